@@ -1,0 +1,1 @@
+//! The pure core of the client: the life cycle of one institution's assignments.

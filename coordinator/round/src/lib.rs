@@ -1,0 +1,1 @@
+//! The pure core of the coordinator: runs and rounds as a state machine without clock or input and output.

@@ -1,0 +1,1 @@
+//! The coordinator: assigns rounds, aggregates updates, keeps the history of models.

@@ -1,0 +1,1 @@
+//! The gRPC services of fedner and the conversion of wire messages into trusted types.

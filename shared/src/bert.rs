@@ -1,0 +1,258 @@
+//! The shape of a BERT token-classification model (Devlin et al. 2019), without any arithmetic.
+//!
+//! The coordinator builds manifests from it and the model crate builds layers from it, so both
+//! agree on the names, the shapes and the order of the weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{Manifest, TensorSpec};
+use crate::plan::Method;
+
+/// The fields of a Hugging Face `config.json` that decide the arithmetic. Others are kept by
+/// whoever rewrites the file, not here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BertConfig {
+    #[serde(default)]
+    pub model_type: String,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    #[serde(default = "default_hidden_act")]
+    pub hidden_act: String,
+    pub max_position_embeddings: usize,
+    #[serde(default = "default_type_vocab_size")]
+    pub type_vocab_size: usize,
+    #[serde(default = "default_layer_norm_eps")]
+    pub layer_norm_eps: f64,
+    #[serde(default = "default_dropout")]
+    pub hidden_dropout_prob: f64,
+    #[serde(default = "default_dropout")]
+    pub attention_probs_dropout_prob: f64,
+    #[serde(default = "default_initializer_range")]
+    pub initializer_range: f64,
+    #[serde(default)]
+    pub pad_token_id: usize,
+    #[serde(default = "default_position")]
+    pub position_embedding_type: String,
+}
+
+fn default_hidden_act() -> String {
+    "gelu".into()
+}
+fn default_position() -> String {
+    "absolute".into()
+}
+const fn default_type_vocab_size() -> usize {
+    2
+}
+const fn default_layer_norm_eps() -> f64 {
+    1e-12
+}
+const fn default_dropout() -> f64 {
+    0.1
+}
+const fn default_initializer_range() -> f64 {
+    0.02
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("config.json cannot be read: {0}")]
+    Syntax(#[from] serde_json::Error),
+    #[error("config.json has model_type `{0}`: expected `bert`")]
+    NotBert(String),
+    #[error("config.json has {field} = {found}: expected {expected}")]
+    Field {
+        field: &'static str,
+        found: String,
+        expected: String,
+    },
+}
+
+impl BertConfig {
+    /// Reads and checks a Hugging Face `config.json`.
+    pub fn parse(json: &str) -> Result<Self, Error> {
+        // `model_type` is looked at first: another architecture lacks other fields, and naming
+        // the architecture helps more than naming the first missing field.
+        let value: serde_json::Value = serde_json::from_str(json)?;
+        let model_type = value
+            .get("model_type")
+            .and_then(|v| v.as_str())
+            .unwrap_or_default();
+        if model_type != "bert" {
+            return Err(Error::NotBert(model_type.to_owned()));
+        }
+        let config: Self = serde_json::from_value(value)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let positive = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ];
+        for (field, found) in positive {
+            if found == 0 || found > 1 << 20 {
+                return Err(field_error(field, found, "a number from 1 to 1048576"));
+            }
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
+            return Err(field_error(
+                "num_attention_heads",
+                self.num_attention_heads,
+                &expected,
+            ));
+        }
+        if self.hidden_act != "gelu" {
+            return Err(field_error("hidden_act", &self.hidden_act, "gelu"));
+        }
+        if self.position_embedding_type != "absolute" {
+            let found = &self.position_embedding_type;
+            return Err(field_error("position_embedding_type", found, "absolute"));
+        }
+        Ok(())
+    }
+
+    /// Every weight of the encoder; no pooler, which tagging never uses.
+    pub fn encoder_tensors(&self) -> Vec<TensorSpec> {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let mut tensors = Vec::new();
+        let mut push = |name: String, shape: Vec<usize>| tensors.push(TensorSpec::new(name, shape));
+        let embeddings = "bert.embeddings";
+        push(
+            format!("{embeddings}.word_embeddings.weight"),
+            vec![self.vocab_size, hidden],
+        );
+        let positions = vec![self.max_position_embeddings, hidden];
+        push(
+            format!("{embeddings}.position_embeddings.weight"),
+            positions,
+        );
+        let kinds = vec![self.type_vocab_size, hidden];
+        push(format!("{embeddings}.token_type_embeddings.weight"), kinds);
+        push(format!("{embeddings}.LayerNorm.weight"), vec![hidden]);
+        push(format!("{embeddings}.LayerNorm.bias"), vec![hidden]);
+        for layer in 0..self.num_hidden_layers {
+            let prefix = format!("bert.encoder.layer.{layer}");
+            let mut linear = |name: &str, output: usize, input: usize| {
+                push(format!("{prefix}.{name}.weight"), vec![output, input]);
+                push(format!("{prefix}.{name}.bias"), vec![output]);
+            };
+            linear("attention.self.query", hidden, hidden);
+            linear("attention.self.key", hidden, hidden);
+            linear("attention.self.value", hidden, hidden);
+            linear("attention.output.dense", hidden, hidden);
+            push(
+                format!("{prefix}.attention.output.LayerNorm.weight"),
+                vec![hidden],
+            );
+            push(
+                format!("{prefix}.attention.output.LayerNorm.bias"),
+                vec![hidden],
+            );
+            let mut linear = |name: &str, output: usize, input: usize| {
+                push(format!("{prefix}.{name}.weight"), vec![output, input]);
+                push(format!("{prefix}.{name}.bias"), vec![output]);
+            };
+            linear("intermediate.dense", inner, hidden);
+            linear("output.dense", hidden, inner);
+            push(format!("{prefix}.output.LayerNorm.weight"), vec![hidden]);
+            push(format!("{prefix}.output.LayerNorm.bias"), vec![hidden]);
+        }
+        tensors
+    }
+
+    /// The linear tagging head over `tags` tags.
+    pub fn head_tensors(&self, tags: usize) -> Vec<TensorSpec> {
+        vec![
+            TensorSpec::new("classifier.weight", [tags, self.hidden_size]),
+            TensorSpec::new("classifier.bias", [tags]),
+        ]
+    }
+
+    /// Encoder and head: every tensor of a model version, sorted by name as its file is.
+    pub fn model_tensors(&self, tags: usize) -> Vec<TensorSpec> {
+        let mut tensors = self.encoder_tensors();
+        tensors.extend(self.head_tensors(tags));
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors
+    }
+
+    /// The tensors that `method` trains, sorted by name: the order of a safetensors file, so that
+    /// an update can be applied in one pass over it.
+    pub fn manifest(&self, method: Method, tags: usize) -> Manifest {
+        let mut tensors = self.model_tensors(tags);
+        match method {
+            Method::Full => {}
+            Method::Head => tensors.retain(|tensor| tensor.name.starts_with("classifier.")),
+        }
+        Manifest::new(tensors)
+    }
+}
+
+fn field_error(field: &'static str, found: impl ToString, expected: &str) -> Error {
+    Error::Field {
+        field,
+        found: found.to_string(),
+        expected: expected.to_owned(),
+    }
+}
+
+/// The tags of entity types in IOB2, `O` first: `O`, `B-X`, `I-X`, `B-Y`, ….
+pub fn tags(labels: &[String]) -> Vec<String> {
+    let pairs = labels
+        .iter()
+        .flat_map(|label| [format!("B-{label}"), format!("I-{label}")]);
+    std::iter::once("O".to_owned()).chain(pairs).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) const MINILM: &str = r#"{"model_type":"bert","vocab_size":30522,"hidden_size":384,
+        "num_hidden_layers":6,"num_attention_heads":12,"intermediate_size":1536,
+        "max_position_embeddings":512,"type_vocab_size":2,"hidden_act":"gelu"}"#;
+
+    #[test]
+    fn minilm_has_its_known_number_of_weights() {
+        let config = BertConfig::parse(MINILM).expect("config");
+        // 22,713,216 with the pooler of 147,840 (as published), plus a head of 3 tags.
+        assert_eq!(
+            config.manifest(Method::Full, 3).dimension(),
+            22_565_376 + 3 * 385
+        );
+        assert_eq!(config.manifest(Method::Head, 3).dimension(), 3 * 385);
+    }
+
+    #[test]
+    fn other_architectures_and_impossible_numbers_are_named() {
+        let roberta = MINILM.replace("\"bert\"", "\"roberta\"");
+        assert!(matches!(BertConfig::parse(&roberta), Err(Error::NotBert(t)) if t == "roberta"));
+        let odd = MINILM.replace("\"num_attention_heads\":12", "\"num_attention_heads\":7");
+        let message = BertConfig::parse(&odd)
+            .expect_err("7 does not divide 384")
+            .to_string();
+        assert!(message.contains("num_attention_heads = 7"), "{message}");
+        let relu = MINILM.replace("\"gelu\"", "\"relu\"");
+        assert!(BertConfig::parse(&relu).is_err());
+    }
+
+    #[test]
+    fn tags_are_iob2() {
+        let labels = ["Disease".to_owned(), "Drug".to_owned()];
+        assert_eq!(
+            tags(&labels),
+            ["O", "B-Disease", "I-Disease", "B-Drug", "I-Drug"]
+        );
+    }
+}

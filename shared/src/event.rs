@@ -1,0 +1,171 @@
+//! What happened, in the order in which it was made durable. Monitoring is a projection of this.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::{Alias, InstitutionId, RunId, VersionName};
+use crate::refusal::Code;
+use crate::time::Time;
+
+/// One entry of the coordinator's audit chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// 1, 2, 3, … without gaps.
+    pub sequence: u64,
+    pub time: Time,
+    /// The digest of the entry before, so that none can be changed, removed or put elsewhere.
+    pub previous: Digest,
+    pub run: Option<RunId>,
+    pub event: Event,
+}
+
+impl Entry {
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(self)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    CoordinatorCreated {
+        name: String,
+    },
+    InviteWritten {
+        institution: InstitutionId,
+        expires: Time,
+    },
+    InstitutionEnrolled {
+        institution: InstitutionId,
+    },
+    CertificateRenewed {
+        institution: InstitutionId,
+    },
+    InstitutionSuspended {
+        institution: InstitutionId,
+    },
+    InstitutionReinstated {
+        institution: InstitutionId,
+    },
+    InstitutionRevoked {
+        institution: InstitutionId,
+    },
+    ModelImported {
+        version: VersionName,
+        digest: Digest,
+    },
+    AliasMoved {
+        alias: Alias,
+        version: VersionName,
+        digest: Digest,
+    },
+    RolledBack {
+        alias: Alias,
+        version: VersionName,
+        digest: Digest,
+    },
+    RunCreated {
+        plan: Digest,
+        base: Digest,
+        rounds: u32,
+    },
+    RunStarted,
+    RunPaused,
+    RunResumed,
+    RunCancelled,
+    RunCompleted {
+        version: Digest,
+    },
+    RunFailed {
+        reason: String,
+    },
+    Joined {
+        institution: InstitutionId,
+        examples: u32,
+        consent: Digest,
+    },
+    Left {
+        institution: InstitutionId,
+        code: Code,
+        reason: String,
+    },
+    RoundStarted {
+        round: u32,
+        attempt: u32,
+        participants: Vec<InstitutionId>,
+        base: Digest,
+    },
+    AssignmentTaken {
+        round: u32,
+        attempt: u32,
+        institution: InstitutionId,
+    },
+    UpdateAccepted {
+        round: u32,
+        attempt: u32,
+        institution: InstitutionId,
+        update: Digest,
+        bytes: u64,
+        epsilon: Option<f64>,
+    },
+    Declined {
+        round: u32,
+        attempt: u32,
+        institution: InstitutionId,
+        code: Code,
+        reason: String,
+    },
+    WentAway {
+        round: u32,
+        attempt: u32,
+        institution: InstitutionId,
+    },
+    CameBack {
+        round: u32,
+        attempt: u32,
+        institution: InstitutionId,
+    },
+    RoundClosed {
+        round: u32,
+        attempt: u32,
+        updates: usize,
+        missing: Vec<InstitutionId>,
+    },
+    RoundRepeated {
+        round: u32,
+        attempt: u32,
+        reason: String,
+    },
+    VersionPublished {
+        round: u32,
+        attempt: u32,
+        version: VersionName,
+        digest: Digest,
+        weights: Digest,
+        seconds: f64,
+    },
+    Evaluated {
+        round: u32,
+        institution: InstitutionId,
+        f1: f64,
+        precision: f64,
+        recall: f64,
+        support: u64,
+    },
+    RoundFinished {
+        round: u32,
+        f1: Option<f64>,
+    },
+}
+
+impl Event {
+    /// The stable name of the event, as it stands in its JSON.
+    pub fn kind(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        value
+            .get("kind")
+            .and_then(|kind| kind.as_str())
+            .unwrap_or("unknown")
+            .to_owned()
+    }
+}

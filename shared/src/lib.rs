@@ -1,0 +1,20 @@
+//! The vocabulary of fedner, shared by the coordinator and the client.
+//!
+//! Nothing here opens a socket, reads a clock or touches a database: the crate holds the names,
+//! the signed statements and the byte formats that both sides must agree on.
+
+pub mod bert;
+pub mod checkpoint;
+pub mod digest;
+pub mod event;
+pub mod id;
+pub mod manifest;
+pub mod plan;
+pub mod refusal;
+pub mod score;
+pub mod sign;
+pub mod statement;
+pub mod time;
+pub mod update;
+pub mod version;
+pub mod view;

@@ -1,0 +1,169 @@
+//! What is said to a peer or a user whose request is refused: a stable code, a message, a hint.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident, $hint:literal;)*) => {
+        /// A stable name for a reason to refuse. The text never changes once released.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            pub const fn class(self) -> Class {
+                match self { $(Self::$name => Class::$class,)* }
+            }
+
+            /// What the reader can do about it.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint,)* }
+            }
+        }
+    };
+}
+
+/// The kind of refusal; each has one gRPC status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Who the peer is could not be established.
+    Unauthenticated,
+    /// The peer is known and may not do this.
+    Forbidden,
+    /// The request is wrong in itself.
+    Invalid,
+    /// The thing named does not exist.
+    Missing,
+    /// The thing exists already.
+    Exists,
+    /// The request does not fit the present state.
+    State,
+    /// Too much, too large, or no room.
+    Exhausted,
+}
+
+codes! {
+    // Enrolment and identity.
+    InviteUnknown = "invite-unknown", Unauthenticated, "ask the operator for a new invite";
+    InviteExpired = "invite-expired", Unauthenticated, "ask the operator for a new invite; `--ttl` sets how long it lasts";
+    InviteUsed = "invite-used", Unauthenticated, "an invite works once; if it was not you who used it, tell the operator at once";
+    CertificateMissing = "certificate-missing", Unauthenticated, "enrol first: `fedner-client enroll INVITE`";
+    CertificateUntrusted = "certificate-untrusted", Unauthenticated, "this certificate is not from the coordinator's authority; enrol with an invite from this coordinator";
+    CertificateRequest = "certificate-request-invalid", Invalid, "make the request with `fedner-client enroll`";
+    RoleForbidden = "role-forbidden", Forbidden, "use the certificate of a role that may call this";
+    InstitutionUnknown = "institution-unknown", Forbidden, "see `fedner-coordinator institution list`";
+    InstitutionSuspended = "institution-suspended", Forbidden, "ask the operator to lift the suspension";
+    InstitutionRevoked = "institution-revoked", Forbidden, "a revoked certificate is never restored; enrol again with a new invite";
+    // Plans, runs and models.
+    PlanInvalid = "plan-invalid", Invalid, "mend the plan file; `docs: plan` in the README lists every key";
+    PlanSignature = "plan-signature-invalid", Forbidden, "the plan must be signed by the operator's key of this coordinator";
+    PlanTooNoisy = "plan-too-noisy", Invalid, "train fewer weights (method head), invite more institutions, or accept a larger ε; `--force` creates the run all the same";
+    RunUnknown = "run-unknown", Missing, "see `fedner-coordinator run list`";
+    RunExists = "run-exists", Exists, "this very plan was created already; change it or use the existing run";
+    RunState = "run-state", State, "see `fedner-coordinator run explain`";
+    RoundStale = "round-stale", State, "check in again for the current assignment";
+    NotInCohort = "not-in-cohort", Forbidden, "the plan does not name this institution";
+    ConsentMissing = "consent-missing", Forbidden, "grant it at the institution: `fedner-client consent grant PLAN`";
+    ConsentInvalid = "consent-invalid", Forbidden, "the consent must be signed by the institution over this plan's digest";
+    ExamplesOutOfRange = "examples-out-of-range", Invalid, "declare between 1 and the plan's `max_examples` examples";
+    ModelUnknown = "model-unknown", Missing, "see `fedner-coordinator model list`";
+    ModelExists = "model-exists", Exists, "this very model was imported already";
+    CheckpointInvalid = "checkpoint-invalid", Invalid, "give a Hugging Face directory with config.json, tokenizer.json and model.safetensors of `model_type: bert`";
+    LabelsMismatch = "labels-mismatch", Invalid, "make the labels of plan, model and corpus the same";
+    // Updates.
+    UpdateUnexpected = "update-unexpected", State, "nothing is awaited from this institution in this round";
+    UpdateRepeated = "update-repeated", Exists, "this round already has an update from this institution";
+    UpdateBase = "update-base-version", State, "the update was trained on another version than the round's";
+    UpdateShape = "update-shape", Invalid, "the update does not match the plan's manifest";
+    UpdateRange = "update-range", Invalid, "a value lies outside what clip and noise allow";
+    UpdateFormat = "update-format", Invalid, "the bytes are not an update of this version of fedner";
+    UpdateWeight = "update-weight", Invalid, "the weight must be the one declared with the consent";
+    UpdateDigest = "update-digest", Invalid, "the bytes differ from the digest that was announced; send them again";
+    SignatureInvalid = "signature-invalid", Forbidden, "the statement must be signed with the key given at enrolment";
+    TransferSize = "transfer-size", Invalid, "the stream is longer or shorter than announced";
+    TransferOffset = "transfer-offset", State, "ask for the offset and go on from there";
+    BlobUnknown = "blob-unknown", Missing, "the coordinator holds no such object for you";
+    EvaluationInvalid = "evaluation-invalid", Invalid, "counts must be non-negative and of the plan's types";
+    StorageFull = "storage-full", Exhausted, "free disk space; the transfer goes on where it stopped";
+    RequestInvalid = "request-invalid", Invalid, "the request lacks a field or has one out of range";
+    // At the institution.
+    PolicyForbids = "policy-forbids", Forbidden, "see `fedner-client policy show`";
+    BudgetSpent = "budget-spent", Forbidden, "the next round would pass the largest ε; see `fedner-client privacy show`";
+    NotFinite = "update-not-finite", Invalid, "training diverged; lower the learning rate";
+    CorpusInvalid = "corpus-invalid", Invalid, "mend the line and try again; nothing was trained on";
+    CorpusEmpty = "corpus-empty", Invalid, "give a file with at least one sentence";
+    DeviceUnknown = "device-unknown", Invalid, "use auto or cpu, or build with the feature the device needs";
+    ConfigInvalid = "config-invalid", Invalid, "mend the configuration file";
+    StateInvalid = "state-invalid", State, "was the directory changed by hand or by another version?";
+    NotEnrolled = "not-enrolled", State, "enrol first: `fedner-client enroll INVITE`";
+    AlreadyExists = "already-exists", Exists, "choose another directory or remove the old one";
+    Unreachable = "coordinator-unreachable", State, "is it running, and is the address right? see `fedner-client check`";
+    LedgerInvalid = "ledger-invalid", State, "the ledger's chain is broken; restore the directory from a backup and tell the operator";
+    NoReadings = "nothing-found", Missing, "check the spelling";
+}
+
+impl Code {
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == text)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("unknown code `{text}`")))
+    }
+}
+
+/// The peer's or the user's fault, told in a way that they can act on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: Code,
+    /// Names the thing, what was expected and what was found.
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_parse_back() {
+        let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(Code::parse(code.as_str()), Some(*code));
+            assert!(!code.hint().is_empty());
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What institutions sign: their consent, and a receipt for each thing that leaves them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::{InstitutionId, RunId};
+use crate::score::Scores;
+use crate::sign::Statement;
+use crate::time::Time;
+
+/// An institution agrees to take part in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    pub plan: Digest,
+    pub institution: InstitutionId,
+    /// The example count by which FedAvg weighs this institution, fixed for the run.
+    pub examples: u32,
+    /// The institution's policy at that moment.
+    pub policy: Digest,
+    pub at: Time,
+    /// No assignment after this instant is covered.
+    pub expires: Time,
+}
+
+impl Statement for Consent {
+    const KIND: &'static str = "consent";
+}
+
+/// An update leaves: what it is, what it was trained on, and what it cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateReceipt {
+    pub run: RunId,
+    pub plan: Digest,
+    pub round: u32,
+    pub attempt: u32,
+    pub institution: InstitutionId,
+    /// The model version that was trained.
+    pub base: Digest,
+    pub manifest: Digest,
+    pub weight: u32,
+    /// The encoded update.
+    pub blob: Digest,
+    pub bytes: u64,
+    /// Standard deviation of the noise, in the units of the weights.
+    pub sigma: f64,
+    /// ε of this run at this institution after this update, at the plan's δ; absent without noise.
+    pub epsilon_after: Option<f64>,
+    /// The newest entry of the institution's ledger.
+    pub ledger_head: Option<Digest>,
+    pub at: Time,
+}
+
+impl Statement for UpdateReceipt {
+    const KIND: &'static str = "update";
+}
+
+/// Evaluation counts leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationReceipt {
+    pub run: RunId,
+    pub plan: Digest,
+    pub round: u32,
+    pub institution: InstitutionId,
+    /// The model version that was evaluated.
+    pub version: Digest,
+    pub scores: Scores,
+    pub at: Time,
+}
+
+impl Statement for EvaluationReceipt {
+    const KIND: &'static str = "evaluation";
+}

@@ -1,0 +1,79 @@
+//! Model versions: immutable records, named by their digest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::{InstitutionId, RunId, VersionName};
+use crate::plan::Method;
+use crate::time::Time;
+
+/// A model version. Its digest is that of its canonical JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    pub name: VersionName,
+    pub parent: Option<Digest>,
+    pub origin: Origin,
+    /// Entity types of the head; none for a bare encoder.
+    pub labels: Vec<String>,
+    /// `model.safetensors`, in canonical form.
+    pub weights: Digest,
+    /// `config.json`.
+    pub config: Digest,
+    /// `tokenizer.json`.
+    pub tokenizer: Digest,
+    pub created: Time,
+}
+
+/// How a version came to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Origin {
+    /// Read from a Hugging Face directory.
+    Import,
+    /// A base given a new head of the plan's labels, its weights drawn from the plan's seed.
+    Head { plan: Digest },
+    /// A round of federated training.
+    Round(Round),
+}
+
+/// The round that published a version, with everything needed to compute it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Round {
+    pub run: RunId,
+    pub plan: Digest,
+    pub method: Method,
+    pub round: u32,
+    pub attempt: u32,
+    pub manifest: Digest,
+    /// In the order of their names.
+    pub participants: Vec<Participant>,
+}
+
+/// One institution's part in a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Participant {
+    pub institution: InstitutionId,
+    pub weight: u32,
+    /// The encoded update.
+    pub update: Digest,
+    /// The signed receipt.
+    pub receipt: Digest,
+    /// ε of the run at that institution after the round; absent without noise.
+    pub epsilon: Option<f64>,
+}
+
+impl Version {
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(self)
+    }
+
+    pub fn round(&self) -> Option<&Round> {
+        match &self.origin {
+            Origin::Round(round) => Some(round),
+            Origin::Import | Origin::Head { .. } => None,
+        }
+    }
+}

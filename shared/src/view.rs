@@ -1,0 +1,110 @@
+//! Plain data for those who look on: command line, gRPC monitoring, tests. Keys are stable.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
+use crate::plan::{Method, Unit};
+use crate::score::Scores;
+use crate::time::Time;
+use crate::version::Version;
+
+/// A run at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    pub run: RunId,
+    pub name: PlanName,
+    pub plan: Digest,
+    /// `created`, `recruiting`, `collecting`, `aggregating`, `evaluating`, `paused`, `completed`,
+    /// `failed` or `cancelled`.
+    pub state: String,
+    pub round: u32,
+    pub rounds: u32,
+    pub attempt: u32,
+    pub method: Method,
+    pub unit: Unit,
+    pub labels: Vec<String>,
+    /// The newest version of the run.
+    pub version: Digest,
+    pub failure: Option<String>,
+    pub members: Vec<MemberView>,
+    /// Weights each update covers.
+    pub dimension: u64,
+}
+
+/// One institution's part in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    pub institution: InstitutionId,
+    /// `invited`, `ready`, `assigned`, `working`, `answered`, `declined`, `away` or `left`.
+    pub state: String,
+    pub examples: Option<u32>,
+    pub epsilon: Option<f64>,
+    pub last_seen: Option<Time>,
+}
+
+/// An enrolled institution.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstitutionView {
+    pub institution: InstitutionId,
+    /// `active`, `suspended` or `revoked`.
+    pub state: String,
+    pub enrolled: Time,
+    pub certificate_expires: Time,
+    pub last_seen: Option<Time>,
+}
+
+/// A model version with what was learnt about it later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionView {
+    pub digest: Digest,
+    pub version: Version,
+    pub aliases: Vec<Alias>,
+    pub scores: Vec<InstitutionScores>,
+    /// Micro-averaged over all institutions that shared their counts.
+    pub f1: Option<f64>,
+}
+
+/// Counts of one institution on its own held-out text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstitutionScores {
+    pub institution: InstitutionId,
+    pub scores: Scores,
+}
+
+/// What a run waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub run: RunId,
+    pub state: String,
+    /// What is awaited, as a sentence.
+    pub awaits: String,
+    pub from: Vec<InstitutionId>,
+    pub until: Option<Time>,
+    /// What happens at that instant, or once all have answered.
+    pub then: String,
+}
+
+/// The names under which a version may be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionRef {
+    Name(VersionName),
+    Alias(Alias),
+    Digest(Digest),
+}
+
+impl std::str::FromStr for VersionRef {
+    type Err = crate::id::NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(digest) = text.parse() {
+            return Ok(Self::Digest(digest));
+        }
+        if text.contains('@') {
+            return text.parse().map(Self::Name);
+        }
+        text.parse()
+            .map(Self::Alias)
+            .map_err(|_| crate::id::NotAVersion::of(text))
+    }
+}

@@ -1,0 +1,1 @@
+//! Test kit, the demo, and the tests that run the real programs together.
