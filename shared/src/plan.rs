@@ -441,6 +441,18 @@ impl FromStr for Method {
     }
 }
 
+impl FromStr for Unit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "institution" => Ok(Self::Institution),
+            "none" => Ok(Self::None),
+            other => Err(format!("`{other}` is not a unit: expected institution or none")),
+        }
+    }
+}
+
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -1,0 +1,88 @@
+//! Model versions on the wire.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::score::{Counts, Scores};
+use fedner_shared::version::Version;
+use fedner_shared::view::{InstitutionScores, VersionView};
+
+use super::{Result, digest, invalid, parsed};
+use crate::v1;
+
+/// A version from its record, and its digest, which is that of the record.
+pub fn version_from_record(record: &str) -> Result<(Digest, Version)> {
+    let version = serde_json::from_str(record).map_err(|error| invalid("record", error))?;
+    Ok((Digest::of(record.as_bytes()), version))
+}
+
+pub fn version_to_wire(view: &VersionView) -> v1::ModelVersion {
+    let record = fedner_shared::digest::canonical_json(&view.version);
+    v1::ModelVersion {
+        digest: view.digest.as_bytes().to_vec(),
+        record: String::from_utf8(record).unwrap_or_default(),
+        aliases: view.aliases.iter().map(ToString::to_string).collect(),
+        scores: view.scores.iter().map(scores_to_wire).collect(),
+        f1: view.f1,
+    }
+}
+
+pub fn version_from_wire(message: v1::ModelVersion) -> Result<VersionView> {
+    let announced = digest("digest", &message.digest)?;
+    let (found, version) = version_from_record(&message.record)?;
+    if found != announced {
+        return Err(invalid(
+            "record",
+            format!("expected the digest {announced}, found {found}"),
+        ));
+    }
+    let aliases = message.aliases.iter().map(|alias| parsed("aliases", alias));
+    let scores = message.scores.into_iter().map(scores_from_wire);
+    Ok(VersionView {
+        digest: found,
+        version,
+        aliases: aliases.collect::<Result<_>>()?,
+        scores: scores.collect::<Result<_>>()?,
+        f1: message.f1,
+    })
+}
+
+fn scores_to_wire(view: &InstitutionScores) -> v1::InstitutionScores {
+    let by_type = view
+        .scores
+        .by_type
+        .iter()
+        .map(|(label, counts)| v1::TypeCounts {
+            label: label.clone(),
+            true_positives: counts.true_positives,
+            false_positives: counts.false_positives,
+            false_negatives: counts.false_negatives,
+        });
+    v1::InstitutionScores {
+        institution: view.institution.to_string(),
+        by_type: by_type.collect(),
+    }
+}
+
+fn scores_from_wire(message: v1::InstitutionScores) -> Result<InstitutionScores> {
+    let by_type = message.by_type.into_iter().map(|counts| {
+        let v1::TypeCounts {
+            label,
+            true_positives,
+            false_positives,
+            false_negatives,
+        } = counts;
+        (
+            label,
+            Counts {
+                true_positives,
+                false_positives,
+                false_negatives,
+            },
+        )
+    });
+    Ok(InstitutionScores {
+        institution: parsed("institution", &message.institution)?,
+        scores: Scores {
+            by_type: by_type.collect(),
+        },
+    })
+}

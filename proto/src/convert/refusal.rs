@@ -1,0 +1,57 @@
+//! Refusals as gRPC statuses and back. Code and hint travel as metadata.
+
+use fedner_shared::refusal::{Class, Code, Refusal};
+use tonic::{Code as GrpcCode, Status};
+
+const CODE_KEY: &str = "fedner-code";
+const HINT_KEY: &str = "fedner-hint";
+
+/// The gRPC status that tells a peer of its fault.
+pub fn status_of(refusal: &Refusal) -> Status {
+    let code = match refusal.code.class() {
+        Class::Unauthenticated => GrpcCode::Unauthenticated,
+        Class::Forbidden => GrpcCode::PermissionDenied,
+        Class::Invalid => GrpcCode::InvalidArgument,
+        Class::Missing => GrpcCode::NotFound,
+        Class::Exists => GrpcCode::AlreadyExists,
+        Class::State => GrpcCode::FailedPrecondition,
+        Class::Exhausted => GrpcCode::ResourceExhausted,
+    };
+    let mut status = Status::new(code, refusal.message.clone());
+    let mut put = |key: &'static str, value: &str| {
+        // Metadata is ASCII; hints may hold an ε.
+        let ascii: String = value
+            .chars()
+            .map(|c| if c.is_ascii() { c } else { '?' })
+            .collect();
+        if let Ok(value) = ascii.parse() {
+            status.metadata_mut().insert(key, value);
+        }
+    };
+    put(CODE_KEY, refusal.code.as_str());
+    put(HINT_KEY, refusal.code.hint());
+    status
+}
+
+/// The refusal in a status; `None` where the status is not one of ours: a broken connection, a
+/// fault of the other side.
+pub fn refusal_of(status: &Status) -> Option<Refusal> {
+    let text = status.metadata().get(CODE_KEY)?.to_str().ok()?;
+    Some(Refusal::new(Code::parse(text)?, status.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_survives_the_way_to_the_peer() {
+        for code in Code::ALL {
+            let refusal = Refusal::new(*code, "expected 1, found 2");
+            let status = status_of(&refusal);
+            assert_eq!(refusal_of(&status), Some(refusal));
+            assert!(status.metadata().contains_key(HINT_KEY));
+        }
+        assert_eq!(refusal_of(&Status::unavailable("gone")), None);
+    }
+}

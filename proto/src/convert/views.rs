@@ -1,0 +1,134 @@
+//! Monitoring views on the wire.
+
+use std::str::FromStr;
+
+use fedner_shared::event::Entry;
+use fedner_shared::plan::{Method, Unit};
+use fedner_shared::view::{Explanation, InstitutionView, MemberView, RunView};
+
+use super::{Result, digest, invalid, parsed, time};
+use crate::v1;
+
+pub fn run_to_wire(view: &RunView) -> v1::Run {
+    v1::Run {
+        run: view.run.to_string(),
+        name: view.name.to_string(),
+        plan: view.plan.as_bytes().to_vec(),
+        state: view.state.clone(),
+        round: view.round,
+        rounds: view.rounds,
+        attempt: view.attempt,
+        method: view.method.to_string(),
+        unit: view.unit.to_string(),
+        labels: view.labels.clone(),
+        version: view.version.as_bytes().to_vec(),
+        failure: view.failure.clone().unwrap_or_default(),
+        members: view.members.iter().map(member_to_wire).collect(),
+        dimension: view.dimension,
+    }
+}
+
+pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
+    Ok(RunView {
+        run: parsed("run", &message.run)?,
+        name: parsed("name", &message.name)?,
+        plan: digest("plan", &message.plan)?,
+        state: message.state,
+        round: message.round,
+        rounds: message.rounds,
+        attempt: message.attempt,
+        method: Method::from_str(&message.method).map_err(|error| invalid("method", error))?,
+        unit: Unit::from_str(&message.unit).map_err(|error| invalid("unit", error))?,
+        labels: message.labels,
+        version: digest("version", &message.version)?,
+        failure: (!message.failure.is_empty()).then_some(message.failure),
+        members: message
+            .members
+            .into_iter()
+            .map(member_from_wire)
+            .collect::<Result<_>>()?,
+        dimension: message.dimension,
+    })
+}
+
+fn member_to_wire(view: &MemberView) -> v1::Member {
+    v1::Member {
+        institution: view.institution.to_string(),
+        state: view.state.clone(),
+        examples: view.examples,
+        epsilon: view.epsilon,
+        last_seen_ms: view.last_seen.map(|at| at.as_millis()),
+    }
+}
+
+fn member_from_wire(message: v1::Member) -> Result<MemberView> {
+    Ok(MemberView {
+        institution: parsed("institution", &message.institution)?,
+        state: message.state,
+        examples: message.examples,
+        epsilon: message.epsilon,
+        last_seen: message.last_seen_ms.map(time),
+    })
+}
+
+pub fn institution_to_wire(view: &InstitutionView) -> v1::Institution {
+    v1::Institution {
+        institution: view.institution.to_string(),
+        state: view.state.clone(),
+        enrolled_ms: view.enrolled.as_millis(),
+        certificate_expires_ms: view.certificate_expires.as_millis(),
+        last_seen_ms: view.last_seen.map(|at| at.as_millis()),
+    }
+}
+
+pub fn institution_from_wire(message: v1::Institution) -> Result<InstitutionView> {
+    Ok(InstitutionView {
+        institution: parsed("institution", &message.institution)?,
+        state: message.state,
+        enrolled: time(message.enrolled_ms),
+        certificate_expires: time(message.certificate_expires_ms),
+        last_seen: message.last_seen_ms.map(time),
+    })
+}
+
+pub fn entry_to_wire(entry: &Entry) -> v1::Event {
+    let json = fedner_shared::digest::canonical_json(entry);
+    v1::Event {
+        sequence: entry.sequence,
+        time_ms: entry.time.as_millis(),
+        run: entry
+            .run
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        kind: entry.event.kind(),
+        entry: String::from_utf8(json).unwrap_or_default(),
+    }
+}
+
+pub fn entry_from_wire(message: &v1::Event) -> Result<Entry> {
+    serde_json::from_str(&message.entry).map_err(|error| invalid("entry", error))
+}
+
+pub fn explanation_to_wire(view: &Explanation) -> v1::ExplainResponse {
+    v1::ExplainResponse {
+        run: view.run.to_string(),
+        state: view.state.clone(),
+        awaits: view.awaits.clone(),
+        from: view.from.iter().map(ToString::to_string).collect(),
+        until_ms: view.until.map(|at| at.as_millis()),
+        then: view.then.clone(),
+    }
+}
+
+pub fn explanation_from_wire(message: v1::ExplainResponse) -> Result<Explanation> {
+    let from = message.from.iter().map(|name| parsed("from", name));
+    Ok(Explanation {
+        run: parsed("run", &message.run)?,
+        state: message.state,
+        awaits: message.awaits,
+        from: from.collect::<Result<_>>()?,
+        until: message.until_ms.map(time),
+        then: message.then,
+    })
+}
