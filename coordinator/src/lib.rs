@@ -1,1 +1,19 @@
 //! The coordinator: assigns rounds, aggregates updates, keeps the history of models.
+//!
+//! A round in a straight line: [`rpc`] `check_in` → [`identity`] → [`engine`] (`Run::step`, then
+//! [`store`] commit, then [`engine::dispatch`]) → the institution trains → [`intake`] → `Run::step`
+//! → [`aggregate`] → [`registry`] → evaluations → events → views.
+
+pub mod aggregate;
+pub mod authority;
+pub mod blobs;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod identity;
+pub mod intake;
+pub mod observe;
+pub mod registry;
+pub mod rpc;
+pub mod store;
+pub mod tls;

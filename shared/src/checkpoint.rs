@@ -120,6 +120,13 @@ impl Checkpoint {
             .map(|(_, values)| values.len())
     }
 
+    /// The encoder alone.
+    #[must_use]
+    pub fn without_head(mut self) -> Self {
+        self.tensors.retain(|name, _| !name.starts_with("classifier."));
+        self
+    }
+
     /// The same encoder with a new head of `tags` tags, its weights drawn from `seed`.
     #[must_use]
     pub fn with_new_head(mut self, tags: usize, seed: u64) -> Self {

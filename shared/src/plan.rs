@@ -384,6 +384,16 @@ impl Plan {
         Ok(())
     }
 
+    /// How much larger the noise in the mean of all updates is than the signal can be, with `d`
+    /// trainable weights: `z · √(d / N)`.
+    ///
+    /// Each of the N institutions adds noise of deviation zC to each weight of its own update, so
+    /// that its guarantee holds against the coordinator too. The mean has deviation zC/√N a
+    /// weight, a norm of zC√(d/N), against a signal whose norm is at most C.
+    pub fn noise_to_signal(&self, d: usize) -> f64 {
+        self.privacy.noise() * (d as f64 / self.cohort.institutions.len() as f64).sqrt()
+    }
+
     /// The largest weight FedAvg can give one institution.
     pub fn largest_weight(&self) -> u32 {
         match self.cohort.weighting {

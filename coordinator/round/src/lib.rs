@@ -1,1 +1,41 @@
-//! The pure core of the coordinator: runs and rounds as a state machine without clock or input and output.
+//! The pure core of the coordinator: a run as a state machine.
+//!
+//! ```text
+//!            Start                all there, or timeout with quorum
+//! Created ─────────▶ Recruiting ───────────────────────────────────▶ Collecting
+//!                     ▲  ▲   │ timeout without quorum                  │  │
+//!                     │  │   └── attempt + 1, or Failed                │  │ too few: attempt + 1,
+//!                     │  └────────────────────────────────────────────-┘  │ or Failed
+//!         round + 1   │                                                   │ all answered, or
+//!                     │             Published              quorum         ▼ deadline
+//! Completed ◀──── Evaluating ◀───────────────────────── Aggregating ◀─────┘
+//!   last round
+//! ```
+//! `Cancel` leads to Cancelled from every state that is not an end; `Pause` stops the clock.
+//!
+//! | state | waits for | who moves it on |
+//! |---|---|---|
+//! | Created | the operator | `Start` |
+//! | Recruiting | consents and presence of the cohort | institutions, the clock |
+//! | Collecting | updates | institutions, the clock |
+//! | Aggregating | the new version | the coordinator itself |
+//! | Evaluating | counts on held-out text | institutions, the clock |
+//!
+//! Nothing here sees a clock, a socket, a file, a runtime or a random source: the time is an
+//! argument, and what is to be done about a change is returned as [`Effect`]s.
+
+mod effect;
+mod explain;
+mod input;
+mod member;
+mod phase;
+mod rejection;
+mod run;
+mod settle;
+
+pub use effect::{Assignment, Contribution, Effect, Task, Transition};
+pub use input::Input;
+pub use member::{Granted, Member, Work};
+pub use phase::Phase;
+pub use rejection::Rejection;
+pub use run::{Created, Run};

@@ -1,0 +1,65 @@
+//! What a step asks the world to do, and what it tells those who look on.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::event::Event;
+use fedner_shared::id::InstitutionId;
+use serde::{Deserialize, Serialize};
+
+use crate::run::Run;
+
+/// The outcome of a step. The caller makes it durable, then takes `run` as the new state, then
+/// carries out the effects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    pub run: Run,
+    pub events: Vec<Event>,
+    pub effects: Vec<Effect>,
+}
+
+impl Transition {
+    /// Whether anything happened that must survive a crash. A mere sign of life need not.
+    pub fn is_durable(&self) -> bool {
+        !self.events.is_empty() || !self.effects.is_empty()
+    }
+}
+
+/// Add the updates of one closed round and publish the sum. Doing it again does nothing new:
+/// `(round, sequence)` names it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    pub round: u32,
+    /// Grows by one with each effect of the run.
+    pub sequence: u64,
+    pub attempt: u32,
+    /// The version the updates were trained on.
+    pub base: Digest,
+    /// In the order of the institutions' names.
+    pub contributions: Vec<Contribution>,
+}
+
+/// An accepted update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    pub institution: InstitutionId,
+    pub weight: u32,
+    pub update: Digest,
+    pub receipt: Digest,
+    pub epsilon: Option<f64>,
+}
+
+/// What an institution is to do in a run now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    pub task: Task,
+    pub round: u32,
+    pub attempt: u32,
+    /// To train on, or to evaluate.
+    pub version: Digest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    Train,
+    Evaluate,
+}

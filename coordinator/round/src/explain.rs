@@ -1,0 +1,185 @@
+//! What a run waits for, until when, and what then; and the plain views of it.
+
+use fedner_shared::id::InstitutionId;
+use fedner_shared::time::Time;
+use fedner_shared::view::{Explanation, MemberView, RunView};
+
+use crate::member::Member;
+use crate::phase::Phase;
+use crate::run::Run;
+
+impl Run {
+    /// The next instant at which a `Tick` may change something, and why.
+    pub fn next_deadline(&self) -> Option<(Time, &'static str)> {
+        if self.paused.is_some() {
+            return None;
+        }
+        let until = self.phase.until()?;
+        let reason = match self.phase {
+            Phase::Recruiting { .. } => "recruiting ends",
+            Phase::Collecting { .. } => "collecting ends",
+            Phase::Evaluating { .. } => "evaluating ends",
+            Phase::Created
+            | Phase::Aggregating
+            | Phase::Completed
+            | Phase::Failed { .. }
+            | Phase::Cancelled => return None,
+        };
+        let silence = self
+            .members
+            .values()
+            .filter(|m| m.work.is_pending() && !m.away);
+        let silence = silence
+            .filter_map(|m| Some(m.last_seen? + self.plan.cohort.away_after()))
+            .min();
+        match silence {
+            Some(instant) if instant < until => {
+                Some((instant, "a silent institution counts as away"))
+            }
+            _ => Some((until, reason)),
+        }
+    }
+
+    /// The state in a word, as monitoring shows it.
+    pub fn state(&self) -> &'static str {
+        if self.paused.is_some() {
+            "paused"
+        } else {
+            self.phase.name()
+        }
+    }
+
+    pub fn explain(&self) -> Explanation {
+        let cohort = &self.plan.cohort;
+        let (quorum, attempt, attempts) = (cohort.quorum, self.attempt, cohort.max_attempts);
+        let repeat = if attempt < attempts {
+            format!(
+                "round {} is tried again (attempt {} of {attempts})",
+                self.round,
+                attempt + 1
+            )
+        } else {
+            "the run fails, having used all its attempts".to_owned()
+        };
+        let (awaits, from, then) = match &self.phase {
+            _ if self.paused.is_some() => (
+                "the operator to resume the run".to_owned(),
+                vec![],
+                "it goes on where it stopped, its deadlines moved".to_owned(),
+            ),
+            Phase::Created => (
+                "the operator to start the run".to_owned(),
+                vec![],
+                "the cohort is recruited".to_owned(),
+            ),
+            Phase::Recruiting { .. } => (
+                format!(
+                    "the cohort to agree to the plan and check in for round {} of {}",
+                    self.round, self.plan.rounds
+                ),
+                self.names(|m| {
+                    m.left.is_none() && (m.consent.is_none() || m.last_seen.is_none() || m.away)
+                }),
+                format!(
+                    "the round starts with whoever is there if at least {quorum} are, otherwise {repeat}"
+                ),
+            ),
+            Phase::Collecting { .. } => (
+                format!("updates for round {} of {}", self.round, self.plan.rounds),
+                self.names(|m| m.work.is_pending()),
+                format!(
+                    "with at least {quorum} updates a version is published, otherwise {repeat}"
+                ),
+            ),
+            Phase::Aggregating => (
+                "the coordinator to add the updates".to_owned(),
+                vec![],
+                "the new version is published".to_owned(),
+            ),
+            Phase::Evaluating { .. } => (
+                format!("evaluations of the version of round {}", self.round),
+                self.names(|m| m.work.is_pending()),
+                if self.round == self.plan.rounds {
+                    "the run is completed".to_owned()
+                } else {
+                    format!("round {} begins", self.round + 1)
+                },
+            ),
+            Phase::Completed => (
+                "nothing; every round has been published".to_owned(),
+                vec![],
+                "nothing".to_owned(),
+            ),
+            Phase::Failed { reason } => (
+                format!("nothing; the run failed: {reason}"),
+                vec![],
+                "nothing; start a new run from its last version".to_owned(),
+            ),
+            Phase::Cancelled => (
+                "nothing; the operator cancelled the run".to_owned(),
+                vec![],
+                "nothing".to_owned(),
+            ),
+        };
+        let until = if self.paused.is_some() {
+            None
+        } else {
+            self.phase.until()
+        };
+        Explanation {
+            run: self.id.clone(),
+            state: self.state().to_owned(),
+            awaits,
+            from,
+            until,
+            then,
+        }
+    }
+
+    pub fn view(&self) -> RunView {
+        RunView {
+            run: self.id.clone(),
+            name: self.plan.name.clone(),
+            plan: self.plan_digest,
+            state: self.state().to_owned(),
+            round: self.round,
+            rounds: self.plan.rounds,
+            attempt: self.attempt,
+            method: self.plan.method,
+            unit: self.plan.privacy.unit,
+            labels: self.plan.labels.clone(),
+            version: self.version,
+            failure: match &self.phase {
+                Phase::Failed { reason } => Some(reason.clone()),
+                Phase::Created
+                | Phase::Recruiting { .. }
+                | Phase::Collecting { .. }
+                | Phase::Aggregating
+                | Phase::Evaluating { .. }
+                | Phase::Completed
+                | Phase::Cancelled => None,
+            },
+            members: self
+                .members
+                .iter()
+                .map(|(name, member)| member_view(name, member))
+                .collect(),
+            dimension: self.dimension,
+        }
+    }
+
+    fn names(&self, wanted: impl Fn(&Member) -> bool) -> Vec<InstitutionId> {
+        let members = self.members.iter().filter(|(_, member)| wanted(member));
+        members.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+fn member_view(institution: &InstitutionId, member: &Member) -> MemberView {
+    MemberView {
+        institution: institution.clone(),
+        state: member.state().to_owned(),
+        examples: member.consent.as_ref().map(|granted| granted.examples),
+        epsilon: member.epsilon,
+        last_seen: member.last_seen,
+    }
+}

@@ -1,0 +1,62 @@
+//! What can happen to a run.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::id::{InstitutionId, VersionName};
+use fedner_shared::refusal::Code;
+use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+
+use crate::effect::Task;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    // The operator.
+    Start,
+    Pause,
+    Resume,
+    Cancel,
+    // An institution; its signature has been verified.
+    Seen {
+        institution: InstitutionId,
+    },
+    Joined {
+        consent: Consent,
+        statement: Digest,
+    },
+    /// The present assignment was handed over.
+    Taken {
+        institution: InstitutionId,
+    },
+    Declined {
+        institution: InstitutionId,
+        task: Task,
+        round: u32,
+        attempt: u32,
+        code: Code,
+        reason: String,
+    },
+    /// The update's bytes have arrived, and were verified against the receipt.
+    Uploaded {
+        update: UpdateReceipt,
+        receipt: Digest,
+    },
+    Evaluated {
+        evaluation: EvaluationReceipt,
+    },
+    // The coordinator.
+    /// The institution's certificate was revoked or suspended.
+    Excluded {
+        institution: InstitutionId,
+        code: Code,
+    },
+    Published {
+        round: u32,
+        attempt: u32,
+        name: VersionName,
+        version: Digest,
+        weights: Digest,
+    },
+    /// The coordinator was away itself; nobody may be blamed for silence in that time.
+    Restarted,
+    /// Time has passed.
+    Tick,
+}

@@ -1,0 +1,76 @@
+//! Where a run stands.
+
+use fedner_shared::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// Each phase says what it waits for; the ends differ in why there is nothing more to wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// Waits for the operator.
+    Created,
+    /// Waits for the cohort to be there, at the longest until `until`.
+    Recruiting { until: Time },
+    /// Waits for updates, at the longest until `until`.
+    Collecting { until: Time },
+    /// Waits for the coordinator's own arithmetic.
+    Aggregating,
+    /// Waits for evaluations, at the longest until `until`.
+    Evaluating { until: Time },
+    /// Done: every round has published.
+    Completed,
+    /// Given up, for a reason.
+    Failed { reason: String },
+    /// Ended by the operator.
+    Cancelled,
+}
+
+impl Phase {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Recruiting { .. } => "recruiting",
+            Self::Collecting { .. } => "collecting",
+            Self::Aggregating => "aggregating",
+            Self::Evaluating { .. } => "evaluating",
+            Self::Completed => "completed",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Nothing will happen any more.
+    pub fn is_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Completed | Self::Failed { .. } | Self::Cancelled
+        )
+    }
+
+    /// The instant up to which the phase waits.
+    pub fn until(&self) -> Option<Time> {
+        match self {
+            Self::Recruiting { until }
+            | Self::Collecting { until }
+            | Self::Evaluating { until } => Some(*until),
+            Self::Created
+            | Self::Aggregating
+            | Self::Completed
+            | Self::Failed { .. }
+            | Self::Cancelled => None,
+        }
+    }
+
+    pub(crate) fn until_mut(&mut self) -> Option<&mut Time> {
+        match self {
+            Self::Recruiting { until }
+            | Self::Collecting { until }
+            | Self::Evaluating { until } => Some(until),
+            Self::Created
+            | Self::Aggregating
+            | Self::Completed
+            | Self::Failed { .. }
+            | Self::Cancelled => None,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a peer or the operator can do wrong, seen from a run. A rejected input changes nothing.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::refusal::{Code, Refusal};
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    #[error("run {run} is {found}: expected {expected}")]
+    State {
+        run: RunId,
+        expected: &'static str,
+        found: &'static str,
+    },
+    #[error("{institution} is not in the cohort of run {run}")]
+    NotInCohort {
+        run: RunId,
+        institution: InstitutionId,
+    },
+    #[error("{institution} has no consent in force for run {run}")]
+    NoConsent {
+        run: RunId,
+        institution: InstitutionId,
+    },
+    #[error("the consent is for plan {found}: expected {expected}")]
+    OtherPlan { expected: Digest, found: Digest },
+    #[error("{institution} declares {found} examples: expected 1 to {largest}")]
+    Examples {
+        institution: InstitutionId,
+        found: u32,
+        largest: u32,
+    },
+    #[error(
+        "round {found_round} attempt {found_attempt} is not open: expected round {round} attempt {attempt}"
+    )]
+    Stale {
+        round: u32,
+        attempt: u32,
+        found_round: u32,
+        found_attempt: u32,
+    },
+    #[error("nothing is awaited from {institution} in round {round}")]
+    Unexpected {
+        institution: InstitutionId,
+        round: u32,
+    },
+    #[error(
+        "{institution} already sent update {present} in round {round}; found another one, {found}"
+    )]
+    Repeated {
+        institution: InstitutionId,
+        round: u32,
+        present: Digest,
+        found: Digest,
+    },
+    #[error("the update was trained on version {found}: expected {expected}")]
+    Base { expected: Digest, found: Digest },
+    #[error("the update is for manifest {found}: expected {expected}")]
+    Manifest { expected: Digest, found: Digest },
+    #[error("the update of {institution} has weight {found}: expected {expected}")]
+    Weight {
+        institution: InstitutionId,
+        expected: u32,
+        found: u32,
+    },
+    #[error("the evaluation is of version {found}: expected {expected}")]
+    Version { expected: Digest, found: Digest },
+    #[error("the evaluation counts entities of type `{found}`: expected only {expected:?}")]
+    Label {
+        expected: Vec<String>,
+        found: String,
+    },
+}
+
+impl Rejection {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::State { .. } => Code::RunState,
+            Self::NotInCohort { .. } => Code::NotInCohort,
+            Self::NoConsent { .. } => Code::ConsentMissing,
+            Self::OtherPlan { .. } => Code::ConsentInvalid,
+            Self::Examples { .. } => Code::ExamplesOutOfRange,
+            Self::Stale { .. } => Code::RoundStale,
+            Self::Unexpected { .. } => Code::UpdateUnexpected,
+            Self::Repeated { .. } => Code::UpdateRepeated,
+            Self::Base { .. } => Code::UpdateBase,
+            Self::Manifest { .. } => Code::UpdateShape,
+            Self::Weight { .. } => Code::UpdateWeight,
+            Self::Version { .. } | Self::Label { .. } => Code::EvaluationInvalid,
+        }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self::new(rejection.code(), rejection.to_string())
+    }
+}

@@ -1,0 +1,291 @@
+//! When a run moves on by itself: the rules of recruiting, collecting and evaluating.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::event::Event;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::score::Scores;
+use fedner_shared::time::Time;
+
+use crate::effect::{Effect, Transition};
+use crate::member::{Member, Work};
+use crate::phase::Phase;
+use crate::run::Run;
+
+/// A step in the making.
+pub(crate) struct Settling {
+    pub(crate) run: Run,
+    pub(crate) now: Time,
+    pub(crate) events: Vec<Event>,
+    effects: Vec<Effect>,
+}
+
+impl Settling {
+    pub(crate) fn new(run: Run, now: Time) -> Self {
+        Self {
+            run,
+            now,
+            events: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Transition {
+        Transition {
+            run: self.run,
+            events: self.events,
+            effects: self.effects,
+        }
+    }
+
+    /// Moves on as far as the state and the time allow.
+    pub(crate) fn settle(&mut self) {
+        while self.run.paused.is_none() {
+            self.mark_away();
+            let moved = match self.run.phase {
+                Phase::Recruiting { until } => self.settle_recruiting(until),
+                Phase::Collecting { until } => self.settle_collecting(until),
+                Phase::Evaluating { until } => self.settle_evaluating(until),
+                Phase::Created
+                | Phase::Aggregating
+                | Phase::Completed
+                | Phase::Failed { .. }
+                | Phase::Cancelled => false,
+            };
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Begins an attempt at a round. Each attempt recruits anew.
+    pub(crate) fn recruit(&mut self, round: u32, attempt: u32) {
+        let run = &mut self.run;
+        (run.round, run.attempt, run.attempt_began) = (round, attempt, self.now);
+        run.phase = Phase::Recruiting {
+            until: self.now + run.plan.cohort.recruit_timeout(),
+        };
+        run.members
+            .values_mut()
+            .for_each(|member| member.work = Work::None);
+    }
+
+    /// Takes the published version and asks those present to evaluate it.
+    pub(crate) fn evaluate(&mut self, version: Digest) {
+        self.run.version = version;
+        self.run.phase = Phase::Evaluating {
+            until: self.now + self.run.plan.cohort.evaluate_timeout(),
+        };
+        self.assign();
+    }
+
+    /// The first round waits for the whole cohort. Later ones start with whoever is there, so
+    /// that one dead site does not cost every round a timeout.
+    fn settle_recruiting(&mut self, until: Time) -> bool {
+        let (now, quorum) = (self.now, self.run.plan.cohort.quorum);
+        let present = self
+            .run
+            .members
+            .values()
+            .filter(|m| self.is_available(m))
+            .count();
+        let awaited = self
+            .run
+            .members
+            .values()
+            .filter(|m| m.left.is_none())
+            .count();
+        let first = self.run.round == 1 && self.run.attempt == 1;
+        let everyone = present == awaited;
+        if present >= quorum && (everyone || !first || now >= until) {
+            self.run.phase = Phase::Collecting {
+                until: now + self.run.plan.cohort.train_timeout(),
+            };
+            let participants = self.assign();
+            let (round, attempt, base) = (self.run.round, self.run.attempt, self.run.version);
+            self.events.push(Event::RoundStarted {
+                round,
+                attempt,
+                participants,
+                base,
+            });
+            return true;
+        }
+        if awaited < quorum {
+            self.fail(format!(
+                "{awaited} institutions are left of a cohort that needs {quorum}"
+            ));
+            return true;
+        }
+        if now >= until {
+            self.repeat(format!(
+                "{present} institutions were there at the deadline: expected {quorum}"
+            ));
+            return true;
+        }
+        false
+    }
+
+    fn settle_collecting(&mut self, until: Time) -> bool {
+        let quorum = self.run.plan.cohort.quorum;
+        let updates = self.updates();
+        let (pending, waiting) = self.pending();
+        let enough = updates >= quorum;
+        // Institutions that went silent are waited for only as long as the quorum needs them.
+        let closed = pending == 0
+            || self.now >= until
+            || (enough && waiting == 0)
+            || updates + pending < quorum;
+        if !closed {
+            return false;
+        }
+        let missing = self.run.members.iter().filter(|(_, m)| m.work.is_pending());
+        let missing: Vec<InstitutionId> = missing.map(|(name, _)| name.clone()).collect();
+        let (round, attempt) = (self.run.round, self.run.attempt);
+        self.events.push(Event::RoundClosed {
+            round,
+            attempt,
+            updates,
+            missing,
+        });
+        if enough {
+            self.aggregate();
+        } else {
+            self.repeat(format!(
+                "{updates} updates arrived: expected at least {quorum}"
+            ));
+        }
+        true
+    }
+
+    fn settle_evaluating(&mut self, until: Time) -> bool {
+        let (_, waiting) = self.pending();
+        if waiting > 0 && self.now < until {
+            return false;
+        }
+        let mut all = Scores::default();
+        let mut shared = false;
+        for member in self.run.members.values() {
+            if let Work::Evaluated { scores } = &member.work {
+                all.merge(scores);
+                shared = true;
+            }
+        }
+        let round = self.run.round;
+        self.events.push(Event::RoundFinished {
+            round,
+            f1: shared.then(|| all.total().f1()),
+        });
+        if round == self.run.plan.rounds {
+            self.run.phase = Phase::Completed;
+            self.events.push(Event::RunCompleted {
+                version: self.run.version,
+            });
+        } else {
+            self.recruit(round + 1, 1);
+        }
+        true
+    }
+
+    fn aggregate(&mut self) {
+        let contributions = self
+            .run
+            .members
+            .values()
+            .filter_map(|member| match &member.work {
+                Work::Uploaded { contribution } => Some(contribution.clone()),
+                Work::None
+                | Work::Assigned
+                | Work::Working
+                | Work::Evaluated { .. }
+                | Work::Declined { .. } => None,
+            });
+        self.run.effects += 1;
+        self.effects.push(Effect {
+            round: self.run.round,
+            sequence: self.run.effects,
+            attempt: self.run.attempt,
+            base: self.run.version,
+            contributions: contributions.collect(),
+        });
+        self.run.phase = Phase::Aggregating;
+    }
+
+    fn repeat(&mut self, reason: String) {
+        let (round, attempt) = (self.run.round, self.run.attempt);
+        if attempt >= self.run.plan.cohort.max_attempts {
+            self.fail(format!(
+                "round {round} failed {attempt} times; the last time {reason}"
+            ));
+            return;
+        }
+        self.events.push(Event::RoundRepeated {
+            round,
+            attempt,
+            reason,
+        });
+        self.recruit(round, attempt + 1);
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.run.phase = Phase::Failed {
+            reason: reason.clone(),
+        };
+        self.events.push(Event::RunFailed { reason });
+    }
+
+    /// Gives everyone available something to do; the others nothing.
+    fn assign(&mut self) -> Vec<InstitutionId> {
+        let available = self
+            .run
+            .members
+            .iter()
+            .filter(|(_, m)| self.is_available(m));
+        let available: Vec<InstitutionId> = available.map(|(name, _)| name.clone()).collect();
+        for (name, member) in &mut self.run.members {
+            member.work = if available.contains(name) {
+                Work::Assigned
+            } else {
+                Work::None
+            };
+        }
+        available
+    }
+
+    fn is_available(&self, member: &Member) -> bool {
+        member.is_ready(self.now) && member.is_present(self.now, self.run.plan.cohort.away_after())
+    }
+
+    fn updates(&self) -> usize {
+        let members = self.run.members.values();
+        members
+            .filter(|m| matches!(m.work, Work::Uploaded { .. }))
+            .count()
+    }
+
+    /// How many have not answered, and how many of those have been heard of lately.
+    fn pending(&self) -> (usize, usize) {
+        let pending = || {
+            self.run
+                .members
+                .values()
+                .filter(|m| m.work.is_pending() && m.left.is_none())
+        };
+        (pending().count(), pending().filter(|m| !m.away).count())
+    }
+
+    fn mark_away(&mut self) {
+        let (now, after) = (self.now, self.run.plan.cohort.away_after());
+        let (round, attempt) = (self.run.round, self.run.attempt);
+        for (institution, member) in &mut self.run.members {
+            if member.work.is_pending() && !member.away && !member.is_present(now, after) {
+                member.away = true;
+                let institution = institution.clone();
+                self.events.push(Event::WentAway {
+                    round,
+                    attempt,
+                    institution,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The coordinator's certificate authority: who is who, for TLS.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use fedner_shared::time::Time;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
+    DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    SerialNumber,
+};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("a certificate cannot be made: {0}")]
+    Make(#[from] rcgen::Error),
+    #[error("the time is out of a certificate's range")]
+    Time,
+    #[error("the operating system gave no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+    #[error("the authority's certificate cannot be read")]
+    Read,
+}
+
+/// What the holder of a certificate may do; it stands in the certificate's organisational unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    Operator,
+    Viewer,
+    Institution,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+            Self::Institution => "institution",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Operator, Self::Viewer, Self::Institution]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+    }
+}
+
+/// How long an institution's certificate lasts; its client renews it in the last third.
+pub const INSTITUTION_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+const OPERATOR_LIFE: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
+const SERVER_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+/// Clocks of two machines differ.
+const BACKDATED: Duration = Duration::from_secs(10 * 60);
+
+/// Signs certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+    certificate_der: Vec<u8>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({})", hex::encode(&self.fingerprint()[..6]))
+    }
+}
+
+/// A certificate with its private key, both PEM.
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate made for a request.
+#[derive(Debug)]
+pub struct Issued {
+    pub pem: String,
+    /// Hexadecimal.
+    pub serial: String,
+    pub expires: Time,
+}
+
+impl Authority {
+    /// A new authority; returns it with its key in PEM, to be written where only the operator reads.
+    pub fn create(federation: &str, now: Time) -> Result<(Self, String), Error> {
+        let key = KeyPair::generate()?;
+        let key_pem = key.serialize_pem();
+        let mut params = parameters(
+            &format!("{federation} fedner authority"),
+            None,
+            now,
+            AUTHORITY_LIFE,
+        )?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?;
+        let authority = Self::assemble(&certificate.pem(), certificate.der().to_vec(), key)?;
+        Ok((authority, key_pem))
+    }
+
+    pub fn read(certificate_pem: &str, key_pem: &str) -> Result<Self, Error> {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes())
+            .map_err(|_| Error::Read)?;
+        Self::assemble(certificate_pem, pem.contents, KeyPair::from_pem(key_pem)?)
+    }
+
+    fn assemble(pem: &str, der: Vec<u8>, key: KeyPair) -> Result<Self, Error> {
+        let issuer = Issuer::from_ca_cert_pem(pem, key)?;
+        Ok(Self {
+            issuer,
+            certificate_pem: pem.to_owned(),
+            certificate_der: der,
+        })
+    }
+
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// SHA-256 of the certificate, which invites carry.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(&self.certificate_der).into()
+    }
+
+    /// For the listening socket.
+    pub fn server(&self, host: &str, now: Time) -> Result<Identity, Error> {
+        let mut params = parameters(host, None, now, SERVER_LIFE)?;
+        let mut names = vec![host.to_owned()];
+        names.extend([
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+            "::1".to_owned(),
+        ]);
+        for name in names {
+            params.subject_alt_names.push(match name.parse::<IpAddr>() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) => SanType::DnsName(name.try_into()?),
+            });
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.with_new_key(&params)
+    }
+
+    /// For the operator or a viewer, whose keys are made here.
+    pub fn person(&self, name: &str, role: Role, now: Time) -> Result<Identity, Error> {
+        let mut params = parameters(name, Some(role), now, OPERATOR_LIFE)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.with_new_key(&params)
+    }
+
+    fn with_new_key(&self, params: &CertificateParams) -> Result<Identity, Error> {
+        let key = KeyPair::generate()?;
+        let certificate: Certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// For an institution, from the request it made. Only the public key is taken from the
+    /// request; name, role and life are the coordinator's to say.
+    pub fn institution(&self, name: &str, request_pem: &str, now: Time) -> Result<Issued, Error> {
+        let mut request = CertificateSigningRequestParams::from_pem(request_pem)?;
+        let mut params = parameters(name, Some(Role::Institution), now, INSTITUTION_LIFE)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let serial = params
+            .serial_number
+            .as_ref()
+            .map(|s| hex::encode(s.to_bytes()))
+            .unwrap_or_default();
+        request.params = params;
+        let certificate = request.signed_by(&self.issuer)?;
+        Ok(Issued {
+            pem: certificate.pem(),
+            serial,
+            expires: now + INSTITUTION_LIFE,
+        })
+    }
+}
+
+fn parameters(
+    name: &str,
+    role: Option<Role>,
+    now: Time,
+    life: Duration,
+) -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, DnValue::Utf8String(name.to_owned()));
+    if let Some(role) = role {
+        let unit = DnValue::Utf8String(role.as_str().to_owned());
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, unit);
+    }
+    let mut serial = [0u8; 16];
+    getrandom::fill(&mut serial)?;
+    // A positive number without leading zeros, so that its text is the same everywhere.
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.not_before = instant(Time::from_millis(
+        now.as_millis() - BACKDATED.as_millis() as i64,
+    ))?;
+    params.not_after = instant(now + life)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    Ok(params)
+}
+
+fn instant(time: Time) -> Result<OffsetDateTime, Error> {
+    OffsetDateTime::from_unix_timestamp(time.as_millis().div_euclid(1000)).map_err(|_| Error::Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Caller;
+
+    const NOW: Time = Time::from_millis(1_790_000_000_000);
+
+    #[test]
+    fn a_request_decides_nothing_but_the_key() {
+        let (authority, key) = Authority::create("test", NOW).expect("authority");
+        let again = Authority::read(authority.certificate_pem(), &key).expect("read");
+        assert_eq!(again.fingerprint(), authority.fingerprint());
+        let key = KeyPair::generate().expect("key");
+        let mut wish = CertificateParams::default();
+        wish.distinguished_name.push(DnType::CommonName, "operator");
+        wish.distinguished_name
+            .push(DnType::OrganizationalUnitName, "operator");
+        let request = wish
+            .serialize_request(&key)
+            .expect("request")
+            .pem()
+            .expect("pem");
+        let issued = again.institution("st-anna", &request, NOW).expect("issued");
+        let (_, pem) = x509_parser::pem::parse_x509_pem(issued.pem.as_bytes()).expect("pem");
+        let caller = Caller::of_certificate(&pem.contents).expect("caller");
+        assert_eq!(
+            (caller.name.as_str(), caller.role, caller.serial),
+            ("st-anna", Role::Institution, issued.serial)
+        );
+        assert!(again.institution("x", "no request", NOW).is_err());
+    }
+}

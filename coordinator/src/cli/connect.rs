@@ -1,0 +1,89 @@
+//! The commands' connection to the running coordinator, with the operator's certificate.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedner_proto::MESSAGE_BYTES;
+use fedner_proto::v1::monitoring_client::MonitoringClient;
+use fedner_proto::v1::operations_client::OperationsClient;
+use fedner_shared::refusal::Code;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::output::Failed;
+use crate::config::{Config, Paths, host_and_port};
+
+/// Dials the coordinator that the directory belongs to.
+async fn channel(paths: &Paths) -> Result<Channel, Failed> {
+    let config = Config::read(paths)?;
+    let (host, port) = host_and_port(&config.address)?;
+    let connector = TlsConnector::from(Arc::new(client_config(paths)?));
+    let name = ServerName::try_from(host.clone())
+        .map_err(|error| Failed::refuse(Code::ConfigInvalid, format!("`{host}`: {error}")))?;
+    let dial = tower::service_fn(move |_: Uri| {
+        let (connector, name, host) = (connector.clone(), name.clone(), host.clone());
+        async move {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
+        }
+    });
+    let endpoint =
+        Endpoint::from_static("https://coordinator").connect_timeout(Duration::from_secs(10));
+    let endpoint = endpoint
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    endpoint
+        .connect_with_connector(dial)
+        .await
+        .map_err(|error| {
+            let cause = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            Failed::refuse(
+                Code::Unreachable,
+                format!("no coordinator answers at {}: {cause}", config.address),
+            )
+        })
+}
+
+fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
+    let read = |path: std::path::PathBuf| fs::read(&path).map_err(Failed::io("read", &path));
+    let pem = |error: rustls::pki_types::pem::Error| {
+        Failed::refuse(
+            Code::StateInvalid,
+            format!("a key file is damaged: {error}"),
+        )
+    };
+    let tls = |error: rustls::Error| Failed::refuse(Code::StateInvalid, error.to_string());
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(&read(paths.authority_certificate())?).map_err(pem)?)
+        .map_err(tls)?;
+    let certificate =
+        CertificateDer::from_pem_slice(&read(paths.operator_certificate())?).map_err(pem)?;
+    let key = PrivateKeyDer::from_pem_slice(&read(paths.operator_key())?).map_err(pem)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(tls)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)
+        .map_err(tls)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+pub(super) async fn operations(paths: &Paths) -> Result<OperationsClient<Channel>, Failed> {
+    Ok(OperationsClient::new(channel(paths).await?).max_decoding_message_size(MESSAGE_BYTES))
+}
+
+pub(super) async fn monitoring(paths: &Paths) -> Result<MonitoringClient<Channel>, Failed> {
+    // Lists of models grow with the history.
+    Ok(MonitoringClient::new(channel(paths).await?).max_decoding_message_size(64 * MESSAGE_BYTES))
+}

@@ -1,0 +1,156 @@
+//! `init`: everything a coordinator needs before it can serve.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use clap::Args;
+use fedner_shared::event::Event;
+use fedner_shared::refusal::Code;
+use fedner_shared::sign::SecretKey;
+use serde::Serialize;
+
+use super::output::{Failed, Output};
+use crate::authority::{Authority, Role};
+use crate::config::{Config, Paths, host_and_port};
+use crate::engine::now;
+use crate::store::Store;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The federation's name
+    #[arg(long)]
+    name: String,
+    /// Where institutions will dial
+    #[arg(long, value_name = "HOST:PORT")]
+    address: String,
+    /// The socket to listen on [default: the address if it is a loopback one, else every interface]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Created {
+    directory: String,
+    address: String,
+    authority_sha256: String,
+}
+
+pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    let (host, port) = host_and_port(&arguments.address)?;
+    if paths.config().exists() {
+        let message = format!(
+            "{} holds a coordinator already",
+            paths.directory().display()
+        );
+        return Err(Failed::refuse(Code::AlreadyExists, message));
+    }
+    let fault = |error: &dyn std::fmt::Display| Failed::fault(error.to_string());
+    let (authority, authority_key) =
+        Authority::create(&arguments.name, now()).map_err(|e| fault(&e))?;
+    let operator = authority
+        .person("operator", Role::Operator, now())
+        .map_err(|e| fault(&e))?;
+    let viewer = authority
+        .person("viewer", Role::Viewer, now())
+        .map_err(|e| fault(&e))?;
+    let signing = SecretKey::generate().map_err(|e| fault(&e))?;
+
+    write(&paths.authority_key(), &authority_key, Secrecy::Secret)?;
+    write(
+        &paths.authority_certificate(),
+        authority.certificate_pem(),
+        Secrecy::Public,
+    )?;
+    write(&paths.operator_key(), &operator.key, Secrecy::Secret)?;
+    write(
+        &paths.operator_certificate(),
+        &operator.certificate,
+        Secrecy::Public,
+    )?;
+    write(&paths.viewer_key(), &viewer.key, Secrecy::Secret)?;
+    write(
+        &paths.viewer_certificate(),
+        &viewer.certificate,
+        Secrecy::Public,
+    )?;
+    write(
+        &paths.signing_key(),
+        &signing.to_pem().map_err(|e| fault(&e))?,
+        Secrecy::Secret,
+    )?;
+    write(
+        &paths.signing_public_key(),
+        &signing.public().to_string(),
+        Secrecy::Public,
+    )?;
+
+    let name = arguments.name.clone();
+    let mut store = Store::open(&paths.store()).map_err(|e| fault(&e))?;
+    store
+        .transact("create store", |tx| {
+            tx.append_event(now(), None, Event::CoordinatorCreated { name })
+        })
+        .map_err(|e| fault(&e))?;
+
+    let loopback = host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
+    let listen = arguments
+        .listen
+        .unwrap_or_else(|| match (loopback, host.as_str()) {
+            (true, "localhost") => format!("127.0.0.1:{port}"),
+            (true, _) => arguments.address.clone(),
+            (false, _) => format!("0.0.0.0:{port}"),
+        });
+    let config = Config {
+        name: arguments.name,
+        address: arguments.address.clone(),
+        listen,
+        metrics_listen: None,
+        blobs_url: None,
+    };
+    let text = toml::to_string(&config).map_err(|e| fault(&e))?;
+    // Last: a directory with this file is a whole one.
+    write(&paths.config(), &text, Secrecy::Public)?;
+
+    let created = Created {
+        directory: paths.directory().display().to_string(),
+        address: arguments.address,
+        authority_sha256: hex::encode(authority.fingerprint()),
+    };
+    output.data(&created, |created| {
+        format!(
+            "Created a coordinator in {}\nauthority {}\nNext: fedner-coordinator --dir {} serve",
+            created.directory, created.authority_sha256, created.directory
+        )
+    });
+    Ok(())
+}
+
+enum Secrecy {
+    Secret,
+    Public,
+}
+
+fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), Failed> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Failed::io("create", folder))?;
+    }
+    let mode = match secrecy {
+        Secrecy::Secret => 0o600,
+        Secrecy::Public => 0o644,
+    };
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path);
+    let mut file = file.map_err(Failed::io("create", path))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(Failed::io("write", path))
+}

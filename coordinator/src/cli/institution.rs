@@ -1,0 +1,102 @@
+//! `institution`: who takes part.
+
+use clap::Subcommand;
+use fedner_proto::v1::set_institution_state_request::State;
+use fedner_proto::{convert, v1};
+use fedner_shared::refusal::Refusal;
+use fedner_shared::view::InstitutionView;
+
+use super::connect;
+use super::output::{Failed, Output, or_dash, table};
+use crate::config::Paths;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// All enrolled institutions
+    List,
+    /// One institution
+    Show { institution: String },
+    /// Keep an institution out for a while
+    Suspend { institution: String },
+    /// Let a suspended institution back in
+    Reinstate { institution: String },
+    /// Keep an institution out for good; it needs a new invite to come back
+    Revoke { institution: String },
+}
+
+pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    match command {
+        Command::List => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .list_institutions(v1::ListInstitutionsRequest {})
+                .await?;
+            let views = answer
+                .into_inner()
+                .institutions
+                .into_iter()
+                .map(convert::institution_from_wire);
+            let views: Vec<InstitutionView> = views.collect::<Result<_, Refusal>>()?;
+            output.data(&views, |views| render(views));
+            Ok(())
+        }
+        Command::Show { institution } => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .get_institution(v1::GetInstitutionRequest { institution })
+                .await?;
+            let view = convert::institution_from_wire(answer.into_inner())?;
+            output.data(&view, |view| render(std::slice::from_ref(view)));
+            Ok(())
+        }
+        Command::Suspend { institution } => set(institution, State::Suspended, paths, output).await,
+        Command::Reinstate { institution } => set(institution, State::Active, paths, output).await,
+        Command::Revoke { institution } => set(institution, State::Revoked, paths, output).await,
+    }
+}
+
+async fn set(
+    institution: String,
+    state: State,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let request = v1::SetInstitutionStateRequest {
+        institution: institution.clone(),
+        state: state.into(),
+    };
+    connect::operations(paths)
+        .await?
+        .set_institution_state(request)
+        .await?;
+    output.say(format!(
+        "{institution}: {}",
+        state
+            .as_str_name()
+            .trim_start_matches("STATE_")
+            .to_lowercase()
+    ));
+    Ok(())
+}
+
+fn render(views: &[InstitutionView]) -> String {
+    let row = |view: &InstitutionView| {
+        [
+            view.institution.to_string(),
+            view.state.clone(),
+            view.enrolled.to_string(),
+            view.certificate_expires.to_string(),
+            or_dash(view.last_seen),
+        ]
+    };
+    table(
+        [
+            "institution",
+            "state",
+            "enrolled",
+            "certificate until",
+            "last seen",
+        ],
+        views.iter().map(row),
+    )
+}

@@ -1,0 +1,93 @@
+//! `invite`: a one-time way in for an institution.
+
+use clap::Args;
+use fedner_proto::v1;
+use fedner_shared::refusal::Code;
+use fedner_shared::time::Time;
+use serde::Serialize;
+
+use super::connect;
+use super::output::{Failed, Output};
+use crate::config::Paths;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The name the institution will have
+    institution: String,
+    /// How long the invite lasts, such as 30m, 24h or 7d
+    #[arg(long, default_value = "24h", value_parser = parse_span)]
+    ttl: u64,
+}
+
+/// What an invite file says.
+#[derive(Serialize)]
+struct Invite {
+    institution: String,
+    address: String,
+    secret: String,
+    authority_sha256: String,
+    expires: String,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let institution = arguments.institution;
+    let request = v1::CreateInviteRequest {
+        institution: institution.clone(),
+        ttl_s: arguments.ttl,
+    };
+    let answer = connect::operations(paths)
+        .await?
+        .create_invite(request)
+        .await?
+        .into_inner();
+    let invite = Invite {
+        institution,
+        address: answer.address,
+        secret: answer.secret,
+        authority_sha256: hex::encode(answer.authority_sha256),
+        expires: Time::from_millis(answer.expires_ms).to_string(),
+    };
+    let text = toml::to_string(&invite).map_err(|error| Failed::fault(error.to_string()))?;
+    output.data(&invite, |_| {
+        format!("# A one-time invite to a fedner federation. Whoever holds it can enrol: hand it over in private.\n{text}")
+    });
+    output.say("send the invite in private; the institution runs: fedner-client enroll INVITE");
+    Ok(())
+}
+
+fn parse_span(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is not a time span: {} expected a number and s, m, h or d",
+            Code::RequestInvalid
+        )
+    };
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_a_number_and_a_unit() {
+        assert_eq!(parse_span("24h"), Ok(86_400));
+        assert_eq!(parse_span("90s"), Ok(90));
+        for bad in ["", "h", "24", "-1h", "1w", "99999999999999999999d"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The commands of `fedner-coordinator`. One file a command; data goes to stdout, talk to stderr.
+
+mod connect;
+mod init;
+mod institution;
+mod invite;
+mod model;
+mod output;
+mod replay;
+mod run;
+mod serve;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::Paths;
+use output::{Failed, Output};
+
+/// Coordinates federated training of one named-entity model. Institutions keep their text.
+#[derive(Debug, Parser)]
+#[command(name = "fedner-coordinator", version, max_term_width = 100)]
+struct Arguments {
+    /// The coordinator's directory: configuration, keys, state
+    #[arg(
+        long,
+        global = true,
+        env = "FEDNER_COORDINATOR_DIR",
+        value_name = "DIR"
+    )]
+    dir: Option<PathBuf>,
+    /// How data is written to stdout
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    output: output::Format,
+    /// Say nothing but data and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Say more; twice for everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a coordinator: configuration, certificate authority, operator's keys, empty store
+    Init(init::Arguments),
+    /// Run the coordinator
+    Serve(serve::Arguments),
+    /// Write a one-time invite for an institution to stdout
+    Invite(invite::Arguments),
+    /// Look at institutions, suspend or revoke them
+    #[command(subcommand)]
+    Institution(institution::Command),
+    /// Import, look at, name and export model versions
+    #[command(subcommand)]
+    Model(model::Command),
+    /// Create, start and follow runs
+    #[command(subcommand)]
+    Run(run::Command),
+    /// Compute a published version again from its stored updates and compare
+    Replay(replay::Arguments),
+    /// Check every digest, signature, lineage link and the audit chain in the directory
+    Verify(verify::Arguments),
+    /// Write a completion script for a shell to stdout
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Parses the command line, does what it says, and gives the exit status: 0 success, 1 refused or
+/// failed check, 2 wrong usage, 3 a fault of our own.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.output, arguments.quiet);
+    output::start_logging(arguments.verbose, arguments.quiet);
+    match dispatch(arguments, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => output.fail(&failed),
+    }
+}
+
+fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
+    let paths = Paths::new(match arguments.dir {
+        Some(dir) => dir,
+        None => default_directory()?,
+    });
+    match arguments.command {
+        Command::Init(arguments) => init::run(arguments, &paths, output),
+        Command::Serve(arguments) => runtime()?.block_on(serve::run(arguments, &paths, output)),
+        Command::Invite(arguments) => runtime()?.block_on(invite::run(arguments, &paths, output)),
+        Command::Institution(command) => {
+            runtime()?.block_on(institution::run(command, &paths, output))
+        }
+        Command::Model(command) => runtime()?.block_on(model::run(command, &paths, output)),
+        Command::Run(command) => runtime()?.block_on(run::run(command, &paths, output)),
+        Command::Replay(arguments) => runtime()?.block_on(replay::run(arguments, &paths, output)),
+        Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &paths, output)),
+        Command::Completions { shell } => {
+            output.completions(shell, &mut Arguments::command());
+            Ok(())
+        }
+    }
+}
+
+fn default_directory() -> Result<PathBuf, Failed> {
+    let directories = directories::ProjectDirs::from("", "", "fedner-coordinator");
+    let directories = directories
+        .ok_or_else(|| Failed::fault("this platform names no data directory; give --dir"))?;
+    Ok(directories.data_dir().to_owned())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::fault(format!("the asynchronous runtime cannot start: {error}")))
+}

@@ -1,0 +1,335 @@
+//! `model`: versions, their lineage and names, in and out.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use fedner_proto::{CHUNK_BYTES, convert, v1};
+use fedner_shared::digest::Digest;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::version::Origin;
+use fedner_shared::view::VersionView;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::connect;
+use super::output::{Failed, Output, or_dash, table};
+use crate::config::Paths;
+
+/// The files of a Hugging Face directory.
+const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Register a Hugging Face directory: config.json, tokenizer.json, model.safetensors
+    Import {
+        #[arg(long, value_name = "HF_DIR")]
+        from: PathBuf,
+        /// The model's name; the version will be NAME@1, NAME@2, …
+        #[arg(long)]
+        name: String,
+    },
+    /// All versions
+    List,
+    /// One version: NAME@NUMBER, an alias, or a digest
+    Show { version: String },
+    /// A version and its ancestors, newest first
+    Lineage { version: String },
+    /// Give a version a movable name
+    Tag { version: String, alias: String },
+    /// Move `champion` (or another alias) back to an earlier version
+    Rollback {
+        #[arg(long, value_name = "VERSION")]
+        to: String,
+        #[arg(long, default_value = "champion")]
+        alias: String,
+    },
+    /// Write a version as a directory that Hugging Face transformers loads
+    Export {
+        version: String,
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+}
+
+pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    match command {
+        Command::Import { from, name } => import(&from, name, paths, output).await,
+        Command::List => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .list_models(v1::ListModelsRequest {})
+                .await?;
+            show_all(answer.into_inner().models, output)
+        }
+        Command::Lineage { version } => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .get_lineage(v1::GetModelRequest { version })
+                .await?;
+            show_all(answer.into_inner().models, output)
+        }
+        Command::Show { version } => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .get_model(v1::GetModelRequest { version })
+                .await?;
+            let view = convert::version_from_wire(answer.into_inner())?;
+            output.data(&view, render_one);
+            Ok(())
+        }
+        Command::Tag { version, alias } => move_alias(alias, version, false, paths, output).await,
+        Command::Rollback { to, alias } => move_alias(alias, to, true, paths, output).await,
+        Command::Export { version, to } => export(version, &to, paths, output).await,
+    }
+}
+
+async fn import(from: &Path, name: String, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    for file in FILES {
+        if !from.join(file).is_file() {
+            let message = format!("{} has no {file}", from.display());
+            return Err(Failed::refuse(Code::CheckpointInvalid, message));
+        }
+    }
+    let mut operations = connect::operations(paths).await?;
+    let mut digests = Vec::new();
+    for file in FILES {
+        let chunks = read_chunks(&from.join(file))?;
+        let answer = operations.put_object(chunks).await?;
+        digests.push(answer.into_inner().digest);
+    }
+    let mut digests = digests.into_iter();
+    let mut next = || digests.next().unwrap_or_default();
+    let request = v1::ImportModelRequest {
+        name,
+        config: next(),
+        tokenizer: next(),
+        weights: next(),
+    };
+    let view = convert::version_from_wire(operations.import_model(request).await?.into_inner())?;
+    output.data(&view, |view| {
+        format!("imported {} {}", view.version.name, view.digest)
+    });
+    Ok(())
+}
+
+/// The file as a stream that is read as it is sent.
+fn read_chunks(
+    path: &Path,
+) -> Result<impl futures::Stream<Item = v1::Chunk> + Send + 'static, Failed> {
+    let file = fs::File::open(path).map_err(Failed::io("open", path))?;
+    let path = path.to_owned();
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut data = Vec::with_capacity(CHUNK_BYTES);
+            if let Err(error) = (&file).take(CHUNK_BYTES as u64)
+                .read_to_end(&mut data)
+            {
+                // The receiver sees another digest than the file's and refuses the import.
+                tracing::error!(%error, path = %path.display(), "cannot read a model file");
+                return;
+            }
+            if data.is_empty() || sender.blocking_send(v1::Chunk { data }).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(tokio_stream::wrappers::ReceiverStream::new(receiver))
+}
+
+async fn move_alias(
+    alias: String,
+    version: String,
+    rollback: bool,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let request = v1::MoveAliasRequest {
+        alias: alias.clone(),
+        version,
+        rollback,
+    };
+    let view = convert::version_from_wire(
+        connect::operations(paths)
+            .await?
+            .move_alias(request)
+            .await?
+            .into_inner(),
+    )?;
+    output.data(&view, |view| {
+        format!("{alias} is {} {}", view.version.name, view.digest.short())
+    });
+    Ok(())
+}
+
+async fn export(version: String, to: &Path, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    if to.join(FILES[2]).exists() {
+        return Err(Failed::refuse(
+            Code::AlreadyExists,
+            format!("{} holds a model already", to.display()),
+        ));
+    }
+    let answer = connect::monitoring(paths)
+        .await?
+        .get_model(v1::GetModelRequest { version })
+        .await?;
+    let view = convert::version_from_wire(answer.into_inner())?;
+    fs::create_dir_all(to).map_err(Failed::io("create", to))?;
+    let mut operations = connect::operations(paths).await?;
+    let version = &view.version;
+    for (file, digest) in FILES
+        .iter()
+        .zip([version.config, version.tokenizer, version.weights])
+    {
+        let request = v1::DownloadRequest {
+            digest: digest.as_bytes().to_vec(),
+            offset: 0,
+        };
+        let mut chunks = operations.get_object(request).await?.into_inner();
+        let path = to.join(file);
+        let mut out = fs::File::create(&path).map_err(Failed::io("create", &path))?;
+        let mut hasher = blake3::Hasher::new();
+        let bar = ProgressBar::new_spinner().with_style(
+            ProgressStyle::with_template("{msg} {bytes}")
+                .unwrap_or(ProgressStyle::default_spinner()),
+        );
+        bar.set_message(*file);
+        while let Some(chunk) = chunks.message().await? {
+            hasher.update(&chunk.data);
+            bar.inc(chunk.data.len() as u64);
+            out.write_all(&chunk.data)
+                .map_err(Failed::io("write", &path))?;
+        }
+        bar.finish_and_clear();
+        let found = Digest::from_bytes(*hasher.finalize().as_bytes());
+        if found != digest {
+            return Err(Failed::fault(format!(
+                "{file} came with the digest {found}: expected {digest}"
+            )));
+        }
+    }
+    output.data(&view, |view| {
+        let kind = if view.version.labels.is_empty() {
+            "encoder"
+        } else {
+            "BertForTokenClassification"
+        };
+        format!(
+            "exported {} as {kind} to {}",
+            view.version.name,
+            to.display()
+        )
+    });
+    Ok(())
+}
+
+fn show_all(models: Vec<v1::ModelVersion>, output: &Output) -> Result<(), Failed> {
+    let views = models.into_iter().map(convert::version_from_wire);
+    let views: Vec<VersionView> = views.collect::<Result<_, Refusal>>()?;
+    output.data(&views, |views| {
+        let row = |view: &VersionView| {
+            let round = view.version.round();
+            let epsilon = round.and_then(|round| {
+                round
+                    .participants
+                    .iter()
+                    .filter_map(|p| p.epsilon)
+                    .max_by(f64::total_cmp)
+            });
+            [
+                view.version.name.to_string(),
+                view.digest.short(),
+                origin(&view.version.origin),
+                or_dash(view.version.parent.map(|parent| parent.short())),
+                or_dash(round.map(|round| round.participants.len())),
+                or_dash(epsilon.map(round_up)),
+                or_dash(view.f1.map(|f1| format!("{f1:.4}"))),
+                view.aliases
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ]
+        };
+        table(
+            [
+                "version",
+                "digest",
+                "origin",
+                "parent",
+                "institutions",
+                "ε",
+                "F1",
+                "aliases",
+            ],
+            views.iter().map(row),
+        )
+    });
+    Ok(())
+}
+
+/// Two decimals, never rounded down.
+fn round_up(epsilon: f64) -> String {
+    format!("{:.2}", (epsilon * 100.0).ceil() / 100.0)
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Import => "import".to_owned(),
+        Origin::Head { .. } => "new head".to_owned(),
+        Origin::Round(round) => format!("{} round {}", round.run, round.round),
+    }
+}
+
+fn render_one(view: &VersionView) -> String {
+    let version = &view.version;
+    let mut lines = vec![
+        format!("version    {}", version.name),
+        format!("digest     {}", view.digest),
+        format!("origin     {}", origin(&version.origin)),
+        format!("parent     {}", or_dash(version.parent)),
+        format!("labels     {}", version.labels.join(" ")),
+        format!("weights    {}", version.weights),
+        format!("config     {}", version.config),
+        format!("tokenizer  {}", version.tokenizer),
+        format!("created    {}", version.created),
+        format!(
+            "aliases    {}",
+            view.aliases
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        ),
+        format!(
+            "F1         {}",
+            or_dash(view.f1.map(|f1| format!("{f1:.4}")))
+        ),
+    ];
+    if let Some(round) = version.round() {
+        lines.push(format!("plan       {}", round.plan));
+        let scores = |name| {
+            view.scores
+                .iter()
+                .find(|s| s.institution == name)
+                .map(|s| format!("{:.4}", s.scores.total().f1()))
+        };
+        let rows = round.participants.iter().map(|p| {
+            [
+                p.institution.to_string(),
+                p.weight.to_string(),
+                or_dash(p.epsilon.map(round_up)),
+                or_dash(scores(p.institution.clone())),
+                p.update.short(),
+                p.receipt.short(),
+            ]
+        });
+        lines.push(String::new());
+        lines.push(table(
+            ["institution", "weight", "ε", "F1", "update", "receipt"],
+            rows,
+        ));
+    }
+    lines.join("\n")
+}

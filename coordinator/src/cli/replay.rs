@@ -1,0 +1,137 @@
+//! `replay`: the proof that a version is what its updates make of its parent.
+
+use clap::Args;
+use fedner_round::Contribution;
+use fedner_shared::digest::Digest;
+use fedner_shared::id::VersionName;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::Code;
+use fedner_shared::version::{Origin, Version};
+use fedner_shared::view::VersionRef;
+use serde::Serialize;
+
+use super::output::{Failed, Output};
+use super::serve::read_operator_key;
+use crate::blobs::Blobs;
+use crate::config::{Config, Paths};
+use crate::registry::Summation;
+use crate::store::Store;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// NAME@NUMBER, an alias, or a digest
+    version: String,
+}
+
+#[derive(Serialize)]
+struct Replayed {
+    version: VersionName,
+    recorded: Digest,
+    computed: Digest,
+    same: bool,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let config = Config::read(paths)?;
+    let operator = read_operator_key(paths)?;
+    let fault = |error: crate::store::Error| Failed::fault(error.to_string());
+    let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let blobs = Blobs::open(
+        &paths.blobs(),
+        config.blobs_url.as_deref(),
+        &paths.staging(),
+    )
+    .map_err(|error| Failed::fault(error.to_string()))?;
+    let reference: VersionRef =
+        arguments
+            .version
+            .parse()
+            .map_err(|error: fedner_shared::id::NotAVersion| {
+                Failed::refuse(Code::RequestInvalid, error.to_string())
+            })?;
+    let unknown = || {
+        Failed::refuse(
+            Code::ModelUnknown,
+            format!("there is no model version `{}`", arguments.version),
+        )
+    };
+    let digest = store
+        .read(|tx| tx.resolve(&reference))
+        .map_err(fault)?
+        .ok_or_else(unknown)?;
+    let version = store
+        .read(|tx| tx.version(digest))
+        .map_err(fault)?
+        .ok_or_else(unknown)?;
+    let Origin::Round(round) = &version.origin else {
+        let message = format!(
+            "{} was not published by a round; there is nothing to compute again",
+            version.name
+        );
+        return Err(Failed::refuse(Code::RunState, message));
+    };
+    let inconsistent = |what: &str| {
+        Failed::refuse(
+            Code::StateInvalid,
+            format!("{what} of {} is missing", version.name),
+        )
+    };
+    let plan = store
+        .read(|tx| tx.plan(round.plan))
+        .map_err(fault)?
+        .ok_or_else(|| inconsistent("the plan"))?;
+    let plan: Plan = plan
+        .verify(&operator)
+        .map_err(|error| Failed::refuse(Code::PlanSignature, error.to_string()))?;
+    let parent: Option<Version> = match version.parent {
+        Some(parent) => store.read(|tx| tx.version(parent)).map_err(fault)?,
+        None => None,
+    };
+    let parent = parent.ok_or_else(|| inconsistent("the parent"))?;
+    let contributions: Vec<Contribution> = round
+        .participants
+        .iter()
+        .map(|p| Contribution {
+            institution: p.institution.clone(),
+            weight: p.weight,
+            update: p.update,
+            receipt: p.receipt,
+            epsilon: p.epsilon,
+        })
+        .collect();
+    let sum = Summation {
+        plan: &plan,
+        parent: &parent,
+        contributions: &contributions,
+    };
+    let computed = sum.compute(&blobs, false).await?;
+    let same = computed == version.weights;
+    let replayed = Replayed {
+        version: version.name.clone(),
+        recorded: version.weights,
+        computed,
+        same,
+    };
+    output.data(&replayed, |r| {
+        let verdict = if r.same {
+            "the digest is the same"
+        } else {
+            "THE DIGEST DIFFERS"
+        };
+        format!(
+            "{}: {verdict}\nrecorded {}\ncomputed {}",
+            r.version, r.recorded, r.computed
+        )
+    });
+    if same {
+        return Ok(());
+    }
+    Err(Failed::refuse(
+        Code::StateInvalid,
+        format!("{} is not the sum of its stored updates", version.name),
+    ))
+}

@@ -1,0 +1,348 @@
+//! `run`: plans carried out.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use fedner_proto::v1::control_run_request::Action;
+use fedner_proto::{convert, v1};
+use fedner_shared::event::{Entry, Event};
+use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::{SecretKey, Signed};
+use fedner_shared::view::{Explanation, MemberView, RunView};
+use serde::Serialize;
+
+use super::connect;
+use super::output::{Failed, Output, or_dash, table};
+use crate::config::Paths;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Sign a plan and create its run
+    Create {
+        plan: PathBuf,
+        /// Create the run even though its noise drowns its signal
+        #[arg(long)]
+        force: bool,
+        /// Start it at once
+        #[arg(long)]
+        start: bool,
+    },
+    /// Begin to recruit for the first round
+    Start { run: String },
+    /// Give out no more work and stop the clock; updates under way are still taken
+    Pause { run: String },
+    /// Go on where the run was paused
+    Resume { run: String },
+    /// End the run; its versions stay
+    Cancel { run: String },
+    /// All runs
+    List,
+    /// One run and its institutions
+    Show { run: String },
+    /// Follow events as they happen, until the run ends
+    Watch {
+        run: String,
+        /// Past events too
+        #[arg(long)]
+        all: bool,
+    },
+    /// What the run waits for, until when, and what happens then
+    Explain { run: String },
+}
+
+pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    match command {
+        Command::Create { plan, force, start } => create(&plan, force, start, paths, output).await,
+        Command::Start { run } => control(run, Action::Start, paths, output).await,
+        Command::Pause { run } => control(run, Action::Pause, paths, output).await,
+        Command::Resume { run } => control(run, Action::Resume, paths, output).await,
+        Command::Cancel { run } => control(run, Action::Cancel, paths, output).await,
+        Command::List => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .list_runs(v1::ListRunsRequest {})
+                .await?;
+            let views = answer
+                .into_inner()
+                .runs
+                .into_iter()
+                .map(convert::run_from_wire);
+            let views: Vec<RunView> = views.collect::<Result<_, Refusal>>()?;
+            output.data(&views, |views| render_all(views));
+            Ok(())
+        }
+        Command::Show { run } => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .get_run(v1::GetRunRequest { run })
+                .await?;
+            let view = convert::run_from_wire(answer.into_inner())?;
+            output.data(&view, render_one);
+            Ok(())
+        }
+        Command::Watch { run, all } => watch(run, all, paths, output).await,
+        Command::Explain { run } => {
+            let answer = connect::monitoring(paths)
+                .await?
+                .explain(v1::ExplainRequest { run })
+                .await?;
+            let view = convert::explanation_from_wire(answer.into_inner())?;
+            output.data(&view, render_explanation);
+            Ok(())
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Created {
+    run: String,
+    plan: String,
+    /// Institutions that take part may be told apart from noise only if this is small.
+    noise_to_signal: Option<f64>,
+}
+
+async fn create(
+    path: &std::path::Path,
+    force: bool,
+    start: bool,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Failed::refuse(
+            Code::PlanInvalid,
+            format!("cannot read {}: {error}", path.display()),
+        )
+    })?;
+    let plan = Plan::parse(&text).map_err(|error| {
+        Failed::refuse(Code::PlanInvalid, format!("{}: {error}", path.display()))
+    })?;
+    let key_path = paths.signing_key();
+    let pem = fs::read_to_string(&key_path).map_err(Failed::io("read", &key_path))?;
+    let key = SecretKey::from_pem(&pem)
+        .map_err(|error| Failed::refuse(Code::StateInvalid, error.to_string()))?;
+    let signed = Signed::new(&plan, &key);
+    let mut operations = connect::operations(paths).await?;
+    let request = v1::CreateRunRequest {
+        plan: Some(convert::signed_to_wire(&signed)),
+        force,
+    };
+    let answer = operations.create_run(request).await?.into_inner();
+    if start {
+        let request = v1::ControlRunRequest {
+            run: answer.run.clone(),
+            action: Action::Start.into(),
+        };
+        operations.control_run(request).await?;
+    }
+    let run = v1::GetRunRequest {
+        run: answer.run.clone(),
+    };
+    let view = convert::run_from_wire(
+        connect::monitoring(paths)
+            .await?
+            .get_run(run)
+            .await?
+            .into_inner(),
+    )?;
+    let private = plan.privacy.unit != Unit::None;
+    let noise_to_signal = private.then(|| plan.noise_to_signal(view.dimension as usize));
+    let created = Created {
+        run: answer.run,
+        plan: signed.digest().to_string(),
+        noise_to_signal,
+    };
+    output.data(&created, |created| {
+        format!("created run {}\nplan {}", created.run, created.plan)
+    });
+    match noise_to_signal {
+        Some(ratio) => output.say(format!(
+            "{} weights leave each institution a round, with noise {:.2} times the signal in the mean; each sees its ε with `fedner-client consent list`",
+            view.dimension, ratio
+        )),
+        None => output.say(format!("{} weights leave each institution a round, without noise: no privacy is promised", view.dimension)),
+    }
+    if !start {
+        output.say(format!(
+            "next: fedner-coordinator run start {}",
+            created.run
+        ));
+    }
+    Ok(())
+}
+
+async fn control(
+    run: String,
+    action: Action,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let request = v1::ControlRunRequest {
+        run: run.clone(),
+        action: action.into(),
+    };
+    connect::operations(paths)
+        .await?
+        .control_run(request)
+        .await?;
+    output.say(format!(
+        "{run}: {}",
+        action
+            .as_str_name()
+            .trim_start_matches("ACTION_")
+            .to_lowercase()
+    ));
+    Ok(())
+}
+
+/// Reconnects when the coordinator was away, and goes on after the last event seen.
+async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    let mut from = if all { 1 } else { u64::MAX };
+    // A run that has ended has no new events to wait for.
+    let first = connect::monitoring(paths)
+        .await?
+        .get_run(v1::GetRunRequest { run: run.clone() })
+        .await?
+        .into_inner();
+    if matches!(first.state.as_str(), "completed" | "failed" | "cancelled") {
+        from = 1;
+    }
+    loop {
+        let stream = match connect::monitoring(paths).await {
+            Ok(mut client) => client
+                .watch(v1::WatchRequest {
+                    run: run.clone(),
+                    from,
+                })
+                .await
+                .map_err(Failed::from),
+            Err(failed) => Err(failed),
+        };
+        match stream {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                while let Ok(Some(message)) = stream.message().await {
+                    let entry = convert::entry_from_wire(&message)?;
+                    from = entry.sequence + 1;
+                    output.data(&entry, render_entry);
+                    match entry.event {
+                        Event::RunCompleted { .. } => return Ok(()),
+                        Event::RunFailed { reason } => {
+                            return Err(Failed::refuse(
+                                Code::RunState,
+                                format!("run {run} failed: {reason}"),
+                            ));
+                        }
+                        Event::RunCancelled => {
+                            return Err(Failed::refuse(
+                                Code::RunState,
+                                format!("run {run} was cancelled"),
+                            ));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Err(Failed::Refused(refusal)) if refusal.code == Code::Unreachable => {
+                output.say("the coordinator does not answer; trying again");
+            }
+            Err(failed) => return Err(failed),
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
+
+fn render_entry(entry: &Entry) -> String {
+    let mut fields = serde_json::to_value(&entry.event).unwrap_or_default();
+    let kind = entry.event.kind();
+    if let Some(map) = fields.as_object_mut() {
+        map.remove("kind");
+    }
+    let fields = fields.as_object().into_iter().flatten();
+    let fields: Vec<String> = fields
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| format!("{key}={}", shown(value)))
+        .collect();
+    format!("{} {:<18} {}", entry.time, kind, fields.join(" "))
+}
+
+/// Digests are cut to what a person compares.
+fn shown(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text)
+            if text.len() == 64 && text.parse::<fedner_shared::digest::Digest>().is_ok() =>
+        {
+            text[..12].to_owned()
+        }
+        serde_json::Value::String(text) if text.contains(' ') => format!("{text:?}"),
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
+        serde_json::Value::Number(number) if number.is_f64() => {
+            format!("{:.4}", number.as_f64().unwrap_or_default())
+        }
+        other => other.to_string(),
+    }
+}
+
+fn render_all(views: &[RunView]) -> String {
+    let row = |view: &RunView| {
+        [
+            view.run.to_string(),
+            view.state.clone(),
+            format!("{}/{}", view.round, view.rounds),
+            view.method.to_string(),
+            view.unit.to_string(),
+            view.version.short(),
+        ]
+    };
+    table(
+        ["run", "state", "round", "method", "unit", "version"],
+        views.iter().map(row),
+    )
+}
+
+fn render_one(view: &RunView) -> String {
+    let row = |member: &MemberView| {
+        [
+            member.institution.to_string(),
+            member.state.clone(),
+            or_dash(member.examples),
+            or_dash(
+                member
+                    .epsilon
+                    .map(|epsilon| format!("{:.2}", (epsilon * 100.0).ceil() / 100.0)),
+            ),
+            or_dash(member.last_seen),
+        ]
+    };
+    let mut text = format!(
+        "{}\n\n{}",
+        render_all(std::slice::from_ref(view)),
+        table(
+            ["institution", "state", "examples", "ε", "last seen"],
+            view.members.iter().map(row)
+        )
+    );
+    if let Some(failure) = &view.failure {
+        text.push_str(&format!("\n\nfailed: {failure}"));
+    }
+    text
+}
+
+fn render_explanation(view: &Explanation) -> String {
+    let names: Vec<String> = view.from.iter().map(ToString::to_string).collect();
+    let mut lines = vec![
+        format!("{} is {}", view.run, view.state),
+        format!("waits for  {}", view.awaits),
+    ];
+    if !names.is_empty() {
+        lines.push(format!("from       {}", names.join(", ")));
+    }
+    if let Some(until) = view.until {
+        lines.push(format!("until      {until}"));
+    }
+    lines.push(format!("then       {}", view.then));
+    lines.join("\n")
+}

@@ -1,0 +1,165 @@
+//! `serve`: the coordinator itself.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use fedner_shared::refusal::Code;
+use fedner_shared::sign::PublicKey;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::output::{Failed, Output};
+use crate::authority::Authority;
+use crate::blobs::Blobs;
+use crate::config::{Config, Paths, host_and_port};
+use crate::intake::Intake;
+use crate::registry::Registry;
+use crate::rpc::{self, Services};
+use crate::store::Store;
+use crate::{engine, observe, tls};
+
+/// How long transfers under way may take to finish after SIGTERM.
+const GRACE: Duration = Duration::from_secs(8);
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {}
+
+#[derive(Serialize)]
+struct Listening {
+    listening: String,
+}
+
+pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    let config = Config::read(paths)?;
+    let (host, _) = host_and_port(&config.address)?;
+    let authority = read_authority(paths)?;
+    let operator_key = read_operator_key(paths)?;
+    let server = authority
+        .server(&host, engine::now())
+        .map_err(|e| Failed::fault(e.to_string()))?;
+    let tls_config =
+        tls::server_config(&authority, &server).map_err(|e| Failed::fault(e.to_string()))?;
+    let _lock = lock(paths)?;
+    let store = Store::open(&paths.store()).map_err(|e| Failed::fault(e.to_string()))?;
+    store
+        .check_pages()
+        .map_err(|e| Failed::refuse(Code::StateInvalid, e.to_string()))?;
+    let blobs = Blobs::open(
+        &paths.blobs(),
+        config.blobs_url.as_deref(),
+        &paths.staging(),
+    )
+    .map_err(|e| Failed::fault(e.to_string()))?;
+    if let Some(address) = &config.metrics_listen {
+        let address = address.parse().map_err(|_| {
+            Failed::refuse(
+                Code::ConfigInvalid,
+                format!("metrics_listen is `{address}`: expected IP:PORT"),
+            )
+        })?;
+        observe::serve(address)
+            .map_err(|e| Failed::fault(format!("cannot serve metrics on {address}: {e}")))?;
+    }
+
+    let listener = TcpListener::bind(&config.listen).await.map_err(|error| {
+        Failed::refuse(
+            Code::ConfigInvalid,
+            format!("cannot listen on {}: {error}", config.listen),
+        )
+    })?;
+    let (engine, effects, thread) =
+        engine::start(store, operator_key).map_err(|e| Failed::fault(e.to_string()))?;
+    let registry = Registry::new(engine.clone(), blobs.clone());
+    let publisher = tokio::spawn(registry.clone().carry_out(effects));
+    let stop = CancellationToken::new();
+    let services = Services {
+        intake: Intake::new(engine.clone(), blobs.clone()),
+        engine,
+        blobs,
+        registry,
+        authority: Arc::new(authority),
+        operator_key,
+        address: config.address,
+        stop: stop.clone(),
+    };
+    let local = listener
+        .local_addr()
+        .map_err(|e| Failed::fault(e.to_string()))?;
+    output.data(
+        &Listening {
+            listening: local.to_string(),
+        },
+        |l| format!("listening on {}", l.listening),
+    );
+
+    let router = rpc::router(services)
+        .await
+        .map_err(|e| Failed::fault(e.to_string()))?;
+    let connections = tls::accept(listener, tls_config, stop.clone());
+    let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
+    tokio::pin!(serving);
+    tokio::select! {
+        result = &mut serving => result.map_err(|e| Failed::fault(format!("the server failed: {e}")))?,
+        () = asked_to_stop() => {
+            output.say("stopping: finishing transfers under way");
+            stop.cancel();
+            if tokio::time::timeout(GRACE, &mut serving).await.is_err() {
+                output.say("transfers under way were cut; their senders will go on where they stopped");
+            }
+        }
+    }
+    // A sum under way is in the outbox, and is computed again after the next start.
+    publisher.abort();
+    drop(thread);
+    Ok(())
+}
+
+async fn asked_to_stop() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+pub(super) fn read_authority(paths: &Paths) -> Result<Authority, Failed> {
+    let read =
+        |path: std::path::PathBuf| fs::read_to_string(&path).map_err(Failed::io("read", &path));
+    Authority::read(
+        &read(paths.authority_certificate())?,
+        &read(paths.authority_key())?,
+    )
+    .map_err(|error| Failed::refuse(Code::StateInvalid, error.to_string()))
+}
+
+pub(super) fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
+    let path = paths.signing_public_key();
+    let text = fs::read_to_string(&path).map_err(Failed::io("read", &path))?;
+    text.trim()
+        .parse()
+        .map_err(|error: fedner_shared::sign::Error| {
+            Failed::refuse(Code::StateInvalid, error.to_string())
+        })
+}
+
+/// Two coordinators over one directory would each think themselves the only writer.
+fn lock(paths: &Paths) -> Result<fs::File, Failed> {
+    let path = paths.directory().join("lock");
+    let file = fs::File::create(&path).map_err(Failed::io("create", &path))?;
+    file.try_lock().map_err(|_| {
+        let message = format!("another coordinator serves {}", paths.directory().display());
+        Failed::refuse(Code::AlreadyExists, message)
+    })?;
+    Ok(file)
+}

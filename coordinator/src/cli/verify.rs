@@ -1,0 +1,176 @@
+//! `verify`: everything in the directory that has a digest or a signature.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use fedner_shared::digest::Digest;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::Code;
+use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+use fedner_shared::version::Version;
+use serde::Serialize;
+
+use super::output::{Failed, Output};
+use super::serve::read_operator_key;
+use crate::blobs::Blobs;
+use crate::config::{Config, Paths};
+use crate::store::{StatementKind, Store, StoredStatement};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {}
+
+#[derive(Serialize, Default)]
+struct Verdict {
+    events: u64,
+    versions: usize,
+    objects: usize,
+    statements: usize,
+    plans: usize,
+    problems: Vec<String>,
+}
+
+pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    let config = Config::read(paths)?;
+    let operator = read_operator_key(paths)?;
+    let fault = |error: crate::store::Error| Failed::fault(error.to_string());
+    let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let blobs = Blobs::open(
+        &paths.blobs(),
+        config.blobs_url.as_deref(),
+        &paths.staging(),
+    )
+    .map_err(|error| Failed::fault(error.to_string()))?;
+    let mut verdict = Verdict::default();
+
+    if let Err(error) = store.check_pages() {
+        verdict.problems.push(error.to_string());
+    }
+    match store.read(|tx| tx.verify_chain()) {
+        Ok(events) => verdict.events = events,
+        Err(error) => verdict.problems.push(format!("audit chain: {error}")),
+    }
+    let digests = store.read(|tx| tx.versions()).map_err(fault)?;
+    let mut objects = BTreeSet::new();
+    for digest in &digests {
+        let version = store.read(|tx| tx.version(*digest)).map_err(fault)?;
+        if let Some(version) = version {
+            check_version(*digest, &version, &digests, &mut verdict);
+            objects.extend([version.weights, version.config, version.tokenizer]);
+            objects.extend(
+                version
+                    .round()
+                    .into_iter()
+                    .flat_map(|r| r.participants.iter().map(|p| p.update)),
+            );
+        }
+    }
+    verdict.versions = digests.len();
+    for digest in &objects {
+        check_object(&blobs, *digest, &mut verdict).await;
+    }
+    verdict.objects = objects.len();
+    for statement in store.read(|tx| tx.statements()).map_err(fault)? {
+        verdict.statements += 1;
+        if let Err(problem) = check_statement(&statement) {
+            verdict.problems.push(format!(
+                "statement {} of {}: {problem}",
+                statement.digest.short(),
+                statement.author
+            ));
+        }
+    }
+    for run in store.read(|tx| tx.runs()).map_err(fault)? {
+        verdict.plans += 1;
+        let signed = store.read(|tx| tx.plan(run.plan_digest)).map_err(fault)?;
+        let sound = signed.is_some_and(|signed| {
+            signed
+                .verify::<Plan>(&operator)
+                .is_ok_and(|plan| plan == run.plan)
+        });
+        if !sound {
+            verdict.problems.push(format!(
+                "run {}: its plan is not the one the operator signed",
+                run.id
+            ));
+        }
+    }
+    output.data(&verdict, render);
+    match verdict.problems.len() {
+        0 => Ok(()),
+        count => Err(Failed::refuse(
+            Code::StateInvalid,
+            format!("{count} problems were found"),
+        )),
+    }
+}
+
+fn check_version(digest: Digest, version: &Version, known: &[Digest], verdict: &mut Verdict) {
+    if version.digest() != digest {
+        verdict.problems.push(format!(
+            "version {}: its record has another digest",
+            version.name
+        ));
+    }
+    if version
+        .parent
+        .is_some_and(|parent| !known.contains(&parent))
+    {
+        verdict
+            .problems
+            .push(format!("version {}: its parent is missing", version.name));
+    }
+}
+
+async fn check_object(blobs: &Blobs, digest: Digest, verdict: &mut Verdict) {
+    let found = match blobs.open_file(digest).await {
+        Ok(file) => tokio::task::spawn_blocking(move || Digest::of_reader(file)).await,
+        Err(error) => {
+            verdict
+                .problems
+                .push(format!("object {}: {error}", digest.short()));
+            return;
+        }
+    };
+    match found {
+        Ok(Ok(found)) if found == digest => {}
+        Ok(Ok(found)) => verdict.problems.push(format!(
+            "object {}: its bytes have the digest {}",
+            digest.short(),
+            found.short()
+        )),
+        Ok(Err(error)) => verdict
+            .problems
+            .push(format!("object {}: {error}", digest.short())),
+        Err(error) => verdict
+            .problems
+            .push(format!("object {}: {error}", digest.short())),
+    }
+}
+
+fn check_statement(statement: &StoredStatement) -> Result<(), fedner_shared::sign::Error> {
+    let StoredStatement {
+        kind, key, signed, ..
+    } = statement;
+    match kind {
+        StatementKind::Consent => signed.verify::<Consent>(key).map(drop),
+        StatementKind::Update => signed.verify::<UpdateReceipt>(key).map(drop),
+        StatementKind::Evaluation => signed.verify::<EvaluationReceipt>(key).map(drop),
+    }
+}
+
+fn render(verdict: &Verdict) -> String {
+    let mut lines = vec![format!(
+        "checked {} events, {} versions, {} objects, {} signed statements, {} plans",
+        verdict.events, verdict.versions, verdict.objects, verdict.statements, verdict.plans
+    )];
+    lines.extend(
+        verdict
+            .problems
+            .iter()
+            .map(|problem| format!("PROBLEM: {problem}")),
+    );
+    if verdict.problems.is_empty() {
+        lines.push("everything is as it was signed".to_owned());
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,156 @@
+//! The coordinator's directory and the one file in it that people edit.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// `coordinator.toml`.
+///
+/// ```
+/// let config: fedner_coordinator::config::Config = toml::from_str(r#"
+///     name = "north-federation"
+///     address = "fedner.example.org:7443"
+///     listen = "0.0.0.0:7443"
+/// "#).unwrap();
+/// assert_eq!(config.blobs_url, None);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The federation's name; it stands in the authority's certificate.
+    pub name: String,
+    /// HOST:PORT that institutions dial; it stands in invites and in the server's certificate.
+    pub address: String,
+    /// The socket to listen on.
+    pub listen: String,
+    /// Where Prometheus may scrape, over plain HTTP: keep it on a loopback or private address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<String>,
+    /// Where large objects live; a local folder in the directory unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs_url: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`{address}` is not an address: expected HOST:PORT")]
+    Address { address: String },
+    #[error("cannot read {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is not a configuration: {source}")]
+    Syntax {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    pub fn read(paths: &Paths) -> Result<Self, Error> {
+        let path = paths.config();
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| Error::Syntax {
+            path,
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Host and port of `HOST:PORT`; an IPv6 host stands in brackets.
+pub fn host_and_port(address: &str) -> Result<(String, u16), Error> {
+    let wrong = || Error::Address {
+        address: address.to_owned(),
+    };
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = port
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(wrong)?;
+    if host.is_empty() || host.chars().any(char::is_whitespace) {
+        return Err(wrong());
+    }
+    Ok((host.to_owned(), port))
+}
+
+/// What lies where in the coordinator's directory.
+#[derive(Debug, Clone)]
+pub struct Paths(PathBuf);
+
+impl Paths {
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self(directory.into())
+    }
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+    pub fn config(&self) -> PathBuf {
+        self.0.join("coordinator.toml")
+    }
+    pub fn store(&self) -> PathBuf {
+        self.0.join("state.sqlite")
+    }
+    pub fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
+    }
+    /// Uploads under way.
+    pub fn staging(&self) -> PathBuf {
+        self.0.join("staging")
+    }
+    pub fn authority_certificate(&self) -> PathBuf {
+        self.0.join("authority").join("authority.pem")
+    }
+    pub fn authority_key(&self) -> PathBuf {
+        self.0.join("authority").join("authority.key")
+    }
+    /// The certificate by which the commands call the coordinator.
+    pub fn operator_certificate(&self) -> PathBuf {
+        self.0.join("operator").join("operator.pem")
+    }
+    pub fn operator_key(&self) -> PathBuf {
+        self.0.join("operator").join("operator.key")
+    }
+    /// The key that signs plans.
+    pub fn signing_key(&self) -> PathBuf {
+        self.0.join("operator").join("signing.key")
+    }
+    pub fn signing_public_key(&self) -> PathBuf {
+        self.0.join("authority").join("signing.pub")
+    }
+    /// A certificate for dashboards and gRPC tools that may only look.
+    pub fn viewer_certificate(&self) -> PathBuf {
+        self.0.join("viewer").join("viewer.pem")
+    }
+    pub fn viewer_key(&self) -> PathBuf {
+        self.0.join("viewer").join("viewer.key")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_need_a_host_and_a_port() {
+        assert_eq!(
+            host_and_port("a.example:7443").expect("dns"),
+            ("a.example".into(), 7443)
+        );
+        assert_eq!(host_and_port("[::1]:1").expect("ipv6"), ("::1".into(), 1));
+        for bad in ["a.example", ":1", "a:0", "a:70000", "a b:1"] {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let text = "name = \"a\"\naddress = \"a:1\"\nlisten = \"a:1\"\nlisten_on = \"b:1\"";
+        assert!(toml::from_str::<Config>(text).is_err());
+    }
+}

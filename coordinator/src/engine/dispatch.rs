@@ -1,0 +1,253 @@
+//! Check-in: what an institution is to do, one thing at a time.
+
+use std::time::Duration;
+
+use fedner_round::{Assignment, Input, Run, Task};
+use fedner_shared::digest::Digest;
+use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::refusal::Code;
+use fedner_shared::sign::Signed;
+use fedner_shared::statement::Consent;
+use fedner_shared::version::Version;
+use tokio::sync::watch;
+
+use super::{Engine, Failure, Fault, now};
+use crate::store::StatementKind;
+
+/// What a check-in is answered with.
+#[derive(Debug, Clone)]
+pub enum Todo {
+    /// Show this plan to the institution's people.
+    Propose {
+        run: RunId,
+        plan: Signed,
+        dimension: u64,
+    },
+    Work {
+        run: RunId,
+        plan: Signed,
+        assignment: Assignment,
+        version: Box<Version>,
+        manifest: Digest,
+    },
+}
+
+/// What a check-in says.
+#[derive(Debug, Clone)]
+pub struct CheckIn {
+    pub institution: InstitutionId,
+    pub known_plans: Vec<Digest>,
+    pub consents: Vec<Signed>,
+}
+
+impl Engine {
+    /// What the institution is to do now. Its presence and its consents are noted.
+    pub fn check_in(&mut self, check_in: &CheckIn) -> Result<Option<Todo>, Failure> {
+        self.note_presence(&check_in.institution)?;
+        for consent in &check_in.consents {
+            self.note_consent(&check_in.institution, consent)?;
+        }
+        self.next_todo(&check_in.institution, &check_in.known_plans)
+    }
+
+    /// A sign of life.
+    pub fn note_presence(&mut self, institution: &InstitutionId) -> Result<(), Failure> {
+        self.seen.insert(institution.clone(), now());
+        for id in self.runs_of(institution) {
+            self.step(
+                &id,
+                Input::Seen {
+                    institution: institution.clone(),
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn runs_of(&self, institution: &InstitutionId) -> Vec<RunId> {
+        let of = |run: &&Run| !run.phase.is_end() && run.members.contains_key(institution);
+        self.runs
+            .iter()
+            .filter(of)
+            .map(|run| run.id.clone())
+            .collect()
+    }
+
+    fn note_consent(&mut self, caller: &InstitutionId, signed: &Signed) -> Result<(), Failure> {
+        let digest = signed.digest();
+        let known = |run: &Run| {
+            let member = run.members.get(caller);
+            member
+                .and_then(|m| m.consent.as_ref())
+                .is_some_and(|granted| granted.statement == digest)
+        };
+        if self.runs.iter().any(known) {
+            return Ok(());
+        }
+        let key = self.signing_key(caller)?;
+        let consent: Consent = signed
+            .verify(&key)
+            .map_err(|error| Failure::refuse(Code::ConsentInvalid, error.to_string()))?;
+        self.same_author(caller, &consent.institution)?;
+        let run = self
+            .runs
+            .iter()
+            .find(|run| run.plan_digest == consent.plan && !run.phase.is_end());
+        // Consents outlive their runs; an old one is no fault.
+        let Some(id) = run.map(|run| run.id.clone()) else {
+            return Ok(());
+        };
+        let statement = self.statement(StatementKind::Consent, caller, signed.clone())?;
+        let input = Input::Joined {
+            consent,
+            statement: digest,
+        };
+        self.step_with("accept consent", &id, input, |tx| {
+            tx.put_statement(&statement)
+        })
+    }
+
+    fn next_todo(
+        &mut self,
+        institution: &InstitutionId,
+        known_plans: &[Digest],
+    ) -> Result<Option<Todo>, Failure> {
+        // What it has begun comes first; then the oldest run that has something to do.
+        let begun = self
+            .runs
+            .iter()
+            .find(|run| run.occupies(institution) && run.assignment(institution).is_some());
+        let work = begun.or_else(|| {
+            self.runs
+                .iter()
+                .find(|run| run.assignment(institution).is_some())
+        });
+        if let Some(id) = work.map(|run| run.id.clone()) {
+            self.step(
+                &id,
+                Input::Taken {
+                    institution: institution.clone(),
+                },
+            )?;
+            return self.work(&id, institution);
+        }
+        let unseen =
+            |run: &&Run| run.awaits_consent(institution) && !known_plans.contains(&run.plan_digest);
+        let Some(run) = self.runs.iter().find(unseen) else {
+            return Ok(None);
+        };
+        let (id, digest, dimension) = (run.id.clone(), run.plan_digest, run.dimension);
+        Ok(Some(Todo::Propose {
+            run: id,
+            plan: self.signed_plan(digest)?,
+            dimension,
+        }))
+    }
+
+    fn work(&mut self, id: &RunId, institution: &InstitutionId) -> Result<Option<Todo>, Failure> {
+        let run = self.require(id)?;
+        let Some(assignment) = run.assignment(institution) else {
+            return Ok(None);
+        };
+        let (manifest, plan) = (run.manifest, run.plan_digest);
+        let version = Box::new(self.version_record(assignment.version)?);
+        let plan = self.signed_plan(plan)?;
+        Ok(Some(Todo::Work {
+            run: id.clone(),
+            plan,
+            assignment,
+            version,
+            manifest,
+        }))
+    }
+
+    fn signed_plan(&mut self, digest: Digest) -> Result<Signed, Failure> {
+        let found = self.store.read(|tx| tx.plan(digest))?;
+        found.ok_or_else(|| {
+            Fault::Inconsistent(format!("plan {} is missing", digest.short())).into()
+        })
+    }
+
+    /// Changes when there may be something to do for the institution.
+    pub fn waiter(&mut self, institution: &InstitutionId) -> watch::Receiver<u64> {
+        let waiter = self.waiters.entry(institution.clone());
+        waiter.or_insert_with(|| watch::channel(0).0).subscribe()
+    }
+
+    pub(super) fn wake(&self, institutions: &[InstitutionId]) {
+        for institution in institutions {
+            if let Some(waiter) = self.waiters.get(institution) {
+                waiter.send_modify(|generation| *generation += 1);
+            }
+        }
+    }
+
+    /// How long a check-in may be held, so that it still counts as a sign of life.
+    pub fn longest_wait(&self, institution: &InstitutionId) -> Duration {
+        let of = |run: &&Run| !run.phase.is_end() && run.members.contains_key(institution);
+        let away = self
+            .runs
+            .iter()
+            .filter(of)
+            .map(|run| run.plan.cohort.away_after())
+            .min();
+        away.map_or(Duration::from_secs(30), |away| {
+            (away / 3).min(Duration::from_secs(30))
+        })
+    }
+
+    pub fn decline(
+        &mut self,
+        institution: InstitutionId,
+        run: &RunId,
+        task: Task,
+        (round, attempt): (u32, u32),
+        code: Code,
+        reason: String,
+    ) -> Result<(), Failure> {
+        self.step(
+            run,
+            Input::Declined {
+                institution,
+                task,
+                round,
+                attempt,
+                code,
+                reason,
+            },
+        )
+    }
+
+    /// Whether what the institution works on is still of use; also a sign of life.
+    pub fn progress(
+        &mut self,
+        institution: &InstitutionId,
+        run: &RunId,
+        round: u32,
+        attempt: u32,
+    ) -> Result<bool, Failure> {
+        self.note_presence(institution)?;
+        Ok(self.require(run)?.wants(institution, round, attempt))
+    }
+
+    /// Whether the institution has a reason to read that object: a file of the version it works on.
+    pub fn may_download(
+        &mut self,
+        institution: &InstitutionId,
+        object: Digest,
+    ) -> Result<bool, Failure> {
+        let versions: Vec<Digest> = self
+            .runs
+            .iter()
+            .filter(|run| !run.phase.is_end() && run.members.contains_key(institution))
+            .map(|run| run.version)
+            .collect();
+        for version in versions {
+            let version = self.version_record(version)?;
+            if [version.weights, version.config, version.tokenizer].contains(&object) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,233 @@
+//! Institutions: invited, enrolled, recognised, excluded.
+
+use fedner_round::Input;
+use fedner_shared::digest::Digest;
+use fedner_shared::event::Event;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::refusal::Code;
+use fedner_shared::sign::PublicKey;
+use fedner_shared::time::Time;
+use fedner_shared::view::InstitutionView;
+
+use super::{Engine, Failure, now};
+use crate::authority::{Authority, Issued};
+use crate::identity::Caller;
+use crate::store::{Institution, InstitutionState, Invite, InviteUse, Tx};
+
+impl Engine {
+    pub fn invite(
+        &mut self,
+        institution: InstitutionId,
+        secret_hash: Digest,
+        expires: Time,
+    ) -> Result<(), Failure> {
+        let event = Event::InviteWritten {
+            institution: institution.clone(),
+            expires,
+        };
+        let invite = Invite {
+            secret_hash,
+            institution,
+            expires,
+        };
+        self.record("write invite", event, |tx| tx.put_invite(&invite))
+    }
+
+    /// Uses up an invite and enrols whoever holds its secret.
+    pub fn enrol(
+        &mut self,
+        authority: &Authority,
+        secret: &str,
+        request: &str,
+        signing_key: PublicKey,
+    ) -> Result<(InstitutionId, Issued), Failure> {
+        let time = now();
+        let newest = self.store.transact("enrol institution", |tx| {
+            let name = match tx.use_invite(time, Digest::of(secret.as_bytes()))? {
+                InviteUse::Accepted(name) => name,
+                InviteUse::Unknown => {
+                    return Err(Failure::refuse(
+                        Code::InviteUnknown,
+                        "no invite has this secret",
+                    ));
+                }
+                InviteUse::Expired(at) => {
+                    return Err(Failure::refuse(
+                        Code::InviteExpired,
+                        format!("the invite expired at {at}"),
+                    ));
+                }
+                InviteUse::Used(at) => {
+                    return Err(Failure::refuse(
+                        Code::InviteUsed,
+                        format!("the invite was used at {at}"),
+                    ));
+                }
+            };
+            let issued = authority
+                .institution(name.as_str(), request, time)
+                .map_err(|error| Failure::refuse(Code::CertificateRequest, error.to_string()))?;
+            let institution = Institution {
+                name: name.clone(),
+                state: InstitutionState::Active,
+                signing_key,
+                enrolled: time,
+                certificate_expires: issued.expires,
+            };
+            tx.put_institution(&institution, &issued.serial)?;
+            tx.append_event(
+                time,
+                None,
+                Event::InstitutionEnrolled {
+                    institution: name.clone(),
+                },
+            )?;
+            Ok((tx.last_sequence()?, name, issued))
+        })?;
+        let (sequence, name, issued) = newest;
+        self.newest.send_replace(sequence);
+        Ok((name, issued))
+    }
+
+    pub fn renew(
+        &mut self,
+        authority: &Authority,
+        institution: &InstitutionId,
+        request: &str,
+    ) -> Result<Issued, Failure> {
+        let issued = authority
+            .institution(institution.as_str(), request, now())
+            .map_err(|error| Failure::refuse(Code::CertificateRequest, error.to_string()))?;
+        let event = Event::CertificateRenewed {
+            institution: institution.clone(),
+        };
+        self.record("renew certificate", event, |tx| {
+            tx.put_certificate(institution, &issued.serial, issued.expires)
+        })?;
+        Ok(issued)
+    }
+
+    /// The institution behind a certificate, if it may still speak.
+    pub fn recognise(&mut self, caller: &Caller) -> Result<InstitutionId, Failure> {
+        let name = caller.institution()?;
+        let (found, stands) = self.store.read(|tx| {
+            Ok((
+                tx.institution(&name)?,
+                tx.certificate_stands(&name, &caller.serial)?,
+            ))
+        })?;
+        let Some(institution) = found else {
+            return Err(Failure::refuse(
+                Code::InstitutionUnknown,
+                format!("{name} is not enrolled"),
+            ));
+        };
+        match institution.state {
+            InstitutionState::Suspended => Err(Failure::refuse(
+                Code::InstitutionSuspended,
+                format!("{name} is suspended"),
+            )),
+            InstitutionState::Revoked => Err(Failure::refuse(
+                Code::InstitutionRevoked,
+                format!("{name} is revoked"),
+            )),
+            InstitutionState::Active if stands => Ok(name),
+            InstitutionState::Active => Err(Failure::refuse(
+                Code::InstitutionRevoked,
+                format!("this certificate of {name} has been replaced"),
+            )),
+        }
+    }
+
+    pub fn set_state(
+        &mut self,
+        name: &InstitutionId,
+        state: InstitutionState,
+    ) -> Result<(), Failure> {
+        let institution = name.clone();
+        let found = self.store.read(|tx| tx.institution(name))?;
+        let Some(found) = found else {
+            return Err(Failure::refuse(
+                Code::InstitutionUnknown,
+                format!("{name} is not enrolled"),
+            ));
+        };
+        if found.state == InstitutionState::Revoked {
+            return Err(Failure::refuse(
+                Code::InstitutionRevoked,
+                format!("{name} is revoked"),
+            ));
+        }
+        let (event, code) = match state {
+            InstitutionState::Active => (Event::InstitutionReinstated { institution }, None),
+            InstitutionState::Suspended => (
+                Event::InstitutionSuspended { institution },
+                Some(Code::InstitutionSuspended),
+            ),
+            InstitutionState::Revoked => (
+                Event::InstitutionRevoked { institution },
+                Some(Code::InstitutionRevoked),
+            ),
+        };
+        self.record("set institution state", event, |tx| {
+            tx.set_institution_state(name, state)?;
+            if state == InstitutionState::Revoked {
+                tx.revoke_certificates(name)
+            } else {
+                Ok(())
+            }
+        })?;
+        if let Some(code) = code {
+            for id in self.under_way() {
+                let member = self
+                    .run(&id)
+                    .is_some_and(|run| run.members.contains_key(name));
+                if member {
+                    self.step(
+                        &id,
+                        Input::Excluded {
+                            institution: name.clone(),
+                            code,
+                        },
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn signing_key(&mut self, name: &InstitutionId) -> Result<PublicKey, Failure> {
+        let found = self.store.read(|tx| tx.institution(name))?;
+        let unknown =
+            || Failure::refuse(Code::InstitutionUnknown, format!("{name} is not enrolled"));
+        Ok(found.ok_or_else(unknown)?.signing_key)
+    }
+
+    pub fn institution_views(&mut self) -> Result<Vec<InstitutionView>, Failure> {
+        let all = self.store.read(|tx| tx.institutions())?;
+        let view = |institution: Institution| InstitutionView {
+            last_seen: self.seen.get(&institution.name).copied(),
+            state: institution.state.as_str().to_owned(),
+            enrolled: institution.enrolled,
+            certificate_expires: institution.certificate_expires,
+            institution: institution.name,
+        };
+        Ok(all.into_iter().map(view).collect())
+    }
+
+    /// Writes something that concerns no run, with its event.
+    pub(super) fn record(
+        &mut self,
+        name: &'static str,
+        event: Event,
+        work: impl FnOnce(&Tx<'_>) -> Result<(), crate::store::Error>,
+    ) -> Result<(), Failure> {
+        let newest = self.store.transact(name, |tx| {
+            work(tx)?;
+            tx.append_event(now(), None, event)?;
+            Ok::<_, crate::store::Error>(tx.last_sequence()?)
+        })?;
+        self.newest.send_replace(newest);
+        Ok(())
+    }
+}

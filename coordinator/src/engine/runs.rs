@@ -1,0 +1,354 @@
+//! Runs: created, stepped, explained.
+
+use fedner_round::{Contribution, Created, Effect, Input, Run, Transition};
+use fedner_shared::digest::Digest;
+use fedner_shared::id::{InstitutionId, RunId, VersionName};
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::Code;
+use fedner_shared::sign::{Signed, Statement};
+use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
+use fedner_shared::version::{Origin, Participant, Round, Version};
+use fedner_shared::view::{Explanation, RunView};
+
+use super::{Engine, Failure, Fault, now};
+use crate::observe;
+use crate::store::{Pending, StatementKind, StoredStatement, Tx};
+
+/// What the registry has made ready for a new run.
+#[derive(Debug)]
+pub struct NewRun {
+    pub signed: Signed,
+    pub plan: Plan,
+    pub manifest: Digest,
+    pub dimension: u64,
+    /// The version to begin with.
+    pub base: Digest,
+    /// The base with a new head, where one was needed.
+    pub headed: Option<Version>,
+}
+
+impl Engine {
+    /// The plan, if the operator of this coordinator signed it.
+    pub fn verify_plan(&self, signed: &Signed) -> Result<Plan, Failure> {
+        let plan: Plan = signed
+            .verify(&self.operator_key)
+            .map_err(|error| Failure::refuse(Code::PlanSignature, error.to_string()))?;
+        plan.check()
+            .map_err(|error| Failure::refuse(Code::PlanInvalid, error.to_string()))?;
+        let digest = signed.digest();
+        if self.runs.iter().any(|run| run.plan_digest == digest) {
+            return Err(Failure::refuse(
+                Code::RunExists,
+                format!("a run of plan {} exists", digest.short()),
+            ));
+        }
+        Ok(plan)
+    }
+
+    pub fn create_run(&mut self, new: NewRun) -> Result<RunId, Failure> {
+        let NewRun {
+            signed,
+            plan,
+            manifest,
+            dimension,
+            base,
+            headed,
+        } = new;
+        let digest = signed.digest();
+        let name: String = plan.name.as_str().chars().take(50).collect();
+        let id: RunId = format!("{name}.{}", &digest.short()[..8])
+            .parse()
+            .map_err(|error| {
+                Failure::refuse(Code::PlanInvalid, format!("the plan's name: {error}"))
+            })?;
+        let created = Created {
+            id: id.clone(),
+            plan,
+            plan_digest: digest,
+            manifest,
+            dimension,
+            base,
+        };
+        let transition = Run::new(now(), created);
+        self.commit("create run", transition, |tx| {
+            tx.put_plan(&signed)?;
+            if let Some(version) = &headed {
+                tx.put_version(version)?;
+            }
+            Ok(())
+        })?;
+        Ok(id)
+    }
+
+    /// Computes, makes durable, takes over, acts.
+    pub fn step(&mut self, id: &RunId, input: Input) -> Result<(), Failure> {
+        self.step_with("step run", id, input, |_| Ok(()))
+    }
+
+    /// The same, with more to write in the same transaction.
+    pub(super) fn step_with(
+        &mut self,
+        name: &'static str,
+        id: &RunId,
+        input: Input,
+        also: impl FnOnce(&Tx<'_>) -> Result<(), crate::store::Error>,
+    ) -> Result<(), Failure> {
+        let transition = self.require(id)?.step(now(), input)?;
+        self.commit(name, transition, also)
+    }
+
+    fn commit(
+        &mut self,
+        name: &'static str,
+        transition: Transition,
+        also: impl FnOnce(&Tx<'_>) -> Result<(), crate::store::Error>,
+    ) -> Result<(), Failure> {
+        let durable = transition.is_durable();
+        let Transition {
+            run,
+            events,
+            effects,
+        } = transition;
+        if durable {
+            let newest = self.store.transact(name, |tx| {
+                also(tx)?;
+                tx.put_run(&run)?;
+                for event in events {
+                    let entry = tx.append_event(now(), Some(&run.id), event)?;
+                    tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
+                }
+                for effect in &effects {
+                    tx.put_effect(&run.id, effect)?;
+                }
+                tx.last_sequence()
+            })?;
+            observe::count_step();
+            self.newest.send_replace(newest);
+        }
+        let id = run.id.clone();
+        let cohort: Vec<InstitutionId> = run.members.keys().cloned().collect();
+        match self.runs.iter_mut().find(|known| known.id == id) {
+            Some(known) => *known = run,
+            None => self.runs.push(run),
+        }
+        for effect in effects {
+            // Nobody listening means that the program is stopping; the outbox remembers.
+            let _ = self.effects.send(Pending {
+                run: id.clone(),
+                effect,
+            });
+        }
+        if durable {
+            self.wake(&cohort);
+        }
+        Ok(())
+    }
+
+    pub(super) fn require(&self, id: &RunId) -> Result<&Run, Failure> {
+        self.run(id)
+            .ok_or_else(|| Failure::refuse(Code::RunUnknown, format!("there is no run `{id}`")))
+    }
+
+    /// The run by its name, or by the name of its plan where that is unambiguous.
+    pub fn find_run(&self, text: &str) -> Result<RunId, Failure> {
+        if let Some(run) = self.runs.iter().find(|run| run.id.as_str() == text) {
+            return Ok(run.id.clone());
+        }
+        let mut matching = self
+            .runs
+            .iter()
+            .filter(|run| run.plan.name.as_str() == text);
+        match (matching.next(), matching.next()) {
+            (Some(run), None) => Ok(run.id.clone()),
+            (Some(_), Some(_)) => Err(Failure::refuse(
+                Code::RunUnknown,
+                format!("several runs are of plan `{text}`: name one of them"),
+            )),
+            (None, _) => Err(Failure::refuse(
+                Code::RunUnknown,
+                format!("there is no run `{text}`"),
+            )),
+        }
+    }
+
+    pub fn run_views(&self) -> Vec<RunView> {
+        self.runs.iter().map(Run::view).collect()
+    }
+
+    pub fn run_view(&self, id: &RunId) -> Result<RunView, Failure> {
+        Ok(self.require(id)?.view())
+    }
+
+    pub fn plan_of(&self, id: &RunId) -> Result<Plan, Failure> {
+        Ok(self.require(id)?.plan.clone())
+    }
+
+    pub fn explain(&self, id: &RunId) -> Result<Explanation, Failure> {
+        Ok(self.require(id)?.explain())
+    }
+
+    /// Whether an announced update is awaited; returns the plan and d.
+    pub fn check_update(&self, update: &UpdateReceipt) -> Result<(Plan, usize), Failure> {
+        let run = self.require(&update.run)?;
+        run.check_update(now(), update)?;
+        Ok((run.plan.clone(), run.dimension as usize))
+    }
+
+    /// The update's bytes are in the blob store, verified.
+    pub fn accept_update(&mut self, signed: Signed, update: UpdateReceipt) -> Result<(), Failure> {
+        let statement = self.statement(StatementKind::Update, &update.institution, signed)?;
+        let run = update.run.clone();
+        let input = Input::Uploaded {
+            update,
+            receipt: statement.digest,
+        };
+        self.step_with("accept update", &run, input, |tx| {
+            tx.put_statement(&statement)
+        })
+    }
+
+    pub fn accept_evaluation(
+        &mut self,
+        caller: &InstitutionId,
+        signed: Signed,
+    ) -> Result<(), Failure> {
+        let evaluation: EvaluationReceipt =
+            self.verify_statement(caller, &signed, |evaluation: &EvaluationReceipt| {
+                &evaluation.institution
+            })?;
+        let statement = self.statement(StatementKind::Evaluation, caller, signed)?;
+        let (run, version) = (evaluation.run.clone(), evaluation.version);
+        let scores = evaluation.scores.clone();
+        let author = caller.clone();
+        self.step_with(
+            "accept evaluation",
+            &run,
+            Input::Evaluated { evaluation },
+            |tx| {
+                tx.put_statement(&statement)?;
+                tx.put_scores(version, &author, &scores)
+            },
+        )
+    }
+
+    /// What `caller` signed, if it is by `caller` and says so itself.
+    pub fn verify_statement<T: Statement>(
+        &mut self,
+        caller: &InstitutionId,
+        signed: &Signed,
+        author: impl Fn(&T) -> &InstitutionId,
+    ) -> Result<T, Failure> {
+        let key = self.signing_key(caller)?;
+        let statement: T = signed
+            .verify(&key)
+            .map_err(|error| Failure::refuse(Code::SignatureInvalid, error.to_string()))?;
+        self.same_author(caller, author(&statement))?;
+        Ok(statement)
+    }
+
+    /// A statement by `author`, to be kept with the key that verifies it.
+    pub(super) fn statement(
+        &mut self,
+        kind: StatementKind,
+        author: &InstitutionId,
+        signed: Signed,
+    ) -> Result<StoredStatement, Failure> {
+        let key = self.signing_key(author)?;
+        Ok(StoredStatement {
+            digest: signed.digest(),
+            kind,
+            author: author.clone(),
+            key,
+            signed,
+        })
+    }
+
+    pub(super) fn same_author(
+        &self,
+        caller: &InstitutionId,
+        author: &InstitutionId,
+    ) -> Result<(), Failure> {
+        if caller == author {
+            return Ok(());
+        }
+        Err(Failure::refuse(
+            Code::SignatureInvalid,
+            format!("the statement is by {author}: expected {caller}"),
+        ))
+    }
+
+    /// The sum of a closed round has been computed: publishes it as a version.
+    pub fn publish(
+        &mut self,
+        id: &RunId,
+        effect: &Effect,
+        weights: Digest,
+    ) -> Result<VersionName, Failure> {
+        let run = self.require(id)?.clone();
+        let parent = self.version_record(effect.base)?;
+        let model = run.plan.name.clone();
+        let number = self.store.read(|tx| tx.next_number(&model))?;
+        let name = VersionName { model, number };
+        let version = Version {
+            name: name.clone(),
+            parent: Some(effect.base),
+            origin: Origin::Round(Round {
+                run: id.clone(),
+                plan: run.plan_digest,
+                method: run.plan.method,
+                round: effect.round,
+                attempt: effect.attempt,
+                manifest: run.manifest,
+                participants: effect.contributions.iter().map(participant).collect(),
+            }),
+            labels: run.plan.labels.clone(),
+            weights,
+            config: parent.config,
+            tokenizer: parent.tokenizer,
+            created: now(),
+        };
+        let (round, attempt) = (effect.round, effect.attempt);
+        let input = Input::Published {
+            round,
+            attempt,
+            name: name.clone(),
+            version: version.digest(),
+            weights,
+        };
+        // A cancelled run wants its sum no longer; the effect is done with either way.
+        if run.phase.is_end() {
+            self.store
+                .transact("drop effect", |tx| tx.remove_effect(id, effect))?;
+            return Ok(name);
+        }
+        self.step_with("publish version", id, input, |tx| {
+            tx.put_version(&version)?;
+            tx.remove_effect(id, effect)
+        })?;
+        Ok(name)
+    }
+
+    pub(super) fn version_record(&mut self, digest: Digest) -> Result<Version, Failure> {
+        let found = self.store.read(|tx| tx.version(digest))?;
+        found.ok_or_else(|| {
+            Fault::Inconsistent(format!("version {} is missing", digest.short())).into()
+        })
+    }
+}
+
+fn participant(contribution: &Contribution) -> Participant {
+    let Contribution {
+        institution,
+        weight,
+        update,
+        receipt,
+        epsilon,
+    } = contribution.clone();
+    Participant {
+        institution,
+        weight,
+        update,
+        receipt,
+        epsilon,
+    }
+}

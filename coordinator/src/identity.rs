@@ -1,0 +1,87 @@
+//! Who is calling: the peer's certificate, and nothing else.
+
+use fedner_shared::id::InstitutionId;
+use fedner_shared::refusal::{Code, Refusal};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::authority::Role;
+use crate::tls::Peer;
+
+/// The holder of a certificate that TLS has verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub name: String,
+    pub role: Role,
+    /// Hexadecimal.
+    pub serial: String,
+}
+
+impl Caller {
+    /// Reads name and role from a certificate in DER.
+    pub fn of_certificate(der: &[u8]) -> Result<Self, Refusal> {
+        let untrusted = |what: &str| {
+            Refusal::new(
+                Code::CertificateUntrusted,
+                format!("the client certificate {what}"),
+            )
+        };
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|_| untrusted("cannot be read"))?;
+        let subject = certificate.subject();
+        let name = subject
+            .iter_common_name()
+            .next()
+            .and_then(|name| name.as_str().ok());
+        let unit = subject
+            .iter_organizational_unit()
+            .next()
+            .and_then(|unit| unit.as_str().ok());
+        let role = unit
+            .and_then(Role::parse)
+            .ok_or_else(|| untrusted("names no role"))?;
+        let name = name.ok_or_else(|| untrusted("names no holder"))?.to_owned();
+        Ok(Self {
+            name,
+            role,
+            serial: hex::encode(certificate.raw_serial()),
+        })
+    }
+
+    /// The caller of a request.
+    pub fn of_peer(peer: Option<&Peer>) -> Result<Self, Refusal> {
+        let certificate = peer
+            .and_then(|peer| peer.certificate.as_ref())
+            .ok_or_else(|| {
+                Refusal::new(
+                    Code::CertificateMissing,
+                    "this call needs a client certificate: found none",
+                )
+            })?;
+        Self::of_certificate(certificate)
+    }
+
+    /// That the caller has one of `roles`.
+    pub fn require(&self, roles: &[Role]) -> Result<(), Refusal> {
+        if roles.contains(&self.role) {
+            return Ok(());
+        }
+        let expected: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let message = format!(
+            "{} has the role {}: expected {}",
+            self.name,
+            self.role.as_str(),
+            expected.join(" or ")
+        );
+        Err(Refusal::new(Code::RoleForbidden, message))
+    }
+
+    pub fn institution(&self) -> Result<InstitutionId, Refusal> {
+        self.require(&[Role::Institution])?;
+        self.name.parse().map_err(|_| {
+            Refusal::new(
+                Code::CertificateUntrusted,
+                "the client certificate has no institution's name",
+            )
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! Metrics. Names, units and meanings stand here and nowhere else; labels come from enums.
+
+use std::net::SocketAddr;
+
+use fedner_shared::refusal::Code;
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+const REFUSALS: &str = "fedner_refusals_total";
+const STEPS: &str = "fedner_run_steps_total";
+const COMMITS: &str = "fedner_store_commits_total";
+const UPLOADED: &str = "fedner_uploaded_bytes_total";
+const DOWNLOADED: &str = "fedner_downloaded_bytes_total";
+const AGGREGATION: &str = "fedner_aggregation_seconds";
+const WAITING: &str = "fedner_waiting_institutions";
+
+/// Serves the metrics to Prometheus on `address`.
+pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::BuildError> {
+    metrics_exporter_prometheus::PrometheusBuilder::new()
+        .with_http_listener(address)
+        .install()?;
+    describe_counter!(REFUSALS, Unit::Count, "Requests refused, by code");
+    describe_counter!(STEPS, Unit::Count, "Inputs that changed a run");
+    describe_counter!(COMMITS, Unit::Count, "Store transactions, by name");
+    describe_counter!(UPLOADED, Unit::Bytes, "Bytes of updates received");
+    describe_counter!(DOWNLOADED, Unit::Bytes, "Bytes of models sent");
+    describe_histogram!(
+        AGGREGATION,
+        Unit::Seconds,
+        "Time to add the updates of a round"
+    );
+    describe_gauge!(WAITING, Unit::Count, "Institutions waiting in a check-in");
+    Ok(())
+}
+
+pub fn count_refusal(code: Code) {
+    counter!(REFUSALS, "code" => code.as_str()).increment(1);
+}
+
+pub(crate) fn count_step() {
+    counter!(STEPS).increment(1);
+}
+
+pub(crate) fn count_commit(name: &'static str) {
+    counter!(COMMITS, "transaction" => name).increment(1);
+}
+
+pub(crate) fn count_uploaded(bytes: u64) {
+    counter!(UPLOADED).increment(bytes);
+}
+
+pub(crate) fn count_downloaded(bytes: u64) {
+    counter!(DOWNLOADED).increment(bytes);
+}
+
+pub(crate) fn record_aggregation(seconds: f64) {
+    histogram!(AGGREGATION).record(seconds);
+}
+
+/// Counts an institution as waiting for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Waiting(());
+
+impl Waiting {
+    pub(crate) fn new() -> Self {
+        gauge!(WAITING).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        gauge!(WAITING).decrement(1.0);
+    }
+}

@@ -1,0 +1,312 @@
+//! Model versions: imported, given a head, published from a round, computed again.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Seek};
+
+use fedner_round::Contribution;
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::{self, Checkpoint, Layout};
+use fedner_shared::digest::Digest;
+use fedner_shared::id::PlanName;
+use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::Signed;
+use fedner_shared::version::{Origin, Version};
+use fedner_shared::view::VersionView;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::aggregate::{self, Weighted};
+use crate::blobs::Blobs;
+use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
+use crate::observe;
+use crate::store::Pending;
+
+/// Above this ratio of noise to signal a plan is refused unless forced.
+pub const LARGEST_NOISE_TO_SIGNAL: f64 = 20.0;
+
+/// Makes model versions. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    engine: Handle,
+    blobs: Blobs,
+}
+
+/// The objects of a Hugging Face directory, already in the blob store.
+#[derive(Debug, Clone, Copy)]
+pub struct Uploaded {
+    pub config: Digest,
+    pub tokenizer: Digest,
+    pub weights: Digest,
+}
+
+impl Registry {
+    pub fn new(engine: Handle, blobs: Blobs) -> Self {
+        Self { engine, blobs }
+    }
+
+    /// Checks a Hugging Face checkpoint and registers it in canonical form.
+    pub async fn import(&self, name: PlanName, files: Uploaded) -> Result<VersionView, Failure> {
+        let config = self.read_text("config.json", files.config).await?;
+        let tokenizer = self.read_text("tokenizer.json", files.tokenizer).await?;
+        check_tokenizer(&tokenizer)?;
+        let raw = self.read(files.weights).await?;
+        let (labels, bytes) =
+            tokio::task::spawn_blocking(move || canonical(&config, &raw)).await??;
+        let weights = self.blobs.put(bytes).await?;
+        let Uploaded {
+            config, tokenizer, ..
+        } = files;
+        let imported = Imported {
+            name,
+            labels,
+            weights,
+            config,
+            tokenizer,
+        };
+        self.engine
+            .call(move |engine| engine.import_model(imported))
+            .await
+    }
+
+    /// Makes everything ready for a run of the signed plan.
+    pub async fn prepare(&self, signed: Signed, force: bool) -> Result<NewRun, Failure> {
+        let to_verify = signed.clone();
+        let (plan, base, name) = self
+            .engine
+            .call(move |engine| {
+                let plan = engine.verify_plan(&to_verify)?;
+                let base = engine.resolve(&plan.base.to_string())?;
+                let base = engine.model_view(base)?;
+                let name = engine.next_name(&plan.name)?;
+                Ok((plan, base, name))
+            })
+            .await?;
+        let config_json = self.read_text("config.json", base.version.config).await?;
+        let config = BertConfig::parse(&config_json).map_err(|error| invalid(&error.into()))?;
+        let manifest = config.manifest(plan.method, plan.tags().len());
+        let dimension = manifest.dimension();
+        check_noise(&plan, dimension, force)?;
+        let headed = self
+            .head_for(&plan, &base, &config_json, signed.digest(), name)
+            .await?;
+        let base = headed.as_ref().map_or(base.digest, Version::digest);
+        Ok(NewRun {
+            signed,
+            plan,
+            manifest: manifest.digest(),
+            dimension: dimension as u64,
+            base,
+            headed,
+        })
+    }
+
+    /// A version of the base with a head for the plan's labels; `None` where the base has one.
+    async fn head_for(
+        &self,
+        plan: &Plan,
+        base: &VersionView,
+        config_json: &str,
+        digest: Digest,
+        name: fedner_shared::id::VersionName,
+    ) -> Result<Option<Version>, Failure> {
+        let present = &base.version.labels;
+        if *present == plan.labels {
+            return Ok(None);
+        }
+        if !present.is_empty() {
+            let message = format!(
+                "{} tags {present:?}: expected the plan's {:?}",
+                base.version.name, plan.labels
+            );
+            return Err(Refusal::new(Code::LabelsMismatch, message).into());
+        }
+        let raw = self.read(base.version.weights).await?;
+        let (config, tags, seed) = (config_json.to_owned(), plan.tags().len(), plan.seed);
+        let bytes = tokio::task::spawn_blocking(move || {
+            Checkpoint::read(&config, &raw)?
+                .with_new_head(tags, seed)
+                .to_safetensors()
+        })
+        .await?
+        .map_err(Fault::from)?;
+        let config =
+            checkpoint::config_with_labels(config_json, &plan.labels).map_err(Fault::from)?;
+        Ok(Some(Version {
+            name,
+            parent: Some(base.digest),
+            origin: Origin::Head { plan: digest },
+            labels: plan.labels.clone(),
+            weights: self.blobs.put(bytes).await?,
+            config: self.blobs.put(config.into_bytes()).await?,
+            tokenizer: base.version.tokenizer,
+            created: crate::engine::now(),
+        }))
+    }
+
+    /// Carries out effects until the engine has stopped. A fault of ours is tried again: the
+    /// effect stays in the outbox until it is done.
+    pub async fn carry_out(self, mut effects: UnboundedReceiver<Pending>) {
+        while let Some(pending) = effects.recv().await {
+            let mut wait = std::time::Duration::from_millis(500);
+            while let Err(failure) = self.publish(&pending).await {
+                if matches!(failure, Failure::Fault(Fault::Stopped)) {
+                    return;
+                }
+                tracing::error!(run = %pending.run, round = pending.effect.round, %failure, "cannot publish a version; will try again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(std::time::Duration::from_secs(30));
+            }
+        }
+    }
+
+    async fn publish(&self, pending: &Pending) -> Result<(), Failure> {
+        let Pending { run, effect } = pending.clone();
+        let (id, base) = (run.clone(), effect.base);
+        let (plan, parent) = self
+            .engine
+            .call(move |engine| Ok((engine.plan_of(&id)?, engine.model_view(base)?.version)))
+            .await?;
+        let began = std::time::Instant::now();
+        let sum = Summation {
+            plan: &plan,
+            parent: &parent,
+            contributions: &effect.contributions,
+        };
+        let weights = sum.compute(&self.blobs, true).await?;
+        observe::record_aggregation(began.elapsed().as_secs_f64());
+        let name = self
+            .engine
+            .call(move |engine| engine.publish(&run, &effect, weights))
+            .await?;
+        tracing::info!(version = %name, weights = %weights.short(), "published");
+        Ok(())
+    }
+
+    async fn read(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+        match self.blobs.read(digest).await {
+            Err(error) if error.is_missing() => {
+                Err(Refusal::new(Code::BlobUnknown, format!("there is no object {digest}")).into())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    async fn read_text(&self, what: &str, digest: Digest) -> Result<String, Failure> {
+        String::from_utf8(self.read(digest).await?).map_err(|_| {
+            Refusal::new(Code::CheckpointInvalid, format!("{what} is not UTF-8 text")).into()
+        })
+    }
+}
+
+/// What determines the weights of a published version.
+#[derive(Debug)]
+pub struct Summation<'a> {
+    pub plan: &'a Plan,
+    pub parent: &'a Version,
+    pub contributions: &'a [Contribution],
+}
+
+impl Summation<'_> {
+    /// The digest of the weights; the weights themselves are stored if `keep`.
+    pub async fn compute(&self, blobs: &Blobs, keep: bool) -> Result<Digest, Failure> {
+        let config = String::from_utf8(blobs.read(self.parent.config).await?)
+            .map_err(|_| Fault::Inconsistent("config.json is not UTF-8 text".into()))?;
+        let config = BertConfig::parse(&config)
+            .map_err(checkpoint::Error::from)
+            .map_err(Fault::from)?;
+        let manifest = config.manifest(self.plan.method, self.plan.tags().len());
+        let base = blobs.open_file(self.parent.weights).await?;
+        let mut updates = Vec::with_capacity(self.contributions.len());
+        for contribution in self.contributions {
+            let file = blobs.open_file(contribution.update).await?;
+            updates.push(Weighted {
+                weight: contribution.weight,
+                update: BufReader::with_capacity(1 << 16, file),
+            });
+        }
+        let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
+        let out = blobs.scratch()?;
+        let (out, digest) = tokio::task::spawn_blocking(move || {
+            let layout = layout_of(&base)?;
+            let (reader, writer) = (
+                BufReader::with_capacity(1 << 18, base),
+                BufWriter::with_capacity(1 << 18, out.as_file()),
+            );
+            let digest =
+                aggregate::aggregate(&layout, reader, updates, &manifest, grid, bound, writer)?;
+            Ok::<_, aggregate::Error>((out, digest))
+        })
+        .await??;
+        if keep {
+            blobs.put_file(digest, out.path()).await?;
+        }
+        Ok(digest)
+    }
+}
+
+fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
+    let layout = Layout::read(BufReader::new(file))?;
+    file.rewind()?;
+    Ok(layout)
+}
+
+/// The labels a checkpoint comes with, and its canonical bytes.
+fn canonical(config: &str, raw: &[u8]) -> Result<(Vec<String>, Vec<u8>), Failure> {
+    let checkpoint = Checkpoint::read(config, raw).map_err(|error| invalid(&error))?;
+    let labels = labels_of(config, &checkpoint).map_err(|error| invalid(&error))?;
+    let checkpoint = if labels.is_empty() {
+        checkpoint.without_head()
+    } else {
+        checkpoint
+    };
+    Ok((
+        labels,
+        checkpoint
+            .to_safetensors()
+            .map_err(|error| invalid(&error))?,
+    ))
+}
+
+/// Entity types, if the head's tags are those that a plan with these types would have.
+fn labels_of(config: &str, checkpoint: &Checkpoint) -> Result<Vec<String>, checkpoint::Error> {
+    let Some(tags) = checkpoint::tags_of_config(config)? else {
+        return Ok(Vec::new());
+    };
+    let labels: Vec<String> = tags
+        .iter()
+        .filter_map(|tag| tag.strip_prefix("B-"))
+        .map(str::to_owned)
+        .collect();
+    let fits = fedner_shared::bert::tags(&labels) == tags && checkpoint.tags() == Some(tags.len());
+    Ok(if fits { labels } else { Vec::new() })
+}
+
+fn check_tokenizer(json: &str) -> Result<(), Failure> {
+    let refuse =
+        |what: String| Refusal::new(Code::CheckpointInvalid, format!("tokenizer.json {what}"));
+    let value: serde_json::Value =
+        serde_json::from_str(json).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let kind = value.pointer("/model/type").and_then(|kind| kind.as_str());
+    // Older files leave the type out and are recognised by their vocabulary.
+    if kind == Some("WordPiece") || (kind.is_none() && value.pointer("/model/vocab").is_some()) {
+        return Ok(());
+    }
+    Err(refuse(format!("has a model of type {kind:?}: expected WordPiece")).into())
+}
+
+fn check_noise(plan: &Plan, dimension: usize, force: bool) -> Result<(), Failure> {
+    let ratio = plan.noise_to_signal(dimension);
+    if force || plan.privacy.unit == Unit::None || ratio <= LARGEST_NOISE_TO_SIGNAL {
+        return Ok(());
+    }
+    let message = format!(
+        "the noise would be {ratio:.0} times the signal ({dimension} weights, noise multiplier {}, {} institutions): expected at most {LARGEST_NOISE_TO_SIGNAL}",
+        plan.privacy.noise_multiplier,
+        plan.cohort.institutions.len(),
+    );
+    Err(Refusal::new(Code::PlanTooNoisy, message).into())
+}
+
+fn invalid(error: &checkpoint::Error) -> Failure {
+    Refusal::new(Code::CheckpointInvalid, error.to_string()).into()
+}

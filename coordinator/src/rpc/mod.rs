@@ -1,0 +1,82 @@
+//! The gRPC services, over mutual TLS.
+
+mod enrolment;
+mod federation;
+mod gate;
+mod monitoring;
+mod operations;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedner_proto::v1::enrolment_server::EnrolmentServer;
+use fedner_proto::v1::federation_server::FederationServer;
+use fedner_proto::v1::monitoring_server::MonitoringServer;
+use fedner_proto::v1::operations_server::OperationsServer;
+use fedner_proto::{FILE_DESCRIPTOR_SET, MESSAGE_BYTES};
+use fedner_shared::sign::PublicKey;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::{Router, Server};
+
+use crate::authority::Authority;
+use crate::blobs::Blobs;
+use crate::engine::Handle;
+use crate::intake::Intake;
+use crate::registry::Registry;
+
+/// What the services need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Services {
+    pub engine: Handle,
+    pub blobs: Blobs,
+    pub registry: Registry,
+    pub intake: Intake,
+    pub authority: Arc<Authority>,
+    pub operator_key: PublicKey,
+    /// HOST:PORT that institutions dial.
+    pub address: String,
+    /// Ends long polls and streams when the coordinator stops.
+    pub stop: CancellationToken,
+}
+
+/// All services, the standard health and reflection services included. Only enrolment may be
+/// called without a certificate.
+pub async fn router(services: Services) -> Result<Router, tonic_reflection::server::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_serving::<FederationServer<federation::Federation>>()
+        .await;
+    health
+        .set_serving::<OperationsServer<operations::Operations>>()
+        .await;
+    health
+        .set_serving::<MonitoringServer<monitoring::Monitoring>>()
+        .await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .add_service(InterceptedService::new(
+            health_service,
+            gate::anyone_certified,
+        ))
+        .add_service(InterceptedService::new(reflection, gate::anyone_certified))
+        .add_service(EnrolmentServer::new(enrolment::Enrolment(services.clone())))
+        .add_service(
+            FederationServer::new(federation::Federation(services.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES),
+        )
+        .add_service(
+            OperationsServer::new(operations::Operations(services.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES),
+        )
+        .add_service(MonitoringServer::new(monitoring::Monitoring(services)));
+    Ok(router)
+}

@@ -1,0 +1,218 @@
+//! What the operator calls.
+
+use std::io::Write;
+use std::time::Duration;
+
+use fedner_proto::v1::control_run_request::Action;
+use fedner_proto::v1::set_institution_state_request::State;
+use fedner_proto::{convert, v1};
+use fedner_round::Input;
+use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::refusal::{Code, Refusal};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Services;
+use super::gate::status;
+use super::stream::{Chunks, object};
+use crate::registry::Uploaded;
+use crate::store::InstitutionState;
+
+#[derive(Debug)]
+pub(super) struct Operations(pub(super) Services);
+
+#[tonic::async_trait]
+impl v1::operations_server::Operations for Operations {
+    async fn create_invite(
+        &self,
+        request: Request<v1::CreateInviteRequest>,
+    ) -> Result<Response<v1::CreateInviteResponse>, Status> {
+        self.0.operator(&request)?;
+        let v1::CreateInviteRequest { institution, ttl_s } = request.into_inner();
+        let institution: InstitutionId =
+            convert::parsed("institution", &institution).map_err(status)?;
+        if ttl_s == 0 || ttl_s > 90 * 24 * 3600 {
+            let message = format!("an invite of {ttl_s} seconds: expected 1 second to 90 days");
+            return Err(status(Refusal::new(Code::RequestInvalid, message)));
+        }
+        let mut secret = [0u8; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| status(crate::authority::Error::from(error)))?;
+        let secret = hex::encode(secret);
+        let expires = crate::engine::now() + Duration::from_secs(ttl_s);
+        let hash = Digest::of(secret.as_bytes());
+        self.0
+            .engine
+            .call(move |engine| engine.invite(institution, hash, expires))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::CreateInviteResponse {
+            secret,
+            expires_ms: expires.as_millis(),
+            address: self.0.address.clone(),
+            authority_sha256: self.0.authority.fingerprint().to_vec(),
+        }))
+    }
+
+    async fn set_institution_state(
+        &self,
+        request: Request<v1::SetInstitutionStateRequest>,
+    ) -> Result<Response<v1::SetInstitutionStateResponse>, Status> {
+        self.0.operator(&request)?;
+        let message = request.into_inner();
+        let state = match message.state() {
+            State::Active => InstitutionState::Active,
+            State::Suspended => InstitutionState::Suspended,
+            State::Revoked => InstitutionState::Revoked,
+            State::Unspecified => {
+                return Err(status(Refusal::new(
+                    Code::RequestInvalid,
+                    "no state is given",
+                )));
+            }
+        };
+        let name: InstitutionId =
+            convert::parsed("institution", &message.institution).map_err(status)?;
+        self.0
+            .engine
+            .call(move |engine| engine.set_state(&name, state))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::SetInstitutionStateResponse {}))
+    }
+
+    async fn put_object(
+        &self,
+        request: Request<Streaming<v1::Chunk>>,
+    ) -> Result<Response<v1::PutObjectResponse>, Status> {
+        self.0.operator(&request)?;
+        let mut chunks = request.into_inner();
+        let mut file = self.0.blobs.scratch().map_err(status)?;
+        let mut hasher = blake3::Hasher::new();
+        while let Some(chunk) = chunks.message().await? {
+            hasher.update(&chunk.data);
+            file.write_all(&chunk.data)
+                .map_err(|error| status(crate::blobs::Error::Staging(error)))?;
+        }
+        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+        self.0
+            .blobs
+            .put_file(digest, file.path())
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::PutObjectResponse {
+            digest: digest.as_bytes().to_vec(),
+        }))
+    }
+
+    type GetObjectStream = Chunks;
+
+    async fn get_object(
+        &self,
+        request: Request<v1::DownloadRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        self.0.operator(&request)?;
+        let v1::DownloadRequest { digest, offset } = request.into_inner();
+        let digest = convert::digest("digest", &digest).map_err(status)?;
+        Ok(Response::new(object(&self.0.blobs, digest, offset).await?))
+    }
+
+    async fn import_model(
+        &self,
+        request: Request<v1::ImportModelRequest>,
+    ) -> Result<Response<v1::ModelVersion>, Status> {
+        self.0.operator(&request)?;
+        let v1::ImportModelRequest {
+            name,
+            config,
+            tokenizer,
+            weights,
+        } = request.into_inner();
+        let name = convert::parsed("name", &name).map_err(status)?;
+        let files = Uploaded {
+            config: convert::digest("config", &config).map_err(status)?,
+            tokenizer: convert::digest("tokenizer", &tokenizer).map_err(status)?,
+            weights: convert::digest("weights", &weights).map_err(status)?,
+        };
+        let view = self.0.registry.import(name, files).await.map_err(status)?;
+        Ok(Response::new(convert::version_to_wire(&view)))
+    }
+
+    async fn move_alias(
+        &self,
+        request: Request<v1::MoveAliasRequest>,
+    ) -> Result<Response<v1::ModelVersion>, Status> {
+        self.0.operator(&request)?;
+        let v1::MoveAliasRequest {
+            alias,
+            version,
+            rollback,
+        } = request.into_inner();
+        let alias = convert::parsed("alias", &alias).map_err(status)?;
+        let view = self
+            .0
+            .engine
+            .call(move |engine| {
+                let digest = engine.resolve(&version)?;
+                engine.move_alias(alias, digest, rollback)
+            })
+            .await
+            .map_err(status)?;
+        Ok(Response::new(convert::version_to_wire(&view)))
+    }
+
+    async fn create_run(
+        &self,
+        request: Request<v1::CreateRunRequest>,
+    ) -> Result<Response<v1::CreateRunResponse>, Status> {
+        self.0.operator(&request)?;
+        let v1::CreateRunRequest { plan, force } = request.into_inner();
+        let signed = convert::signed("plan", plan).map_err(status)?;
+        let plan = signed.digest();
+        let new = self
+            .0
+            .registry
+            .prepare(signed, force)
+            .await
+            .map_err(status)?;
+        let run = self
+            .0
+            .engine
+            .call(move |engine| engine.create_run(new))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::CreateRunResponse {
+            run: run.to_string(),
+            plan: plan.as_bytes().to_vec(),
+        }))
+    }
+
+    async fn control_run(
+        &self,
+        request: Request<v1::ControlRunRequest>,
+    ) -> Result<Response<v1::ControlRunResponse>, Status> {
+        self.0.operator(&request)?;
+        let message = request.into_inner();
+        let input = match message.action() {
+            Action::Start => Input::Start,
+            Action::Pause => Input::Pause,
+            Action::Resume => Input::Resume,
+            Action::Cancel => Input::Cancel,
+            Action::Unspecified => {
+                return Err(status(Refusal::new(
+                    Code::RequestInvalid,
+                    "no action is given",
+                )));
+            }
+        };
+        self.0
+            .engine
+            .call(move |engine| {
+                let run = engine.find_run(&message.run)?;
+                engine.step(&run, input)
+            })
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::ControlRunResponse {}))
+    }
+}

@@ -1,0 +1,238 @@
+//! Institutions, their certificates, and invites.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::sign::PublicKey;
+use fedner_shared::time::Time;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Error, Tx, damaged, named};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstitutionState {
+    Active,
+    Suspended,
+    Revoked,
+}
+
+impl InstitutionState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Suspended, Self::Revoked]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+/// An institution that has enrolled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Institution {
+    pub name: InstitutionId,
+    pub state: InstitutionState,
+    pub signing_key: PublicKey,
+    pub enrolled: Time,
+    pub certificate_expires: Time,
+}
+
+/// A one-time invite; its secret is kept as a digest only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invite {
+    pub secret_hash: Digest,
+    pub institution: InstitutionId,
+    pub expires: Time,
+}
+
+/// What became of an attempt to use an invite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InviteUse {
+    Accepted(InstitutionId),
+    Unknown,
+    Expired(Time),
+    Used(Time),
+}
+
+const COLUMNS: &str = "name, state, signing_key, enrolled_ms, expires_ms";
+
+impl Tx<'_> {
+    pub fn put_invite(&self, invite: &Invite) -> Result<(), Error> {
+        let Invite {
+            secret_hash,
+            institution,
+            expires,
+        } = invite;
+        self.0
+            .execute(
+                "INSERT INTO invites (secret_hash, institution, expires_ms) VALUES (?1, ?2, ?3)",
+                params![
+                    secret_hash.as_bytes(),
+                    institution.as_str(),
+                    expires.as_millis()
+                ],
+            )
+            .map_err(named("put invite"))?;
+        Ok(())
+    }
+
+    /// Uses up the invite with that secret, if it is good.
+    pub fn use_invite(&self, now: Time, secret_hash: Digest) -> Result<InviteUse, Error> {
+        let found: Option<(String, i64, Option<i64>)> = self
+            .0
+            .query_row(
+                "SELECT institution, expires_ms, used_ms FROM invites WHERE secret_hash = ?1",
+                [secret_hash.as_bytes()],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .optional()
+            .map_err(named("find invite"))?;
+        let Some((institution, expires, used)) = found else {
+            return Ok(InviteUse::Unknown);
+        };
+        if let Some(used) = used {
+            return Ok(InviteUse::Used(Time::from_millis(used)));
+        }
+        let expires = Time::from_millis(expires);
+        if expires <= now {
+            return Ok(InviteUse::Expired(expires));
+        }
+        self.0
+            .execute(
+                "UPDATE invites SET used_ms = ?2 WHERE secret_hash = ?1",
+                params![secret_hash.as_bytes(), now.as_millis()],
+            )
+            .map_err(named("use invite"))?;
+        Ok(InviteUse::Accepted(institution.parse().map_err(damaged)?))
+    }
+
+    /// Enrols an institution, or enrols it anew: its older certificates are revoked.
+    pub fn put_institution(&self, institution: &Institution, serial: &str) -> Result<(), Error> {
+        let Institution {
+            name,
+            state,
+            signing_key,
+            enrolled,
+            certificate_expires,
+        } = institution;
+        self.0
+            .execute(
+                "INSERT INTO institutions (name, state, signing_key, enrolled_ms, expires_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (name) DO UPDATE SET state = ?2, signing_key = ?3, enrolled_ms = ?4, expires_ms = ?5",
+                params![
+                    name.as_str(),
+                    state.as_str(),
+                    signing_key.as_bytes(),
+                    enrolled.as_millis(),
+                    certificate_expires.as_millis()
+                ],
+            )
+            .map_err(named("put institution"))?;
+        self.revoke_certificates(name)?;
+        self.put_certificate(name, serial, *certificate_expires)
+    }
+
+    pub fn put_certificate(
+        &self,
+        name: &InstitutionId,
+        serial: &str,
+        expires: Time,
+    ) -> Result<(), Error> {
+        self.0
+            .execute(
+                "INSERT INTO certificates (serial, institution, expires_ms) VALUES (?1, ?2, ?3)",
+                params![serial, name.as_str(), expires.as_millis()],
+            )
+            .map_err(named("put certificate"))?;
+        self.0
+            .execute(
+                "UPDATE institutions SET expires_ms = ?2 WHERE name = ?1",
+                params![name.as_str(), expires.as_millis()],
+            )
+            .map_err(named("put certificate"))?;
+        Ok(())
+    }
+
+    pub fn revoke_certificates(&self, name: &InstitutionId) -> Result<(), Error> {
+        self.0
+            .execute(
+                "UPDATE certificates SET revoked = 1 WHERE institution = ?1",
+                [name.as_str()],
+            )
+            .map_err(named("revoke certificates"))?;
+        Ok(())
+    }
+
+    /// Whether the certificate is one this coordinator gave out and has not revoked.
+    pub fn certificate_stands(&self, name: &InstitutionId, serial: &str) -> Result<bool, Error> {
+        let revoked: Option<bool> = self
+            .0
+            .query_row(
+                "SELECT revoked FROM certificates WHERE serial = ?1 AND institution = ?2",
+                params![serial, name.as_str()],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(named("find certificate"))?;
+        Ok(revoked == Some(false))
+    }
+
+    pub fn set_institution_state(
+        &self,
+        name: &InstitutionId,
+        state: InstitutionState,
+    ) -> Result<(), Error> {
+        self.0
+            .execute(
+                "UPDATE institutions SET state = ?2 WHERE name = ?1",
+                [name.as_str(), state.as_str()],
+            )
+            .map_err(named("set institution state"))?;
+        Ok(())
+    }
+
+    pub fn institution(&self, name: &InstitutionId) -> Result<Option<Institution>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM institutions WHERE name = ?1");
+        let raw = self
+            .0
+            .query_row(&sql, [name.as_str()], raw)
+            .optional()
+            .map_err(named("find institution"))?;
+        raw.map(institution).transpose()
+    }
+
+    pub fn institutions(&self) -> Result<Vec<Institution>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM institutions ORDER BY name");
+        let failed = named("list institutions");
+        let mut statement = self.0.prepare(&sql).map_err(&failed)?;
+        let rows = statement.query_map([], raw).map_err(&failed)?;
+        rows.map(|row| institution(row.map_err(&failed)?)).collect()
+    }
+}
+
+type Raw = (String, String, [u8; 32], i64, i64);
+
+fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
+    Ok((
+        row.get(0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+    ))
+}
+
+fn institution((name, state, key, enrolled, expires): Raw) -> Result<Institution, Error> {
+    Ok(Institution {
+        name: name.parse().map_err(damaged)?,
+        state: InstitutionState::parse(&state).ok_or_else(|| damaged(&state))?,
+        signing_key: PublicKey::from_bytes(&key).map_err(damaged)?,
+        enrolled: Time::from_millis(enrolled),
+        certificate_expires: Time::from_millis(expires),
+    })
+}

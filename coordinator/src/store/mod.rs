@@ -1,0 +1,132 @@
+//! The durable state: one SQLite database, one writer.
+//!
+//! Every transaction has a name and is all or nothing; a step of a run is made durable here,
+//! snapshot, events and outbox together, before anybody acts on it.
+
+mod audit;
+mod institutions;
+mod models;
+mod runs;
+mod schema;
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Transaction};
+
+use crate::observe;
+
+pub use institutions::{Institution, InstitutionState, Invite, InviteUse};
+pub use models::{StatementKind, StoredStatement};
+pub use runs::Pending;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("transaction `{name}` failed: {source}")]
+    Transaction {
+        name: &'static str,
+        source: rusqlite::Error,
+    },
+    #[error("the store cannot be opened: {0}")]
+    Open(rusqlite::Error),
+    #[error("the store has schema version {found}: this program knows {known:?}")]
+    Schema { found: i64, known: &'static [i64] },
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}
+
+impl Error {
+    /// Whether the disk has no room left.
+    pub fn is_full(&self) -> bool {
+        let (Self::Transaction { source, .. } | Self::Open(source)) = self else {
+            return false;
+        };
+        source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+    }
+}
+
+/// The open database.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+}
+
+/// What can be read and written inside one transaction.
+#[derive(Debug)]
+pub struct Tx<'a>(Transaction<'a>);
+
+impl Store {
+    /// Creates the database, or opens it if its schema is known.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut connection = Connection::open(path).map_err(Error::Open)?;
+        configure(&connection).map_err(Error::Open)?;
+        schema::migrate(&mut connection)?;
+        Ok(Self { connection })
+    }
+
+    /// Opens an existing database to look at, beside a running coordinator.
+    pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(Error::Open)?;
+        connection
+            .pragma_update(None, "query_only", true)
+            .map_err(Error::Open)?;
+        schema::check(&connection)?;
+        Ok(Self { connection })
+    }
+
+    /// Runs `work` in a transaction called `name`, and commits it if it succeeds.
+    pub fn transact<T, E: From<Error>>(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let failed = |source| Error::Transaction { name, source };
+        let transaction = self.connection.transaction().map_err(failed)?;
+        let tx = Tx(transaction);
+        let value = work(&tx)?;
+        tx.0.commit().map_err(failed)?;
+        observe::count_commit(name);
+        Ok(value)
+    }
+
+    /// Runs `work` without writing.
+    pub fn read<T>(&mut self, work: impl FnOnce(&Tx<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let transaction = self
+            .connection
+            .transaction()
+            .map_err(|source| Error::Transaction {
+                name: "read",
+                source,
+            })?;
+        work(&Tx(transaction))
+    }
+
+    /// SQLite's own check of its pages.
+    pub fn check_pages(&self) -> Result<(), Error> {
+        let verdict: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(Error::Open)?;
+        if verdict == "ok" {
+            Ok(())
+        } else {
+            Err(Error::Damaged(verdict))
+        }
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))
+}
+
+/// For the methods of [`Tx`]: names the failing statement.
+fn named(name: &'static str) -> impl Fn(rusqlite::Error) -> Error {
+    move |source| Error::Transaction { name, source }
+}
+
+fn damaged(error: impl std::fmt::Display) -> Error {
+    Error::Damaged(error.to_string())
+}

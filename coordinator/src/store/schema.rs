@@ -1,0 +1,128 @@
+//! The schema, its version, and the way from older ones.
+
+use rusqlite::Connection;
+
+use super::Error;
+
+/// The schema versions this program can open; the last is the one it writes.
+const KNOWN: &[i64] = &[1];
+const CURRENT: i64 = 1;
+
+const VERSION_1: &str = "
+CREATE TABLE institutions (
+    name         TEXT PRIMARY KEY,
+    state        TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked')),
+    signing_key  BLOB NOT NULL,
+    enrolled_ms  INTEGER NOT NULL,
+    expires_ms   INTEGER NOT NULL
+) STRICT;
+CREATE TABLE certificates (
+    serial       TEXT PRIMARY KEY,
+    institution  TEXT NOT NULL REFERENCES institutions (name),
+    expires_ms   INTEGER NOT NULL,
+    revoked      INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE invites (
+    secret_hash  BLOB PRIMARY KEY,
+    institution  TEXT NOT NULL,
+    expires_ms   INTEGER NOT NULL,
+    used_ms      INTEGER
+) STRICT;
+CREATE TABLE plans (
+    digest       TEXT PRIMARY KEY,
+    signed       TEXT NOT NULL
+) STRICT;
+CREATE TABLE runs (
+    id           TEXT PRIMARY KEY,
+    number       INTEGER NOT NULL UNIQUE,
+    plan         TEXT NOT NULL UNIQUE REFERENCES plans (digest),
+    snapshot     TEXT NOT NULL
+) STRICT;
+CREATE TABLE outbox (
+    run          TEXT NOT NULL REFERENCES runs (id),
+    round        INTEGER NOT NULL,
+    sequence     INTEGER NOT NULL,
+    effect       TEXT NOT NULL,
+    PRIMARY KEY (run, round, sequence)
+) STRICT;
+CREATE TABLE events (
+    sequence     INTEGER PRIMARY KEY,
+    run          TEXT,
+    digest       TEXT NOT NULL,
+    entry        TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_run ON events (run, sequence);
+CREATE TABLE statements (
+    digest       TEXT PRIMARY KEY,
+    kind         TEXT NOT NULL,
+    author       TEXT NOT NULL,
+    author_key   BLOB NOT NULL,
+    signed       TEXT NOT NULL
+) STRICT;
+CREATE TABLE versions (
+    digest       TEXT PRIMARY KEY,
+    model        TEXT NOT NULL,
+    number       INTEGER NOT NULL,
+    record       TEXT NOT NULL,
+    UNIQUE (model, number)
+) STRICT;
+CREATE TABLE aliases (
+    alias        TEXT PRIMARY KEY,
+    version      TEXT NOT NULL REFERENCES versions (digest)
+) STRICT;
+CREATE TABLE scores (
+    version      TEXT NOT NULL REFERENCES versions (digest),
+    institution  TEXT NOT NULL,
+    scores       TEXT NOT NULL,
+    PRIMARY KEY (version, institution)
+) STRICT;
+";
+
+pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
+    let found: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(Error::Open)?;
+    if found == 0 || KNOWN.contains(&found) {
+        return Ok(found);
+    }
+    Err(Error::Schema {
+        found,
+        known: KNOWN,
+    })
+}
+
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    let found = check(connection)?;
+    if found == CURRENT {
+        return Ok(());
+    }
+    let transaction = connection.transaction().map_err(Error::Open)?;
+    transaction.execute_batch(VERSION_1).map_err(Error::Open)?;
+    transaction
+        .pragma_update(None, "user_version", CURRENT)
+        .map_err(Error::Open)?;
+    transaction.commit().map_err(Error::Open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("s.sqlite");
+        drop(Store::open(&path).expect("create"));
+        drop(Store::open(&path).expect("open again"));
+        let connection = Connection::open(&path).expect("raw");
+        connection
+            .pragma_update(None, "user_version", 99)
+            .expect("set");
+        drop(connection);
+        assert!(matches!(
+            Store::open(&path),
+            Err(Error::Schema { found: 99, .. })
+        ));
+    }
+}
