@@ -1,0 +1,46 @@
+//! What releases cost.
+//!
+//! | module | figure | used for |
+//! |---|---|---|
+//! | [`zcdp`] | ρ of the discrete Gaussian, ρ → ε | the ledger and the hard stop: valid when later rounds depend on earlier ones |
+//! | [`gdp`] | closed form of the continuous Gaussian | reported; the plan must have fixed everything beforehand |
+//! | [`forecast`] | both, over the rounds of a plan | shown before anything runs |
+//!
+//! Every ε is rounded up, and every δ beneath it: formulas are evaluated with an allowance for
+//! their own rounding error and bisections return the end that is safe. The functions of `libm`
+//! are used instead of the platform's, so that every machine computes the same figures.
+
+mod forecast;
+pub mod gdp;
+mod normal;
+pub mod zcdp;
+
+pub use forecast::{Forecast, MAX_NOISE_TO_SIGNAL, forecast, solve_noise_multiplier};
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("{name} is {found}: expected {expected}")]
+    Value {
+        name: &'static str,
+        found: f64,
+        expected: &'static str,
+    },
+    #[error("no noise multiplier up to {largest} gives ε = {target_epsilon}")]
+    Unreachable { target_epsilon: f64, largest: f64 },
+}
+
+/// The boundary between where `holds` is false (at `low`) and true (at `high`), to the last bit
+/// and from the true side.
+fn first_true(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    loop {
+        let middle = f64::midpoint(low, high);
+        if middle <= low || middle >= high {
+            return high;
+        }
+        if holds(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+}

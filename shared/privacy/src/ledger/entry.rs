@@ -1,0 +1,86 @@
+//! One line of the ledger.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::id::RunId;
+use fedner_shared::plan::Unit;
+use fedner_shared::time::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::nullable;
+
+/// What the first entry names as the one before it.
+pub const GENESIS: Digest = Digest::from_bytes([0; 32]);
+
+/// Whose privacy is spent. Accounts of different units are never added into one number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The private data, by a name the institution gave it. The same people under two names are
+    /// two accounts: the institution must not do that.
+    pub cohort: String,
+    pub unit: Unit,
+}
+
+/// What leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A round's update.
+    Update,
+    /// Evaluation counts.
+    Evaluation,
+}
+
+/// A release to be paid for. Every attempt is a debit of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Debit {
+    pub account: Account,
+    pub plan: Digest,
+    pub run: RunId,
+    pub round: u32,
+    pub attempt: u32,
+    pub kind: Kind,
+    /// Its zCDP cost; infinite (`null` in JSON) without noise.
+    #[serde(with = "nullable")]
+    pub rho: f64,
+    /// The δ at which the plan counts ε.
+    pub delta: f64,
+}
+
+impl Debit {
+    /// A figure that cannot be accounted: key, what was found, what was expected.
+    pub(super) fn fault(&self) -> Option<(&'static str, f64, &'static str)> {
+        if self.rho.is_nan() || self.rho < 0.0 {
+            return Some(("rho", self.rho, "a number from 0, or infinity"));
+        }
+        if !(self.delta > 0.0 && self.delta < 1.0) {
+            return Some(("delta", self.delta, "a number between 0 and 1"));
+        }
+        None
+    }
+}
+
+/// A debit that was made, linked to the one before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// 1, 2, 3, … without gaps.
+    pub sequence: u64,
+    pub time: Time,
+    pub debit: Debit,
+    /// ε of the plan on this account after this entry, at its δ; infinite (`null`) without noise.
+    #[serde(with = "nullable")]
+    pub epsilon_after: f64,
+    /// ε of the whole account after this entry, at its δ; infinite (`null`) without noise.
+    #[serde(with = "nullable")]
+    pub epsilon_account: f64,
+    /// The digest of the entry before.
+    pub previous: Digest,
+}
+
+impl Entry {
+    /// The digest of the canonical JSON, `previous` included.
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(self)
+    }
+}

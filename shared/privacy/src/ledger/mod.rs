@@ -1,0 +1,244 @@
+//! The rules of an institution's privacy ledger: what was spent, and whether more may be.
+//!
+//! Entries are only ever added, and durably so before the first byte leaves: a crash may waste
+//! budget and never creates any. Keeping the entries is the caller's business; nothing here opens
+//! a file or reads a clock.
+//!
+//! Spending adds up in ρ ([`zcdp`](crate::accountant::zcdp), valid under adaptive composition) and
+//! is converted to ε at a δ only to be compared or shown. Two sums count: that of one plan on an
+//! account, against the plan's limit, and that of the whole account, against the institution's own.
+//!
+//! Each entry carries the digest of the one before. [`Ledger::replay`] finds an entry that was
+//! edited, removed from the middle or moved. Entries missing from the *end* leave a valid chain:
+//! they show when a receipt, which names the newest entry of its moment, names one that the ledger
+//! does not [`contain`](Ledger::contains).
+
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+use fedner_shared::digest::Digest;
+use fedner_shared::time::Time;
+
+pub use entry::{Account, Debit, Entry, GENESIS, Kind};
+
+use crate::accountant::zcdp;
+
+/// What the chain says against an entry. Sequences count from 1.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("ledger entry {found} stands where entry {expected} should")]
+    Sequence { expected: u64, found: u64 },
+    #[error(
+        "ledger entry {sequence} follows {}: expected {}",
+        found.short(),
+        expected.short()
+    )]
+    Chain {
+        sequence: u64,
+        expected: Digest,
+        found: Digest,
+    },
+    #[error("ledger entry {sequence} records ε = {found}: its entries add up to {expected}")]
+    Figure {
+        sequence: u64,
+        expected: f64,
+        found: f64,
+    },
+    #[error("ledger entry {sequence} has {key} = {found}: expected {expected}")]
+    Value {
+        sequence: u64,
+        key: &'static str,
+        found: f64,
+        expected: &'static str,
+    },
+}
+
+/// The debit is not made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refused {
+    #[error("the run would reach ε = {epsilon_next:.4}: the plan allows {max}")]
+    Run { epsilon_next: f64, max: f64 },
+    #[error("the account would reach ε = {epsilon_next:.4}: the institution allows {max}")]
+    Account { epsilon_next: f64, max: f64 },
+    #[error("a debit of {key} = {found} cannot be accounted: expected {expected}")]
+    Value {
+        key: &'static str,
+        found: f64,
+        expected: &'static str,
+    },
+}
+
+/// A verified chain of entries and what they add up to.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+    digests: HashSet<Digest>,
+    head: Option<Digest>,
+    /// ρ of an account, over all plans and by plan. Only ever looked up.
+    by_account: HashMap<Account, f64>,
+    by_plan: HashMap<(Account, Digest), f64>,
+}
+
+/// Figures are recomputed with the same formulas; a later version may round its own differently.
+const TOLERANCE: f64 = 1e-9;
+
+impl Ledger {
+    /// The ledger of `entries`, oldest first, each of which is verified.
+    pub fn replay(entries: impl IntoIterator<Item = Entry>) -> Result<Self, Error> {
+        let mut ledger = Self::default();
+        for entry in entries {
+            ledger.append(entry)?;
+        }
+        Ok(ledger)
+    }
+
+    /// ε spent on `account` at `delta`, rounded up: by the plan named, or by all of them.
+    pub fn spent(&self, account: &Account, plan: Option<Digest>, delta: f64) -> f64 {
+        zcdp::epsilon(self.rho(account, plan), delta)
+    }
+
+    /// ρ spent on `account`, rounded up: by the plan named, or by all of them.
+    pub fn rho(&self, account: &Account, plan: Option<Digest>) -> f64 {
+        let sum = match plan {
+            Some(plan) => self.by_plan.get(&(account.clone(), plan)),
+            None => self.by_account.get(account),
+        };
+        sum.copied().unwrap_or(0.0)
+    }
+
+    /// The entry that would record `debit`, if both limits allow it. Nothing is recorded yet: make
+    /// the entry durable, [`append`](Self::append) it, and only then let anything leave.
+    ///
+    /// A limit is an ε at the debit's δ. A release without noise has ρ = ∞ and passes no limit but
+    /// an infinite one.
+    pub fn propose(
+        &self,
+        now: Time,
+        debit: Debit,
+        max_epsilon_run: f64,
+        max_epsilon_account: Option<f64>,
+    ) -> Result<Entry, Refused> {
+        if let Some((key, found, expected)) = debit.fault() {
+            return Err(Refused::Value {
+                key,
+                found,
+                expected,
+            });
+        }
+        let (epsilon_after, epsilon_account) = self.figures_after(&debit);
+        if !within(epsilon_after, max_epsilon_run) {
+            return Err(Refused::Run {
+                epsilon_next: epsilon_after,
+                max: max_epsilon_run,
+            });
+        }
+        if let Some(max) = max_epsilon_account.filter(|max| !within(epsilon_account, *max)) {
+            return Err(Refused::Account {
+                epsilon_next: epsilon_account,
+                max,
+            });
+        }
+        Ok(Entry {
+            sequence: self.next_sequence(),
+            time: now,
+            debit,
+            epsilon_after,
+            epsilon_account,
+            previous: self.head(),
+        })
+    }
+
+    /// Adds an entry after verifying that it continues the chain and that its figures are right.
+    pub fn append(&mut self, entry: Entry) -> Result<(), Error> {
+        self.verify(&entry)?;
+        let Debit { account, plan, .. } = &entry.debit;
+        let rho = entry.debit.rho;
+        let sum = self.by_account.entry(account.clone()).or_insert(0.0);
+        *sum = zcdp::add(*sum, rho);
+        let key = (account.clone(), *plan);
+        let sum = self.by_plan.entry(key).or_insert(0.0);
+        *sum = zcdp::add(*sum, rho);
+        let digest = entry.digest();
+        self.head = Some(digest);
+        self.digests.insert(digest);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The digest of the newest entry, or [`GENESIS`].
+    pub fn head(&self) -> Digest {
+        self.head.unwrap_or(GENESIS)
+    }
+
+    /// Whether an entry has this digest. A ledger that does not contain what one of its
+    /// institution's receipts names as its head has lost its end.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        *digest == GENESIS || self.digests.contains(digest)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.entries.len() as u64 + 1
+    }
+
+    /// ε of the debit's run and of its account, once it is made.
+    fn figures_after(&self, debit: &Debit) -> (f64, f64) {
+        let after = |plan| {
+            let rho = zcdp::add(self.rho(&debit.account, plan), debit.rho);
+            zcdp::epsilon(rho, debit.delta)
+        };
+        (after(Some(debit.plan)), after(None))
+    }
+
+    fn verify(&self, entry: &Entry) -> Result<(), Error> {
+        let (sequence, expected) = (entry.sequence, self.next_sequence());
+        if sequence != expected {
+            return Err(Error::Sequence {
+                expected,
+                found: sequence,
+            });
+        }
+        if entry.previous != self.head() {
+            return Err(Error::Chain {
+                sequence,
+                expected: self.head(),
+                found: entry.previous,
+            });
+        }
+        if let Some((key, found, expected)) = entry.debit.fault() {
+            return Err(Error::Value {
+                sequence,
+                key,
+                found,
+                expected,
+            });
+        }
+        let (run, account) = self.figures_after(&entry.debit);
+        for (expected, found) in [(run, entry.epsilon_after), (account, entry.epsilon_account)] {
+            if !same(expected, found) {
+                return Err(Error::Figure {
+                    sequence,
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Also false where either is not a number.
+fn within(epsilon: f64, max: f64) -> bool {
+    epsilon <= max
+}
+
+fn same(expected: f64, found: f64) -> bool {
+    let infinite = expected == f64::INFINITY && found == f64::INFINITY;
+    infinite || (expected - found).abs() <= TOLERANCE * expected.max(1.0)
+}

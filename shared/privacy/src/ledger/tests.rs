@@ -1,0 +1,280 @@
+use fedner_shared::plan::Unit;
+use proptest::prelude::*;
+
+use super::*;
+
+const DELTA: f64 = 1e-5;
+
+fn account(cohort: &str) -> Account {
+    Account {
+        cohort: cohort.to_owned(),
+        unit: Unit::Institution,
+    }
+}
+
+fn plan(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+fn debit(cohort: &str, plan_name: &str, rho: f64) -> Debit {
+    Debit {
+        account: account(cohort),
+        plan: plan(plan_name),
+        run: "disease-ner-0123".parse().expect("run"),
+        round: 1,
+        attempt: 1,
+        kind: Kind::Update,
+        rho,
+        delta: DELTA,
+    }
+}
+
+fn now(sequence: usize) -> Time {
+    Time::from_millis(1_764_000_000_000 + sequence as i64)
+}
+
+fn spend(ledger: &mut Ledger, debit: Debit) {
+    let entry = ledger
+        .propose(now(ledger.entries().len()), debit, f64::INFINITY, None)
+        .expect("no limit");
+    ledger.append(entry).expect("own entry");
+}
+
+/// Two cohorts, two plans, rising amounts.
+fn example() -> Ledger {
+    let mut ledger = Ledger::default();
+    for (index, (cohort, plan)) in [
+        ("wards", "a"),
+        ("wards", "a"),
+        ("clinic", "a"),
+        ("wards", "b"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        spend(&mut ledger, debit(cohort, plan, 0.1 * (index + 1) as f64));
+    }
+    ledger
+}
+
+#[test]
+fn sums_are_kept_by_plan_and_by_account() {
+    let ledger = example();
+    let wards = account("wards");
+    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found}");
+    near(ledger.rho(&wards, Some(plan("a"))), 0.3);
+    near(ledger.rho(&wards, Some(plan("b"))), 0.4);
+    near(ledger.rho(&wards, None), 0.7);
+    near(ledger.rho(&account("clinic"), None), 0.3);
+    near(ledger.rho(&account("unknown"), None), 0.0);
+    near(ledger.spent(&account("unknown"), None, DELTA), 0.0);
+    let other_unit = Account {
+        unit: Unit::None,
+        ..wards.clone()
+    };
+    near(ledger.rho(&other_unit, None), 0.0);
+    let spent = ledger.spent(&wards, None, DELTA);
+    near(spent, zcdp::epsilon(0.7, DELTA));
+    let last = ledger.entries().last().expect("entries");
+    near(last.epsilon_account, spent);
+    near(last.epsilon_after, zcdp::epsilon(0.4, DELTA));
+}
+
+#[test]
+fn a_debit_is_refused_exactly_when_it_would_pass_a_limit() {
+    let mut ledger = Ledger::default();
+    spend(&mut ledger, debit("wards", "a", 0.25));
+    let next = debit("wards", "a", 0.25);
+    let reached = zcdp::epsilon(zcdp::add(0.25, 0.25), DELTA);
+    assert!(
+        ledger
+            .propose(now(1), next.clone(), reached, Some(reached))
+            .is_ok()
+    );
+    let below = reached.next_down();
+    assert_eq!(
+        ledger.propose(now(1), next.clone(), below, None),
+        Err(Refused::Run {
+            epsilon_next: reached,
+            max: below
+        })
+    );
+    assert_eq!(
+        ledger.propose(now(1), next.clone(), reached, Some(below)),
+        Err(Refused::Account {
+            epsilon_next: reached,
+            max: below
+        })
+    );
+    assert!(ledger.propose(now(1), next, f64::NAN, None).is_err());
+    // Another plan begins at zero for its own limit, and not for the account's.
+    let other = debit("wards", "b", 0.25);
+    assert!(ledger.propose(now(1), other.clone(), below, None).is_ok());
+    assert!(ledger.propose(now(1), other, below, Some(below)).is_err());
+    // Another cohort begins at zero for both.
+    let other = debit("clinic", "a", 0.25);
+    assert!(ledger.propose(now(1), other, below, Some(below)).is_ok());
+}
+
+#[test]
+fn a_refusal_records_nothing_and_a_proposal_neither() {
+    let ledger = example();
+    let head = ledger.head();
+    let _entry = ledger.propose(now(9), debit("wards", "a", 0.1), 100.0, None);
+    let _refusal = ledger.propose(now(9), debit("wards", "a", 0.1), 0.1, None);
+    assert_eq!((ledger.head(), ledger.entries().len()), (head, 4));
+}
+
+#[test]
+fn release_without_noise_passes_only_an_infinite_limit() {
+    let mut ledger = Ledger::default();
+    let open = debit("wards", "a", f64::INFINITY);
+    assert!(
+        ledger
+            .propose(now(0), open.clone(), f64::MAX, None)
+            .is_err()
+    );
+    spend(&mut ledger, open);
+    assert!(ledger.spent(&account("wards"), None, DELTA).is_infinite());
+    // Nothing brings the account back.
+    let next = debit("wards", "b", 1e-9);
+    assert!(ledger.propose(now(1), next, 8.0, Some(1e9)).is_err());
+    let json = serde_json::to_string(ledger.entries()).expect("json");
+    let entries: Vec<Entry> = serde_json::from_str(&json).expect("entries");
+    assert_eq!(
+        Ledger::replay(entries).expect("chain").head(),
+        ledger.head()
+    );
+}
+
+#[test]
+fn what_cannot_be_accounted_is_refused_and_not_replayed() {
+    let ledger = Ledger::default();
+    for (rho, delta) in [
+        (-0.1, DELTA),
+        (f64::NAN, DELTA),
+        (0.1, 0.0),
+        (0.1, 1.0),
+        (0.1, f64::NAN),
+    ] {
+        let wrong = Debit {
+            rho,
+            delta,
+            ..debit("wards", "a", 0.1)
+        };
+        let refused = ledger.propose(now(0), wrong.clone(), f64::INFINITY, None);
+        assert!(matches!(refused, Err(Refused::Value { .. })), "{refused:?}");
+        let entry = Entry {
+            sequence: 1,
+            time: now(0),
+            debit: wrong,
+            epsilon_after: 0.0,
+            epsilon_account: 0.0,
+            previous: GENESIS,
+        };
+        let error = Ledger::replay([entry]).expect_err("wrong value");
+        assert!(matches!(error, Error::Value { sequence: 1, .. }), "{error}");
+    }
+}
+
+#[test]
+fn every_edit_of_an_entry_is_found() {
+    let edits: [fn(&mut Entry); 10] = [
+        |e| e.debit.rho *= 0.5,
+        |e| e.debit.delta = 0.4,
+        |e| e.debit.account.cohort = "others".into(),
+        |e| e.debit.plan = Digest::of(b"other"),
+        |e| e.debit.run = "other".parse().expect("run"),
+        |e| e.debit.attempt += 1,
+        |e| e.time = Time::from_millis(0),
+        |e| e.epsilon_after = 0.0,
+        |e| e.sequence += 1,
+        |e| e.previous = GENESIS,
+    ];
+    for (number, edit) in edits.into_iter().enumerate() {
+        let mut entries = example().entries().to_vec();
+        edit(&mut entries[1]);
+        assert!(Ledger::replay(entries).is_err(), "edit {number}");
+    }
+}
+
+#[test]
+fn removal_and_reordering_are_found_and_a_lost_end_by_the_head() {
+    let ledger = example();
+    for index in 0..3 {
+        let mut entries = ledger.entries().to_vec();
+        entries.remove(index);
+        let error = Ledger::replay(entries).expect_err("a gap");
+        assert!(matches!(error, Error::Sequence { .. }), "{error}");
+        let mut entries = ledger.entries().to_vec();
+        entries.swap(index, index + 1);
+        assert!(Ledger::replay(entries).is_err(), "swap at {index}");
+        // Renumbered, so that only the chain can tell.
+        let mut entries = ledger.entries().to_vec();
+        entries.remove(index);
+        for (at, entry) in entries.iter_mut().enumerate() {
+            entry.sequence = at as u64 + 1;
+        }
+        assert!(Ledger::replay(entries).is_err(), "renumbered at {index}");
+    }
+    let shorter = Ledger::replay(ledger.entries()[..3].to_vec()).expect("a valid chain");
+    assert!(!shorter.contains(&ledger.head()));
+    assert!(ledger.contains(&shorter.head()));
+    assert!(ledger.contains(&GENESIS));
+}
+
+#[test]
+fn an_entry_made_for_an_older_state_does_not_fit() {
+    let mut ledger = example();
+    let stale = ledger
+        .propose(now(4), debit("wards", "a", 0.1), 100.0, None)
+        .expect("entry");
+    spend(&mut ledger, debit("wards", "a", 0.1));
+    assert!(matches!(
+        ledger.append(stale),
+        Err(Error::Sequence {
+            expected: 6,
+            found: 5
+        })
+    ));
+}
+
+proptest! {
+    /// Every f64 in an entry comes back from JSON bit by bit, or the chain would break.
+    #[test]
+    fn a_ledger_survives_json(amounts in prop::collection::vec(1e-12f64..10.0, 0..20)) {
+        let mut ledger = Ledger::default();
+        for (index, rho) in amounts.iter().enumerate() {
+            spend(&mut ledger, debit("wards", if index % 3 == 0 { "a" } else { "b" }, *rho));
+        }
+        let json = serde_json::to_string(ledger.entries()).expect("json");
+        let entries: Vec<Entry> = serde_json::from_str(&json).expect("entries");
+        let replayed = Ledger::replay(entries).expect("chain");
+        prop_assert_eq!(replayed.entries(), ledger.entries());
+        prop_assert_eq!(replayed.head(), ledger.head());
+    }
+
+    /// Whatever is proposed, the sums recorded never pass the limits.
+    #[test]
+    fn limits_hold_in_every_order(
+        wishes in prop::collection::vec((0usize..2, 0usize..3, 0f64..1.0), 0..60),
+        max_run in 0.1f64..12.0,
+        max_account in 0.1f64..12.0,
+    ) {
+        let (cohorts, plans) = (["wards", "clinic"], ["a", "b", "c"]);
+        let mut ledger = Ledger::default();
+        for (index, (cohort, plan, rho)) in wishes.into_iter().enumerate() {
+            let wish = debit(cohorts[cohort], plans[plan], rho);
+            if let Ok(entry) = ledger.propose(now(index), wish, max_run, Some(max_account)) {
+                ledger.append(entry).expect("own entry");
+            }
+        }
+        for cohort in cohorts.map(account) {
+            prop_assert!(ledger.spent(&cohort, None, DELTA) <= max_account);
+            for name in plans {
+                prop_assert!(ledger.spent(&cohort, Some(plan(name)), DELTA) <= max_run);
+            }
+        }
+        prop_assert!(Ledger::replay(ledger.entries().to_vec()).is_ok());
+    }
+}

@@ -1,0 +1,240 @@
+//! From a trained update to the integers that may leave: clip, round, noise.
+
+use fedner_shared::plan::{Grid, Privacy, Unit};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use crate::accountant::zcdp;
+use crate::sensitivity::squared_bound;
+use crate::{clip, noise, round};
+
+/// An update ready to be encoded. `values` alone may leave; the rest depends on the private data
+/// without noise and stays where it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    /// In steps of the plan's grid; each within `Privacy::value_bound`.
+    pub values: Vec<i32>,
+    /// L2 norm of the update as trained, in the units of the weights. Local only.
+    pub norm_before: f64,
+    /// L2 norm after clipping, before rounding. Local only.
+    pub norm_after: f64,
+    /// Whether the update was longer than the clip. Local only.
+    pub clipped: bool,
+    /// Roundings drawn until one was within the bound. Local only.
+    pub rounding_attempts: u32,
+}
+
+/// Why nothing is released. None of these says what the update was, but that one happened
+/// depends on it: a client reports a fault of its own, never the variant.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("weight {index} of the update is {value}: expected a finite number")]
+    NotFinite { index: usize, value: f32 },
+    #[error("`privacy.{key}` is {found}: expected {expected}")]
+    Parameter {
+        key: &'static str,
+        found: f64,
+        expected: &'static str,
+    },
+    #[error("no rounding was within the norm bound in {attempts} attempts")]
+    Rounding { attempts: u32 },
+    #[error("weight {index} with its noise is beyond {bound}: nothing is released")]
+    OutOfRange { index: usize, bound: i64 },
+    #[error("OpenDP's privacy map says that the release costs more than the ρ = {rho} accounted")]
+    Cost { rho: f64 },
+    #[error("the noise could not be drawn: {0}")]
+    Noise(String),
+    #[error("the operating system gave no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Error {
+    pub(crate) fn noise(error: opendp::error::Error) -> Self {
+        let message = error.message.unwrap_or_default();
+        Self::Noise(format!("OpenDP: {} {message}", error.variant))
+    }
+}
+
+/// Makes the release of `update` (the trainable weights' change, flattened in manifest order).
+///
+/// Steps 1 to 3 of "The update on the wire": scale to the clip C, round to the grid until the
+/// integer norm is proven, add discrete Gaussian noise of scale σ/γ. Each call draws fresh
+/// randomness, so that each call is a release of its own and is charged for.
+///
+/// With `unit = "none"` the noise is left out and nothing is protected.
+pub fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    release_with(update, privacy, &mut ChaCha20Rng::from_seed(seed))
+}
+
+/// [`release`] with the given source of the rounding. The noise has OpenDP's own.
+fn release_with(
+    update: &[f32],
+    privacy: &Privacy,
+    random: &mut impl Rng,
+) -> Result<Release, Error> {
+    check(privacy)?;
+    let grid = privacy.grid();
+    let norm_before = clip::norm(update)?;
+    let factor = clip::steps_per_weight(norm_before, grid.clip, grid.steps());
+    let bound = squared_bound(grid, update.len());
+    let rounded = round::round(update, factor, bound, random)?;
+    let mut values = rounded.values;
+    match privacy.unit {
+        Unit::Institution => add_noise(&mut values, privacy, grid, bound)?,
+        Unit::None => {}
+    }
+    Ok(Release {
+        values,
+        norm_before,
+        norm_after: norm_before.min(grid.clip),
+        clipped: norm_before > grid.clip,
+        rounding_attempts: rounded.attempts,
+    })
+}
+
+fn add_noise(
+    values: &mut [i32],
+    privacy: &Privacy,
+    grid: Grid,
+    squared_bound: u128,
+) -> Result<(), Error> {
+    // Exact: C/γ is a power of two.
+    let scale = privacy.noise() * grid.steps();
+    let rho = zcdp::rho_per_round(privacy, values.len());
+    if !noise::costs_at_most(scale, squared_bound, rho)? {
+        return Err(Error::Cost { rho });
+    }
+    noise::add(values, scale, privacy.value_bound())
+}
+
+/// What would make the guarantee void or the integers too wide, whoever wrote the plan.
+fn check(privacy: &Privacy) -> Result<(), Error> {
+    let parameter = |key, found, expected| {
+        Err(Error::Parameter {
+            key,
+            found,
+            expected,
+        })
+    };
+    if privacy.unit == Unit::None {
+        return Ok(());
+    }
+    if !(privacy.clip.is_normal() && privacy.clip > 0.0) {
+        return parameter("clip", privacy.clip, "a positive number");
+    }
+    let noise = privacy.noise_multiplier;
+    if !(noise.is_normal() && noise > 0.0) {
+        return parameter("noise_multiplier", noise, "a positive number");
+    }
+    if privacy.value_bound() > i64::from(i32::MAX) {
+        return parameter("noise_multiplier", noise, "noise that 32 bits can hold");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn privacy(unit: Unit, clip: f64, noise_multiplier: f64) -> Privacy {
+        Privacy {
+            unit,
+            clip,
+            noise_multiplier,
+            delta: 1e-5,
+            max_epsilon: 8.0,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn without_noise_the_values_are_the_clipped_weights(
+            update in prop::collection::vec(-40f32..40.0, 1..200),
+            seed: u64,
+        ) {
+            let privacy = privacy(Unit::None, 1.0, 1.0);
+            let gamma = privacy.grid().gamma();
+            let release = release_with(&update, &privacy, &mut ChaCha20Rng::seed_from_u64(seed)).expect("release");
+            let shorter = (64.0 / release.norm_before).min(1.0);
+            for (value, weight) in release.values.iter().zip(&update) {
+                let error = f64::from(*value) * gamma - f64::from(*weight) * shorter;
+                prop_assert!(error.abs() <= gamma * 1.001, "{error}");
+            }
+            prop_assert_eq!(release.clipped, release.norm_before > 64.0);
+        }
+
+        #[test]
+        fn with_noise_every_value_is_within_the_plans_range(
+            update in prop::collection::vec(-1e3f32..1e3, 0..200),
+            clip in 1e-3f64..10.0,
+            z in 1e-3f64..20.0,
+        ) {
+            let privacy = privacy(Unit::Institution, clip, z);
+            let release = release(&update, &privacy).expect("release");
+            prop_assert_eq!(release.values.len(), update.len());
+            prop_assert!(release.values.iter().all(|v| i64::from(*v).abs() <= privacy.value_bound()));
+            prop_assert!(release.norm_after <= clip);
+        }
+    }
+
+    #[test]
+    fn noise_has_the_scale_of_the_plan_and_is_fresh_each_time() {
+        let privacy = privacy(Unit::Institution, 2.0, 0.5);
+        let zero = vec![0.0; 20_000];
+        let (first, second) = (
+            release(&zero, &privacy).expect("first"),
+            release(&zero, &privacy).expect("second"),
+        );
+        assert_ne!(first.values, second.values);
+        let gamma = privacy.grid().gamma();
+        let square = |v: &i32| (f64::from(*v) * gamma).powi(2);
+        let variance = first.values.iter().map(square).sum::<f64>() / 20_000.0;
+        // σ = zC = 1; seven standard deviations of the estimate.
+        assert!((variance - 1.0).abs() < 0.07, "{variance}");
+    }
+
+    #[test]
+    fn an_update_that_is_not_finite_is_not_released() {
+        let privacy = privacy(Unit::Institution, 1.0, 1.0);
+        let error = release(&[0.1, f32::NAN], &privacy).expect_err("not a number");
+        assert!(
+            matches!(error, Error::NotFinite { index: 1, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_plan_without_real_noise_is_refused() {
+        for (clip, z) in [
+            (1.0, 0.0),
+            (1.0, -1.0),
+            (1.0, f64::NAN),
+            (1.0, f64::INFINITY),
+            (1.0, 1e6),
+            (0.0, 1.0),
+            (f64::NAN, 1.0),
+        ] {
+            let error = release(&[0.1], &privacy(Unit::Institution, clip, z)).expect_err("void");
+            assert!(
+                matches!(error, Error::Parameter { .. }),
+                "{clip} {z}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_seed_rounds_alike() {
+        let privacy = privacy(Unit::None, 1.0, 0.0);
+        let update: Vec<f32> = (0..1000).map(|i| (i as f32).sin()).collect();
+        let draw = |seed| {
+            release_with(&update, &privacy, &mut ChaCha20Rng::seed_from_u64(seed)).expect("release")
+        };
+        assert_eq!(draw(5), draw(5));
+        assert_ne!(draw(5), draw(6));
+    }
+}
