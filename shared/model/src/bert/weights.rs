@@ -1,0 +1,249 @@
+//! Weights between checkpoints and tensors.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::manifest::Manifest;
+
+use super::Bert;
+use super::attention::Attention;
+use super::layers::{Embeddings, Layer, LayerNorm, Linear};
+use crate::Error;
+
+impl Bert {
+    /// The model of `checkpoint`, with a head where the checkpoint has one. On an autodiff device
+    /// every weight requires a gradient.
+    pub(crate) fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, Error> {
+        let loader = Loader { checkpoint, device };
+        let config = &checkpoint.config;
+        let layers = (0..config.num_hidden_layers).map(|layer| loader.layer(layer));
+        let classifier = match checkpoint.tags() {
+            Some(tags) => Some(loader.linear("classifier", config.hidden_size, tags)?),
+            None => None,
+        };
+        Ok(Self {
+            embeddings: loader.embeddings()?,
+            layers: layers.collect::<Result<_, _>>()?,
+            classifier,
+        })
+    }
+
+    /// The weights of `manifest`, one tensor after another, as a Hugging Face file has them.
+    pub(crate) fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
+        let slots: BTreeMap<String, Slot<'_>> = self
+            .slots()
+            .into_iter()
+            .map(|slot| (slot.name.clone(), slot))
+            .collect();
+        let mut flat = Vec::with_capacity(manifest.dimension());
+        for spec in &manifest.tensors {
+            let slot = slots
+                .get(&spec.name)
+                .ok_or_else(|| checkpoint::Error::Missing(spec.name.clone()))?;
+            flat.extend(slot.values()?);
+        }
+        Ok(flat)
+    }
+
+    /// Every weight, by its Hugging Face name.
+    pub(crate) fn slots(&mut self) -> Vec<Slot<'_>> {
+        let mut slots = Vec::new();
+        let Embeddings {
+            words,
+            positions,
+            types,
+            norm,
+        } = &mut self.embeddings;
+        let prefix = "bert.embeddings";
+        for (name, table) in [
+            ("word", words),
+            ("position", positions),
+            ("token_type", types),
+        ] {
+            let name = format!("{prefix}.{name}_embeddings.weight");
+            slots.push(Slot::new(name, SlotTensor::Table(table)));
+        }
+        norm.slots(prefix, &mut slots);
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let prefix = format!("bert.encoder.layer.{index}");
+            let name = |part: &str| format!("{prefix}.{part}");
+            layer
+                .attention
+                .query
+                .slots(&name("attention.self.query"), &mut slots);
+            layer
+                .attention
+                .key
+                .slots(&name("attention.self.key"), &mut slots);
+            layer
+                .attention
+                .value
+                .slots(&name("attention.self.value"), &mut slots);
+            layer
+                .attention_output
+                .slots(&name("attention.output.dense"), &mut slots);
+            layer
+                .attention_norm
+                .slots(&name("attention.output"), &mut slots);
+            layer
+                .intermediate
+                .slots(&name("intermediate.dense"), &mut slots);
+            layer.output.slots(&name("output.dense"), &mut slots);
+            layer.output_norm.slots(&name("output"), &mut slots);
+        }
+        if let Some(classifier) = &mut self.classifier {
+            classifier.slots("classifier", &mut slots);
+        }
+        slots
+    }
+}
+
+/// A named weight of a model.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    pub(crate) name: String,
+    pub(crate) tensor: SlotTensor<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum SlotTensor<'a> {
+    Vector(&'a mut Tensor<1>),
+    /// A linear weight, [input, output].
+    Matrix(&'a mut Tensor<2>),
+    /// An embedding, [entries, hidden] here and in the file.
+    Table(&'a mut Tensor<2>),
+}
+
+impl<'a> Slot<'a> {
+    fn new(name: String, tensor: SlotTensor<'a>) -> Self {
+        Self { name, tensor }
+    }
+
+    /// Biases and LayerNorm are not decayed.
+    pub(crate) fn decays(&self) -> bool {
+        !matches!(self.tensor, SlotTensor::Vector(_))
+    }
+
+    /// The values as a Hugging Face file has them.
+    pub(crate) fn values(&self) -> Result<Vec<f32>, Error> {
+        match &self.tensor {
+            SlotTensor::Vector(tensor) => values((**tensor).clone()),
+            SlotTensor::Table(tensor) => values((**tensor).clone()),
+            SlotTensor::Matrix(tensor) => values((**tensor).clone().transpose()),
+        }
+    }
+}
+
+/// The values of a tensor, row-major.
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
+    let data = tensor
+        .try_into_data()
+        .map_err(|error| Error::Tensor(format!("{error:?}")))?;
+    data.try_into_vec()
+        .map_err(|error| Error::Tensor(format!("{error:?}")))
+}
+
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    device: &'a Device,
+}
+
+impl Loader<'_> {
+    fn config(&self) -> &BertConfig {
+        &self.checkpoint.config
+    }
+
+    fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, Error> {
+        let values = self.checkpoint.tensor(name)?.to_vec();
+        Ok(leaf(TensorData::new(values, shape), self.device))
+    }
+
+    fn linear(&self, name: &str, input: usize, output: usize) -> Result<Linear, Error> {
+        let values = self.checkpoint.tensor(&format!("{name}.weight"))?;
+        let mut transposed = vec![0.0; values.len()];
+        for (to, row) in values.chunks_exact(input).enumerate() {
+            for (from, value) in row.iter().enumerate() {
+                transposed[from * output + to] = *value;
+            }
+        }
+        Ok(Linear {
+            weight: leaf(TensorData::new(transposed, [input, output]), self.device),
+            bias: self.tensor(&format!("{name}.bias"), [output])?,
+        })
+    }
+
+    fn norm(&self, prefix: &str) -> Result<LayerNorm, Error> {
+        let size = self.config().hidden_size;
+        Ok(LayerNorm {
+            weight: self.tensor(&format!("{prefix}.LayerNorm.weight"), [size])?,
+            bias: self.tensor(&format!("{prefix}.LayerNorm.bias"), [size])?,
+            epsilon: self.config().layer_norm_eps,
+        })
+    }
+
+    fn embeddings(&self) -> Result<Embeddings, Error> {
+        let config = self.config();
+        let table = |name: &str, entries: usize| {
+            let name = format!("bert.embeddings.{name}_embeddings.weight");
+            self.tensor(&name, [entries, config.hidden_size])
+        };
+        Ok(Embeddings {
+            words: table("word", config.vocab_size)?,
+            positions: table("position", config.max_position_embeddings)?,
+            types: table("token_type", config.type_vocab_size)?,
+            norm: self.norm("bert.embeddings")?,
+        })
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer, Error> {
+        let config = self.config();
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let prefix = format!("bert.encoder.layer.{index}");
+        let linear = |name: &str, input: usize, output: usize| {
+            self.linear(&format!("{prefix}.{name}"), input, output)
+        };
+        Ok(Layer {
+            attention: Attention {
+                query: linear("attention.self.query", hidden, hidden)?,
+                key: linear("attention.self.key", hidden, hidden)?,
+                value: linear("attention.self.value", hidden, hidden)?,
+                heads: config.num_attention_heads,
+            },
+            attention_output: linear("attention.output.dense", hidden, hidden)?,
+            attention_norm: self.norm(&format!("{prefix}.attention.output"))?,
+            intermediate: linear("intermediate.dense", hidden, inner)?,
+            output: linear("output.dense", inner, hidden)?,
+            output_norm: self.norm(&format!("{prefix}.output"))?,
+        })
+    }
+}
+
+/// A weight on `device`; one to take a gradient of, if the device keeps a tape.
+pub(crate) fn leaf<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
+    let tensor = Tensor::from_data(data, device);
+    if device.is_autodiff() {
+        tensor.require_grad()
+    } else {
+        tensor
+    }
+}
+
+impl Linear {
+    fn slots<'a>(&'a mut self, name: &str, slots: &mut Vec<Slot<'a>>) {
+        let weight = SlotTensor::Matrix(&mut self.weight);
+        slots.push(Slot::new(format!("{name}.weight"), weight));
+        let bias = SlotTensor::Vector(&mut self.bias);
+        slots.push(Slot::new(format!("{name}.bias"), bias));
+    }
+}
+
+impl LayerNorm {
+    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Vec<Slot<'a>>) {
+        let weight = SlotTensor::Vector(&mut self.weight);
+        slots.push(Slot::new(format!("{prefix}.LayerNorm.weight"), weight));
+        let bias = SlotTensor::Vector(&mut self.bias);
+        slots.push(Slot::new(format!("{prefix}.LayerNorm.bias"), bias));
+    }
+}

@@ -1,0 +1,35 @@
+//! What can go wrong with a model.
+
+use fedner_shared::checkpoint;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    #[error(transparent)]
+    Device(#[from] crate::device::Error),
+    #[error("the tokenizer cannot be read: {0}")]
+    Tokenizer(String),
+    #[error("the tokenizer cannot encode `{words}`: {reason}")]
+    Encode { words: String, reason: String },
+    #[error("the tokenizer gives the id {found}: the model has {vocabulary} word pieces")]
+    Vocabulary { found: u32, vocabulary: usize },
+    #[error("the model's head has {found} tags: expected {expected}")]
+    Tags { expected: usize, found: usize },
+    #[error("the model has no tagging head")]
+    NoHead,
+    #[error("the corpus has no sentence to train on")]
+    EmptyCorpus,
+    #[error("the corpus has the tag `{tag}` (line {line}): expected one of {}", expected.join(", "))]
+    UnknownTag {
+        tag: String,
+        line: usize,
+        expected: Vec<String>,
+    },
+    #[error("the loss is not finite at step {step}: training diverged")]
+    NotFinite { step: usize },
+    #[error("a tensor could not be read: {0}")]
+    Tensor(String),
+    #[error("stopped at step {step} of {steps}")]
+    Stopped { step: usize, steps: usize },
+}

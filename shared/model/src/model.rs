@@ -1,0 +1,110 @@
+//! A model to tag with.
+
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::manifest::Manifest;
+
+use crate::bert::{Batch, Bert, Dropout, values};
+use crate::device::Device;
+use crate::{Encoded, Error};
+
+/// An encoder with a tagging head, ready to tag.
+#[derive(Debug, Clone)]
+pub struct Model {
+    config: BertConfig,
+    bert: Bert,
+    tags: usize,
+    device: Device,
+}
+
+/// What the model says of one word.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tagged {
+    /// The most probable tag's place in the list of tags.
+    pub tag: usize,
+    /// Its probability.
+    pub probability: f32,
+}
+
+impl Model {
+    /// Builds the model of a checkpoint that has a head.
+    pub fn load(checkpoint: &Checkpoint, device: Device) -> Result<Self, Error> {
+        Ok(Self {
+            config: checkpoint.config.clone(),
+            tags: checkpoint.tags().ok_or(Error::NoHead)?,
+            bert: Bert::load(checkpoint, &device.plain())?,
+            device,
+        })
+    }
+
+    /// How many tags the head has.
+    pub fn tags(&self) -> usize {
+        self.tags
+    }
+
+    /// The longest sentence the model can read, in sub-tokens with the special ones.
+    pub fn max_tokens(&self) -> usize {
+        self.config.max_position_embeddings
+    }
+
+    /// The weights of `manifest`, one tensor after another, as a Hugging Face file has them.
+    pub fn weights(&self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
+        self.bert.clone().weights(manifest)
+    }
+
+    /// The scores of each tag before softmax, for the words of each sentence that have a
+    /// sub-token: row-major [words, tags].
+    pub fn logits(&self, sentences: &[&Encoded]) -> Result<Vec<f32>, Error> {
+        check_ids(sentences, &self.config)?;
+        let device = self.device.plain();
+        let batch = Batch::new(sentences, self.config.pad_token_id, &device);
+        if batch.count == 0 {
+            return Ok(Vec::new());
+        }
+        let logits = self.bert.logits(&batch, &mut Dropout::none());
+        values(logits.ok_or(Error::NoHead)?)
+    }
+
+    /// Tags every word of every sentence; `None` for a word without a sub-token.
+    pub fn tag(&self, sentences: &[&Encoded]) -> Result<Vec<Vec<Option<Tagged>>>, Error> {
+        let logits = self.logits(sentences)?;
+        let mut rows = logits.chunks_exact(self.tags).map(most_probable);
+        let mut tagged = Vec::with_capacity(sentences.len());
+        for sentence in sentences {
+            let words = sentence
+                .first
+                .iter()
+                .map(|first| first.and_then(|_| rows.next()));
+            tagged.push(words.collect());
+        }
+        Ok(tagged)
+    }
+}
+
+/// An id that the model has no embedding for comes from another model's tokenizer.
+pub(crate) fn check_ids(sentences: &[&Encoded], config: &BertConfig) -> Result<(), Error> {
+    let vocabulary = config.vocab_size;
+    let mut ids = sentences.iter().flat_map(|sentence| &sentence.ids);
+    match ids.find(|id| **id as usize >= vocabulary) {
+        None => Ok(()),
+        Some(found) => Err(Error::Vocabulary {
+            found: *found,
+            vocabulary,
+        }),
+    }
+}
+
+/// The first of the largest scores, and its softmax.
+fn most_probable(scores: &[f32]) -> Tagged {
+    let mut tag = 0;
+    for (index, score) in scores.iter().enumerate() {
+        if *score > scores[tag] {
+            tag = index;
+        }
+    }
+    let sum: f32 = scores.iter().map(|score| (score - scores[tag]).exp()).sum();
+    Tagged {
+        tag,
+        probability: sum.recip(),
+    }
+}

@@ -1,0 +1,174 @@
+//! Local training: some epochs over a corpus, from a checkpoint to new weights.
+
+mod adamw;
+mod batches;
+mod full;
+mod head;
+mod schedule;
+
+use std::ops::{ControlFlow, Range};
+
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::plan::{Method, Training};
+
+use crate::{Encoded, Error, Sentence, Tokenizer};
+use schedule::Schedule;
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainOptions {
+    pub method: Method,
+    pub training: Training,
+    /// Decides shuffling and dropout: the same seed gives the same weights.
+    pub seed: u64,
+    /// The part of the learning-rate schedule that these epochs are, of 0 to 1. Round r of R is
+    /// r/R..(r+1)/R.
+    pub schedule: Range<f64>,
+}
+
+/// What a training is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The frozen encoder runs over the corpus, once; only with the method `head`.
+    Features,
+    Training,
+}
+
+/// How far a training has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    pub stage: Stage,
+    /// Counted from 0.
+    pub epoch: u32,
+    /// Steps of this stage done so far.
+    pub step: usize,
+    /// Steps of this stage in all.
+    pub steps: usize,
+    /// The mean cross-entropy of the step just done; 0 while features are made.
+    pub loss: f32,
+    pub learning_rate: f64,
+    /// Sentences in the step just done.
+    pub sentences: usize,
+}
+
+/// Is told of every step, and may stop the training.
+pub trait Observer {
+    fn step(&mut self, progress: Progress) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(Progress) -> ControlFlow<()>> Observer for F {
+    fn step(&mut self, progress: Progress) -> ControlFlow<()> {
+        self(progress)
+    }
+}
+
+/// What a training gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The new weights, in the order of the method's manifest.
+    pub weights: Vec<f32>,
+    pub steps: usize,
+    /// The mean over the steps of the last epoch of their mean cross-entropy.
+    pub loss: f32,
+    /// The same of the first epoch.
+    pub first_loss: f32,
+    /// Words trained on in an epoch: those with a sub-token within the length limit.
+    pub words: usize,
+}
+
+/// Trains the weights that `options.method` trains, from `base`, on `corpus`.
+///
+/// `base` has a head of as many tags as `tags` lists.
+pub fn train(
+    base: &Checkpoint,
+    tokenizer: &Tokenizer,
+    tags: &[String],
+    corpus: &[Sentence],
+    options: &TrainOptions,
+    observer: &mut dyn Observer,
+) -> Result<Trained, Error> {
+    let device = options.training.device.parse()?;
+    match base.tags() {
+        None => return Err(Error::NoHead),
+        Some(found) if found != tags.len() => {
+            let expected = tags.len();
+            return Err(Error::Tags { expected, found });
+        }
+        Some(_) => {}
+    }
+    let examples = examples(&base.config, tokenizer, tags, corpus, &options.training)?;
+    let words = examples.iter().map(|example| example.targets.len()).sum();
+    let schedule = Schedule::new(options, examples.len());
+    let (weights, losses) = match options.method {
+        Method::Full => full::train(base, &examples, options, &schedule, device, observer)?,
+        Method::Head => head::train(base, &examples, options, &schedule, device, observer)?,
+    };
+    Ok(Trained {
+        weights,
+        steps: schedule.steps,
+        loss: losses.last,
+        first_loss: losses.first,
+        words,
+    })
+}
+
+/// A sentence with the tags to learn.
+#[derive(Debug)]
+struct Example {
+    encoded: Encoded,
+    /// One a word that has a sub-token, as an index into the tags.
+    targets: Vec<usize>,
+}
+
+fn examples(
+    config: &BertConfig,
+    tokenizer: &Tokenizer,
+    tags: &[String],
+    corpus: &[Sentence],
+    training: &Training,
+) -> Result<Vec<Example>, Error> {
+    let limit = training.max_tokens.min(config.max_position_embeddings);
+    let encoded = tokenizer.encode_sentences(corpus, limit)?;
+    let mut examples = Vec::with_capacity(corpus.len());
+    for (sentence, encoded) in corpus.iter().zip(encoded) {
+        crate::model::check_ids(&[&encoded], config)?;
+        let mut targets = Vec::with_capacity(sentence.tags.len());
+        for (tag, first) in sentence.tags.iter().zip(&encoded.first) {
+            let Some(target) = tags.iter().position(|known| known == tag) else {
+                return Err(Error::UnknownTag {
+                    tag: tag.clone(),
+                    line: sentence.line,
+                    expected: tags.to_vec(),
+                });
+            };
+            if first.is_some() {
+                targets.push(target);
+            }
+        }
+        // A sentence without a word that the tokenizer knows has nothing to learn from.
+        if !targets.is_empty() {
+            examples.push(Example { encoded, targets });
+        }
+    }
+    if examples.is_empty() {
+        return Err(Error::EmptyCorpus);
+    }
+    Ok(examples)
+}
+
+/// Mean losses of the first and the last epoch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Losses {
+    first: f32,
+    last: f32,
+}
+
+impl Losses {
+    fn end_epoch(&mut self, epoch: u32, sum: f64, steps: usize) {
+        self.last = (sum / steps.max(1) as f64) as f32;
+        if epoch == 0 {
+            self.first = self.last;
+        }
+    }
+}

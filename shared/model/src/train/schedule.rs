@@ -1,0 +1,80 @@
+//! The learning rate: a linear rise, then a linear fall to zero (Devlin et al. 2019, appendix A.2).
+
+use std::ops::Range;
+
+use super::TrainOptions;
+
+/// The learning rates of one local training, which is a part of the run's schedule.
+#[derive(Debug, Clone)]
+pub(super) struct Schedule {
+    /// Local steps.
+    pub(super) steps: usize,
+    range: Range<f64>,
+    peak: f64,
+    warmup: f64,
+}
+
+impl Schedule {
+    pub(super) fn new(options: &TrainOptions, examples: usize) -> Self {
+        let training = &options.training;
+        Self {
+            steps: examples.div_ceil(training.batch_size) * training.local_epochs as usize,
+            range: options.schedule.clone(),
+            peak: training.learning_rate,
+            warmup: training.warmup,
+        }
+    }
+
+    /// The learning rate of local step `step`, counted from 0, taken in the middle of the step: so
+    /// neither the first nor the last is zero, however few they are.
+    pub(super) fn learning_rate(&self, step: usize) -> f64 {
+        let local = (step as f64 + 0.5) / self.steps as f64;
+        let progress = self.range.start + (self.range.end - self.range.start) * local;
+        if progress < self.warmup {
+            return self.peak * progress / self.warmup;
+        }
+        if self.warmup >= 1.0 {
+            return self.peak;
+        }
+        self.peak * (1.0 - progress).max(0.0) / (1.0 - self.warmup)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(steps: usize, range: Range<f64>, warmup: f64) -> Schedule {
+        Schedule {
+            steps,
+            range,
+            peak: 2.0,
+            warmup,
+        }
+    }
+
+    #[test]
+    fn rounds_together_are_one_schedule() {
+        let whole = schedule(100, 0.0..1.0, 0.1);
+        for (round, range) in [(0, 0.0..0.25), (1, 0.25..0.5), (3, 0.75..1.0)] {
+            let part = schedule(25, range, 0.1);
+            for step in 0..25 {
+                let expected = whole.learning_rate(25 * round + step);
+                assert!((part.learning_rate(step) - expected).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn it_rises_to_the_peak_and_falls_to_zero() {
+        let rates: Vec<f64> = (0..10)
+            .map(|s| schedule(10, 0.0..1.0, 0.2).learning_rate(s))
+            .collect();
+        assert!((rates[0] - 0.5).abs() < 1e-12 && (rates[1] - 1.5).abs() < 1e-12);
+        assert!((rates[2] - 1.875).abs() < 1e-12 && (rates[9] - 0.125).abs() < 1e-12);
+        for warmup in [0.0, 1.0] {
+            let rates = (0..3).map(|s| schedule(3, 0.0..1.0, warmup).learning_rate(s));
+            assert!(rates.into_iter().all(|rate| rate > 0.0 && rate <= 2.0));
+        }
+    }
+}

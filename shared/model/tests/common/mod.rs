@@ -1,0 +1,94 @@
+//! The committed tiny model, and small annotated corpora made here.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use fedner_model::{Sentence, Tokenizer};
+use fedner_shared::bert::{self, BertConfig};
+use fedner_shared::checkpoint::Checkpoint;
+
+pub(crate) fn fixture(file: &str) -> PathBuf {
+    let fixtures = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fixtures/tiny-bert"
+    );
+    PathBuf::from(fixtures).join(file)
+}
+
+pub(crate) fn tokenizer() -> Tokenizer {
+    Tokenizer::read(&fixture("tokenizer.json")).expect("tokenizer.json")
+}
+
+pub(crate) fn tiny_bert() -> Checkpoint {
+    let config = fs::read_to_string(fixture("config.json")).expect("config.json");
+    let weights = fs::read(fixture("model.safetensors")).expect("model.safetensors");
+    Checkpoint::read(&config, &weights).expect("checkpoint")
+}
+
+pub(crate) fn golden() -> serde_json::Value {
+    let json = fs::read(fixture("logits.json")).expect("logits.json");
+    serde_json::from_slice(&json).expect("JSON")
+}
+
+pub(crate) fn tags() -> Vec<String> {
+    bert::tags(&["Disease".to_owned(), "Drug".to_owned()])
+}
+
+/// An untrained model with a head for [`tags`], of the tokenizer's vocabulary.
+pub(crate) fn untrained(seed: u64) -> Checkpoint {
+    let json = fs::read_to_string(fixture("config.json")).expect("config.json");
+    let mut config = BertConfig::parse(&json).expect("config");
+    config.initializer_range = 0.05;
+    Checkpoint::random(config, seed).with_new_head(tags().len(), seed)
+}
+
+/// Sentences in which single words decide on the entities, some of two words.
+pub(crate) fn notes(count: usize) -> Vec<Sentence> {
+    let diseases = [
+        "influenza",
+        "chronic asthma",
+        "bronchitis",
+        "leukemia",
+        "anemia",
+        "lung cancer",
+    ];
+    let drugs = ["aspirin", "ibuprofen", "insulin", "metformin"];
+    (0..count)
+        .map(|i| {
+            let (disease, drug) = (diseases[i % 6], drugs[(i / 2) % 4]);
+            let mut sentence = Sentence {
+                words: vec![],
+                tags: vec![],
+                document: Some((i / 4) as u32),
+                person: None,
+                line: i + 1,
+            };
+            let mut say = |text: &str, label: Option<&str>| {
+                for (position, word) in text.split(' ').enumerate() {
+                    sentence.words.push(word.to_owned());
+                    let prefix = if position == 0 { "B" } else { "I" };
+                    sentence
+                        .tags
+                        .push(label.map_or("O".to_owned(), |l| format!("{prefix}-{l}")));
+                }
+            };
+            match i % 3 {
+                0 => {
+                    say("the patient was diagnosed with", None);
+                    say(disease, Some("Disease"));
+                    say("and started on", None);
+                    say(drug, Some("Drug"));
+                }
+                1 => {
+                    say(drug, Some("Drug"));
+                    say("was given for", None);
+                    say(disease, Some("Disease"));
+                }
+                _ => say("no history of nausea , the woman was treated daily", None),
+            }
+            say(".", None);
+            sentence
+        })
+        .collect()
+}

@@ -1,0 +1,107 @@
+//! The same numbers as Python's transformers, on the committed tiny model.
+
+mod common;
+
+use common::{fixture, golden, tags, tiny_bert, tokenizer};
+use fedner_model::device::Device;
+use fedner_model::{Encoded, Model};
+use fedner_shared::checkpoint;
+use fedner_shared::plan::Method;
+use serde_json::Value;
+
+fn numbers(value: &Value) -> Vec<f32> {
+    let array = value.as_array().expect("array");
+    array
+        .iter()
+        .map(|n| n.as_f64().expect("number") as f32)
+        .collect()
+}
+
+fn words(case: &Value) -> Vec<String> {
+    serde_json::from_value(case["words"].clone()).expect("words")
+}
+
+#[test]
+fn sub_tokens_and_logits_agree() {
+    let tokenizer = tokenizer();
+    let model = Model::load(&tiny_bert(), Device::Cpu).expect("model");
+    let golden = golden();
+    let cases = golden["cases"].as_array().expect("cases");
+    let mut batch: Vec<(Encoded, Vec<f32>)> = Vec::new();
+    for case in cases {
+        let limit = case["max_tokens"].as_u64().expect("limit") as usize;
+        let encoded = tokenizer.encode(&words(case), limit).expect("encoded");
+        let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
+        let first: Vec<Option<usize>> =
+            serde_json::from_value(case["first"].clone()).expect("first");
+        assert_eq!((&encoded.ids, &encoded.first), (&ids, &first), "{case}");
+        let expected: Vec<f32> = case["logits"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .flat_map(numbers)
+            .collect();
+        let logits = model.logits(&[&encoded]).expect("logits");
+        assert_close(&logits, &expected);
+        batch.push((encoded, expected));
+    }
+    // Padding changes nothing.
+    let encoded: Vec<&Encoded> = batch.iter().map(|(encoded, _)| encoded).collect();
+    let together = model.logits(&encoded).expect("logits");
+    let expected: Vec<f32> = batch
+        .iter()
+        .flat_map(|(_, logits)| logits.clone())
+        .collect();
+    assert_close(&together, &expected);
+}
+
+fn assert_close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-4, "{found} for {expected}");
+    }
+}
+
+#[test]
+fn words_without_a_sub_token_shift_no_other() {
+    let golden = golden();
+    let words = words(&golden["cases"][3]);
+    let (tokenizer, model) = (
+        tokenizer(),
+        Model::load(&tiny_bert(), Device::Cpu).expect("model"),
+    );
+    let whole = tokenizer.encode(&words, 40).expect("whole");
+    assert_eq!(whole.first[3], None, "a zero-width space is deleted");
+    let cut = tokenizer.encode(&words, 5).expect("cut");
+    assert_eq!((cut.ids.len(), cut.ids.last()), (5, whole.ids.last()));
+    assert_eq!(cut.first[2..], [Some(3), None, None, None, None]);
+    let tagged = model.tag(&[&whole, &cut]).expect("tagged");
+    for (words, sentence) in tagged.iter().zip([&whole, &cut]) {
+        let present = |word: &Option<_>| word.is_some();
+        assert_eq!(
+            words.iter().map(present).collect::<Vec<_>>(),
+            sentence
+                .first
+                .iter()
+                .map(Option::is_some)
+                .collect::<Vec<_>>()
+        );
+    }
+    assert!(tokenizer.encode(&[], 40).expect("empty").first.is_empty());
+}
+
+#[test]
+fn weights_come_back_as_the_file_has_them() {
+    let checkpoint = tiny_bert();
+    let model = Model::load(&checkpoint, Device::Cpu).expect("model");
+    for method in [Method::Full, Method::Head] {
+        let manifest = checkpoint.config.manifest(method, tags().len());
+        let weights = model.weights(&manifest).expect("weights");
+        assert_eq!(weights, checkpoint.flatten(&manifest).expect("flat"));
+    }
+    let config = std::fs::read_to_string(fixture("config.json")).expect("config");
+    assert_eq!(
+        checkpoint::tags_of_config(&config).expect("JSON"),
+        Some(tags())
+    );
+}
