@@ -49,12 +49,12 @@ impl Role {
 }
 
 /// How long an institution's certificate lasts; its client renews it in the last third.
-pub const INSTITUTION_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-const OPERATOR_LIFE: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
-const SERVER_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
-const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+pub const INSTITUTION_LIFE: Duration = Duration::from_hours(90 * 24);
+const OPERATOR_LIFE: Duration = Duration::from_hours(5 * 365 * 24);
+const SERVER_LIFE: Duration = Duration::from_hours(365 * 24);
+const AUTHORITY_LIFE: Duration = Duration::from_hours(20 * 365 * 24);
 /// Clocks of two machines differ.
-const BACKDATED: Duration = Duration::from_secs(10 * 60);
+const BACKDATED: Duration = Duration::from_mins(10);
 
 /// Signs certificates.
 pub struct Authority {

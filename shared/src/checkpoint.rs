@@ -123,7 +123,8 @@ impl Checkpoint {
     /// The encoder alone.
     #[must_use]
     pub fn without_head(mut self) -> Self {
-        self.tensors.retain(|name, _| !name.starts_with("classifier."));
+        self.tensors
+            .retain(|name, _| !name.starts_with("classifier."));
         self
     }
 

@@ -458,7 +458,9 @@ impl FromStr for Unit {
         match text {
             "institution" => Ok(Self::Institution),
             "none" => Ok(Self::None),
-            other => Err(format!("`{other}` is not a unit: expected institution or none")),
+            other => Err(format!(
+                "`{other}` is not a unit: expected institution or none"
+            )),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::digest::{Digest, canonical_json};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the signature does not match: expected one by {expected}")]
-    Mismatch { expected: PublicKey },
+    Mismatch { expected: String },
     #[error("`{0}` is not an Ed25519 public key: expected 64 hexadecimal digits of a valid point")]
     PublicKey(String),
     #[error("the signing key cannot be read: {0}")]
@@ -33,7 +33,9 @@ impl PublicKey {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
         self.0
             .verify_strict(message, &signature)
-            .map_err(|_| Error::Mismatch { expected: *self })
+            .map_err(|_| Error::Mismatch {
+                expected: self.to_string(),
+            })
     }
 
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, Error> {

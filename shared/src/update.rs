@@ -207,12 +207,13 @@ fn unpack(payload: &[u8], count: usize, width: u8, values: &mut Vec<i32>) -> u32
 }
 
 fn read_exact(reader: &mut impl Read, buffer: &mut [u8], block: u64) -> Result<(), Error> {
-    reader
-        .read_exact(buffer)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::Truncated { block },
-            _ => Error::Io(error),
-        })
+    reader.read_exact(buffer).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Error::Truncated { block }
+        } else {
+            Error::Io(error)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -266,7 +267,7 @@ mod tests {
             values
         );
         assert_eq!(
-            encoded(&[0; 5000]).len(),
+            encoded(&vec![0; 5000]).len(),
             HEADER_BYTES + 2,
             "zeros cost one byte a block"
         );

@@ -24,6 +24,7 @@
 //! Nothing here sees a clock, a socket, a file, a runtime or a random source: the time is an
 //! argument, and what is to be done about a change is returned as [`Effect`]s.
 
+mod apply;
 mod effect;
 mod explain;
 mod input;

@@ -85,12 +85,11 @@ impl Member {
         match (&self.left, &self.consent, &self.work) {
             (Some(_), _, _) => "left",
             (None, None, _) => "invited",
-            (None, Some(_), Work::Assigned | Work::Working) if self.away => "away",
+            (None, Some(_), Work::None | Work::Assigned | Work::Working) if self.away => "away",
             (None, Some(_), Work::Assigned) => "assigned",
             (None, Some(_), Work::Working) => "working",
             (None, Some(_), Work::Uploaded { .. } | Work::Evaluated { .. }) => "answered",
             (None, Some(_), Work::Declined { .. }) => "declined",
-            (None, Some(_), Work::None) if self.away => "away",
             (None, Some(_), Work::None) => "ready",
         }
     }

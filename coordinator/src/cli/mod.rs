@@ -104,7 +104,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
         Command::Replay(arguments) => runtime()?.block_on(replay::run(arguments, &paths, output)),
         Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &paths, output)),
         Command::Completions { shell } => {
-            output.completions(shell, &mut Arguments::command());
+            Output::completions(shell, &mut Arguments::command());
             Ok(())
         }
     }

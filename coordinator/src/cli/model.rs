@@ -123,9 +123,7 @@ fn read_chunks(
     tokio::task::spawn_blocking(move || {
         loop {
             let mut data = Vec::with_capacity(CHUNK_BYTES);
-            if let Err(error) = (&file).take(CHUNK_BYTES as u64)
-                .read_to_end(&mut data)
-            {
+            if let Err(error) = (&file).take(CHUNK_BYTES as u64).read_to_end(&mut data) {
                 // The receiver sees another digest than the file's and refuses the import.
                 tracing::error!(%error, path = %path.display(), "cannot read a model file");
                 return;

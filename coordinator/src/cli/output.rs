@@ -117,7 +117,7 @@ impl Output {
         }
     }
 
-    pub(super) fn completions(&self, shell: clap_complete::Shell, command: &mut clap::Command) {
+    pub(super) fn completions(shell: clap_complete::Shell, command: &mut clap::Command) {
         clap_complete::generate(shell, command, "fedner-coordinator", &mut std::io::stdout());
     }
 

@@ -227,21 +227,8 @@ async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result
                     let entry = convert::entry_from_wire(&message)?;
                     from = entry.sequence + 1;
                     output.data(&entry, render_entry);
-                    match entry.event {
-                        Event::RunCompleted { .. } => return Ok(()),
-                        Event::RunFailed { reason } => {
-                            return Err(Failed::refuse(
-                                Code::RunState,
-                                format!("run {run} failed: {reason}"),
-                            ));
-                        }
-                        Event::RunCancelled => {
-                            return Err(Failed::refuse(
-                                Code::RunState,
-                                format!("run {run} was cancelled"),
-                            ));
-                        }
-                        _ => {}
+                    if let Some(end) = end_of(&run, &entry.event) {
+                        return end;
                     }
                 }
             }
@@ -252,6 +239,23 @@ async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
+}
+
+/// How the command ends with a run that this event ends.
+fn end_of(run: &str, event: &Event) -> Option<Result<(), Failed>> {
+    let refuse = |what: String| {
+        Some(Err(Failed::refuse(
+            Code::RunState,
+            format!("run {run} {what}"),
+        )))
+    };
+    if let Event::RunFailed { reason } = event {
+        return refuse(format!("failed: {reason}"));
+    }
+    if matches!(event, Event::RunCancelled) {
+        return refuse("was cancelled".to_owned());
+    }
+    matches!(event, Event::RunCompleted { .. }).then_some(Ok(()))
 }
 
 fn render_entry(entry: &Entry) -> String {
@@ -270,19 +274,20 @@ fn render_entry(entry: &Entry) -> String {
 
 /// Digests are cut to what a person compares.
 fn shown(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text)
-            if text.len() == 64 && text.parse::<fedner_shared::digest::Digest>().is_ok() =>
-        {
-            text[..12].to_owned()
-        }
-        serde_json::Value::String(text) if text.contains(' ') => format!("{text:?}"),
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
-        serde_json::Value::Number(number) if number.is_f64() => {
-            format!("{:.4}", number.as_f64().unwrap_or_default())
-        }
-        other => other.to_string(),
+    if let Some(text) = value.as_str() {
+        let digest = text.parse::<fedner_shared::digest::Digest>().ok();
+        return match digest {
+            Some(digest) => digest.short(),
+            None if text.contains(' ') => format!("{text:?}"),
+            None => text.to_owned(),
+        };
+    }
+    if let Some(items) = value.as_array() {
+        return items.iter().map(shown).collect::<Vec<_>>().join(",");
+    }
+    match value.as_f64() {
+        Some(number) if value.is_f64() => format!("{number:.4}"),
+        _ => value.to_string(),
     }
 }
 
@@ -326,7 +331,7 @@ fn render_one(view: &RunView) -> String {
         )
     );
     if let Some(failure) = &view.failure {
-        text.push_str(&format!("\n\nfailed: {failure}"));
+        text = format!("{text}\n\nfailed: {failure}");
     }
     text
 }

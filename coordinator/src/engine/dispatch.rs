@@ -11,6 +11,7 @@ use fedner_shared::statement::Consent;
 use fedner_shared::version::Version;
 use tokio::sync::watch;
 
+use super::runs::same_author;
 use super::{Engine, Failure, Fault, now};
 use crate::store::StatementKind;
 
@@ -88,7 +89,7 @@ impl Engine {
         let consent: Consent = signed
             .verify(&key)
             .map_err(|error| Failure::refuse(Code::ConsentInvalid, error.to_string()))?;
-        self.same_author(caller, &consent.institution)?;
+        same_author(caller, &consent.institution)?;
         let run = self
             .runs
             .iter()

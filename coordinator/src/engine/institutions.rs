@@ -225,7 +225,7 @@ impl Engine {
         let newest = self.store.transact(name, |tx| {
             work(tx)?;
             tx.append_event(now(), None, event)?;
-            Ok::<_, crate::store::Error>(tx.last_sequence()?)
+            tx.last_sequence()
         })?;
         self.newest.send_replace(newest);
         Ok(())

@@ -134,7 +134,7 @@ impl Engine {
     fn until_deadline(&self) -> Duration {
         let deadlines = self.runs.iter().filter_map(|run| run.next_deadline());
         let next = deadlines.map(|(instant, _)| instant).min();
-        next.map_or(Duration::from_secs(60), |instant| {
+        next.map_or(Duration::from_mins(1), |instant| {
             instant.since(now()).max(Duration::from_millis(1))
         })
     }

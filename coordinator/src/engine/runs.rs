@@ -69,7 +69,7 @@ impl Engine {
             dimension,
             base,
         };
-        let transition = Run::new(now(), created);
+        let transition = Run::create(now(), created);
         self.commit("create run", transition, |tx| {
             tx.put_plan(&signed)?;
             if let Some(version) = &headed {
@@ -242,7 +242,7 @@ impl Engine {
         let statement: T = signed
             .verify(&key)
             .map_err(|error| Failure::refuse(Code::SignatureInvalid, error.to_string()))?;
-        self.same_author(caller, author(&statement))?;
+        same_author(caller, author(&statement))?;
         Ok(statement)
     }
 
@@ -261,20 +261,6 @@ impl Engine {
             key,
             signed,
         })
-    }
-
-    pub(super) fn same_author(
-        &self,
-        caller: &InstitutionId,
-        author: &InstitutionId,
-    ) -> Result<(), Failure> {
-        if caller == author {
-            return Ok(());
-        }
-        Err(Failure::refuse(
-            Code::SignatureInvalid,
-            format!("the statement is by {author}: expected {caller}"),
-        ))
     }
 
     /// The sum of a closed round has been computed: publishes it as a version.
@@ -351,4 +337,14 @@ fn participant(contribution: &Contribution) -> Participant {
         receipt,
         epsilon,
     }
+}
+
+pub(super) fn same_author(caller: &InstitutionId, author: &InstitutionId) -> Result<(), Failure> {
+    if caller == author {
+        return Ok(());
+    }
+    Err(Failure::refuse(
+        Code::SignatureInvalid,
+        format!("the statement is by {author}: expected {caller}"),
+    ))
 }

@@ -18,7 +18,7 @@ use crate::engine::dispatch::{CheckIn, Todo};
 use crate::observe;
 
 /// A sender that is silent for so long in mid-stream is cut off; it may go on where it stopped.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(super) struct Federation(pub(super) Services);

@@ -53,17 +53,17 @@ pub(super) fn anyone_certified(request: Request<()>) -> Result<Request<()>, Stat
     Ok(request)
 }
 
+pub(super) fn operator<T>(request: &Request<T>) -> Result<(), Status> {
+    caller(request)?.require(&[Role::Operator]).map_err(status)
+}
+
+pub(super) fn onlooker<T>(request: &Request<T>) -> Result<(), Status> {
+    caller(request)?
+        .require(&[Role::Operator, Role::Viewer])
+        .map_err(status)
+}
+
 impl Services {
-    pub(super) fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        caller(request)?.require(&[Role::Operator]).map_err(status)
-    }
-
-    pub(super) fn onlooker<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        caller(request)?
-            .require(&[Role::Operator, Role::Viewer])
-            .map_err(status)
-    }
-
     /// The institution that calls, if it is in good standing.
     pub(super) async fn institution<T>(
         &self,

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::Services;
-use super::gate::status;
+use super::gate::{onlooker, status};
 
 /// Events read from the store at a time.
 const PAGE: usize = 500;
@@ -28,7 +28,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListRunsRequest>,
     ) -> Result<Response<v1::ListRunsResponse>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let views = self
             .0
             .engine
@@ -44,7 +44,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetRunRequest>,
     ) -> Result<Response<v1::Run>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let name = request.into_inner().run;
         let view = self
             .0
@@ -62,7 +62,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListInstitutionsRequest>,
     ) -> Result<Response<v1::ListInstitutionsResponse>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let views = self
             .0
             .engine
@@ -77,7 +77,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetInstitutionRequest>,
     ) -> Result<Response<v1::Institution>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let name: InstitutionId =
             convert::parsed("institution", &request.into_inner().institution).map_err(status)?;
         let views = self
@@ -102,7 +102,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let views = self
             .0
             .engine
@@ -116,7 +116,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::ModelVersion>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let name = request.into_inner().version;
         let view = self
             .0
@@ -134,7 +134,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let name = request.into_inner().version;
         let line = self
             .0
@@ -151,7 +151,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
     type WatchStream = Events;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Events>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let v1::WatchRequest { run, from } = request.into_inner();
         let run = match run.as_str() {
             "" => None,
@@ -175,7 +175,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        self.0.onlooker(&request)?;
+        onlooker(&request)?;
         let name = request.into_inner().run;
         let view = self
             .0

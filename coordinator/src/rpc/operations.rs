@@ -13,7 +13,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
-use super::gate::status;
+use super::gate::{operator, status};
 use super::stream::{Chunks, object};
 use crate::registry::Uploaded;
 use crate::store::InstitutionState;
@@ -27,7 +27,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::CreateInviteRequest>,
     ) -> Result<Response<v1::CreateInviteResponse>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let v1::CreateInviteRequest { institution, ttl_s } = request.into_inner();
         let institution: InstitutionId =
             convert::parsed("institution", &institution).map_err(status)?;
@@ -58,7 +58,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::SetInstitutionStateRequest>,
     ) -> Result<Response<v1::SetInstitutionStateResponse>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let message = request.into_inner();
         let state = match message.state() {
             State::Active => InstitutionState::Active,
@@ -85,7 +85,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<Streaming<v1::Chunk>>,
     ) -> Result<Response<v1::PutObjectResponse>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let mut chunks = request.into_inner();
         let mut file = self.0.blobs.scratch().map_err(status)?;
         let mut hasher = blake3::Hasher::new();
@@ -111,7 +111,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::DownloadRequest>,
     ) -> Result<Response<Chunks>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let v1::DownloadRequest { digest, offset } = request.into_inner();
         let digest = convert::digest("digest", &digest).map_err(status)?;
         Ok(Response::new(object(&self.0.blobs, digest, offset).await?))
@@ -121,7 +121,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::ImportModelRequest>,
     ) -> Result<Response<v1::ModelVersion>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let v1::ImportModelRequest {
             name,
             config,
@@ -142,7 +142,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::MoveAliasRequest>,
     ) -> Result<Response<v1::ModelVersion>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let v1::MoveAliasRequest {
             alias,
             version,
@@ -165,7 +165,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::CreateRunRequest>,
     ) -> Result<Response<v1::CreateRunResponse>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let v1::CreateRunRequest { plan, force } = request.into_inner();
         let signed = convert::signed("plan", plan).map_err(status)?;
         let plan = signed.digest();
@@ -191,7 +191,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::ControlRunRequest>,
     ) -> Result<Response<v1::ControlRunResponse>, Status> {
-        self.0.operator(&request)?;
+        operator(&request)?;
         let message = request.into_inner();
         let input = match message.action() {
             Action::Start => Input::Start,

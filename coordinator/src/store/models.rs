@@ -208,7 +208,9 @@ impl Tx<'_> {
         };
         let scores = self.scores(digest)?;
         let mut all = Scores::default();
-        scores.iter().for_each(|shared| all.merge(&shared.scores));
+        for shared in &scores {
+            all.merge(&shared.scores);
+        }
         let f1 = (!scores.is_empty()).then(|| all.total().f1());
         Ok(Some(VersionView {
             digest,

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use fedner_shared::event::Entry;
 use fedner_shared::plan::{Method, Unit};
+use fedner_shared::time::Time;
 use fedner_shared::view::{Explanation, InstitutionView, MemberView, RunView};
 
 use super::{Result, digest, invalid, parsed, time};
@@ -57,7 +58,7 @@ fn member_to_wire(view: &MemberView) -> v1::Member {
         state: view.state.clone(),
         examples: view.examples,
         epsilon: view.epsilon,
-        last_seen_ms: view.last_seen.map(|at| at.as_millis()),
+        last_seen_ms: view.last_seen.map(Time::as_millis),
     }
 }
 
@@ -77,7 +78,7 @@ pub fn institution_to_wire(view: &InstitutionView) -> v1::Institution {
         state: view.state.clone(),
         enrolled_ms: view.enrolled.as_millis(),
         certificate_expires_ms: view.certificate_expires.as_millis(),
-        last_seen_ms: view.last_seen.map(|at| at.as_millis()),
+        last_seen_ms: view.last_seen.map(Time::as_millis),
     }
 }
 
@@ -116,7 +117,7 @@ pub fn explanation_to_wire(view: &Explanation) -> v1::ExplainResponse {
         state: view.state.clone(),
         awaits: view.awaits.clone(),
         from: view.from.iter().map(ToString::to_string).collect(),
-        until_ms: view.until.map(|at| at.as_millis()),
+        until_ms: view.until.map(Time::as_millis),
         then: view.then.clone(),
     }
 }

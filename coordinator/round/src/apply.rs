@@ -1,0 +1,364 @@
+//! How each input changes a run, before it is looked whether that lets the run move on.
+
+use fedner_shared::digest::Digest;
+use fedner_shared::event::Event;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::refusal::Code;
+use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+
+use crate::effect::{Contribution, Task};
+use crate::input::Input;
+use crate::member::{Granted, Work};
+use crate::phase::Phase;
+use crate::rejection::Rejection;
+use crate::run::Step;
+use crate::settle::Settling;
+
+impl Settling {
+    pub(crate) fn apply(&mut self, input: Input) -> Step {
+        match input {
+            Input::Start => self.start(),
+            Input::Pause => self.pause(),
+            Input::Resume => self.resume(),
+            Input::Cancel => self.cancel(),
+            Input::Seen { institution } => self.seen(&institution),
+            Input::Joined { consent, statement } => self.joined(consent, statement),
+            Input::Taken { institution } => self.taken(&institution),
+            Input::Declined {
+                institution,
+                task,
+                round,
+                attempt,
+                code,
+                reason,
+            } => self.declined(institution, task, (round, attempt), code, reason),
+            Input::Uploaded { update, receipt } => self.uploaded(update, receipt),
+            Input::Evaluated { evaluation } => self.evaluated(evaluation),
+            Input::Excluded { institution, code } => self.excluded(institution, code),
+            Input::Published {
+                round,
+                attempt,
+                name,
+                version,
+                weights,
+            } => {
+                if self.run.phase != Phase::Aggregating
+                    || (round, attempt) != (self.run.round, self.run.attempt)
+                {
+                    return Err(self.run.stale(round, attempt));
+                }
+                let seconds = self.now.since(self.run.attempt_began).as_secs_f64();
+                self.events.push(Event::VersionPublished {
+                    round,
+                    attempt,
+                    version: name,
+                    digest: version,
+                    weights,
+                    seconds,
+                });
+                self.evaluate(version);
+                Ok(())
+            }
+            Input::Restarted => {
+                let now = self.now;
+                for member in self
+                    .run
+                    .members
+                    .values_mut()
+                    .filter(|m| m.last_seen.is_some())
+                {
+                    member.last_seen = Some(now);
+                }
+                Ok(())
+            }
+            Input::Tick => Ok(()),
+        }
+    }
+
+    fn start(&mut self) -> Step {
+        if self.run.phase != Phase::Created {
+            return Err(self.run.wrong_state("created"));
+        }
+        self.events.push(Event::RunStarted);
+        self.recruit(1, 1);
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Step {
+        if self.run.phase.is_end() || self.run.phase == Phase::Created || self.run.paused.is_some()
+        {
+            return Err(self.run.wrong_state("a run under way"));
+        }
+        self.run.paused = Some(self.now);
+        self.events.push(Event::RunPaused);
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Step {
+        let Some(since) = self.run.paused.take() else {
+            return Err(self.run.wrong_state("paused"));
+        };
+        if let Some(until) = self.run.phase.until_mut() {
+            *until = *until + self.now.since(since);
+        }
+        self.events.push(Event::RunResumed);
+        Ok(())
+    }
+
+    fn cancel(&mut self) -> Step {
+        if self.run.phase.is_end() {
+            return Err(self.run.wrong_state("a run that has not ended"));
+        }
+        self.run.phase = Phase::Cancelled;
+        self.run.paused = None;
+        self.events.push(Event::RunCancelled);
+        Ok(())
+    }
+
+    fn seen(&mut self, institution: &InstitutionId) -> Step {
+        self.run.member(institution)?;
+        let (round, attempt, now) = (self.run.round, self.run.attempt, self.now);
+        if let Some(member) = self.run.members.get_mut(institution) {
+            member.last_seen = Some(now);
+            if std::mem::take(&mut member.away) {
+                let institution = institution.clone();
+                self.events.push(Event::CameBack {
+                    round,
+                    attempt,
+                    institution,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn joined(&mut self, consent: Consent, statement: Digest) -> Step {
+        let institution = consent.institution.clone();
+        let member = self.run.member(&institution)?;
+        if consent.plan != self.run.plan_digest {
+            return Err(Rejection::OtherPlan {
+                expected: self.run.plan_digest,
+                found: consent.plan,
+            });
+        }
+        if self.run.phase.is_end() {
+            return Err(self.run.wrong_state("a run that has not ended"));
+        }
+        // Every check-in repeats the consents in force; an old one does not undo a departure.
+        if member
+            .consent
+            .as_ref()
+            .is_some_and(|granted| granted.statement == statement)
+        {
+            return Ok(());
+        }
+        let largest = self.run.plan.cohort.max_examples;
+        if consent.examples == 0 || consent.examples > largest {
+            return Err(Rejection::Examples {
+                institution,
+                found: consent.examples,
+                largest,
+            });
+        }
+        if consent.expires <= self.now {
+            return Err(Rejection::NoConsent {
+                run: self.run.id.clone(),
+                institution,
+            });
+        }
+        let examples = consent.examples;
+        let granted = Granted {
+            examples,
+            statement,
+            expires: consent.expires,
+        };
+        if let Some(member) = self.run.members.get_mut(&institution) {
+            // The weight is fixed for the run: a renewed consent may extend it, not change it.
+            if let Some(before) = &member.consent
+                && before.examples != examples
+            {
+                return Err(Rejection::Weight {
+                    institution,
+                    expected: before.examples,
+                    found: examples,
+                });
+            }
+            member.consent = Some(granted);
+            member.left = None;
+        }
+        self.events.push(Event::Joined {
+            institution,
+            examples,
+            consent: statement,
+        });
+        Ok(())
+    }
+
+    fn taken(&mut self, institution: &InstitutionId) -> Step {
+        if self.run.assignment(institution).is_none() {
+            return Err(self.run.unexpected(institution));
+        }
+        let (round, attempt) = (self.run.round, self.run.attempt);
+        if let Some(member) = self.run.members.get_mut(institution)
+            && member.work == Work::Assigned
+        {
+            member.work = Work::Working;
+            let institution = institution.clone();
+            self.events.push(Event::AssignmentTaken {
+                round,
+                attempt,
+                institution,
+            });
+        }
+        Ok(())
+    }
+
+    fn declined(
+        &mut self,
+        institution: InstitutionId,
+        task: Task,
+        (round, attempt): (u32, u32),
+        code: Code,
+        reason: String,
+    ) -> Step {
+        // Saying no to the plan itself needs no assignment.
+        let present = self.run.member(&institution)?;
+        if present.consent.is_none() && task == Task::Train && !self.run.phase.is_end() {
+            self.exclude(institution, code, reason);
+            return Ok(());
+        }
+        self.run.check_current(task, round, attempt)?;
+        if !present.work.is_pending() {
+            return Err(self.run.unexpected(&institution));
+        }
+        if let Some(member) = self.run.members.get_mut(&institution) {
+            member.work = Work::Declined { code };
+        }
+        let event = Event::Declined {
+            round,
+            attempt,
+            institution: institution.clone(),
+            code,
+            reason: reason.clone(),
+        };
+        self.events.push(event);
+        // Some reasons hold for every later round too; asking again would only repeat them.
+        let for_good = matches!(
+            code,
+            Code::BudgetSpent | Code::PolicyForbids | Code::ConsentMissing
+        );
+        if for_good && task == Task::Train {
+            self.exclude(institution, code, reason);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    fn uploaded(&mut self, update: UpdateReceipt, receipt: Digest) -> Step {
+        self.run.check_update(self.now, &update)?;
+        let (round, attempt, epsilon) = (update.round, update.attempt, update.epsilon_after);
+        let contribution = Contribution {
+            institution: update.institution.clone(),
+            weight: update.weight,
+            update: update.blob,
+            receipt,
+            epsilon,
+        };
+        if let Some(member) = self.run.members.get_mut(&update.institution) {
+            member.work = Work::Uploaded { contribution };
+            member.epsilon = epsilon.or(member.epsilon);
+        }
+        let (institution, bytes) = (update.institution, update.bytes);
+        self.events.push(Event::UpdateAccepted {
+            round,
+            attempt,
+            institution,
+            update: update.blob,
+            bytes,
+            epsilon,
+        });
+        Ok(())
+    }
+
+    fn evaluated(&mut self, evaluation: EvaluationReceipt) -> Step {
+        let EvaluationReceipt {
+            institution,
+            round,
+            version,
+            scores,
+            ..
+        } = evaluation;
+        let work = &self.run.member(&institution)?.work;
+        self.run
+            .check_current(Task::Evaluate, round, self.run.attempt)?;
+        if version != self.run.version {
+            return Err(Rejection::Version {
+                expected: self.run.version,
+                found: version,
+            });
+        }
+        if !work.is_pending() {
+            return Err(self.run.unexpected(&institution));
+        }
+        if let Some(found) = scores
+            .by_type
+            .keys()
+            .find(|label| !self.run.plan.labels.contains(label))
+        {
+            return Err(Rejection::Label {
+                expected: self.run.plan.labels.clone(),
+                found: found.clone(),
+            });
+        }
+        let total = scores.total();
+        if let Some(member) = self.run.members.get_mut(&institution) {
+            member.work = Work::Evaluated { scores };
+        }
+        let (f1, precision, recall, support) = (
+            total.f1(),
+            total.precision(),
+            total.recall(),
+            total.support(),
+        );
+        self.events.push(Event::Evaluated {
+            round,
+            institution,
+            f1,
+            precision,
+            recall,
+            support,
+        });
+        Ok(())
+    }
+
+    fn excluded(&mut self, institution: InstitutionId, code: Code) -> Step {
+        self.run.member(&institution)?;
+        if self.run.phase.is_end() {
+            return Ok(());
+        }
+        // What an excluded institution has sent in an open round is not counted.
+        if let Some(member) = self.run.members.get_mut(&institution)
+            && matches!(
+                self.run.phase,
+                Phase::Collecting { .. } | Phase::Evaluating { .. }
+            )
+        {
+            member.work = Work::None;
+        }
+        self.exclude(institution, code, code.as_str().to_owned());
+        Ok(())
+    }
+
+    fn exclude(&mut self, institution: InstitutionId, code: Code, reason: String) {
+        if let Some(member) = self.run.members.get_mut(&institution)
+            && member.left.is_none()
+        {
+            member.left = Some(code);
+            self.events.push(Event::Left {
+                institution,
+                code,
+                reason,
+            });
+        }
+    }
+}
