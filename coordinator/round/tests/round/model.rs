@@ -1,0 +1,237 @@
+//! Random histories beside a naive model: the model knows only who sent what in the open attempt.
+
+use std::collections::BTreeMap;
+
+use fedner_round::{Input, Phase, Task};
+use fedner_shared::digest::Digest;
+use fedner_shared::event::Event;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::refusal::Code;
+use proptest::prelude::*;
+
+use crate::driver::{Driver, NAMES, id, plan};
+
+#[derive(Debug, Clone)]
+enum Op {
+    Join(usize),
+    Take(usize),
+    Upload(usize),
+    /// An update made for another round, base or weight.
+    Malformed(usize, u8),
+    Decline(usize, bool),
+    Evaluate(usize),
+    Publish,
+    Exclude(usize),
+    Pause,
+    Resume,
+    Restarted,
+    Pass(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let who = 0..NAMES.len();
+    prop_oneof![
+        3 => who.clone().prop_map(Op::Join),
+        6 => who.clone().prop_map(Op::Take),
+        6 => who.clone().prop_map(Op::Upload),
+        2 => (who.clone(), any::<u8>()).prop_map(|(who, kind)| Op::Malformed(who, kind)),
+        1 => (who.clone(), any::<bool>()).prop_map(|(who, for_good)| Op::Decline(who, for_good)),
+        4 => who.clone().prop_map(Op::Evaluate),
+        4 => Just(Op::Publish),
+        1 => who.prop_map(Op::Exclude),
+        1 => Just(Op::Pause),
+        2 => Just(Op::Resume),
+        1 => Just(Op::Restarted),
+        3 => prop_oneof![1..20u64, 20..200u64, 200..2000u64].prop_map(Op::Pass),
+    ]
+}
+
+/// Who sent what since the attempt began.
+#[derive(Default)]
+struct Model {
+    open: BTreeMap<InstitutionId, Digest>,
+    /// Events and effects already looked at.
+    events: usize,
+    effects: usize,
+    counted: BTreeMap<(InstitutionId, u32), Digest>,
+}
+
+impl Model {
+    fn look(&mut self, driver: &Driver) {
+        for event in &driver.events[self.events..] {
+            match event {
+                Event::RoundStarted { .. } => self.open.clear(),
+                Event::UpdateAccepted {
+                    institution,
+                    update,
+                    ..
+                } => {
+                    let before = self.open.insert(institution.clone(), *update);
+                    assert_eq!(
+                        before, None,
+                        "{institution} was counted twice in one attempt"
+                    );
+                }
+                Event::Left {
+                    institution,
+                    code: Code::InstitutionRevoked,
+                    ..
+                } => {
+                    self.open.remove(institution);
+                }
+                _ => {}
+            }
+            if let Event::RoundClosed { .. } = event {
+                // The effect below belongs to it.
+            }
+        }
+        self.events = driver.events.len();
+        for effect in &driver.effects[self.effects..] {
+            assert!(
+                effect.contributions.len() >= driver.run.plan.cohort.quorum,
+                "a sum without its quorum"
+            );
+            for contribution in &effect.contributions {
+                let sent = self.open.get(&contribution.institution);
+                assert_eq!(
+                    sent,
+                    Some(&contribution.update),
+                    "a sum of something that was not sent"
+                );
+                assert_eq!(contribution.weight, 100);
+                let key = (contribution.institution.clone(), effect.round);
+                assert_eq!(
+                    self.counted.insert(key, contribution.update),
+                    None,
+                    "one round was summed twice"
+                );
+            }
+            assert_eq!(
+                effect.contributions.len(),
+                self.open.len(),
+                "an update was left out"
+            );
+        }
+        self.effects = driver.effects.len();
+    }
+}
+
+fn apply(driver: &mut Driver, op: &Op) {
+    let before = driver.run.clone();
+    let outcome = match op {
+        Op::Join(who) => {
+            driver.seen(NAMES[*who]);
+            let consent = driver.consent(NAMES[*who], 100);
+            let seen = driver.run.clone();
+            return refused_changes_nothing(driver, consent, seen);
+        }
+        Op::Take(who) => {
+            driver.take(NAMES[*who]);
+            return;
+        }
+        Op::Upload(who) => driver.upload(NAMES[*who]),
+        Op::Malformed(who, kind) => {
+            let mut update = driver.receipt(NAMES[*who]);
+            match kind % 4 {
+                0 => update.base = Digest::of(b"other"),
+                1 => update.round += 1,
+                2 => update.weight += 1,
+                _ => update.attempt += 1,
+            }
+            let outcome = driver.step(Input::Uploaded {
+                receipt: Digest::of_json(&update),
+                update,
+            });
+            assert!(outcome.is_err(), "a malformed update was accepted");
+            outcome
+        }
+        Op::Decline(who, for_good) => {
+            let code = if *for_good {
+                Code::BudgetSpent
+            } else {
+                Code::NotFinite
+            };
+            let task = if matches!(driver.run.phase, Phase::Evaluating { .. }) {
+                Task::Evaluate
+            } else {
+                Task::Train
+            };
+            driver.decline(NAMES[*who], task, code)
+        }
+        Op::Evaluate(who) => driver.evaluate(NAMES[*who]),
+        Op::Publish => {
+            if driver.run.phase == Phase::Aggregating {
+                driver.publish();
+            }
+            return;
+        }
+        Op::Exclude(who) => {
+            let institution = id(NAMES[*who]);
+            driver.step(Input::Excluded {
+                institution,
+                code: Code::InstitutionRevoked,
+            })
+        }
+        Op::Pause => driver.step(Input::Pause),
+        Op::Resume => driver.step(Input::Resume),
+        Op::Restarted => driver.step(Input::Restarted),
+        Op::Pass(seconds) => {
+            driver.pass(*seconds);
+            return;
+        }
+    };
+    if outcome.is_err() {
+        assert_eq!(driver.run, before, "a refused peer changed something");
+    }
+}
+
+fn refused_changes_nothing(driver: &mut Driver, input: Input, before: fedner_round::Run) {
+    if driver.step(input).is_err() {
+        assert_eq!(driver.run, before, "a refused peer changed something");
+    }
+}
+
+/// With nobody answering any more, the deadlines alone lead to an end.
+fn comes_to_an_end(driver: &mut Driver) {
+    let _ = driver.step(Input::Resume);
+    for _ in 0..200 {
+        if driver.run.phase.is_end() {
+            return;
+        }
+        if driver.run.phase == Phase::Aggregating {
+            driver.publish();
+            continue;
+        }
+        let (deadline, _) = driver
+            .run
+            .next_deadline()
+            .expect("a run that waits knows until when");
+        assert!(!driver.run.explain().awaits.is_empty());
+        driver.now = driver.now.max(deadline);
+        driver.step(Input::Tick).expect("tick");
+    }
+    panic!("the run neither ends nor moves: {:?}", driver.run.phase);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_history_keeps_the_promises(quorum in 1usize..=4, rounds in 1u32..4, ops in prop::collection::vec(op(), 0..120)) {
+        let mut driver = Driver::started(plan(rounds, quorum));
+        let mut model = Model::default();
+        for op in &ops {
+            apply(&mut driver, op);
+            model.look(&driver);
+            prop_assert!(driver.run.members.len() == NAMES.len());
+            prop_assert!(driver.run.attempt <= driver.run.plan.cohort.max_attempts);
+        }
+        comes_to_an_end(&mut driver);
+        model.look(&driver);
+        let published = driver.events.iter().filter(|e| matches!(e, Event::VersionPublished { .. })).count();
+        prop_assert_eq!(published, driver.effects.len());
+        if driver.run.phase == Phase::Completed {
+            prop_assert_eq!(published, rounds as usize);
+        }
+    }
+}
