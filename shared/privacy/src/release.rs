@@ -128,7 +128,9 @@ fn check(privacy: &Privacy) -> Result<(), Error> {
     if !(noise.is_normal() && noise > 0.0) {
         return parameter("noise_multiplier", noise, "a positive number");
     }
-    if privacy.value_bound() > i64::from(i32::MAX) {
+    // The second comparison computes with 64 bits, which the first makes safe.
+    let wide = noise > 1e9 || privacy.value_bound() > i64::from(i32::MAX);
+    if wide {
         return parameter("noise_multiplier", noise, "noise that 32 bits can hold");
     }
     Ok(())
@@ -165,6 +167,7 @@ mod tests {
                 let error = f64::from(*value) * gamma - f64::from(*weight) * shorter;
                 prop_assert!(error.abs() <= gamma * 1.001, "{error}");
             }
+            prop_assert!(release.values.iter().all(|v| i64::from(*v).abs() <= privacy.value_bound()));
             prop_assert_eq!(release.clipped, release.norm_before > 64.0);
         }
 
@@ -216,6 +219,7 @@ mod tests {
             (1.0, f64::NAN),
             (1.0, f64::INFINITY),
             (1.0, 1e6),
+            (1.0, 1e30),
             (0.0, 1.0),
             (f64::NAN, 1.0),
         ] {

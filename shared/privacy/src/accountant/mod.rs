@@ -3,6 +3,7 @@
 //! | module | figure | used for |
 //! |---|---|---|
 //! | [`zcdp`] | ρ of the discrete Gaussian, ρ → ε | the ledger and the hard stop: valid when later rounds depend on earlier ones |
+//! | [`rdp`] | Rényi divergence of the sampled Gaussian → ε | DP-SGD, for the units smaller than an institution |
 //! | [`gdp`] | closed form of the continuous Gaussian | reported; the plan must have fixed everything beforehand |
 //! | [`forecast`] | both, over the rounds of a plan | shown before anything runs |
 //!
@@ -13,6 +14,7 @@
 mod forecast;
 pub mod gdp;
 mod normal;
+pub mod rdp;
 pub mod zcdp;
 
 pub use forecast::{Forecast, MAX_NOISE_TO_SIGNAL, forecast, solve_noise_multiplier};

@@ -63,6 +63,7 @@ impl Debit {
 
 /// A debit that was made, linked to the one before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// 1, 2, 3, … without gaps.
     pub sequence: u64,

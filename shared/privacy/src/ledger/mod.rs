@@ -4,14 +4,15 @@
 //! budget and never creates any. Keeping the entries is the caller's business; nothing here opens
 //! a file or reads a clock.
 //!
-//! Spending adds up in ρ ([`zcdp`](crate::accountant::zcdp), valid under adaptive composition) and
+//! Spending adds up in ρ ([`zcdp`], valid under adaptive composition) and
 //! is converted to ε at a δ only to be compared or shown. Two sums count: that of one plan on an
 //! account, against the plan's limit, and that of the whole account, against the institution's own.
 //!
 //! Each entry carries the digest of the one before. [`Ledger::replay`] finds an entry that was
-//! edited, removed from the middle or moved. Entries missing from the *end* leave a valid chain:
-//! they show when a receipt, which names the newest entry of its moment, names one that the ledger
-//! does not [`contain`](Ledger::contains).
+//! edited, removed from the middle or moved. The chain has no key, so whoever rewrites it from some
+//! entry to the *end*, or cuts the end off, leaves a valid one: that shows when a receipt, which
+//! names the newest entry of its moment, names one that the ledger does not
+//! [`contain`](Ledger::contains).
 
 mod entry;
 #[cfg(test)]
@@ -59,9 +60,9 @@ pub enum Error {
 /// The debit is not made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refused {
-    #[error("the run would reach ε = {epsilon_next:.4}: the plan allows {max}")]
+    #[error("the run would reach ε = {epsilon_next}: the plan allows {max}")]
     Run { epsilon_next: f64, max: f64 },
-    #[error("the account would reach ε = {epsilon_next:.4}: the institution allows {max}")]
+    #[error("the account would reach ε = {epsilon_next}: the institution allows {max}")]
     Account { epsilon_next: f64, max: f64 },
     #[error("a debit of {key} = {found} cannot be accounted: expected {expected}")]
     Value {
