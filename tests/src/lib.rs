@@ -1,1 +1,10 @@
-//! Test kit, the demo, and the tests that run the real programs together.
+//! What the demo and the tests share: the real programs as processes, models and text to feed
+//! them.
+
+pub mod binaries;
+pub mod cluster;
+pub mod corpus;
+pub mod notes;
+pub mod pretrained;
+pub mod process;
+pub mod tiny;

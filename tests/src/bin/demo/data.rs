@@ -1,0 +1,118 @@
+//! The institutions' private text.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use fedner_tests::corpus::{self, Folder};
+use fedner_tests::notes::{self, Split, Style};
+
+/// Notes an institution writes for each split. The encoder reads every training note once a
+/// round, so these sizes decide how long the demo takes.
+const NOTES: [(Split, usize); 3] = [(Split::Train, 120), (Split::Devel, 30), (Split::Test, 60)];
+
+#[derive(Debug)]
+pub(crate) struct Institution {
+    pub(crate) name: String,
+    pub(crate) train: PathBuf,
+    pub(crate) devel: PathBuf,
+    /// Its own test text, where it differs from the common one.
+    pub(crate) test: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub(crate) institutions: Vec<Institution>,
+    pub(crate) labels: Vec<String>,
+    /// The test text of all institutions together.
+    pub(crate) test: PathBuf,
+    /// The training text of all institutions together, for the pooled baseline only.
+    pub(crate) pooled: PathBuf,
+}
+
+/// Three institutions with templates, vocabularies and tag frequencies of their own.
+pub(crate) fn generated(seed: u64, directory: &Path) -> Result<Data> {
+    let mut institutions = Vec::new();
+    let (mut test, mut pooled) = (String::new(), String::new());
+    for style in Style::ALL {
+        let folder = directory.join("text").join(style.name());
+        fs::create_dir_all(&folder).context("create a text directory")?;
+        let mut paths = Vec::new();
+        for (split, count) in NOTES {
+            let text = notes::to_conll(&notes::generate(style, split, count, seed));
+            let path = folder.join(format!("{}.conll", split.name()));
+            fs::write(&path, &text).context("write notes")?;
+            paths.push(path);
+            match split {
+                Split::Train => pooled.push_str(&text),
+                Split::Test => test.push_str(&text),
+                Split::Devel => {}
+            }
+        }
+        let [train, devel, test] =
+            <[PathBuf; 3]>::try_from(paths).map_err(|_| anyhow::anyhow!("three splits"))?;
+        institutions.push(Institution {
+            name: style.name().to_owned(),
+            train,
+            devel,
+            test: Some(test),
+        });
+    }
+    let labels = notes::LABELS.iter().map(ToString::to_string).collect();
+    let path = |name: &str| directory.join("text").join(name);
+    fs::write(path("test.conll"), test).context("write the common test text")?;
+    fs::write(path("pooled.conll"), pooled).context("write the pooled text")?;
+    Ok(Data {
+        institutions,
+        labels,
+        test: path("test.conll"),
+        pooled: path("pooled.conll"),
+    })
+}
+
+/// A real corpus, dealt to institutions.
+pub(crate) fn real(
+    folder: &Path,
+    count: usize,
+    skew: f64,
+    seed: u64,
+    directory: &Path,
+) -> Result<Data> {
+    if count == 0 || count > 100 {
+        bail!("{count} institutions: expected 1 to 100");
+    }
+    let files = Folder::find(folder)?;
+    let train = corpus::sentences(&files.train)?;
+    let devel = corpus::sentences(&files.devel)?;
+    let labels = corpus::labels(&train).into_iter().collect();
+    let path = |name: &str| directory.join("text").join(name);
+    fs::create_dir_all(directory.join("text")).context("create the text directory")?;
+    corpus::write(&path("pooled.conll"), &train)?;
+    corpus::write(&path("test.conll"), &corpus::sentences(&files.test)?)?;
+    let parts = corpus::split(train, count, skew, seed);
+    let held_out = corpus::split(devel, count, skew, seed);
+    let mut institutions = Vec::new();
+    for (index, (train, devel)) in parts.iter().zip(&held_out).enumerate() {
+        let name = format!("institution-{}", index + 1);
+        if train.is_empty() || devel.is_empty() {
+            bail!("{name} would have no text: fewer institutions or less skew would give it some");
+        }
+        let folder = path(&name);
+        fs::create_dir_all(&folder).context("create a text directory")?;
+        let (train_path, devel_path) = (folder.join("train.conll"), folder.join("devel.conll"));
+        corpus::write(&train_path, train)?;
+        corpus::write(&devel_path, devel)?;
+        institutions.push(Institution {
+            name,
+            train: train_path,
+            devel: devel_path,
+            test: None,
+        });
+    }
+    Ok(Data {
+        institutions,
+        labels,
+        test: path("test.conll"),
+        pooled: path("pooled.conll"),
+    })
+}

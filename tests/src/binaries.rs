@@ -1,0 +1,58 @@
+//! Where the two programs are, built from the present sources.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+/// The paths of the programs.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    pub coordinator: PathBuf,
+    pub client: PathBuf,
+}
+
+/// Builds the programs once in this process, in the profile this program was built in. Cargo
+/// builds the programs of other packages only when asked to.
+pub fn binaries() -> Result<&'static Binaries> {
+    static BUILT: OnceLock<std::result::Result<Binaries, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn build() -> Result<Binaries> {
+    let executable = std::env::current_exe().context("find this program")?;
+    // target/PROFILE/demo, or target/PROFILE/deps/e2e-HASH.
+    let mut folder = executable.parent().context("find the target directory")?;
+    if folder.ends_with("deps") {
+        folder = folder.parent().context("find the target directory")?;
+    }
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    // The whole workspace, so that features unify as in `cargo test` and nothing is built twice.
+    command
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--bins",
+            "--manifest-path",
+        ])
+        .arg(manifest);
+    command
+        .arg("--target-dir")
+        .arg(folder.parent().context("find the target directory")?);
+    if folder.ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.status().context("start cargo")?;
+    if !status.success() {
+        bail!("the programs do not build: cargo ended with {status}");
+    }
+    Ok(Binaries {
+        coordinator: folder.join("fedner-coordinator"),
+        client: folder.join("fedner-client"),
+    })
+}

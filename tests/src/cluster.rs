@@ -1,0 +1,228 @@
+//! A whole federation on loopback: one coordinator, any number of clients, real processes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::binaries::binaries;
+use crate::process::{Process, run};
+
+/// What one institution brings.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub name: String,
+    pub data: PathBuf,
+    pub held_out: PathBuf,
+    pub policy: Policy,
+}
+
+/// The policy an institution of a test or demo has. All of them consent by themselves.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub allow_no_privacy: bool,
+    pub share_evaluation: bool,
+    pub max_epsilon_run: f64,
+    pub declared_examples: Option<u32>,
+}
+
+/// A running federation. Its processes end with it; its directories stay.
+#[derive(Debug)]
+pub struct Cluster {
+    directory: PathBuf,
+    port: u16,
+    coordinator: Option<Process>,
+    clients: BTreeMap<String, Process>,
+    /// Largest memory seen of any client, in bytes.
+    client_peak: u64,
+}
+
+impl Cluster {
+    /// Creates a coordinator in `directory` and starts it.
+    pub fn start(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory.join("logs")).context("create the logs' directory")?;
+        // Another process may take the port in between; then the start fails and says so.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut cluster = Self {
+            directory: directory.to_owned(),
+            port,
+            coordinator: None,
+            clients: BTreeMap::new(),
+            client_peak: 0,
+        };
+        let address = cluster.address();
+        run(cluster.coordinator_command(&["init", "--name", "demo", "--address", &address])?)?;
+        cluster.start_coordinator()?;
+        Ok(cluster)
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn coordinator_directory(&self) -> PathBuf {
+        self.directory.join("coordinator")
+    }
+
+    pub fn client_directory(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.directory.join("logs").join(format!("{name}.log"))
+    }
+
+    pub fn start_coordinator(&mut self) -> Result<()> {
+        let command = self.coordinator_command(&["serve"])?;
+        let log = self.log("coordinator");
+        let process = Process::start_ready(
+            "the coordinator",
+            command,
+            &log,
+            "listening on ",
+            Duration::from_secs(30),
+        )?;
+        self.coordinator = Some(process);
+        Ok(())
+    }
+
+    pub fn coordinator_process(&mut self) -> Option<&mut Process> {
+        self.coordinator.as_mut()
+    }
+
+    pub fn client_process(&mut self, name: &str) -> Option<&mut Process> {
+        self.clients.get_mut(name)
+    }
+
+    /// `kill -9` of the coordinator.
+    pub fn kill_coordinator(&mut self) -> Result<()> {
+        self.coordinator
+            .take()
+            .context("the coordinator is not running")?
+            .kill()
+    }
+
+    /// `kill -9` of a client.
+    pub fn kill_client(&mut self, name: &str) -> Result<()> {
+        self.note_memory();
+        self.clients
+            .remove(name)
+            .with_context(|| format!("{name} is not running"))?
+            .kill()
+    }
+
+    /// A command of the coordinator's program on this federation.
+    pub fn coordinator_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(&binaries()?.coordinator);
+        command
+            .arg("--dir")
+            .arg(self.coordinator_directory())
+            .args(arguments);
+        Ok(command)
+    }
+
+    /// A command of the client's program in an institution's directory.
+    pub fn client_command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(&binaries()?.client);
+        command
+            .arg("--dir")
+            .arg(self.client_directory(name))
+            .args(arguments);
+        Ok(command)
+    }
+
+    /// Runs a command of the coordinator's program; the JSON it writes.
+    pub fn coordinate(&self, arguments: &[&str]) -> Result<Value> {
+        json(self.coordinator_command(arguments)?)
+    }
+
+    /// Runs a command of the client's program; the JSON it writes.
+    pub fn consult(&self, name: &str, arguments: &[&str]) -> Result<Value> {
+        json(self.client_command(name, arguments)?)
+    }
+
+    /// Writes an invite to a file and returns its path.
+    pub fn invite(&self, name: &str) -> Result<PathBuf> {
+        let output = run(self.coordinator_command(&["invite", name])?)?;
+        let path = self.directory.join(format!("{name}.invite.toml"));
+        fs::write(&path, output.stdout).context("write the invite")?;
+        Ok(path)
+    }
+
+    /// Invites and enrols an institution and writes its policy.
+    pub fn enrol(&self, member: &Member) -> Result<()> {
+        let invite = self.invite(&member.name)?;
+        let mut command = self.client_command(&member.name, &["enroll"])?;
+        command
+            .arg(&invite)
+            .arg("--data")
+            .arg(&member.data)
+            .arg("--held-out")
+            .arg(&member.held_out);
+        run(command)?;
+        fs::remove_file(&invite).context("remove the used invite")?;
+        let Policy {
+            allow_no_privacy,
+            share_evaluation,
+            max_epsilon_run,
+            declared_examples,
+        } = &member.policy;
+        let policy = format!(
+            "consent = \"auto\"\nallow_no_privacy = {allow_no_privacy}\nshare_evaluation = {share_evaluation}\n\
+             max_epsilon_run = {max_epsilon_run:?}\nmax_epsilon_total = {:?}\n",
+            2.0 * max_epsilon_run
+        );
+        let directory = self.client_directory(&member.name);
+        fs::write(directory.join("policy.toml"), policy).context("write the policy")?;
+        if let Some(examples) = declared_examples {
+            let path = directory.join("client.toml");
+            let text = fs::read_to_string(&path).context("read client.toml")?;
+            fs::write(&path, format!("declared_examples = {examples}\n{text}"))
+                .context("write client.toml")?;
+        }
+        Ok(())
+    }
+
+    pub fn start_client(&mut self, name: &str) -> Result<()> {
+        let process = Process::start(
+            name,
+            self.client_command(name, &["start"])?,
+            &self.log(name),
+        )?;
+        self.clients.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    fn note_memory(&mut self) {
+        let peaks = self.clients.values().filter_map(Process::peak_memory);
+        self.client_peak = peaks.fold(self.client_peak, u64::max);
+    }
+
+    /// Largest memory so far of any client and of the coordinator, in bytes.
+    pub fn peak_memory(&mut self) -> (u64, u64) {
+        self.note_memory();
+        let coordinator = self
+            .coordinator
+            .as_ref()
+            .and_then(Process::peak_memory)
+            .unwrap_or(0);
+        (self.client_peak, coordinator)
+    }
+}
+
+/// Runs a command with `--output json` and reads the value it writes.
+pub fn json(mut command: Command) -> Result<Value> {
+    command.args(["--output", "json"]);
+    let output = run(command)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.trim()).with_context(|| format!("read JSON: {text}"))
+}
