@@ -10,6 +10,7 @@ pub mod corpus;
 pub mod device;
 mod error;
 mod evaluate;
+mod kernels;
 mod model;
 mod predict;
 mod tokenize;

@@ -61,7 +61,9 @@ impl Model {
         if batch.count == 0 {
             return Ok(Vec::new());
         }
-        let logits = self.bert.logits(&batch, &mut Dropout::none());
+        let logits = self
+            .bert
+            .logits(self.bert.look_up(&batch), &batch, &mut Dropout::none());
         values(logits.ok_or(Error::NoHead)?)
     }
 

@@ -1,5 +1,7 @@
 //! Sentences of one batch as tensors.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::Encoded;
@@ -7,49 +9,51 @@ use crate::Encoded;
 /// Sentences padded to the longest of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
-    /// Word pieces: [sentences, length].
-    pub(super) ids: Tensor<2, Int>,
-    /// Added to attention scores: 0 for a sub-token, a large negative number for padding,
-    /// [sentences, 1, 1, length]. `None` where nothing is padded.
-    pub(super) mask: Option<Tensor<4>>,
-    /// The sub-tokens to tag, as indices into the flattened [sentences × length].
+    /// Word pieces, sentence by sentence; padding has an id too.
+    pub(crate) ids: Vec<u32>,
+    /// Sub-tokens of each sentence.
+    pub(crate) lengths: Arc<[usize]>,
+    /// Sub-tokens of the longest sentence.
+    pub(crate) length: usize,
+    /// The sub-tokens to tag, as indices into `ids`.
     pub(super) marked: Tensor<1, Int>,
     /// How many sub-tokens are marked.
     pub(crate) count: usize,
 }
 
-/// exp(MASKED - x) is zero in f32 for every score x that a model can have.
-const MASKED: f32 = -1e9;
-
 impl Batch {
-    /// The batch of `sentences`, every word's first sub-token marked, sentence by sentence.
+    /// The batch of `sentences`, every word's first sub-token marked.
     pub(crate) fn new(sentences: &[&Encoded], padding: usize, device: &Device) -> Self {
-        let length = sentences
-            .iter()
-            .map(|s| s.ids.len())
-            .max()
-            .unwrap_or(1)
-            .max(1);
-        let size = sentences.len() * length;
-        let mut ids = vec![padding as i32; size];
-        let mut mask = vec![MASKED; size];
+        let lengths: Arc<[usize]> = sentences.iter().map(|s| s.ids.len()).collect();
+        let length = lengths.iter().copied().max().unwrap_or_default();
+        let mut ids = Vec::with_capacity(sentences.len() * length);
         let mut marked = Vec::new();
-        for (row, sentence) in sentences.iter().enumerate() {
-            let start = row * length;
-            for (column, id) in sentence.ids.iter().enumerate() {
-                ids[start + column] = *id as i32;
-                mask[start + column] = 0.0;
-            }
+        for sentence in sentences {
+            let start = ids.len();
             marked.extend(sentence.first.iter().flatten().map(|f| (start + f) as i32));
+            ids.extend_from_slice(&sentence.ids);
+            ids.resize(start + length, padding as u32);
         }
-        let padded = mask.iter().any(|value| *value < 0.0);
-        let shape = [sentences.len(), 1, 1, length];
         let count = marked.len();
         Self {
-            ids: Tensor::from_data(TensorData::new(ids, [sentences.len(), length]), device),
-            mask: padded.then(|| Tensor::from_data(TensorData::new(mask, shape), device)),
+            ids,
+            lengths,
+            length,
             marked: Tensor::from_data(TensorData::new(marked, [count]), device),
             count,
         }
+    }
+
+    pub(crate) fn sentences(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// The word piece of every sub-token, with its index into `ids`; padding left out.
+    pub(crate) fn sub_tokens(&self) -> impl Iterator<Item = (usize, u32)> {
+        let rows = self.lengths.iter().enumerate();
+        rows.flat_map(|(sentence, own)| {
+            let start = sentence * self.length;
+            (start..start + own).map(|index| (index, self.ids[index]))
+        })
     }
 }

@@ -1,11 +1,12 @@
-//! The parts of a BERT layer. Shapes are [sentences, length, hidden] throughout.
+//! The parts of a BERT layer. Activations are [rows, hidden], one row a sub-token or padding, the
+//! sentences of the batch one after another.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::gelu;
-use burn::tensor::module::{embedding, layer_norm, linear};
+use burn::tensor::module::linear;
 
 use super::attention::Attention;
 use super::{Batch, Dropout};
+use crate::kernels;
 
 /// y = x·W + b.
 #[derive(Debug, Clone)]
@@ -16,12 +17,17 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         linear(x, self.weight.clone(), Some(self.bias.clone()))
+    }
+
+    /// x·W, where what follows adds the bias.
+    fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.clone())
     }
 }
 
-/// Layer normalisation (Ba et al. 2016) over the last dimension.
+/// Layer normalisation (Ba et al. 2016) over the hidden dimension.
 #[derive(Debug, Clone)]
 pub(super) struct LayerNorm {
     pub(super) weight: Tensor<1>,
@@ -30,16 +36,15 @@ pub(super) struct LayerNorm {
 }
 
 impl LayerNorm {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let bias = Some(self.bias.clone());
-        layer_norm(x, self.weight.clone(), bias, self.epsilon)
+    fn parts(&self) -> (Tensor<1>, Tensor<1>, f64) {
+        (self.weight.clone(), self.bias.clone(), self.epsilon)
     }
 }
 
-/// The sum of word, position and type embeddings, normalised.
+/// Word, position and type embeddings, added and normalised.
 #[derive(Debug, Clone)]
 pub(super) struct Embeddings {
-    /// [vocabulary, hidden]
+    /// [vocabulary, hidden]; never on a tape, see [`Bert::look_up`](super::Bert::look_up).
     pub(super) words: Tensor<2>,
     /// [positions, hidden]
     pub(super) positions: Tensor<2>,
@@ -49,13 +54,22 @@ pub(super) struct Embeddings {
 }
 
 impl Embeddings {
-    pub(super) fn forward(&self, batch: &Batch, dropout: &mut Dropout) -> Tensor<3> {
-        let [_, length] = batch.ids.dims();
-        let words = embedding(self.words.clone(), batch.ids.clone());
-        let positions = self.positions.clone().narrow(0, 0, length);
-        let types = self.types.clone().narrow(0, 0, 1);
-        let sum = words + (positions + types).unsqueeze();
-        dropout.hidden(self.norm.forward(sum))
+    /// The first hidden states, from the rows that were looked up in `words`.
+    pub(super) fn forward(
+        &self,
+        words: Tensor<2>,
+        batch: &Batch,
+        dropout: &mut Dropout,
+    ) -> Tensor<2> {
+        let [rows, size] = words.dims();
+        let positions = self.positions.clone().narrow(0, 0, batch.length);
+        let positions = positions
+            .unsqueeze::<3>()
+            .expand([batch.sentences(), batch.length, size])
+            .reshape([rows, size]);
+        let kind = self.types.clone().narrow(0, 0, 1).reshape([size]);
+        let hidden = kernels::add_norm(positions, kind, words, self.norm.parts(), None);
+        kernels::dropout(hidden, dropout.hidden())
     }
 }
 
@@ -74,15 +88,32 @@ pub(super) struct Layer {
 impl Layer {
     pub(super) fn forward(
         &self,
-        hidden: Tensor<3>,
-        mask: Option<&Tensor<4>>,
+        hidden: Tensor<2>,
+        batch: &Batch,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        let context = self.attention.forward(hidden.clone(), mask, dropout);
-        let attended = dropout.hidden(self.attention_output.forward(context));
-        let hidden = self.attention_norm.forward(attended + hidden);
-        let inner = gelu(self.intermediate.forward(hidden.clone()));
-        let fed = dropout.hidden(self.output.forward(inner));
-        self.output_norm.forward(fed + hidden)
+    ) -> Tensor<2> {
+        let context = self.attention.forward(hidden.clone(), batch, dropout);
+        let hidden = add_norm(
+            &self.attention_output,
+            context,
+            hidden,
+            &self.attention_norm,
+            dropout,
+        );
+        let inner = self.intermediate.product(hidden.clone());
+        let inner = kernels::bias_gelu(inner, self.intermediate.bias.clone());
+        add_norm(&self.output, inner, hidden, &self.output_norm, dropout)
     }
+}
+
+/// norm(dropout(linear(x)) + residual)
+fn add_norm(
+    linear: &Linear,
+    x: Tensor<2>,
+    residual: Tensor<2>,
+    norm: &LayerNorm,
+    dropout: &mut Dropout,
+) -> Tensor<2> {
+    let (product, bias) = (linear.product(x), linear.bias.clone());
+    kernels::add_norm(product, bias, residual, norm.parts(), dropout.hidden())
 }

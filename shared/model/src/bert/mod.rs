@@ -9,8 +9,9 @@ mod dropout;
 mod layers;
 mod weights;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::kernels;
 pub(crate) use batch::Batch;
 pub(crate) use dropout::Dropout;
 use layers::{Embeddings, Layer, Linear};
@@ -23,25 +24,50 @@ pub(crate) struct Bert {
     layers: Vec<Layer>,
     /// `None` for an encoder alone.
     classifier: Option<Linear>,
+    device: Device,
 }
 
 impl Bert {
-    /// The last hidden states of the batch's marked sub-tokens: [marked, hidden].
-    pub(crate) fn features(&self, batch: &Batch, dropout: &mut Dropout) -> Tensor<2> {
-        let mut hidden = self.embeddings.forward(batch, dropout);
-        for layer in &self.layers {
-            hidden = layer.forward(hidden, batch.mask.as_ref(), dropout);
+    /// The word embeddings of a batch: [rows, hidden].
+    ///
+    /// The table is not on the tape: its gradient would be as large as itself and nearly all
+    /// zero. Training takes the gradient of these rows instead.
+    pub(crate) fn look_up(&self, batch: &Batch) -> Tensor<2> {
+        let ids: Vec<i32> = batch.ids.iter().map(|id| *id as i32).collect();
+        let rows = ids.len();
+        let device = self.embeddings.words.device();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &device);
+        let words = self.embeddings.words.clone().select(0, ids);
+        if self.device.is_autodiff() {
+            words.autodiff().require_grad()
+        } else {
+            words
         }
-        let [sentences, length, size] = hidden.dims();
-        hidden
-            .reshape([sentences * length, size])
-            .select(0, batch.marked.clone())
+    }
+
+    /// The last hidden states of the batch's marked sub-tokens: [marked, hidden].
+    pub(crate) fn features(
+        &self,
+        words: Tensor<2>,
+        batch: &Batch,
+        dropout: &mut Dropout,
+    ) -> Tensor<2> {
+        let mut hidden = self.embeddings.forward(words, batch, dropout);
+        for layer in &self.layers {
+            hidden = layer.forward(hidden, batch, dropout);
+        }
+        hidden.select(0, batch.marked.clone())
     }
 
     /// The scores of each tag for the batch's marked sub-tokens, before softmax: [marked, tags].
-    pub(crate) fn logits(&self, batch: &Batch, dropout: &mut Dropout) -> Option<Tensor<2>> {
+    pub(crate) fn logits(
+        &self,
+        words: Tensor<2>,
+        batch: &Batch,
+        dropout: &mut Dropout,
+    ) -> Option<Tensor<2>> {
         let classifier = self.classifier.as_ref()?;
-        let features = self.features(batch, dropout);
-        Some(classifier.forward(dropout.hidden(features)))
+        let features = self.features(words, batch, dropout);
+        Some(classifier.forward(kernels::dropout(features, dropout.hidden())))
     }
 }

@@ -27,6 +27,7 @@ impl Bert {
             embeddings: loader.embeddings()?,
             layers: layers.collect::<Result<_, _>>()?,
             classifier,
+            device: device.clone(),
         })
     }
 
@@ -57,13 +58,16 @@ impl Bert {
             norm,
         } = &mut self.embeddings;
         let prefix = "bert.embeddings";
-        for (name, table) in [
-            ("word", words),
-            ("position", positions),
-            ("token_type", types),
-        ] {
-            let name = format!("{prefix}.{name}_embeddings.weight");
-            slots.push(Slot::new(name, SlotTensor::Table(table)));
+        let tables = [
+            ("word", SlotTensor::Words(words)),
+            ("position", SlotTensor::Table(positions)),
+            ("token_type", SlotTensor::Table(types)),
+        ];
+        for (name, table) in tables {
+            slots.push(Slot::new(
+                format!("{prefix}.{name}_embeddings.weight"),
+                table,
+            ));
         }
         norm.slots(prefix, &mut slots);
         for (index, layer) in self.layers.iter_mut().enumerate() {
@@ -114,6 +118,8 @@ pub(crate) enum SlotTensor<'a> {
     Matrix(&'a mut Tensor<2>),
     /// An embedding, [entries, hidden] here and in the file.
     Table(&'a mut Tensor<2>),
+    /// The word embedding, which is not on the tape.
+    Words(&'a mut Tensor<2>),
 }
 
 impl<'a> Slot<'a> {
@@ -130,7 +136,7 @@ impl<'a> Slot<'a> {
     pub(crate) fn values(&self) -> Result<Vec<f32>, Error> {
         match &self.tensor {
             SlotTensor::Vector(tensor) => values((**tensor).clone()),
-            SlotTensor::Table(tensor) => values((**tensor).clone()),
+            SlotTensor::Table(tensor) | SlotTensor::Words(tensor) => values((**tensor).clone()),
             SlotTensor::Matrix(tensor) => values((**tensor).clone().transpose()),
         }
     }
@@ -190,7 +196,7 @@ impl Loader<'_> {
             self.tensor(&name, [entries, config.hidden_size])
         };
         Ok(Embeddings {
-            words: table("word", config.vocab_size)?,
+            words: table("word", config.vocab_size)?.inner(),
             positions: table("position", config.max_position_embeddings)?,
             types: table("token_type", config.type_vocab_size)?,
             norm: self.norm("bert.embeddings")?,

@@ -1,29 +1,77 @@
 //! AdamW (Loshchilov and Hutter 2019, algorithm 2), as PyTorch computes it.
 
+use std::collections::BTreeMap;
+
+use pulp::Arch;
 use rayon::prelude::*;
 
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
-/// Weights a task of the thread pool updates.
+/// Weights that a task of the thread pool updates.
 const CHUNK: usize = 1 << 14;
+/// Rows of an embedding that a task updates.
+const ROWS: usize = 64;
 
-/// The moments of one tensor.
+/// What a step is made with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    pub(super) learning_rate: f64,
+    pub(super) weight_decay: f64,
+    /// Counted from 1.
+    pub(super) step: usize,
+}
+
+/// What is the same for every weight of a tensor in a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// What decay leaves of a weight.
+    kept: f64,
+    size: f32,
+    /// 1 / √(1 - β₂ᵗ)
+    root: f32,
+    /// What gradients are multiplied with: below 1 where their norm is clipped.
+    scale: f32,
+}
+
+impl Rates {
+    pub(super) fn step(self, scale: f32) -> Step {
+        let number = i32::try_from(self.step).unwrap_or(i32::MAX);
+        let correction = 1.0 - f64::from(BETA1).powi(number);
+        let root = (1.0 - f64::from(BETA2).powi(number)).sqrt();
+        Step {
+            kept: 1.0 - self.learning_rate * self.weight_decay,
+            size: (self.learning_rate / correction) as f32,
+            root: root.recip() as f32,
+            scale,
+        }
+    }
+}
+
+impl Step {
+    #[allow(
+        clippy::inline_always,
+        reason = "vector code needs the whole loop in one function"
+    )]
+    #[inline(always)]
+    fn update(self, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+        let kept = self.kept as f32;
+        let moments = first.iter_mut().zip(second);
+        for ((weight, g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
+            let g = g * self.scale;
+            *m += (g - *m) * (1.0 - BETA1);
+            *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+            let denominator = v.sqrt() * self.root + EPSILON;
+            *weight = *weight * kept - self.size * *m / denominator;
+        }
+    }
+}
+
+/// The moments of a tensor.
 #[derive(Debug, Clone)]
 pub(super) struct Moments {
     first: Vec<f32>,
     second: Vec<f32>,
-}
-
-/// What is the same for every weight in a step.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
-    pub(super) learning_rate: f64,
-    pub(super) weight_decay: f64,
-    /// Counted from 1.
-    pub(super) number: i32,
-    /// What gradients are multiplied with: below 1 where their norm is clipped.
-    pub(super) gradient_scale: f32,
 }
 
 impl Moments {
@@ -36,27 +84,115 @@ impl Moments {
 
     /// Moves `weights` one step against `gradient`.
     pub(super) fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: Step) {
-        let kept = (1.0 - step.learning_rate * step.weight_decay) as f32;
-        let correction1 = 1.0 - f64::from(BETA1).powi(step.number);
-        let correction2 = 1.0 - f64::from(BETA2).powi(step.number);
-        let size = (step.learning_rate / correction1) as f32;
-        let root2 = correction2.sqrt().recip() as f32;
-        let scale = step.gradient_scale;
+        let arch = Arch::new();
         weights
             .par_chunks_mut(CHUNK)
             .zip(gradient.par_chunks(CHUNK))
             .zip(self.first.par_chunks_mut(CHUNK))
             .zip(self.second.par_chunks_mut(CHUNK))
             .for_each(|(((weights, gradient), first), second)| {
-                let gradient = gradient.iter().map(|g| g * scale);
-                let moments = first.iter_mut().zip(second);
-                for ((weight, g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
-                    *m += (g - *m) * (1.0 - BETA1);
-                    *v = BETA2 * *v + (1.0 - BETA2) * g * g;
-                    let denominator = v.sqrt() * root2 + EPSILON;
-                    *weight = *weight * kept - size * *m / denominator;
+                arch.dispatch(|| step.update(weights, gradient, first, second));
+            });
+    }
+}
+
+/// The gradient of an embedding: zero but in these rows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rows {
+    /// By row: its place in `values`, counted in rows.
+    places: BTreeMap<u32, usize>,
+    values: Vec<f32>,
+}
+
+impl Rows {
+    /// Adds up what is of the same row. `parts` are (index into the rows of `values`, row).
+    pub(super) fn sum(
+        parts: impl Iterator<Item = (usize, u32)>,
+        values: &[f32],
+        width: usize,
+    ) -> Self {
+        let mut sum = Self::default();
+        for (index, row) in parts {
+            let part = &values[index * width..(index + 1) * width];
+            let next = sum.places.len();
+            let place = *sum.places.entry(row).or_insert(next);
+            if place == next {
+                sum.values.extend_from_slice(part);
+                continue;
+            }
+            let own = &mut sum.values[place * width..(place + 1) * width];
+            for (total, value) in own.iter_mut().zip(part) {
+                *total += value;
+            }
+        }
+        sum
+    }
+
+    pub(super) fn squared_norm(&self) -> f64 {
+        squared_norm(&self.values)
+    }
+}
+
+/// The moments of an embedding. A row of which no word was seen yet has none; all that happens
+/// to it is decay, which can wait.
+#[derive(Debug, Clone)]
+pub(super) struct RowMoments {
+    whole: Moments,
+    width: usize,
+    seen: Vec<bool>,
+    /// What all steps' decay leaves of a weight.
+    kept: f64,
+}
+
+impl RowMoments {
+    pub(super) fn new([rows, width]: [usize; 2]) -> Self {
+        Self {
+            whole: Moments::new(rows * width),
+            width,
+            seen: vec![false; rows],
+            kept: 1.0,
+        }
+    }
+
+    pub(super) fn update(&mut self, weights: &mut [f32], gradient: &Rows, step: Step) {
+        let (arch, width, waiting) = (Arch::new(), self.width, self.kept as f32);
+        let zeros = vec![0.0; width];
+        weights
+            .par_chunks_mut(ROWS * width)
+            .zip(self.seen.par_chunks_mut(ROWS))
+            .zip(self.whole.first.par_chunks_mut(ROWS * width))
+            .zip(self.whole.second.par_chunks_mut(ROWS * width))
+            .enumerate()
+            .for_each(|(number, (((weights, seen), first), second))| {
+                let start = number * ROWS;
+                for (index, seen) in seen.iter_mut().enumerate() {
+                    let place = gradient.places.get(&((start + index) as u32));
+                    let row = index * width..(index + 1) * width;
+                    let own = match place {
+                        Some(place) => &gradient.values[place * width..(place + 1) * width],
+                        None if *seen => &zeros,
+                        None => continue,
+                    };
+                    let weights = &mut weights[row.clone()];
+                    if !*seen {
+                        *seen = true;
+                        weights.iter_mut().for_each(|weight| *weight *= waiting);
+                    }
+                    let (first, second) = (&mut first[row.clone()], &mut second[row]);
+                    arch.dispatch(|| step.update(weights, own, first, second));
                 }
             });
+        self.kept *= step.kept;
+    }
+
+    /// Decays the rows that were never seen.
+    pub(super) fn finish(self, weights: &mut [f32]) {
+        let kept = self.kept as f32;
+        for (row, seen) in weights.chunks_exact_mut(self.width).zip(self.seen) {
+            if !seen {
+                row.iter_mut().for_each(|weight| *weight *= kept);
+            }
+        }
     }
 }
 
@@ -68,11 +204,17 @@ pub(super) fn clip_factor(squared_norm: f64, limit: f64) -> f32 {
 
 /// The sum of the squares, added up chunk by chunk in a fixed order.
 pub(super) fn squared_norm(values: &[f32]) -> f64 {
+    let arch = Arch::new();
     let chunk = |values: &[f32]| {
-        let lanes = values
-            .chunks(1024)
-            .map(|lane| lane.iter().map(|v| v * v).sum::<f32>());
-        lanes.map(f64::from).sum::<f64>()
+        arch.dispatch(|| {
+            let mut sums = [0.0f64; 8];
+            for values in values.chunks(8) {
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum += f64::from(*value) * f64::from(*value);
+                }
+            }
+            sums.iter().sum::<f64>()
+        })
     };
     let sums: Vec<f64> = values.par_chunks(CHUNK).map(chunk).collect();
     sums.iter().sum()
@@ -82,28 +224,57 @@ pub(super) fn squared_norm(values: &[f32]) -> f64 {
 mod tests {
     use super::*;
 
+    const GRADIENTS: [[f32; 3]; 3] = [[0.1, -0.2, 0.0], [0.3, 0.1, 1e-6], [-0.5, 0.2, 0.0]];
+
+    fn step(index: usize) -> Step {
+        let rates = Rates {
+            learning_rate: 0.1,
+            weight_decay: 0.01,
+            step: index + 1,
+        };
+        rates.step(1.0)
+    }
+
     /// `torch.optim.AdamW([w], lr=0.1, weight_decay=0.01)`, three steps with these gradients.
     #[test]
     fn steps_are_those_of_pytorch() {
         let mut weights = vec![1.0f32, -2.0, 0.5];
         let mut moments = Moments::new(3);
-        let gradients = [[0.1, -0.2, 0.0], [0.3, 0.1, 1e-6], [-0.5, 0.2, 0.0]];
-        for (index, gradient) in gradients.iter().enumerate() {
-            let step = Step {
-                learning_rate: 0.1,
-                weight_decay: 0.01,
-                number: index as i32 + 1,
-                gradient_scale: 1.0,
-            };
-            moments.update(&mut weights, gradient, step);
+        for (index, gradient) in GRADIENTS.iter().enumerate() {
+            moments.update(&mut weights, gradient, step(index));
         }
-        let expected = PYTORCH;
+        let expected = [0.821_607_95, -1.894_868_6, 0.368_656_04];
         for (weight, expected) in weights.iter().zip(expected) {
             assert!((weight - expected).abs() < 1e-6, "{weights:?}");
         }
     }
 
-    const PYTORCH: [f32; 3] = [0.821_607_95, -1.894_868_6, 0.368_656_04];
+    #[test]
+    fn steps_by_row_are_steps_with_zeros() {
+        let start: Vec<f32> = (0..300).map(|i| 1.0 + i as f32 * 0.01).collect();
+        let (mut whole, mut by_row) = (start.clone(), start);
+        let mut moments = Moments::new(300);
+        let mut row_moments = RowMoments::new([100, 3]);
+        for (index, gradient) in GRADIENTS.iter().enumerate() {
+            // Row 70 in every step, in two parts, and row 1 in the second only.
+            let mut parts = vec![(0, 70u32), (0, 70)];
+            parts.extend((index == 1).then_some((0, 1)));
+            let rows = Rows::sum(parts.iter().copied(), gradient, 3);
+            let mut dense = vec![0.0; 300];
+            for (_, row) in parts {
+                for (sum, value) in dense[row as usize * 3..].iter_mut().zip(gradient) {
+                    *sum += value;
+                }
+            }
+            assert!((rows.squared_norm() - squared_norm(&dense)).abs() < 1e-9);
+            moments.update(&mut whole, &dense, step(index));
+            row_moments.update(&mut by_row, &rows, step(index));
+        }
+        row_moments.finish(&mut by_row);
+        for (found, expected) in by_row.iter().zip(&whole) {
+            assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
+        }
+    }
 
     #[test]
     fn gradients_are_scaled_only_down() {

@@ -1,15 +1,16 @@
 //! Training of every weight.
 
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
 
-use super::adamw::{self, Moments};
+use super::adamw::{Rates, Rows};
 use super::batches::grouped;
+use super::optimizer::Optimizer;
 use super::schedule::Schedule;
 use super::{Example, Losses, Observer, Progress, Stage, TrainOptions};
-use crate::bert::{Batch, Bert, Dropout, Slot, SlotTensor, leaf, values};
+use crate::bert::{Batch, Bert, Dropout, values};
 use crate::device::Device;
 use crate::{Encoded, Error};
 
@@ -50,17 +51,17 @@ pub(super) fn train(
         }
         losses.end_epoch(epoch, sum, batches.len());
     }
-    let manifest = base.config.manifest(options.method, trainer.tags);
-    Ok((trainer.bert.weights(&manifest)?, losses))
+    let mut bert = trainer.finish()?;
+    let tags = base.tags().ok_or(Error::NoHead)?;
+    let manifest = base.config.manifest(options.method, tags);
+    Ok((bert.weights(&manifest)?, losses))
 }
 
 struct Trainer<'a> {
     options: &'a TrainOptions,
     config: &'a BertConfig,
-    tags: usize,
     bert: Bert,
-    /// Of each slot, in order.
-    moments: Vec<Moments>,
+    optimizer: Optimizer,
     dropout: Dropout,
     device: Device,
 }
@@ -69,19 +70,13 @@ impl<'a> Trainer<'a> {
     fn new(base: &'a Checkpoint, options: &'a TrainOptions, device: Device) -> Result<Self, Error> {
         let config = &base.config;
         let mut bert = Bert::load(base, &device.plain().autodiff())?;
-        let moments = bert
-            .slots()
-            .iter()
-            .map(|slot| Moments::new(slot.len()))
-            .collect();
         let chosen = options.training.dropout;
         let hidden = chosen.unwrap_or(config.hidden_dropout_prob);
         let attention = chosen.unwrap_or(config.attention_probs_dropout_prob);
         Ok(Self {
             options,
             config,
-            tags: base.tags().ok_or(Error::NoHead)?,
-            moments,
+            optimizer: Optimizer::new(&mut bert),
             bert,
             dropout: Dropout::new(hidden, attention, options.seed),
             device,
@@ -97,51 +92,44 @@ impl<'a> Trainer<'a> {
     ) -> Result<f32, Error> {
         let encoded: Vec<&Encoded> = examples.iter().map(|example| &example.encoded).collect();
         let batch = Batch::new(&encoded, self.config.pad_token_id, &self.device.plain());
-        let targets: Vec<i32> = examples
-            .iter()
-            .flat_map(|example| example.targets.iter().map(|target| *target as i32))
-            .collect();
-        let logits = self.bert.logits(&batch, &mut self.dropout);
-        let loss = cross_entropy(logits.ok_or(Error::NoHead)?, targets);
+        let targets = examples.iter().flat_map(|example| &example.targets);
+        let targets = targets.map(|target| *target as i32).collect();
+        let words = self.bert.look_up(&batch);
+        let logits = self
+            .bert
+            .logits(words.clone(), &batch, &mut self.dropout)
+            .ok_or(Error::NoHead)?;
+        let loss = cross_entropy(logits, targets);
         let value = values(loss.clone().inner())?[0];
         if !value.is_finite() {
-            return Err(Error::NotFinite { step });
+            return Err(Error::NotFinite { step: step + 1 });
         }
-        let gradients = loss.backward();
-        // The graph holds the weights; they can be changed in place once it is gone.
+        let mut gradients = loss.backward();
+        // The graph shares the weights; they can be changed in place once it is gone.
         drop(loss);
-        self.apply(gradients, step, learning_rate)?;
+        let by_words = match words.grad_remove(&mut gradients) {
+            Some(gradient) => Rows::sum(
+                batch.sub_tokens(),
+                &values(gradient)?,
+                self.config.hidden_size,
+            ),
+            None => Rows::default(),
+        };
+        let training = &self.options.training;
+        let rates = Rates {
+            learning_rate,
+            weight_decay: training.weight_decay,
+            step: step + 1,
+        };
+        let largest = training.max_grad_norm;
+        self.optimizer
+            .step(&mut self.bert, gradients, &by_words, largest, rates)?;
         Ok(value)
     }
 
-    fn apply(&mut self, mut all: Gradients, step: usize, learning_rate: f64) -> Result<(), Error> {
-        let training = &self.options.training;
-        let mut slots = self.bert.slots();
-        let mut gradients = Vec::with_capacity(slots.len());
-        for slot in &slots {
-            gradients.push(slot.gradient(&mut all)?);
-        }
-        drop(all);
-        let squared: f64 = gradients.iter().map(|g| adamw::squared_norm(g)).sum();
-        if !squared.is_finite() {
-            return Err(Error::NotFinite { step });
-        }
-        let gradient_scale = adamw::clip_factor(squared, training.max_grad_norm);
-        for ((slot, gradient), moments) in slots.iter_mut().zip(&gradients).zip(&mut self.moments) {
-            let weight_decay = if slot.decays() {
-                training.weight_decay
-            } else {
-                0.0
-            };
-            let step = adamw::Step {
-                learning_rate,
-                weight_decay,
-                number: step as i32 + 1,
-                gradient_scale,
-            };
-            slot.update(|weights| moments.update(weights, gradient, step))?;
-        }
-        Ok(())
+    fn finish(mut self) -> Result<Bert, Error> {
+        self.optimizer.finish(&mut self.bert)?;
+        Ok(self.bert)
     }
 }
 
@@ -153,44 +141,94 @@ fn cross_entropy(logits: Tensor<2>, targets: Vec<i32>) -> Tensor<1> {
     log_softmax(logits, 1).gather(1, targets).mean().neg()
 }
 
-impl Slot<'_> {
-    fn len(&self) -> usize {
-        match &self.tensor {
-            SlotTensor::Vector(tensor) => tensor.shape().num_elements(),
-            SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) => tensor.shape().num_elements(),
-        }
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use fedner_shared::plan::{Method, Training};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::Tokenizer;
+
+    fn fixture(file: &str) -> Vec<u8> {
+        let fixtures = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/tiny-bert"
+        );
+        fs::read(format!("{fixtures}/{file}")).expect("fixture")
     }
 
-    /// The gradient, in the order of the tensor; zeros where the loss does not depend on it.
-    fn gradient(&self, gradients: &mut Gradients) -> Result<Vec<f32>, Error> {
-        let gradient = match &self.tensor {
-            SlotTensor::Vector(tensor) => tensor.grad_remove(gradients).map(values),
-            SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) => {
-                tensor.grad_remove(gradients).map(values)
-            }
+    /// Loss and gradients of a padded batch, as PyTorch has them.
+    #[test]
+    fn loss_and_gradients_are_those_of_transformers() {
+        let config = String::from_utf8(fixture("config.json")).expect("UTF-8");
+        let base = Checkpoint::read(&config, &fixture("model.safetensors")).expect("model");
+        let tokenizer = Tokenizer::parse(&fixture("tokenizer.json")).expect("tokenizer");
+        let golden: Value = serde_json::from_slice(&fixture("logits.json")).expect("JSON");
+        let cases = golden["cases"].as_array().expect("cases");
+        let gold = golden["gold"].as_array().expect("gold");
+        let examples: Vec<Example> = cases
+            .iter()
+            .zip(gold)
+            .map(|(case, gold)| {
+                let words: Vec<String> =
+                    serde_json::from_value(case["words"].clone()).expect("words");
+                let gold: Vec<usize> = serde_json::from_value(gold.clone()).expect("gold");
+                let encoded = tokenizer.encode(&words, 40).expect("encoded");
+                let kept = gold
+                    .into_iter()
+                    .zip(&encoded.first)
+                    .filter(|(_, first)| first.is_some());
+                Example {
+                    targets: kept.map(|(target, _)| target).collect(),
+                    encoded,
+                }
+            })
+            .collect();
+
+        let options = TrainOptions {
+            method: Method::Full,
+            training: Training {
+                dropout: Some(0.0),
+                ..Training::default()
+            },
+            seed: 1,
+            schedule: 0.0..1.0,
         };
-        gradient.unwrap_or_else(|| Ok(vec![0.0; self.len()]))
-    }
+        let mut trainer = Trainer::new(&base, &options, Device::Cpu).expect("trainer");
+        let encoded: Vec<&Encoded> = examples.iter().map(|e| &e.encoded).collect();
+        let batch = Batch::new(&encoded, 0, &Device::Cpu.plain());
+        let words = trainer.bert.look_up(&batch);
+        let logits = trainer
+            .bert
+            .logits(words.clone(), &batch, &mut Dropout::none())
+            .expect("head");
+        let targets = examples
+            .iter()
+            .flat_map(|e| e.targets.iter().map(|t| *t as i32))
+            .collect();
+        let loss = cross_entropy(logits, targets);
+        let found = values(loss.clone().inner()).expect("loss")[0];
+        let expected = golden["loss"].as_f64().expect("loss");
+        assert!(
+            (f64::from(found) - expected).abs() < 1e-5,
+            "loss {found} for {expected}"
+        );
 
-    /// Changes the values in place.
-    fn update(&mut self, change: impl FnOnce(&mut [f32])) -> Result<(), Error> {
-        match &mut self.tensor {
-            SlotTensor::Vector(tensor) => update(tensor, change),
-            SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) => update(tensor, change),
+        let mut gradients = loss.backward();
+        let by_words = values(words.grad_remove(&mut gradients).expect("gradient")).expect("rows");
+        let rows = Rows::sum(batch.sub_tokens(), &by_words, base.config.hidden_size);
+        let found = trainer
+            .optimizer
+            .gradients(&mut trainer.bert, gradients, &rows)
+            .expect("gradients");
+        for (name, norm) in found {
+            let expected = golden["gradients"][&name]["norm"].as_f64().expect("norm");
+            assert!(
+                (norm - expected).abs() < 1e-4 * (1.0 + expected),
+                "{name}: {norm} for {expected}"
+            );
         }
     }
-}
-
-fn update<const D: usize>(
-    tensor: &mut Tensor<D>,
-    change: impl FnOnce(&mut [f32]),
-) -> Result<(), Error> {
-    let device = tensor.device();
-    let mut data = tensor.extract().inner().into_data();
-    match data.as_mut_slice::<f32>() {
-        Ok(weights) => change(weights),
-        Err(error) => return Err(Error::Tensor(error.to_string())),
-    }
-    *tensor = leaf(data, &device);
-    Ok(())
 }

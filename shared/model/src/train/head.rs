@@ -5,7 +5,7 @@
 use fedner_shared::checkpoint::Checkpoint;
 use rayon::prelude::*;
 
-use super::adamw::{self, Moments};
+use super::adamw::{self, Moments, Rates};
 use super::batches::grouped;
 use super::schedule::Schedule;
 use super::{Example, Losses, Observer, Progress, Stage, TrainOptions};
@@ -80,7 +80,7 @@ fn features(
     for (step, batch) in order.chunks(TOGETHER).enumerate() {
         let encoded: Vec<&Encoded> = batch.iter().map(|i| &examples[*i].encoded).collect();
         let tensors = Batch::new(&encoded, base.config.pad_token_id, &device);
-        let flat = values(bert.features(&tensors, &mut Dropout::none()))?;
+        let flat = values(bert.features(bert.look_up(&tensors), &tensors, &mut Dropout::none()))?;
         let mut rest = flat.as_slice();
         for index in batch {
             let (own, others) = rest.split_at(examples[*index].targets.len() * hidden);
@@ -143,22 +143,22 @@ impl Head {
         let (loss, weight_gradient, bias_gradient) = self.gradient(rows);
         let squared = adamw::squared_norm(&weight_gradient) + adamw::squared_norm(&bias_gradient);
         if !loss.is_finite() || !squared.is_finite() {
-            return Err(Error::NotFinite { step });
+            return Err(Error::NotFinite { step: step + 1 });
         }
-        let update = adamw::Step {
+        let rates = Rates {
             learning_rate,
             weight_decay: training.weight_decay,
-            number: step as i32 + 1,
-            gradient_scale: adamw::clip_factor(squared, training.max_grad_norm),
+            step: step + 1,
         };
+        let scale = adamw::clip_factor(squared, training.max_grad_norm);
         self.weight_moments
-            .update(&mut self.weight, &weight_gradient, update);
-        let update = adamw::Step {
+            .update(&mut self.weight, &weight_gradient, rates.step(scale));
+        let undecayed = Rates {
             weight_decay: 0.0,
-            ..update
+            ..rates
         };
         self.bias_moments
-            .update(&mut self.bias, &bias_gradient, update);
+            .update(&mut self.bias, &bias_gradient, undecayed.step(scale));
         Ok(loss)
     }
 

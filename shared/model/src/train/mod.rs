@@ -4,6 +4,7 @@ mod adamw;
 mod batches;
 mod full;
 mod head;
+mod optimizer;
 mod schedule;
 
 use std::ops::{ControlFlow, Range};
