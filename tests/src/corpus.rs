@@ -84,11 +84,11 @@ pub fn sentences(path: &Path) -> Result<Vec<Sentence>> {
 pub fn labels(sentences: &[Sentence]) -> BTreeSet<String> {
     sentences
         .iter()
-        .flat_map(|sentence| types(sentence))
+        .flat_map(|sentence| types(sentence.as_slice()))
         .collect()
 }
 
-fn types(sentence: &Sentence) -> Vec<String> {
+fn types(sentence: &[String]) -> Vec<String> {
     let tags: Vec<&str> = sentence
         .iter()
         .filter_map(|line| line.split_whitespace().next_back())

@@ -1,0 +1,7 @@
+//! The real programs together: real processes, real TLS on loopback, a tiny BERT, generated notes.
+
+mod bad_input;
+mod faults;
+mod roles;
+mod setting;
+mod whole_loop;
