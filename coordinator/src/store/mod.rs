@@ -130,3 +130,43 @@ fn named(name: &'static str) -> impl Fn(rusqlite::Error) -> Error {
 fn damaged(error: impl std::fmt::Display) -> Error {
     Error::Damaged(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use fedner_shared::event::Event;
+    use fedner_shared::time::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_and_loses_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
+        let append = |store: &mut Store, text: &str| {
+            let event = Event::RunFailed {
+                reason: text.to_owned(),
+            };
+            store.transact("test", |tx| {
+                tx.append_event(Time::from_millis(1), None, event)
+            })
+        };
+        append(&mut store, "before").expect("room");
+        let pages: i64 = store
+            .connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .expect("pages");
+        store
+            .connection
+            .pragma_update(None, "max_page_count", pages + 1)
+            .expect("limit");
+        let long = "x".repeat(100_000);
+        let error: Error = append(&mut store, &long).expect_err("no room");
+        assert!(error.is_full(), "{error}");
+        store
+            .connection
+            .pragma_update(None, "max_page_count", pages + 1000)
+            .expect("limit");
+        append(&mut store, &long).expect("room again");
+        assert_eq!(store.read(|tx| tx.verify_chain()).expect("whole"), 2);
+    }
+}
