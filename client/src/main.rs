@@ -1,1 +1,7 @@
-fn main() {}
+//! `fedner-client`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fedner_client::cli::main()
+}

@@ -1,0 +1,119 @@
+//! Whether an assignment may be taken on.
+
+use fedner_proto::convert;
+use fedner_proto::v1::Assignment;
+use fedner_session::{Kind, Task};
+use fedner_shared::digest::Digest;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::version::Version;
+
+use super::{Agent, Error};
+use crate::state::PlanRecord;
+use crate::{clock, consent};
+
+impl Agent {
+    /// The task of an assignment, or why it is declined.
+    pub(super) fn accept(
+        &self,
+        kind: Kind,
+        assignment: &Assignment,
+    ) -> Result<Result<Task, Refusal>, Error> {
+        let (task, plan, record) = match self.verify_assignment(kind, assignment) {
+            Ok(verified) => verified,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        // A plan may be assigned that was proposed to an earlier state of this directory.
+        self.store.add_plan(&record)?;
+        let policy = self.directory.policy()?;
+        if let Err(refusal) = consent::allows(&policy, &self.identity, &plan) {
+            return Ok(Err(refusal));
+        }
+        if self
+            .store
+            .consent_in_force(&task.plan, clock::now())?
+            .is_none()
+        {
+            let message = format!("no consent to the plan {} is in force", plan.name);
+            return Ok(Err(Refusal::new(Code::ConsentMissing, message)));
+        }
+        let held_out = self.directory.settings()?.held_out;
+        if kind == Kind::Evaluate {
+            if let Err(refusal) = policy.allows_evaluation() {
+                return Ok(Err(refusal));
+            }
+            if held_out.is_empty() {
+                let message = "client.toml has no `held_out`: there is nothing to evaluate on";
+                return Ok(Err(Refusal::new(Code::PolicyForbids, message)));
+            }
+        }
+        Ok(Ok(task))
+    }
+
+    fn verify_assignment(
+        &self,
+        kind: Kind,
+        assignment: &Assignment,
+    ) -> Result<(Task, Plan, PlanRecord), Refusal> {
+        let signed = convert::signed("plan", assignment.plan.clone())?;
+        let plan = self.verify_plan(&signed)?;
+        let (version, record) = convert::version_from_record(&assignment.version)?;
+        check_version(&record, &plan)?;
+        let (round, attempt) = (assignment.round, assignment.attempt);
+        if !(1..=plan.rounds).contains(&round) {
+            let message = format!(
+                "round {round} is assigned: the plan has 1 to {}",
+                plan.rounds
+            );
+            return Err(Refusal::new(Code::RequestInvalid, message));
+        }
+        let task = Task {
+            kind,
+            run: convert::parsed("run", &assignment.run)?,
+            plan: plan.digest(),
+            round,
+            attempt,
+            version,
+            record: assignment.version.clone(),
+            manifest: convert::digest("manifest", &assignment.manifest)?,
+        };
+        let known = PlanRecord {
+            digest: task.plan,
+            run: task.run.clone(),
+            plan: plan.clone(),
+            signed,
+            dimension: 0,
+            proposed: clock::now(),
+        };
+        Ok((task, plan, known))
+    }
+
+    /// The plan and the version of a task that was accepted before.
+    pub(super) fn background(&self, task: &Task) -> Result<(Plan, Version), Error> {
+        let lost = |what: &str, digest: &Digest| {
+            let message = format!("the {what} {digest} of {task} is gone");
+            Error::Consent(consent::Error::Refused(Refusal::new(
+                Code::StateInvalid,
+                message,
+            )))
+        };
+        let plan = self
+            .store
+            .plan(&task.plan)?
+            .ok_or_else(|| lost("plan", &task.plan))?;
+        let (_, version) = convert::version_from_record(&task.record)
+            .map_err(|_| lost("version", &task.version))?;
+        Ok((plan.plan, version))
+    }
+}
+
+fn check_version(version: &Version, plan: &Plan) -> Result<(), Refusal> {
+    if version.labels == plan.labels {
+        return Ok(());
+    }
+    let message = format!(
+        "the version {} has the labels {:?}: the plan {} has {:?}",
+        version.name, version.labels, plan.name, plan.labels
+    );
+    Err(Refusal::new(Code::LabelsMismatch, message))
+}

@@ -1,0 +1,193 @@
+//! Asking what is to be done, and considering plans.
+
+use std::time::Duration;
+
+use fedner_proto::convert;
+use fedner_proto::v1::{Assignment, Proposal};
+use fedner_session::{Event, Kind};
+use fedner_shared::id::RunId;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::Signed;
+
+use super::{Agent, Error};
+use crate::config::ConsentMode;
+use crate::state::{PlanRecord, Standing, Store};
+use crate::transport::Todo;
+use crate::{clock, consent};
+
+/// How soon a consent that is granted or revoked by a command is acted upon.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The coordinator should not ask again at once for what was declined.
+const DECLINED: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// Checks in, and takes on what is asked for if it may be done.
+    pub(super) async fn check_in(&mut self) -> Result<(), Error> {
+        self.grant_by_policy()?;
+        let known: Vec<_> = self.store.plans()?.iter().map(|plan| plan.digest).collect();
+        let consents: Vec<Signed> = self
+            .store
+            .consents_in_force(clock::now())?
+            .into_iter()
+            .map(|record| record.signed)
+            .collect();
+        let todo = tokio::select! {
+            todo = self.coordinator.check_in(&known, &consents) => todo?,
+            // A command changed the consents: they are told at once.
+            changed = changed_outside(&self.store) => return changed,
+        };
+        self.heard();
+        match todo {
+            Todo::Nothing => Ok(()),
+            Todo::Consider(proposal) => self.consider(proposal).await,
+            Todo::Do(kind, assignment) => self.take_on(kind, assignment).await,
+        }
+    }
+
+    async fn take_on(&mut self, kind: Kind, assignment: Assignment) -> Result<(), Error> {
+        match self.accept(kind, &assignment)? {
+            Ok(task) => {
+                tracing::info!("begins {task}");
+                let released = self.store.released(&task)?;
+                let released = released.filter(|release| self.blobs.contains(&release.blob));
+                self.apply(Event::Assigned { task, released })
+            }
+            Err(refusal) => {
+                let Assignment {
+                    run,
+                    round,
+                    attempt,
+                    ..
+                } = assignment;
+                tracing::warn!(
+                    "declines the {kind} of run {run}, round {round}: {refusal} [{}]; hint: {}",
+                    refusal.code,
+                    refusal.code.hint()
+                );
+                let code = refusal.code;
+                self.coordinator
+                    .decline(kind, &run, round, attempt, code)
+                    .await?;
+                let task = (run, round, attempt, kind);
+                if self.declined.as_ref() == Some(&task) {
+                    tokio::time::sleep(DECLINED).await;
+                }
+                self.declined = Some(task);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps a plan that the operator signed, for the institution's people to decide on.
+    async fn consider(&mut self, proposal: Proposal) -> Result<(), Error> {
+        let run = proposal.run.clone();
+        let record = match self.verify_proposal(proposal) {
+            Ok(record) => record,
+            Err(refusal) => {
+                // Shown again until it is known; this keeps it from being shown without pause.
+                return Err(consent::Error::Refused(refusal).into());
+            }
+        };
+        self.store.add_plan(&record)?;
+        let plan = &record.plan;
+        let digest = record.digest.short();
+        tracing::info!(
+            "the plan {} ({digest}) is proposed: {} rounds, method {}, unit {}",
+            plan.name,
+            plan.rounds,
+            plan.method,
+            plan.privacy.unit
+        );
+        let policy = self.directory.policy()?;
+        if let Err(refusal) = consent::allows(&policy, &self.identity, plan) {
+            tracing::warn!(
+                "{refusal} [{}]; hint: {}",
+                refusal.code,
+                refusal.code.hint()
+            );
+            let declined = self
+                .coordinator
+                .decline(Kind::Train, &run, 0, 0, refusal.code)
+                .await;
+            if let Err(error) = declined {
+                tracing::debug!("the proposal could not be declined: {error}");
+            }
+        } else if policy.consent == ConsentMode::Ask {
+            tracing::info!("it waits for `fedner-client consent grant {digest}`");
+        }
+        Ok(())
+    }
+
+    fn verify_proposal(&self, proposal: Proposal) -> Result<PlanRecord, Refusal> {
+        let run: RunId = convert::parsed("run", &proposal.run)?;
+        let signed = convert::signed("plan", proposal.plan)?;
+        let plan = self.verify_plan(&signed)?;
+        Ok(PlanRecord {
+            digest: plan.digest(),
+            run,
+            plan,
+            signed,
+            dimension: proposal.dimension,
+            proposed: clock::now(),
+        })
+    }
+
+    /// The plan, after its signature was found to be the operator's and its values sound.
+    pub(super) fn verify_plan(&self, signed: &Signed) -> Result<Plan, Refusal> {
+        let plan: Plan = signed
+            .verify(&self.identity.operator)
+            .map_err(|error| Refusal::new(Code::PlanSignature, error.to_string()))?;
+        plan.check()
+            .map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
+        if plan.digest() != signed.digest() {
+            let message = format!("the plan {} is not in canonical form", plan.name);
+            return Err(Refusal::new(Code::PlanInvalid, message));
+        }
+        Ok(plan)
+    }
+
+    /// With `consent = "auto"` every plan that the policy allows is agreed to, unless a person
+    /// revoked it.
+    fn grant_by_policy(&mut self) -> Result<(), Error> {
+        if self.directory.policy()?.consent != ConsentMode::Auto {
+            return Ok(());
+        }
+        let now = clock::now();
+        for record in self.store.plans()? {
+            let newest = self.store.consent(&record.digest)?;
+            let standing = newest.map_or(Standing::Pending, |record| record.standing(now));
+            match standing {
+                Standing::Granted | Standing::Revoked => continue,
+                Standing::Pending | Standing::Expired => {}
+            }
+            let (store, identity) = (&self.store, &self.identity);
+            match consent::grant(store, identity, &self.directory, &record, None, now) {
+                Ok(consent) => tracing::info!(
+                    "agrees to the plan {} by policy, with {} examples, until {}",
+                    record.plan.name,
+                    consent.examples,
+                    consent.expires
+                ),
+                Err(error) => {
+                    if self.told.insert(record.digest) {
+                        let name = &record.plan.name;
+                        tracing::warn!("does not agree to the plan {name}: {error}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns once another process has changed the database.
+async fn changed_outside(store: &Store) -> Result<(), Error> {
+    let before = store.outside_changes()?;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if store.outside_changes()? != before {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The daemon: one owner of the session, which checks in, moves it on and carries out its effects.
+//!
+//! The session is made durable before its effects are carried out, and every effect may be carried
+//! out again: whatever fails is logged once, waited for, and begun again from the session's state.
+//! Nothing but the user's signal ends the daemon.
+
+mod accept;
+mod check_in;
+mod heartbeat;
+mod send;
+mod work;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedner_session::{Backoff, Effect, Event, Kind, Session};
+use fedner_shared::digest::Digest;
+use fedner_shared::refusal::Code;
+use fedner_shared::time::Time;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::Blobs;
+use crate::config::{self, Directory, Lock};
+use crate::egress::{self, Gate};
+use crate::identity::{self, Identity};
+use crate::state::{self, Contact, Store};
+use crate::transport::{self, Coordinator};
+use crate::{clock, consent, training};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    #[error(transparent)]
+    Consent(#[from] consent::Error),
+    #[error(transparent)]
+    Egress(#[from] egress::Error),
+    #[error(transparent)]
+    Training(#[from] training::Error),
+    #[error("the folder of blobs cannot be used: {0}")]
+    Blobs(#[from] std::io::Error),
+    #[error("a worker thread failed: {0}")]
+    Worker(#[from] tokio::task::JoinError),
+    #[error("the operating system gave no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Error {
+    pub fn refusal(&self) -> Option<fedner_shared::refusal::Refusal> {
+        match self {
+            Self::Config(error) => Some(error.refusal()),
+            Self::Identity(error) => error.refusal(),
+            Self::State(error) => error.refusal(),
+            Self::Transport(error) => error.refusal(),
+            Self::Consent(error) => error.refusal(),
+            Self::Egress(error) => error.refusal(),
+            Self::Training(error) => error.refusal(),
+            Self::Blobs(_) | Self::Worker(_) | Self::Random(_) => None,
+        }
+    }
+}
+
+/// How long to wait where only a person can mend what is wrong.
+const BARRED: Duration = Duration::from_secs(30);
+/// How often the time of the last contact is written.
+const CONTACT_EVERY: Duration = Duration::from_secs(5);
+
+/// The daemon of one institution.
+#[derive(Debug)]
+pub struct Agent {
+    directory: Directory,
+    _lock: Lock,
+    store: Store,
+    blobs: Blobs,
+    identity: Arc<Identity>,
+    coordinator: Coordinator,
+    gate: Gate,
+    session: Session,
+    effects: VecDeque<Effect>,
+    /// A training's result on its way from the trainer to the gate.
+    trained: Option<work::TrainedUpdate>,
+    backoff: Backoff,
+    contact: Contact,
+    /// Plans of which was said that they get no consent by themselves.
+    told: BTreeSet<Digest>,
+    /// How far the upload under way had come when it was last asked.
+    uploaded: u64,
+    /// The task that was declined last.
+    declined: Option<(String, u32, u32, Kind)>,
+}
+
+impl Agent {
+    /// Opens the directory; a second daemon is refused.
+    pub fn open(directory: Directory) -> Result<Self, Error> {
+        let settings = directory.settings()?;
+        directory.policy()?;
+        let lock = directory.lock()?;
+        let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
+        let identity = Arc::new(identity);
+        let store = Store::open(&directory.database())?;
+        // A broken ledger is found now, not after hours of training.
+        store.ledger()?;
+        let blobs = Blobs::open(directory.blobs())?;
+        let coordinator = Coordinator::new(&settings.coordinator, &identity.tls)?;
+        let mut seed = [0u8; 8];
+        getrandom::fill(&mut seed)?;
+        Ok(Self {
+            gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
+            session: store.session()?,
+            contact: store.contact()?,
+            directory,
+            _lock: lock,
+            store,
+            blobs,
+            identity,
+            coordinator,
+            effects: VecDeque::new(),
+            trained: None,
+            backoff: Backoff::new(u64::from_le_bytes(seed)),
+            told: BTreeSet::new(),
+            uploaded: 0,
+            declined: None,
+        })
+    }
+
+    /// Works until `stop`. What was begun is begun again at the next start.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        let institution = &self.identity.institution;
+        tracing::info!(
+            "{institution} starts; the session is {}",
+            self.session.state.name()
+        );
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                outcome = self.turn() => outcome,
+            };
+            let Err(error) = outcome else {
+                self.backoff.succeeded();
+                continue;
+            };
+            let wait = self.wait_after(&error);
+            self.report(&error, wait);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        tracing::info!("stopped; the session is {}", self.session.state.name());
+        Ok(())
+    }
+
+    /// One check-in, or one assignment from where it stands to its end.
+    async fn turn(&mut self) -> Result<(), Error> {
+        self.renew_if_due().await;
+        if self.session.is_idle() {
+            self.check_in().await?;
+        } else {
+            self.effects.clear();
+            self.apply(Event::Restarted)?;
+        }
+        while let Some(effect) = self.effects.pop_front() {
+            if let Some(event) = self.carry_out(effect).await? {
+                self.apply(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the session on: computed, made durable, then swapped in memory.
+    fn apply(&mut self, event: Event) -> Result<(), Error> {
+        let transition = self
+            .session
+            .step(clock::now(), event)
+            .map_err(state::Error::from)?;
+        self.store.save_session(&transition.session)?;
+        tracing::debug!("the session is {}", transition.session.state.name());
+        self.session = transition.session;
+        self.effects.extend(transition.effects);
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Error> {
+        match effect {
+            Effect::Fetch(task) => self.fetch(&task).await.map(Some),
+            Effect::Train(task) => self.train(&task).await.map(Some),
+            Effect::Release(task) => self.release(&task).await,
+            Effect::Upload(task, release) => self.upload(&task, &release).await.map(Some),
+            Effect::Evaluate(task) => self.evaluate(&task).await.map(Some),
+            Effect::Decline(task, refusal) => {
+                self.decline(task, &refusal).await;
+                Ok(None)
+            }
+            Effect::Forget(release) => {
+                self.blobs.remove(&release.blob)?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn renew_if_due(&mut self) {
+        if !identity::is_due(self.identity.validity, clock::now()) {
+            return;
+        }
+        match self.renew().await {
+            Ok(()) => tracing::info!(
+                "the certificate was renewed and holds until {}",
+                self.identity.validity.not_after
+            ),
+            Err(error) => tracing::warn!(
+                "the certificate, which holds until {}, could not be renewed: {error}",
+                self.identity.validity.not_after
+            ),
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), Error> {
+        let renewed = identity::renew(&self.directory, &self.identity, &self.coordinator).await?;
+        let settings = self.directory.settings()?;
+        self.identity = Arc::new(renewed);
+        self.coordinator = Coordinator::new(&settings.coordinator, &self.identity.tls)?;
+        self.gate = Gate::new(
+            self.store.clone(),
+            self.blobs.clone(),
+            Arc::clone(&self.identity),
+        );
+        Ok(())
+    }
+
+    fn wait_after(&mut self, error: &Error) -> Duration {
+        let wait = self.backoff.failed();
+        match error.refusal().map(|refusal| refusal.code) {
+            Some(
+                Code::InstitutionRevoked
+                | Code::InstitutionSuspended
+                | Code::InstitutionUnknown
+                | Code::CertificateUntrusted
+                | Code::CertificateMissing
+                | Code::RoleForbidden
+                | Code::StateInvalid
+                | Code::LedgerInvalid
+                | Code::ConfigInvalid,
+            ) => BARRED,
+            _ => wait,
+        }
+    }
+
+    fn report(&mut self, error: &Error, wait: Duration) {
+        let seconds = wait.as_secs_f64();
+        match error.refusal() {
+            Some(refusal) => tracing::warn!(
+                "{refusal} [{}]; hint: {}; trying again in {seconds:.1} s",
+                refusal.code,
+                refusal.code.hint()
+            ),
+            None => tracing::error!("{error}; trying again in {seconds:.1} s"),
+        }
+        let failure = Some(error.to_string());
+        if matches!(error, Error::Transport(_)) && self.contact.failure != failure {
+            self.contact.failure = failure;
+            self.save_contact();
+        }
+    }
+
+    /// The coordinator answered.
+    fn heard(&mut self) {
+        let now = clock::now();
+        let stale = |at: Time| now.since(at) >= CONTACT_EVERY;
+        if self.contact.failure.is_some() || self.contact.succeeded.is_none_or(stale) {
+            self.contact = Contact {
+                succeeded: Some(now),
+                failure: None,
+            };
+            self.save_contact();
+        }
+    }
+
+    fn save_contact(&self) {
+        if let Err(error) = self.store.save_contact(&self.contact) {
+            tracing::warn!("{error}");
+        }
+    }
+}

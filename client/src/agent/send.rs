@@ -1,0 +1,142 @@
+//! Telling the coordinator: uploads, evaluation counts, refusals.
+
+use fedner_proto::v1::progress_request::Stage;
+use fedner_session::{Event, Release, Task};
+use fedner_shared::refusal::{Code, Refusal};
+
+use super::{Agent, Error};
+use crate::egress::{self, ReleasedEvaluation};
+use crate::{clock, transport};
+
+/// How often a refusal or counts are told again over a bad connection. The coordinator asks again
+/// for what it did not hear.
+const ATTEMPTS: u32 = 5;
+
+impl Agent {
+    /// Sends a released update, or the rest of it. A cut connection is an error, after which the
+    /// session comes here again.
+    pub(super) async fn upload(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
+        let released = match self.gate.resume(release) {
+            Ok(released) => released,
+            Err(egress::Error::Refused(refusal)) => {
+                tracing::error!("{task}: {refusal}; what was paid for it is lost");
+                return Ok(Event::Dropped);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let offset = match self.coordinator.upload_offset(&released).await {
+            Ok(offset) => offset,
+            Err(error) => return self.after_upload(task, release, Err(error)),
+        };
+        if offset > self.uploaded {
+            // The transfer comes on, however often it is cut.
+            self.backoff.succeeded();
+        }
+        self.uploaded = offset;
+        let work = self.coordinator.upload(&released, offset);
+        let outcome = self.with_signs_of_life(task, Stage::Uploading, work).await;
+        self.after_upload(task, release, outcome)
+    }
+
+    fn after_upload(
+        &mut self,
+        task: &Task,
+        release: &Release,
+        outcome: Result<(), transport::Error>,
+    ) -> Result<Event, Error> {
+        let refusal = match outcome {
+            Ok(()) => return self.taken(task, release),
+            Err(transport::Error::Refused(refusal)) => refusal,
+            Err(error) => return Err(error.into()),
+        };
+        match refusal.code {
+            Code::UpdateRepeated => self.taken(task, release),
+            // To be asked for the offset and sent again, or when there is room, or when a person
+            // has put it right.
+            Code::TransferOffset
+            | Code::TransferSize
+            | Code::UpdateDigest
+            | Code::StorageFull
+            | Code::InstitutionSuspended
+            | Code::InstitutionRevoked
+            | Code::CertificateUntrusted
+            | Code::CertificateMissing => Err(transport::Error::Refused(refusal).into()),
+            _ => {
+                tracing::warn!(
+                    "{task}: the update is not taken: {refusal} [{}]",
+                    refusal.code
+                );
+                self.uploaded = 0;
+                Ok(Event::Dropped)
+            }
+        }
+    }
+
+    fn taken(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
+        self.store.mark_taken(&release.receipt, clock::now())?;
+        self.uploaded = 0;
+        self.heard();
+        tracing::info!("{task}: the update of {} bytes is taken", release.bytes);
+        Ok(Event::Accepted)
+    }
+
+    /// Sends counts that passed the gate.
+    pub(super) async fn submit(
+        &mut self,
+        task: &Task,
+        released: &ReleasedEvaluation,
+    ) -> Result<Event, Error> {
+        for attempt in 1.. {
+            match self.coordinator.submit_evaluation(released).await {
+                Ok(()) => {
+                    let receipt = released.receipt().digest();
+                    self.store.mark_taken(&receipt, clock::now())?;
+                    self.heard();
+                    tracing::info!("{task}: the counts are taken");
+                    return Ok(Event::Submitted);
+                }
+                Err(transport::Error::Refused(refusal)) => {
+                    tracing::warn!(
+                        "{task}: the counts are not taken: {refusal} [{}]",
+                        refusal.code
+                    );
+                    return Ok(Event::Dropped);
+                }
+                Err(error) if attempt == ATTEMPTS => return Err(error.into()),
+                Err(error) => self.pause(&error).await,
+            }
+        }
+        Ok(Event::Dropped)
+    }
+
+    /// Says that the institution will not do it.
+    pub(super) async fn decline(&mut self, task: Task, refusal: &Refusal) {
+        let code = refusal.code;
+        tracing::warn!("declines {task}: {refusal} [{code}]; hint: {}", code.hint());
+        let run = task.run.to_string();
+        for attempt in 1..=ATTEMPTS {
+            let (round, number) = (task.round, task.attempt);
+            match self
+                .coordinator
+                .decline(task.kind, &run, round, number, code)
+                .await
+            {
+                Ok(()) => break,
+                Err(error) if attempt < ATTEMPTS && error.code().is_none() => {
+                    self.pause(&error).await;
+                }
+                Err(error) => {
+                    tracing::warn!("that could not be told: {error}");
+                    break;
+                }
+            }
+        }
+        self.declined = Some((run, task.round, task.attempt, task.kind));
+    }
+
+    async fn pause(&mut self, error: &transport::Error) {
+        let wait = self.backoff.failed();
+        tracing::debug!("{error}; trying again in {wait:?}");
+        tokio::time::sleep(wait).await;
+    }
+}

@@ -1,0 +1,249 @@
+//! Files named by their digest: model versions that arrive, updates that leave.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use fedner_shared::digest::Digest;
+
+use crate::files;
+
+/// The folder of blobs. A blob is written under another name, made durable, and then renamed, so
+/// that a file with a digest for a name is whole.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    directory: PathBuf,
+}
+
+impl Blobs {
+    pub fn open(directory: PathBuf) -> io::Result<Self> {
+        files::create_private_dir(&directory)?;
+        Ok(Self { directory })
+    }
+
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.path(digest).is_file()
+    }
+
+    /// The contents, after their digest was found to be right. A damaged blob is removed, so that
+    /// it is fetched again.
+    pub fn read(&self, digest: &Digest) -> io::Result<Vec<u8>> {
+        let path = self.path(digest);
+        let contents = fs::read(&path)?;
+        let found = Digest::of(&contents);
+        if found == *digest {
+            return Ok(contents);
+        }
+        fs::remove_file(&path)?;
+        let message = format!("{} is damaged: its digest is {found}", path.display());
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    }
+
+    /// The file of a blob, for reading.
+    pub fn file(&self, digest: &Digest) -> io::Result<File> {
+        File::open(self.path(digest))
+    }
+
+    /// Stores what `write` writes; answers with its digest and length.
+    pub fn create<E: From<io::Error>>(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(Digest, u64), E> {
+        let temporary = tempfile::Builder::new()
+            .prefix("new-")
+            .suffix(".part")
+            .tempfile_in(&self.directory)?;
+        let mut writer = Hashing::new(BufWriter::with_capacity(1 << 18, temporary.as_file()));
+        write(&mut writer)?;
+        let (digest, length) = writer.finish()?;
+        temporary.as_file().sync_all()?;
+        temporary
+            .persist(self.path(&digest))
+            .map_err(|error| error.error)?;
+        files::sync_dir(&self.directory)?;
+        Ok((digest, length))
+    }
+
+    /// A download under way.
+    pub fn part(&self, digest: &Digest) -> io::Result<Part> {
+        let path = self.path(digest).with_extension("part");
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        Ok(Part {
+            length: file.metadata()?.len(),
+            file,
+            path,
+            whole: self.path(digest),
+            digest: *digest,
+        })
+    }
+
+    pub fn remove(&self, digest: &Digest) -> io::Result<()> {
+        match fs::remove_file(self.path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes every blob that is not in `keep`, and what is left of broken-off writing.
+    pub fn retain(&self, keep: &BTreeSet<Digest>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let digest = stem.and_then(|stem| stem.parse::<Digest>().ok());
+            if !digest.is_some_and(|digest| keep.contains(&digest)) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.to_string())
+    }
+}
+
+/// A download under way: bytes are appended, and at the end the digest decides.
+#[derive(Debug)]
+pub struct Part {
+    file: File,
+    path: PathBuf,
+    whole: PathBuf,
+    digest: Digest,
+    length: u64,
+}
+
+impl Part {
+    /// How many bytes are here already.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Keeps what is here for the next attempt.
+    pub fn keep(self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Throws away what is here.
+    pub fn discard(&self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+
+    /// Puts the blob in its place; `false`, and nothing kept, if the digest is another.
+    pub fn finish(self) -> io::Result<bool> {
+        self.file.sync_all()?;
+        if Digest::of_reader(File::open(&self.path)?)? != self.digest {
+            fs::remove_file(&self.path)?;
+            return Ok(false);
+        }
+        fs::rename(&self.path, &self.whole)?;
+        files::sync_dir(self.whole.parent().unwrap_or(Path::new(".")))?;
+        Ok(true)
+    }
+}
+
+/// Digests and counts what passes through.
+struct Hashing<W> {
+    inner: W,
+    hasher: blake3::Hasher,
+    length: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hasher: blake3::Hasher::new(),
+            length: 0,
+        }
+    }
+
+    fn finish(mut self) -> io::Result<(Digest, u64)> {
+        self.inner.flush()?;
+        let digest = Digest::from_bytes(*self.hasher.finalize().as_bytes());
+        Ok((digest, self.length))
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let place = tempfile::tempdir().expect("directory");
+        let blobs = Blobs::open(place.path().join("blobs")).expect("blobs");
+        (place, blobs)
+    }
+
+    #[test]
+    fn what_is_written_is_named_by_its_digest_and_damage_is_noticed() {
+        let (_place, blobs) = blobs();
+        let (digest, length) = blobs
+            .create(|writer| writer.write_all(b"update"))
+            .expect("written");
+        assert_eq!((digest, length), (Digest::of(b"update"), 6));
+        assert_eq!(blobs.read(&digest).expect("whole"), b"update");
+        fs::write(blobs.path(&digest), b"upda").expect("damage");
+        assert!(blobs.read(&digest).is_err());
+        assert!(!blobs.contains(&digest), "to be fetched again");
+    }
+
+    #[test]
+    fn a_download_goes_on_where_it_was_cut() {
+        let (_place, blobs) = blobs();
+        let digest = Digest::of(b"weights");
+        let mut part = blobs.part(&digest).expect("part");
+        part.append(b"wei").expect("first");
+        part.keep().expect("kept");
+        let mut part = blobs.part(&digest).expect("again");
+        assert_eq!(part.length(), 3);
+        part.append(b"ghts").expect("rest");
+        assert!(part.finish().expect("finished"));
+        assert_eq!(blobs.read(&digest).expect("whole"), b"weights");
+    }
+
+    #[test]
+    fn other_bytes_than_those_asked_for_are_thrown_away() {
+        let (_place, blobs) = blobs();
+        let digest = Digest::of(b"weights");
+        let mut part = blobs.part(&digest).expect("part");
+        part.append(b"malware").expect("bytes");
+        assert!(!part.finish().expect("finished"));
+        assert!(!blobs.contains(&digest));
+        assert_eq!(blobs.part(&digest).expect("again").length(), 0);
+    }
+
+    #[test]
+    fn only_what_is_kept_stays() {
+        let (_place, blobs) = blobs();
+        let mut stored = |bytes: &[u8]| {
+            let bytes = bytes.to_vec();
+            blobs
+                .create(|writer| writer.write_all(&bytes))
+                .expect("written")
+                .0
+        };
+        let (old, new) = (stored(b"old"), stored(b"new"));
+        blobs.retain(&[new].into()).expect("retained");
+        assert!(!blobs.contains(&old) && blobs.contains(&new));
+    }
+}

@@ -1,0 +1,249 @@
+//! `check`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fedner_model::Corpus;
+use fedner_shared::refusal::{Code, Refusal};
+use serde::Serialize;
+
+use super::{Context, runtime};
+use crate::clock;
+use crate::config::{Directory, Settings};
+use crate::identity::{self, Identity};
+use crate::state::Store;
+use crate::transport::{Coordinator, Error as TransportError};
+
+/// Check connection, certificate, clock, data, device and disk, and say what to mend
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    check: &'static str,
+    ok: bool,
+    /// What was found.
+    found: String,
+    /// What to do; absent where it is well.
+    hint: Option<String>,
+}
+
+/// Free space below which a model version may not fit.
+const ROOM: u64 = 2 << 30;
+
+pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
+    let directory = context.directory()?;
+    let settings = directory.settings()?;
+    let mut lines = vec![policy(&directory), state(&directory)];
+    match Identity::load(&directory.identity(), settings.institution.clone()) {
+        Ok(identity) => {
+            lines.push(certificate(&identity));
+            lines.extend(connection(&settings, &identity)?);
+        }
+        Err(error) => {
+            let refusal = error.refusal().unwrap_or_else(|| other(&error));
+            lines.push(Line::failed("certificate", &refusal));
+        }
+    }
+    lines.push(corpora("data", &directory, &settings, true));
+    lines.push(corpora("held_out", &directory, &settings, false));
+    lines.push(device(&settings));
+    lines.push(disk(&directory));
+    context.output.data(&lines, |lines| text(lines))?;
+    let failed = lines.iter().any(|line| !line.ok);
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+impl Line {
+    fn well(check: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            check,
+            ok: true,
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    fn failed(check: &'static str, refusal: &Refusal) -> Self {
+        Self {
+            check,
+            ok: false,
+            found: format!("{} [{}]", refusal.message, refusal.code),
+            hint: Some(refusal.code.hint().to_owned()),
+        }
+    }
+}
+
+fn other(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(Code::StateInvalid, error.to_string())
+}
+
+fn policy(directory: &Directory) -> Line {
+    match directory.policy() {
+        Ok(_) => Line::well("policy", "readable"),
+        Err(error) => Line::failed("policy", &error.refusal()),
+    }
+}
+
+fn state(directory: &Directory) -> Line {
+    let ledger = Store::open(&directory.database()).and_then(|store| store.ledger());
+    match ledger {
+        Ok(ledger) => {
+            let entries = ledger.entries().len();
+            Line::well("ledger", format!("{entries} entries, the chain is whole"))
+        }
+        Err(error) => Line::failed("ledger", &error.refusal().unwrap_or_else(|| other(&error))),
+    }
+}
+
+fn certificate(identity: &Identity) -> Line {
+    let (validity, now) = (identity.validity, clock::now());
+    if now < validity.not_before {
+        let message = format!(
+            "it holds from {} on and the clock says {now}: expected a clock that is right",
+            validity.not_before
+        );
+        return Line::failed("certificate", &Refusal::new(Code::StateInvalid, message));
+    }
+    if now >= validity.not_after {
+        let message = format!("it expired at {}", validity.not_after);
+        let refusal = Refusal::new(Code::CertificateUntrusted, message);
+        return Line::failed("certificate", &refusal);
+    }
+    let due = if identity::is_due(validity, now) {
+        "; `start` renews it"
+    } else {
+        ""
+    };
+    Line::well(
+        "certificate",
+        format!("holds until {}{due}", validity.not_after),
+    )
+}
+
+/// Connects and checks in without waiting. The certificate's dates are checked by both sides in
+/// the handshake, so that it also shows a clock that is far off.
+fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line; 2]> {
+    let address = &settings.coordinator;
+    let checked: Result<_, TransportError> = runtime()?.block_on(async {
+        let coordinator = Coordinator::new(address, &identity.tls)?;
+        coordinator.check_in_within(Duration::ZERO, &[], &[]).await
+    });
+    let clock = format!("{}; both certificates hold at this time", clock::now());
+    Ok(match checked {
+        Ok(_) => [
+            Line::well("connection", format!("{address} answers")),
+            Line::well("clock", clock),
+        ],
+        Err(error) => {
+            let refusal = error.refusal().unwrap_or_else(|| other(&error));
+            let expired = refusal.message.to_lowercase().contains("expired")
+                || refusal.message.contains("NotValidYet");
+            let clock = if expired {
+                let message = format!("the clock says {}: is it right?", clock::now());
+                Line::failed("clock", &Refusal::new(Code::CertificateUntrusted, message))
+            } else {
+                Line::well("clock", clock::now().to_string())
+            };
+            [Line::failed("connection", &refusal), clock]
+        }
+    })
+}
+
+fn corpora(check: &'static str, directory: &Directory, settings: &Settings, needed: bool) -> Line {
+    let files = if needed {
+        &settings.data
+    } else {
+        &settings.held_out
+    };
+    if files.is_empty() {
+        if !needed {
+            return Line::well(check, "none: this institution does not evaluate");
+        }
+        let message = "client.toml has no `data`: expected at least one file";
+        return Line::failed(check, &Refusal::new(Code::CorpusEmpty, message));
+    }
+    let (mut sentences, mut labels) = (0, std::collections::BTreeSet::new());
+    for file in files {
+        match Corpus::read(&directory.resolve(file)) {
+            Ok(corpus) => {
+                sentences += corpus.sentences.len();
+                labels.extend(corpus.labels().into_iter().map(str::to_owned));
+            }
+            Err(error) => {
+                let refusal = Refusal::new(Code::CorpusInvalid, error.to_string());
+                return Line::failed(check, &refusal);
+            }
+        }
+    }
+    if sentences == 0 {
+        let message = "no file has a sentence";
+        return Line::failed(check, &Refusal::new(Code::CorpusEmpty, message));
+    }
+    let labels: Vec<String> = labels.into_iter().collect();
+    Line::well(
+        check,
+        format!(
+            "{sentences} sentences in {} files, types: {}",
+            files.len(),
+            labels.join(", ")
+        ),
+    )
+}
+
+fn device(settings: &Settings) -> Line {
+    match settings.device.parse::<fedner_model::device::Device>() {
+        Ok(device) => Line::well("device", format!("{}: {device:?}", settings.device)),
+        Err(error) => Line::failed(
+            "device",
+            &Refusal::new(Code::DeviceUnknown, error.to_string()),
+        ),
+    }
+}
+
+/// Whether a model version has room here.
+fn disk(directory: &Directory) -> Line {
+    match free_space(directory.root()) {
+        Ok(None) => Line::well("disk", "its free space is not known on this platform"),
+        Ok(Some(free)) if free >= ROOM => {
+            Line::well("disk", format!("{:.1} GiB free", gibibytes(free)))
+        }
+        Ok(Some(free)) => {
+            let message = format!(
+                "{:.1} GiB are free: expected at least {:.1}",
+                gibibytes(free),
+                gibibytes(ROOM)
+            );
+            Line::failed("disk", &Refusal::new(Code::StorageFull, message))
+        }
+        Err(error) => Line::failed("disk", &other(&error)),
+    }
+}
+
+#[cfg(unix)]
+fn free_space(path: &Path) -> std::io::Result<Option<u64>> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize)))
+}
+
+#[cfg(not(unix))]
+fn free_space(_path: &Path) -> std::io::Result<Option<u64>> {
+    Ok(None)
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+fn text(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let verdict = if line.ok { "ok" } else { "FAIL" };
+        text.push_str(&format!("{verdict:<5}{:<12}{}\n", line.check, line.found));
+        if let Some(hint) = &line.hint {
+            text.push_str(&format!("     hint: {hint}\n"));
+        }
+    }
+    text
+}

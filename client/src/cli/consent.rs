@@ -1,0 +1,181 @@
+//! `consent list`, `consent grant`, `consent revoke`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::time::Time;
+use serde::Serialize;
+
+use super::Context;
+use super::output::table;
+use crate::identity::Identity;
+use crate::state::{PlanRecord, Standing, Store};
+use crate::{clock, consent};
+
+/// Decide which plans this institution takes part in
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the plans that were proposed, and what was decided
+    List,
+    /// Agree to a plan
+    Grant {
+        /// The plan's name, or the first digits of its digest
+        plan: String,
+        /// The example count to declare [default: `declared_examples` of client.toml]
+        #[arg(long, value_name = "N")]
+        examples: Option<u32>,
+    },
+    /// Withdraw: nothing more is trained for the plan, and nothing more leaves
+    Revoke {
+        /// The plan's name, or the first digits of its digest
+        plan: String,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    plan: String,
+    name: String,
+    run: String,
+    rounds: u32,
+    method: String,
+    unit: String,
+    labels: Vec<String>,
+    max_epsilon: Option<f64>,
+    proposed: Time,
+    consent: Standing,
+    examples: Option<u32>,
+    expires: Option<Time>,
+    /// Why the policy does not allow it; absent where it does.
+    forbidden: Option<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let directory = context.directory()?;
+    let settings = directory.settings()?;
+    let identity = Identity::load(&directory.identity(), settings.institution)?;
+    let store = Store::open(&directory.database())?;
+    let policy = directory.policy()?;
+    let row = |record: &PlanRecord| -> anyhow::Result<Row> {
+        let allowed = consent::allows(&policy, &identity, &record.plan);
+        Row::of(&store, record, allowed.err())
+    };
+    match arguments.command {
+        Command::List => {
+            let plans = store.plans()?;
+            let rows = plans.iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
+            context.output.data(&rows, |rows| text(rows))?;
+        }
+        Command::Grant { plan, examples } => {
+            let record = find(&store, &plan)?;
+            let now = clock::now();
+            consent::grant(&store, &identity, &directory, &record, examples, now)?;
+            context.output.data(&row(&record)?, |row| {
+                format!(
+                    "granted: {} ({}), with {} examples",
+                    row.name,
+                    &row.plan[..12],
+                    row.examples.unwrap_or_default()
+                )
+            })?;
+        }
+        Command::Revoke { plan } => {
+            let record = find(&store, &plan)?;
+            if !store.revoke_consents(&record.digest, clock::now())? {
+                let message = format!("no consent to {} is in force", record.plan.name);
+                return Err(Refusal::new(Code::ConsentMissing, message).into());
+            }
+            context.output.data(&row(&record)?, |row| {
+                format!("revoked: {} ({})", row.name, &row.plan[..12])
+            })?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one plan of that name, or whose digest begins so.
+fn find(store: &Store, text: &str) -> anyhow::Result<PlanRecord> {
+    let mut found: Vec<PlanRecord> = store
+        .plans()?
+        .into_iter()
+        .filter(|record| {
+            record.plan.name.as_str() == text || record.digest.to_string().starts_with(text)
+        })
+        .collect();
+    match (found.pop(), found.len()) {
+        (Some(record), 0) => Ok(record),
+        (Some(_), more) => {
+            let message = format!(
+                "`{text}` means {} plans: give more digits of a digest",
+                more + 1
+            );
+            Err(Refusal::new(Code::NoReadings, message).into())
+        }
+        (None, _) => {
+            let message =
+                format!("no plan `{text}` was proposed: see `fedner-client consent list`");
+            Err(Refusal::new(Code::NoReadings, message).into())
+        }
+    }
+}
+
+impl Row {
+    fn of(store: &Store, record: &PlanRecord, forbidden: Option<Refusal>) -> anyhow::Result<Self> {
+        let newest = store.consent(&record.digest)?;
+        let plan = &record.plan;
+        let protected = plan.privacy.noise() > 0.0;
+        Ok(Self {
+            plan: record.digest.to_string(),
+            name: plan.name.to_string(),
+            run: record.run.to_string(),
+            rounds: plan.rounds,
+            method: plan.method.to_string(),
+            unit: plan.privacy.unit.to_string(),
+            labels: plan.labels.clone(),
+            max_epsilon: protected.then_some(plan.privacy.max_epsilon),
+            proposed: record.proposed,
+            consent: newest
+                .as_ref()
+                .map_or(Standing::Pending, |newest| newest.standing(clock::now())),
+            examples: newest.as_ref().map(|newest| newest.consent.examples),
+            expires: newest.as_ref().map(|newest| newest.consent.expires),
+            forbidden: forbidden.map(|refusal| refusal.message),
+        })
+    }
+}
+
+fn text(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no plan was proposed yet".to_owned();
+    }
+    let lines = rows.iter().map(|row| {
+        [
+            row.name.clone(),
+            row.plan[..12].to_owned(),
+            row.consent.as_str().to_owned(),
+            row.rounds.to_string(),
+            row.method.clone(),
+            row.unit.clone(),
+            row.max_epsilon.map_or("-".to_owned(), |e| e.to_string()),
+            row.labels.join(", "),
+        ]
+    });
+    let head = [
+        "PLAN", "DIGEST", "CONSENT", "ROUNDS", "METHOD", "UNIT", "EPSILON", "LABELS",
+    ];
+    let mut text = table(head, &[3, 6], lines);
+    for row in rows {
+        if let Some(reason) = &row.forbidden {
+            text.push_str("\nnot allowed: ");
+            text.push_str(reason);
+        }
+    }
+    text
+}

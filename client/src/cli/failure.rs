@@ -1,0 +1,59 @@
+//! From an error to what the user reads and to the exit status.
+
+use std::error::Error as StdError;
+use std::process::ExitCode;
+
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::{checkpoint, plan};
+
+use super::output::Output;
+use crate::{agent, config, consent, egress, identity, state, training, transport};
+
+/// Prints the error; 1 where the user or a peer is at fault, 3 where we are.
+pub(super) fn report(error: &anyhow::Error, output: Output) -> ExitCode {
+    match error.chain().find_map(refusal_of) {
+        Some(refusal) => {
+            output.refusal(&refusal);
+            ExitCode::from(1)
+        }
+        None => {
+            output.fault(&format!("{error:#}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn refusal_of(error: &(dyn StdError + 'static)) -> Option<Refusal> {
+    fn is<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+        error.downcast_ref()
+    }
+    let of = |code| Some(Refusal::new(code, error.to_string().trim_end()));
+    if let Some(refusal) = is::<Refusal>(error) {
+        return Some(refusal.clone());
+    }
+    if let Some(error) = is::<config::Error>(error) {
+        return Some(error.refusal());
+    }
+    if is::<plan::Error>(error).is_some() {
+        return of(Code::PlanInvalid);
+    }
+    if is::<checkpoint::Error>(error).is_some() {
+        return of(Code::CheckpointInvalid);
+    }
+    if is::<fedner_model::corpus::Error>(error).is_some() {
+        return of(Code::CorpusInvalid);
+    }
+    if is::<fedner_privacy::ledger::Error>(error).is_some() {
+        return of(Code::LedgerInvalid);
+    }
+    if is::<fedner_privacy::accountant::Error>(error).is_some() {
+        return of(Code::PlanInvalid);
+    }
+    None.or_else(|| is::<agent::Error>(error)?.refusal())
+        .or_else(|| is::<consent::Error>(error)?.refusal())
+        .or_else(|| is::<egress::Error>(error)?.refusal())
+        .or_else(|| is::<identity::Error>(error)?.refusal())
+        .or_else(|| is::<state::Error>(error)?.refusal())
+        .or_else(|| is::<training::Error>(error)?.refusal())
+        .or_else(|| is::<transport::Error>(error)?.refusal())
+}

@@ -1,0 +1,218 @@
+//! `privacy show`.
+
+use std::process::ExitCode;
+
+use fedner_privacy::ledger::{Entry, Ledger};
+use fedner_shared::plan::Unit;
+use fedner_shared::time::Time;
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::output::{epsilon, table};
+use crate::config::Policy;
+use crate::state::{PlanRecord, Store};
+
+/// Figures that are infinite without noise are absent.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The digest of the newest entry.
+    head: String,
+    accounts: Vec<AccountRow>,
+    plans: Vec<PlanRow>,
+    entries: Vec<EntryRow>,
+}
+
+/// One a unit: accounts of different units are never added.
+#[derive(Debug, Serialize)]
+struct AccountRow {
+    cohort: String,
+    unit: Unit,
+    updates: usize,
+    /// All runs together, at the δ of the newest entry.
+    epsilon: Option<f64>,
+    delta: f64,
+    rho: Option<f64>,
+    max_epsilon_total: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct PlanRow {
+    plan: String,
+    name: Option<String>,
+    run: String,
+    unit: Unit,
+    updates: usize,
+    epsilon: Option<f64>,
+    delta: f64,
+    max_epsilon: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct EntryRow {
+    sequence: u64,
+    time: Time,
+    digest: String,
+    plan: String,
+    run: String,
+    round: u32,
+    attempt: u32,
+    unit: Unit,
+    rho: Option<f64>,
+    epsilon_after: Option<f64>,
+    epsilon_account: Option<f64>,
+}
+
+pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
+    let directory = context.directory()?;
+    directory.settings()?;
+    let policy = directory.policy()?;
+    let store = Store::open(&directory.database())?;
+    let report = Report::of(&store.ledger()?, &store.plans()?, &policy);
+    context.output.data(&report, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Report {
+    fn of(ledger: &Ledger, plans: &[PlanRecord], policy: &Policy) -> Self {
+        let entries = ledger.entries();
+        let mut accounts: Vec<AccountRow> = Vec::new();
+        let mut rows: Vec<PlanRow> = Vec::new();
+        // The newest entry of an account or a plan carries its sum.
+        for (index, entry) in entries.iter().enumerate().rev() {
+            let debit = &entry.debit;
+            let same = |other: &&Entry| other.debit.account == debit.account;
+            let later = &entries[index + 1..];
+            let account_is_new = !later.iter().any(|other| same(&other));
+            if account_is_new {
+                accounts.push(AccountRow {
+                    cohort: debit.account.cohort.clone(),
+                    unit: debit.account.unit,
+                    updates: entries.iter().filter(same).count(),
+                    epsilon: finite(entry.epsilon_account),
+                    delta: debit.delta,
+                    rho: finite(ledger.rho(&debit.account, None)),
+                    max_epsilon_total: policy.max_epsilon_total,
+                });
+            }
+            if !later.iter().any(|other| other.debit.plan == debit.plan) {
+                rows.push(plan_row(entry, entries, plans, policy));
+            }
+        }
+        accounts.reverse();
+        rows.reverse();
+        Self {
+            head: ledger.head().to_string(),
+            accounts,
+            plans: rows,
+            entries: entries.iter().map(EntryRow::of).collect(),
+        }
+    }
+}
+
+fn plan_row(entry: &Entry, entries: &[Entry], plans: &[PlanRecord], policy: &Policy) -> PlanRow {
+    let debit = &entry.debit;
+    let plan = plans.iter().find(|record| record.digest == debit.plan);
+    let limit = plan.map(|record| record.plan.privacy.max_epsilon.min(policy.max_epsilon_run));
+    PlanRow {
+        plan: debit.plan.to_string(),
+        name: plan.map(|record| record.plan.name.to_string()),
+        run: debit.run.to_string(),
+        unit: debit.account.unit,
+        updates: entries
+            .iter()
+            .filter(|other| other.debit.plan == debit.plan)
+            .count(),
+        epsilon: finite(entry.epsilon_after),
+        delta: debit.delta,
+        max_epsilon: limit.filter(|_| entry.epsilon_after.is_finite()),
+    }
+}
+
+impl EntryRow {
+    fn of(entry: &Entry) -> Self {
+        let debit = &entry.debit;
+        Self {
+            sequence: entry.sequence,
+            time: entry.time,
+            digest: entry.digest().to_string(),
+            plan: debit.plan.to_string(),
+            run: debit.run.to_string(),
+            round: debit.round,
+            attempt: debit.attempt,
+            unit: debit.account.unit,
+            rho: finite(debit.rho),
+            epsilon_after: finite(entry.epsilon_after),
+            epsilon_account: finite(entry.epsilon_account),
+        }
+    }
+}
+
+fn finite(figure: f64) -> Option<f64> {
+    figure.is_finite().then_some(figure)
+}
+
+fn shown(figure: Option<f64>) -> String {
+    epsilon(figure.unwrap_or(f64::INFINITY))
+}
+
+fn text(report: &Report) -> String {
+    if report.entries.is_empty() {
+        return "nothing was spent: no update has left".to_owned();
+    }
+    let accounts = report.accounts.iter().map(|row| {
+        [
+            row.unit.to_string(),
+            row.updates.to_string(),
+            shown(row.epsilon),
+            format!("{:e}", row.delta),
+            row.max_epsilon_total.to_string(),
+        ]
+    });
+    let plans = report.plans.iter().map(|row| {
+        [
+            row.name
+                .clone()
+                .unwrap_or_else(|| row.plan[..12].to_owned()),
+            row.run.clone(),
+            row.unit.to_string(),
+            row.updates.to_string(),
+            shown(row.epsilon),
+            format!("{:e}", row.delta),
+            row.max_epsilon
+                .map_or("-".to_owned(), |max| max.to_string()),
+        ]
+    });
+    let entries = report.entries.iter().map(|row| {
+        [
+            row.sequence.to_string(),
+            row.time.to_string(),
+            row.run.clone(),
+            row.round.to_string(),
+            row.attempt.to_string(),
+            shown(row.epsilon_after),
+            shown(row.epsilon_account),
+        ]
+    });
+    format!(
+        "{}\n\n{}\n\n{}",
+        table(
+            ["UNIT", "UPDATES", "EPSILON", "DELTA", "LIMIT"],
+            &[1, 2, 3, 4],
+            accounts
+        ),
+        table(
+            [
+                "PLAN", "RUN", "UNIT", "UPDATES", "EPSILON", "DELTA", "LIMIT"
+            ],
+            &[3, 4, 5, 6],
+            plans
+        ),
+        table(
+            [
+                "ENTRY", "TIME", "RUN", "ROUND", "ATTEMPT", "EPSILON", "IN ALL"
+            ],
+            &[0, 3, 4, 5, 6],
+            entries
+        )
+    )
+}

@@ -1,0 +1,63 @@
+//! `privacy verify`.
+
+use std::process::ExitCode;
+
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::statement::UpdateReceipt;
+use serde::Serialize;
+
+use crate::cli::{Context, receipts};
+use crate::identity::Identity;
+use crate::state::{ReceiptKind, Store};
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    entries: usize,
+    receipts: usize,
+    head: String,
+    problems: Vec<String>,
+}
+
+pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
+    let directory = context.directory()?;
+    let settings = directory.settings()?;
+    let identity = Identity::load(&directory.identity(), settings.institution)?;
+    let store = Store::open(&directory.database())?;
+    // Reading it verifies the chain and every figure.
+    let ledger = store.ledger()?;
+    let kept = store.receipts()?;
+    let mut problems = receipts::problems(&kept, &identity.signing.public());
+    for receipt in kept.iter().filter(|r| r.kind == ReceiptKind::Update) {
+        let head = receipt
+            .signed
+            .peek::<UpdateReceipt>()
+            .ok()
+            .and_then(|update| update.ledger_head);
+        if !head.is_some_and(|head| ledger.contains(&head)) {
+            problems.push(format!(
+                "receipt {} names a ledger entry that is missing: the ledger has lost its end",
+                receipt.digest
+            ));
+        }
+    }
+    let verdict = Verdict {
+        entries: ledger.entries().len(),
+        receipts: kept.len(),
+        head: ledger.head().to_string(),
+        problems,
+    };
+    context.output.data(&verdict, |verdict| {
+        if verdict.problems.is_empty() {
+            format!(
+                "{} ledger entries and {} receipts: chain, figures and signatures are right",
+                verdict.entries, verdict.receipts
+            )
+        } else {
+            verdict.problems.join("\n")
+        }
+    })?;
+    match verdict.problems.into_iter().next() {
+        Some(problem) => Err(Refusal::new(Code::LedgerInvalid, problem).into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,209 @@
+//! `receipts list`, `receipts show`, `receipts verify`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::PublicKey;
+use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
+use fedner_shared::time::Time;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Context;
+use super::output::table;
+use crate::identity::Identity;
+use crate::state::{Receipt, ReceiptKind, Store};
+
+/// What has left this institution
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List everything that left
+    List,
+    /// Show a receipt in full
+    Show {
+        /// The first digits of its digest
+        receipt: String,
+    },
+    /// Check every signature and digest
+    Verify,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    receipt: String,
+    kind: ReceiptKind,
+    run: String,
+    plan: String,
+    round: u32,
+    attempt: u32,
+    time: Time,
+    /// Whether the coordinator has taken it.
+    taken: bool,
+    /// Of an update.
+    bytes: Option<u64>,
+    blob: Option<String>,
+    epsilon_after: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    receipt: String,
+    kind: ReceiptKind,
+    time: Time,
+    taken: Option<Time>,
+    /// The statement that was sent.
+    statement: Value,
+    signature: String,
+    /// What never leaves.
+    local: Value,
+}
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    receipts: usize,
+    problems: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let directory = context.directory()?;
+    let settings = directory.settings()?;
+    let store = Store::open(&directory.database())?;
+    let receipts = store.receipts()?;
+    match arguments.command {
+        Command::List => {
+            let rows: Vec<Row> = receipts.iter().map(Row::of).collect();
+            context.output.data(&rows, |rows| list(rows))?;
+        }
+        Command::Show { receipt } => {
+            let shown = Shown::of(find(&receipts, &receipt)?);
+            context.output.data(&shown, |shown| {
+                serde_json::to_string_pretty(shown).unwrap_or_default()
+            })?;
+        }
+        Command::Verify => {
+            let identity = Identity::load(&directory.identity(), settings.institution)?;
+            let verdict = verify(&receipts, &identity.signing.public());
+            context.output.data(&verdict, |verdict| {
+                if verdict.problems.is_empty() {
+                    format!(
+                        "{} receipts: all signatures and digests are right",
+                        verdict.receipts
+                    )
+                } else {
+                    verdict.problems.join("\n")
+                }
+            })?;
+            if let Some(problem) = verdict.problems.into_iter().next() {
+                return Err(Refusal::new(Code::SignatureInvalid, problem).into());
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Row {
+    fn of(receipt: &Receipt) -> Self {
+        let update = match receipt.kind {
+            ReceiptKind::Update => receipt.signed.peek::<UpdateReceipt>().ok(),
+            ReceiptKind::Evaluation => None,
+        };
+        Self {
+            receipt: receipt.digest.to_string(),
+            kind: receipt.kind,
+            run: receipt.run.to_string(),
+            plan: receipt.plan.to_string(),
+            round: receipt.round,
+            attempt: receipt.attempt,
+            time: receipt.time,
+            taken: receipt.taken.is_some(),
+            bytes: update.as_ref().map(|update| update.bytes),
+            blob: receipt.blob.map(|blob| blob.to_string()),
+            epsilon_after: update.and_then(|update| update.epsilon_after),
+        }
+    }
+}
+
+impl Shown {
+    fn of(receipt: &Receipt) -> Self {
+        Self {
+            receipt: receipt.digest.to_string(),
+            kind: receipt.kind,
+            time: receipt.time,
+            taken: receipt.taken,
+            statement: serde_json::from_str(&receipt.signed.body).unwrap_or_default(),
+            signature: hex::encode(receipt.signed.signature.as_bytes()),
+            local: receipt.note.clone(),
+        }
+    }
+}
+
+fn find<'a>(receipts: &'a [Receipt], text: &str) -> Result<&'a Receipt, Refusal> {
+    let mut found = receipts
+        .iter()
+        .filter(|receipt| receipt.digest.to_string().starts_with(text));
+    match (found.next(), found.next()) {
+        (Some(receipt), None) => Ok(receipt),
+        (Some(_), Some(_)) => {
+            let message = format!("`{text}` means several receipts: give more digits");
+            Err(Refusal::new(Code::NoReadings, message))
+        }
+        (None, _) => {
+            let message = format!("no receipt `{text}`: see `fedner-client receipts list`");
+            Err(Refusal::new(Code::NoReadings, message))
+        }
+    }
+}
+
+/// What is wrong with the receipts.
+pub(super) fn problems(receipts: &[Receipt], key: &PublicKey) -> Vec<String> {
+    let wrong = |receipt: &Receipt| {
+        let signature = match receipt.kind {
+            ReceiptKind::Update => receipt.signed.verify::<UpdateReceipt>(key).map(drop),
+            ReceiptKind::Evaluation => receipt.signed.verify::<EvaluationReceipt>(key).map(drop),
+        };
+        let reason = match signature {
+            Err(error) => error.to_string(),
+            Ok(()) if receipt.signed.digest() != receipt.digest => {
+                format!("its digest is {}", receipt.signed.digest())
+            }
+            Ok(()) => return None,
+        };
+        Some(format!("receipt {}: {reason}", receipt.digest))
+    };
+    receipts.iter().filter_map(wrong).collect()
+}
+
+fn verify(receipts: &[Receipt], key: &PublicKey) -> Verdict {
+    Verdict {
+        receipts: receipts.len(),
+        problems: problems(receipts, key),
+    }
+}
+
+fn list(rows: &[Row]) -> String {
+    let lines = rows.iter().map(|row| {
+        [
+            row.receipt[..12].to_owned(),
+            row.kind.as_str().to_owned(),
+            row.run.clone(),
+            row.round.to_string(),
+            row.attempt.to_string(),
+            row.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
+            row.epsilon_after
+                .map_or("-".to_owned(), super::output::epsilon),
+            if row.taken { "taken" } else { "kept" }.to_owned(),
+            row.time.to_string(),
+        ]
+    });
+    let head = [
+        "RECEIPT", "KIND", "RUN", "ROUND", "ATTEMPT", "BYTES", "EPSILON", "STATE", "TIME",
+    ];
+    table(head, &[3, 4, 5, 6], lines)
+}

@@ -1,0 +1,69 @@
+//! `start`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, runtime};
+use crate::agent::Agent;
+
+/// How long a training step may take to notice that it is to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Run the daemon: check in, train, and let updates out through the gate
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {}
+
+pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
+    let agent = Agent::open(context.directory()?)?;
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signalled = stop.clone();
+        let mut terminate = Terminate::new().context("wait for signals")?;
+        tokio::spawn(async move {
+            terminate.received().await;
+            tracing::info!("stopping");
+            signalled.cancel();
+        });
+        anyhow::Ok(agent.run(stop).await?)
+    });
+    runtime.shutdown_timeout(GRACE);
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// SIGTERM or ctrl-c.
+#[cfg(unix)]
+struct Terminate(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Terminate {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self(signal(SignalKind::terminate())?))
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Terminate;
+
+#[cfg(not(unix))]
+impl Terminate {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn received(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

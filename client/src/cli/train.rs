@@ -1,0 +1,214 @@
+//! `train`: the single-institution baseline.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use fedner_model::TrainOptions;
+use fedner_shared::checkpoint::{Checkpoint, config_with_labels};
+use fedner_shared::manifest::{Manifest, TensorSpec};
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::{Code, Refusal};
+use serde::Serialize;
+
+use super::Context;
+use super::evaluate::Entities;
+use super::models::{HfModel, read_sentences};
+use crate::training::{self, Material, Stop};
+
+/// Train without a federation: the single-institution baseline, by the same trainer
+///
+/// All rounds of the plan run here, one after another, without clipping and without noise.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Hugging Face directory to start from
+    #[arg(long, value_name = "HF_DIR")]
+    model: PathBuf,
+    /// Corpora to train on
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    data: Vec<PathBuf>,
+    /// Corpora to evaluate the result on
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    held_out: Vec<PathBuf>,
+    /// The plan: its labels, method, rounds and training settings are used
+    #[arg(long, value_name = "PLAN.toml")]
+    plan: PathBuf,
+    /// New directory for the result
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Where to train [default: the plan's]
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    device: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    directory: PathBuf,
+    method: String,
+    sentences: usize,
+    words: usize,
+    epochs: u32,
+    steps: usize,
+    trainable_weights: usize,
+    first_loss: f32,
+    loss: f32,
+    seconds: f64,
+    /// Scores on the held-out files; absent without any.
+    held_out: Option<Entities>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let plan = read_plan(&arguments.plan)?;
+    if arguments.to.join("config.json").exists() {
+        let message = format!("{} holds a model already", arguments.to.display());
+        return Err(Refusal::new(Code::AlreadyExists, message).into());
+    }
+    let model = HfModel::read(&arguments.model)?;
+    let tags = plan.tags();
+    let checkpoint = with_head(model.checkpoint, model.tags.as_deref(), &tags, plan.seed);
+    let mut material = Material {
+        manifest: checkpoint.config.manifest(plan.method, tags.len()),
+        checkpoint,
+        tokenizer: model.tokenizer,
+    };
+    let sentences = training::read_corpora(&arguments.data, &plan.labels)?;
+    let mut settings = training::settings_here(&plan, &arguments.device);
+    settings.local_epochs = settings.local_epochs.saturating_mul(plan.rounds);
+    let options = TrainOptions {
+        method: plan.method,
+        training: settings.clone(),
+        seed: plan.seed,
+        schedule: 0.0..1.0,
+    };
+    let stop = Stop::default();
+    let began = Instant::now();
+    let trained = training::train(&material, &sentences, &tags, &options, &stop)?;
+    let seconds = began.elapsed().as_secs_f64();
+    material.checkpoint = with_weights(
+        &material.checkpoint,
+        &material.manifest,
+        &trained.weights,
+        tags.len(),
+    )?;
+    let config = config_with_labels(&model.config_json, &plan.labels)?;
+    write(
+        arguments,
+        &config,
+        &model.tokenizer_json,
+        &material.checkpoint,
+    )?;
+    let held_out = if arguments.held_out.is_empty() {
+        None
+    } else {
+        let sentences = read_sentences(&arguments.held_out)?;
+        let found = training::evaluate(&material, &sentences, &tags, &settings, &stop)?;
+        Some(Entities::of(&found.scores))
+    };
+    let report = Report {
+        directory: arguments.to.clone(),
+        method: plan.method.to_string(),
+        sentences: sentences.len(),
+        words: trained.words,
+        epochs: settings.local_epochs,
+        steps: trained.steps,
+        trainable_weights: material.manifest.dimension(),
+        first_loss: trained.first_loss,
+        loss: trained.loss,
+        seconds,
+        held_out,
+    };
+    context.output.data(&report, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn read_plan(file: &std::path::Path) -> anyhow::Result<Plan> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", file.display());
+        Refusal::new(Code::PlanInvalid, message)
+    })?;
+    Ok(Plan::parse(&text)?)
+}
+
+/// The model's own head where its tags are the plan's, else a new one as a run would begin with.
+fn with_head(
+    checkpoint: Checkpoint,
+    found: Option<&[String]>,
+    tags: &[String],
+    seed: u64,
+) -> Checkpoint {
+    if checkpoint.tags() == Some(tags.len()) && found == Some(tags) {
+        return checkpoint;
+    }
+    checkpoint.with_new_head(tags.len(), seed)
+}
+
+/// `base` with the weights of `manifest` replaced by `flat`.
+fn with_weights(
+    base: &Checkpoint,
+    manifest: &Manifest,
+    flat: &[f32],
+    tags: usize,
+) -> anyhow::Result<Checkpoint> {
+    let mut tensors: Vec<(TensorSpec, Vec<f32>)> = Vec::new();
+    for spec in base.config.model_tensors(tags) {
+        let new = manifest
+            .segments()
+            .find(|(_, trained)| trained.name == spec.name)
+            .map(|(offset, trained)| flat[offset..offset + trained.len()].to_vec());
+        let values = match new {
+            Some(values) => values,
+            None => base.tensor(&spec.name)?.to_vec(),
+        };
+        tensors.push((spec, values));
+    }
+    Ok(Checkpoint::from_tensors(base.config.clone(), tensors))
+}
+
+fn write(
+    arguments: &Arguments,
+    config: &str,
+    tokenizer: &[u8],
+    checkpoint: &Checkpoint,
+) -> anyhow::Result<()> {
+    let to = &arguments.to;
+    std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
+    let weights = checkpoint.to_safetensors()?;
+    // config.json last: a directory that has it is whole.
+    let files: [(&str, &[u8]); 3] = [
+        ("tokenizer.json", tokenizer),
+        ("model.safetensors", &weights),
+        ("config.json", config.as_bytes()),
+    ];
+    for (name, contents) in files {
+        let path = to.join(name);
+        crate::files::write(&path, contents)
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!(
+        "trained {} weights on {} sentences: {} epochs, {} steps, {:.1} s\n\
+         loss {:.4} in the first epoch, {:.4} in the last\nthe model is in {}",
+        report.trainable_weights,
+        report.sentences,
+        report.epochs,
+        report.steps,
+        report.seconds,
+        report.first_loss,
+        report.loss,
+        report.directory.display()
+    );
+    if let Some(scores) = &report.held_out {
+        text.push_str("\n\n");
+        text.push_str(&scores.table());
+    }
+    text
+}

@@ -1,0 +1,139 @@
+//! Where everything of one institution lies.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::{Error, Policy, Settings, read_toml};
+
+/// The directory of one institution.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+/// Held by the running daemon; given back when dropped, also by a crash.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Directory {
+    /// `root`, or the platform's data directory.
+    pub fn new(root: Option<PathBuf>) -> Result<Self, Error> {
+        if let Some(root) = root {
+            return Ok(Self { root });
+        }
+        let platform =
+            directories::ProjectDirs::from("", "", "fedner-client").ok_or(Error::NoDirectory)?;
+        Ok(Self {
+            root: platform.data_dir().to_owned(),
+        })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn settings_file(&self) -> PathBuf {
+        self.root.join("client.toml")
+    }
+
+    pub fn policy_file(&self) -> PathBuf {
+        self.root.join("policy.toml")
+    }
+
+    pub fn identity(&self) -> PathBuf {
+        self.root.join("identity")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.root.join("state.sqlite")
+    }
+
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// A path of `client.toml`; relative ones are taken from this directory.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub fn settings(&self) -> Result<Settings, Error> {
+        let file = self.settings_file();
+        if !file.exists() {
+            return Err(Error::NotEnrolled {
+                directory: self.root.clone(),
+            });
+        }
+        let settings: Settings = read_toml(&file)?;
+        settings.check(&file)?;
+        Ok(settings)
+    }
+
+    /// The policy; the default one where there is no file.
+    pub fn policy(&self) -> Result<Policy, Error> {
+        let file = self.policy_file();
+        if !file.exists() {
+            return Ok(Policy::default());
+        }
+        let policy: Policy = read_toml(&file)?;
+        policy.check(&file)?;
+        Ok(policy)
+    }
+
+    /// Keeps a second daemon from running here.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        let path = self.root.join("lock");
+        let fault = |source| Error::Write {
+            file: path.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(fault)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Running {
+                directory: self.root.clone(),
+            }),
+            Err(TryLockError::Error(source)) => Err(fault(source)),
+        }
+    }
+
+    /// Whether a daemon runs here.
+    pub fn is_running(&self) -> bool {
+        self.root.join("lock").exists() && matches!(self.lock(), Err(Error::Running { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_kept_out_until_the_first_ends() {
+        let place = tempfile::tempdir().expect("directory");
+        let directory = Directory::new(Some(place.path().to_owned())).expect("directory");
+        assert!(!directory.is_running());
+        let lock = directory.lock().expect("first");
+        assert!(matches!(directory.lock(), Err(Error::Running { .. })));
+        assert!(directory.is_running());
+        drop(lock);
+        assert!(!directory.is_running());
+    }
+
+    #[test]
+    fn a_directory_without_files_is_not_enrolled_and_has_the_default_policy() {
+        let place = tempfile::tempdir().expect("directory");
+        let directory = Directory::new(Some(place.path().to_owned())).expect("directory");
+        assert!(matches!(
+            directory.settings(),
+            Err(Error::NotEnrolled { .. })
+        ));
+        assert_eq!(directory.policy().expect("default"), Policy::default());
+    }
+}

@@ -1,0 +1,115 @@
+//! `client.toml`.
+
+use std::path::{Path, PathBuf};
+
+use fedner_shared::id::InstitutionId;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// What the client is, whom it dials and what it trains on.
+///
+/// ```
+/// let settings: fedner_client::config::Settings = toml::from_str(r#"
+///     institution = "st-anna"
+///     coordinator = "fedner.example.org:7443"
+///     data = ["train.conll"]
+///     held_out = ["devel.conll"]
+///     device = "auto"
+///     declared_examples = 5000
+/// "#).unwrap();
+/// assert_eq!(settings.declared_examples, Some(5000));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub institution: InstitutionId,
+    /// HOST:PORT.
+    pub coordinator: String,
+    /// Corpora to train on; relative paths are taken from the directory of this file.
+    #[serde(default)]
+    pub data: Vec<PathBuf>,
+    /// Corpora to evaluate on; never trained on.
+    #[serde(default)]
+    pub held_out: Vec<PathBuf>,
+    /// Where to train. `auto` leaves it to the plan.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// The example count to declare with a consent. A count taken from the data would itself be
+    /// data, so that plans with noise need it stated in advance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_examples: Option<u32>,
+}
+
+fn default_device() -> String {
+    "auto".into()
+}
+
+/// The host and the port of `HOST:PORT`, brackets around an IPv6 address removed.
+pub(crate) fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then_some((host, port))
+}
+
+impl Settings {
+    pub fn new(institution: InstitutionId, coordinator: String) -> Self {
+        Self {
+            institution,
+            coordinator,
+            data: Vec::new(),
+            held_out: Vec::new(),
+            device: default_device(),
+            declared_examples: None,
+        }
+    }
+
+    pub(super) fn check(&self, file: &Path) -> Result<(), Error> {
+        let wrong = |key, found: String, expected| {
+            Err(Error::Value {
+                file: file.to_owned(),
+                key,
+                found,
+                expected,
+            })
+        };
+        if host_and_port(&self.coordinator).is_none() {
+            return wrong("coordinator", self.coordinator.clone(), "HOST:PORT");
+        }
+        if self.declared_examples == Some(0) {
+            return wrong("declared_examples", "0".into(), "at least 1");
+        }
+        if let Some(both) = self.data.iter().find(|path| self.held_out.contains(path)) {
+            let found = both.display().to_string();
+            return wrong("held_out", found, "files that are not in `data`");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        assert_eq!(host_and_port("a.example:7443"), Some(("a.example", 7443)));
+        assert_eq!(host_and_port("[::1]:7443"), Some(("::1", 7443)));
+        for bad in ["a.example", ":7443", "a:0", "a:x", "a:70000"] {
+            assert_eq!(host_and_port(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_text_both_trained_and_evaluated_on_are_errors() {
+        let base = "institution = \"a\"\ncoordinator = \"h:1\"\n";
+        assert!(toml::from_str::<Settings>(&format!("{base}datas = []")).is_err());
+        let text = format!("{base}data = [\"x\"]\nheld_out = [\"x\"]");
+        let settings: Settings = toml::from_str(&text).expect("toml");
+        assert!(settings.check(Path::new("client.toml")).is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! What the institution agrees to: a signed statement for each plan, within its policy.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fedner_model::{Corpus, corpus};
+use fedner_shared::plan::{Plan, Unit, Weighting};
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::Signed;
+use fedner_shared::statement::Consent;
+use fedner_shared::time::Time;
+
+use crate::config::{Directory, Policy, Settings};
+use crate::identity::Identity;
+use crate::state::{self, PlanRecord, Store};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Corpus(#[from] corpus::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
+}
+
+impl Error {
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.clone()),
+            Self::Corpus(error) => Some(Refusal::new(Code::CorpusInvalid, error.to_string())),
+            Self::State(error) => error.refusal(),
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Signs and keeps a consent, if the policy allows the plan.
+///
+/// `examples` is the count to declare; without it, that of the configuration, that of an earlier
+/// consent to the same plan, or, where the plan protects nothing anyway, that of the data.
+pub fn grant(
+    store: &Store,
+    identity: &Identity,
+    directory: &Directory,
+    record: &PlanRecord,
+    examples: Option<u32>,
+    now: Time,
+) -> Result<Consent, Error> {
+    let policy = directory.policy().map_err(|e| e.refusal())?;
+    let settings = directory.settings().map_err(|e| e.refusal())?;
+    allows(&policy, identity, &record.plan)?;
+    let earlier = store.consent(&record.digest)?;
+    let examples = match examples.or(earlier.map(|record| record.consent.examples)) {
+        Some(examples) => examples,
+        None => examples_of(&record.plan, &settings, directory)?,
+    };
+    check_examples(examples, &record.plan)?;
+    let consent = Consent {
+        plan: record.digest,
+        institution: identity.institution.clone(),
+        examples,
+        policy: policy.digest(),
+        at: now,
+        expires: now + DAY * policy.consent_days,
+    };
+    let signed = Signed::new(&consent, &identity.signing);
+    store.add_consent(&consent, &signed)?;
+    Ok(consent)
+}
+
+/// Whether the plan names this institution and its policy allows the plan.
+pub fn allows(policy: &Policy, identity: &Identity, plan: &Plan) -> Result<(), Refusal> {
+    let institution = &identity.institution;
+    if !plan.cohort.institutions.contains(institution) {
+        let message = format!("the plan {} does not name {institution}", plan.name);
+        return Err(Refusal::new(Code::NotInCohort, message));
+    }
+    policy.allows(plan)
+}
+
+/// The example count to declare. What is taken from the data is data itself, so that it is taken
+/// only where nothing is protected.
+fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Result<u32, Error> {
+    if let Some(declared) = settings.declared_examples {
+        return Ok(declared);
+    }
+    match (plan.privacy.unit, plan.cohort.weighting) {
+        (_, Weighting::Equal) => Ok(1),
+        (Unit::None, Weighting::Examples) => count(settings, directory),
+        (Unit::Institution, Weighting::Examples) => {
+            let message = format!(
+                "the plan {} weighs by examples: expected `declared_examples` in client.toml or \
+                 --examples, as a count taken from the data would itself tell something about it",
+                plan.name
+            );
+            Err(Refusal::new(Code::ExamplesOutOfRange, message).into())
+        }
+    }
+}
+
+fn count(settings: &Settings, directory: &Directory) -> Result<u32, Error> {
+    let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
+    let mut sentences = 0;
+    for path in &paths {
+        sentences += Corpus::read(path)?.sentences.len();
+    }
+    Ok(u32::try_from(sentences).unwrap_or(u32::MAX))
+}
+
+fn check_examples(examples: u32, plan: &Plan) -> Result<(), Refusal> {
+    let most = plan.cohort.max_examples;
+    if (1..=most).contains(&examples) {
+        return Ok(());
+    }
+    let message = format!("{examples} examples are declared: expected 1 to {most}");
+    Err(Refusal::new(Code::ExamplesOutOfRange, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use fedner_shared::sign::SecretKey;
+
+    use super::*;
+    use crate::config::policy::tests::plan;
+    use crate::egress::tests::identity;
+    use crate::state::Standing;
+    use crate::state::tests::Place;
+
+    const NOW: Time = Time::from_millis(1_000);
+
+    struct Bench {
+        place: Place,
+        record: PlanRecord,
+    }
+
+    impl Bench {
+        fn new(plan: Plan, settings: &str, policy: &str) -> Self {
+            let place = Place::new();
+            let base = "institution = \"st-anna\"\ncoordinator = \"h:1\"\n";
+            let write = |name: &str, text: &str| {
+                std::fs::write(place.path().join(name), text).expect("written");
+            };
+            write("client.toml", &format!("{base}{settings}"));
+            write("policy.toml", policy);
+            write("train.conll", "a O\n\nb B-Disease\n\nc O\n");
+            let record = PlanRecord {
+                digest: plan.digest(),
+                run: "run-1".parse().expect("name"),
+                signed: Signed::new(&plan, &SecretKey::from_seed([2; 32])),
+                plan,
+                dimension: 15,
+                proposed: NOW,
+            };
+            place.open().add_plan(&record).expect("plan");
+            Self { place, record }
+        }
+
+        fn grant(&self, examples: Option<u32>) -> Result<Consent, Error> {
+            let directory = Directory::new(Some(self.place.path().to_owned())).expect("directory");
+            let store = self.place.open();
+            grant(&store, &identity(), &directory, &self.record, examples, NOW)
+        }
+
+        fn code(&self, examples: Option<u32>) -> Code {
+            let error = self.grant(examples).expect_err("refused");
+            error.refusal().expect("refusal").code
+        }
+    }
+
+    #[test]
+    fn a_count_is_taken_from_the_data_only_where_nothing_is_protected() {
+        let data = "data = [\"train.conll\"]";
+        let protected = Bench::new(plan("institution"), data, "");
+        assert_eq!(protected.code(None), Code::ExamplesOutOfRange);
+        assert_eq!(protected.grant(Some(9)).expect("given").examples, 9);
+        assert_eq!(protected.grant(None).expect("as before").examples, 9);
+        let declared = format!("{data}\ndeclared_examples = 40");
+        let declared = Bench::new(plan("institution"), &declared, "");
+        assert_eq!(declared.grant(None).expect("declared").examples, 40);
+        let open = Bench::new(plan("none"), data, "allow_no_privacy = true");
+        assert_eq!(open.grant(None).expect("counted").examples, 3);
+        let mut equal = plan("institution");
+        equal.cohort.weighting = Weighting::Equal;
+        let equal = Bench::new(equal, data, "");
+        assert_eq!(equal.grant(None).expect("equal").examples, 1);
+    }
+
+    #[test]
+    fn what_policy_or_plan_exclude_gets_no_consent() {
+        assert_eq!(
+            Bench::new(plan("none"), "", "").code(Some(1)),
+            Code::PolicyForbids
+        );
+        let mut elsewhere = plan("institution");
+        elsewhere.cohort.institutions = vec!["mercy".parse().expect("name")];
+        let elsewhere = Bench::new(elsewhere, "", "");
+        assert_eq!(elsewhere.code(Some(1)), Code::NotInCohort);
+        let bench = Bench::new(plan("institution"), "", "");
+        assert_eq!(bench.code(Some(0)), Code::ExamplesOutOfRange);
+        assert_eq!(bench.code(Some(2_000_000)), Code::ExamplesOutOfRange);
+    }
+
+    #[test]
+    fn a_consent_is_signed_and_ends_by_time_or_by_revocation() {
+        let bench = Bench::new(plan("institution"), "", "consent_days = 2");
+        let consent = bench.grant(Some(5)).expect("granted");
+        let store = bench.place.open();
+        let record = store
+            .consent(&bench.record.digest)
+            .expect("store")
+            .expect("kept");
+        let key = identity().signing.public();
+        assert_eq!(
+            record.signed.verify::<Consent>(&key).expect("signed"),
+            consent
+        );
+        assert_eq!(record.standing(NOW), Standing::Granted);
+        assert_eq!(record.standing(NOW + DAY * 2), Standing::Expired);
+        assert_eq!(store.consents_in_force(NOW).expect("store").len(), 1);
+        assert!(
+            store
+                .revoke_consents(&bench.record.digest, NOW)
+                .expect("store")
+        );
+        assert!(store.consents_in_force(NOW).expect("store").is_empty());
+        bench.grant(None).expect("granted again");
+        assert_eq!(store.consents_in_force(NOW).expect("store").len(), 1);
+    }
+}

@@ -1,0 +1,308 @@
+use std::path::Path;
+
+use fedner_session::{Kind, Session, State, Task};
+use fedner_shared::bert::BertConfig;
+use fedner_shared::digest::Digest;
+use fedner_shared::manifest::Manifest;
+use fedner_shared::plan::Method;
+use fedner_shared::score::{Counts, Scores};
+use fedner_shared::sign::{SecretKey, Signed};
+use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
+use fedner_shared::update::Decoder;
+
+use super::*;
+use crate::config::policy::tests::plan;
+use crate::identity::{TlsIdentity, Validity};
+use crate::state::tests::Place;
+
+const NOW: Time = Time::from_millis(1_000_000);
+
+pub(crate) fn identity() -> Identity {
+    Identity {
+        institution: "st-anna".parse().expect("name"),
+        tls: TlsIdentity {
+            key_pem: String::new(),
+            certificate_pem: String::new(),
+            authority_pem: String::new(),
+        },
+        signing: SecretKey::from_seed([1; 32]),
+        operator: SecretKey::from_seed([2; 32]).public(),
+        validity: Validity {
+            not_before: NOW,
+            not_after: NOW,
+        },
+    }
+}
+
+fn manifest() -> Manifest {
+    let json = r#"{"model_type":"bert","vocab_size":11,"hidden_size":4,"num_hidden_layers":1,
+        "num_attention_heads":2,"intermediate_size":8,"max_position_embeddings":16}"#;
+    BertConfig::parse(json)
+        .expect("config")
+        .manifest(Method::Head, 3)
+}
+
+struct Bench {
+    place: Place,
+    plan: Plan,
+    policy: Policy,
+}
+
+impl Bench {
+    fn new(unit: &str) -> Self {
+        let bench = Self {
+            place: Place::new(),
+            plan: plan(unit),
+            policy: Policy {
+                allow_no_privacy: true,
+                ..Policy::default()
+            },
+        };
+        bench.consent();
+        bench
+    }
+
+    fn consent(&self) {
+        let store = self.place.open();
+        let operator = SecretKey::from_seed([2; 32]);
+        let record = crate::state::PlanRecord {
+            digest: self.plan.digest(),
+            run: "run-1".parse().expect("name"),
+            plan: self.plan.clone(),
+            signed: Signed::new(&self.plan, &operator),
+            dimension: 15,
+            proposed: NOW,
+        };
+        store.add_plan(&record).expect("plan");
+        let consent = Consent {
+            plan: self.plan.digest(),
+            institution: "st-anna".parse().expect("name"),
+            examples: 7,
+            policy: self.policy.digest(),
+            at: NOW,
+            expires: Time::from_millis(2_000_000),
+        };
+        let signed = Signed::new(&consent, &identity().signing);
+        store.add_consent(&consent, &signed).expect("consent");
+    }
+
+    fn gate(&self) -> Gate {
+        let blobs = Blobs::open(self.place.path().join("blobs")).expect("blobs");
+        Gate::new(self.place.open(), blobs, Arc::new(identity()))
+    }
+
+    fn task(&self, round: u32) -> Task {
+        Task {
+            kind: Kind::Train,
+            run: "run-1".parse().expect("name"),
+            plan: self.plan.digest(),
+            round,
+            attempt: 1,
+            version: Digest::of(b"version"),
+            record: "{}".into(),
+            manifest: manifest().digest(),
+        }
+    }
+
+    fn release(&self, round: u32, update: &[f32], now: Time) -> Result<Released, Error> {
+        let task = self.task(round);
+        let session = Session {
+            state: State::Releasing { task: task.clone() },
+            since: None,
+        };
+        let request = UpdateRequest {
+            task: &task,
+            plan: &self.plan,
+            policy: &self.policy,
+            manifest: &manifest(),
+            update,
+            session: &session,
+            now,
+        };
+        self.gate()
+            .release_update(&request)
+            .map(|(released, _)| released)
+    }
+
+    fn assert_nothing_left(&self) {
+        let store = self.place.open();
+        assert!(store.ledger().expect("ledger").entries().is_empty());
+        assert!(store.receipts().expect("receipts").is_empty());
+        assert!(store.session().expect("session").is_idle());
+        let blobs = std::fs::read_dir(self.place.path().join("blobs")).expect("folder");
+        assert_eq!(blobs.count(), 0, "no update lies about");
+    }
+}
+
+fn code(result: Result<Released, Error>) -> Code {
+    result
+        .expect_err("refused")
+        .refusal()
+        .expect("a refusal")
+        .code
+}
+
+#[test]
+fn a_release_is_paid_for_signed_and_survives_a_crash_byte_for_byte() {
+    let bench = Bench::new("institution");
+    let released = bench.release(1, &[0.01; 15], NOW).expect("released");
+    let receipt: UpdateReceipt = released
+        .receipt()
+        .verify(&identity().signing.public())
+        .expect("signed");
+    assert_eq!((receipt.weight, receipt.bytes), (7, released.bytes()));
+    assert!((receipt.sigma - 2.0).abs() < 1e-12);
+    // Everything is read again from the disk, as after a crash.
+    let store = bench.place.open();
+    let ledger = store.ledger().expect("ledger");
+    assert_eq!(receipt.ledger_head, Some(ledger.head()));
+    assert_eq!(
+        receipt.epsilon_after,
+        Some(ledger.entries()[0].epsilon_after)
+    );
+    let State::Uploading { release, .. } = store.session().expect("session").state else {
+        panic!("the session uploads")
+    };
+    let again = bench.gate().resume(&release).expect("resumed");
+    assert_eq!(
+        (again.blob(), again.receipt()),
+        (released.blob(), released.receipt())
+    );
+    let bound = bench.plan.privacy.value_bound();
+    Decoder::new(again.open().expect("file"), 15, bound)
+        .and_then(Decoder::check)
+        .expect("a valid update");
+    let found = store.released(&bench.task(1)).expect("store");
+    assert_eq!(found, Some(release), "the same attempt finds it");
+}
+
+#[test]
+fn a_second_release_of_the_same_training_has_fresh_noise_and_is_charged_again() {
+    let bench = Bench::new("institution");
+    let first = bench.release(1, &[0.01; 15], NOW).expect("first");
+    let second = bench.release(1, &[0.01; 15], NOW).expect("second");
+    assert_ne!(first.blob(), second.blob());
+    let ledger = bench.place.open().ledger().expect("ledger");
+    assert_eq!(ledger.entries().len(), 2);
+}
+
+#[test]
+fn what_is_not_an_update_of_the_plan_stays() {
+    let bench = Bench::new("institution");
+    assert_eq!(code(bench.release(1, &[0.0; 14], NOW)), Code::UpdateShape);
+    let mut update = [0.0; 15];
+    update[3] = f32::NAN;
+    assert_eq!(code(bench.release(1, &update, NOW)), Code::NotFinite);
+    update[3] = f32::INFINITY;
+    assert_eq!(code(bench.release(1, &update, NOW)), Code::NotFinite);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn the_budget_is_a_hard_stop() {
+    let mut bench = Bench::new("institution");
+    bench.policy.max_epsilon_total = 3.0;
+    bench.release(1, &[0.0; 15], NOW).expect("the first fits");
+    assert_eq!(code(bench.release(2, &[0.0; 15], NOW)), Code::BudgetSpent);
+    let ledger = bench.place.open().ledger().expect("ledger");
+    assert_eq!(ledger.entries().len(), 1);
+}
+
+#[test]
+fn without_consent_or_against_the_policy_nothing_leaves() {
+    let mut bench = Bench::new("institution");
+    let late = Time::from_millis(2_000_000);
+    assert_eq!(
+        code(bench.release(1, &[0.0; 15], late)),
+        Code::ConsentMissing
+    );
+    bench.policy.methods = vec![Method::Full];
+    assert_eq!(code(bench.release(1, &[0.0; 15], NOW)), Code::PolicyForbids);
+    bench.policy.methods = vec![Method::Head];
+    let store = bench.place.open();
+    assert!(
+        store
+            .revoke_consents(&bench.plan.digest(), NOW)
+            .expect("revoked")
+    );
+    assert_eq!(
+        code(bench.release(1, &[0.0; 15], NOW)),
+        Code::ConsentMissing
+    );
+    bench.gate();
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_debit_that_is_not_durable_releases_nothing() {
+    for table in ["ledger", "receipts", "notes"] {
+        let bench = Bench::new("institution");
+        bench.place.break_table(table);
+        let error = bench.release(1, &[0.0; 15], NOW).expect_err("broken");
+        assert!(matches!(error, Error::State(_)), "{table}: {error}");
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn without_noise_the_release_is_recorded_and_has_no_epsilon() {
+    let bench = Bench::new("none");
+    let released = bench.release(1, &[0.5; 15], NOW).expect("released");
+    let receipt: UpdateReceipt = released.receipt().peek().expect("receipt");
+    assert_eq!(receipt.epsilon_after, None);
+    assert!(receipt.sigma.abs() < f64::MIN_POSITIVE);
+    let ledger = bench.place.open().ledger().expect("ledger");
+    assert_eq!(ledger.entries().len(), 1);
+    assert!(ledger.entries()[0].debit.rho.is_infinite());
+}
+
+#[test]
+fn a_file_that_changed_after_the_release_is_not_sent() {
+    let bench = Bench::new("institution");
+    let released = bench.release(1, &[0.0; 15], NOW).expect("released");
+    let path = bench
+        .place
+        .path()
+        .join("blobs")
+        .join(released.blob().to_string());
+    std::fs::write(&path as &Path, b"other").expect("written");
+    let release = bench
+        .place
+        .open()
+        .released(&bench.task(1))
+        .expect("store")
+        .expect("release");
+    assert_eq!(code(bench.gate().resume(&release)), Code::StateInvalid);
+}
+
+#[test]
+fn counts_leave_only_where_the_policy_says_so_and_only_those_of_the_plan() {
+    let mut bench = Bench::new("institution");
+    let mut scores = Scores::default();
+    let counts = Counts {
+        true_positives: 1,
+        false_positives: 2,
+        false_negatives: 3,
+    };
+    scores.by_type.insert("Disease".into(), counts);
+    scores.by_type.insert("Patient".into(), counts);
+    let task = bench.task(1);
+    let release = |bench: &Bench| {
+        bench
+            .gate()
+            .release_evaluation(&task, &bench.plan, &bench.policy, &scores, NOW)
+    };
+    let refusal = release(&bench).expect_err("forbidden").refusal();
+    assert_eq!(refusal.map(|r| r.code), Some(Code::PolicyForbids));
+    bench.assert_nothing_left();
+    bench.policy.share_evaluation = true;
+    let released = release(&bench).expect("released");
+    let receipt: EvaluationReceipt = released
+        .receipt()
+        .verify(&identity().signing.public())
+        .expect("signed");
+    let labels: Vec<_> = receipt.scores.by_type.keys().collect();
+    assert_eq!(labels, ["Disease"]);
+    let kept = bench.place.open().receipts().expect("receipts");
+    assert_eq!(kept.len(), 1);
+}

@@ -1,0 +1,102 @@
+//! The only way out of an institution.
+//!
+//! What depends on private text leaves as one of two types, [`Released`] and
+//! [`ReleasedEvaluation`]. Only [`Gate`] makes them, and the transport takes nothing else. An
+//! update passes these steps, in this order:
+//!
+//! 1. schema: as many weights as the plan's manifest has;
+//! 2. policy, consent and budget: asked again here, whatever was asked before;
+//! 3. finiteness, clip, rounding, noise ([`fedner_privacy::release`]);
+//! 4. encoding into a durable file;
+//! 5. ledger debit, signed receipt and session state in one transaction;
+//! 6. only then there is a [`Released`].
+//!
+//! Whatever fails before step 5 is done costs nothing and releases nothing.
+
+mod budget;
+mod evaluation;
+mod reason;
+mod update;
+
+use std::io;
+use std::sync::Arc;
+
+use fedner_privacy::release as privacy;
+use fedner_session::Rejection;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::statement::Consent;
+use fedner_shared::time::Time;
+use fedner_shared::update as codec;
+
+use crate::blobs::Blobs;
+use crate::config::Policy;
+use crate::identity::Identity;
+use crate::state::{self, Store};
+
+pub use budget::{account, check_budget, spent};
+pub use evaluation::ReleasedEvaluation;
+pub use reason::Reason;
+pub use update::{Released, UpdateRequest};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing leaves, and trying again would not change that.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the update cannot be made releasable: {0}")]
+    Privacy(privacy::Error),
+    #[error("the update cannot be encoded: {0}")]
+    Encode(#[from] codec::Error),
+    #[error("the update's file cannot be written or read: {0}")]
+    File(#[from] io::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    Session(#[from] Rejection),
+}
+
+impl Error {
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.clone()),
+            Self::State(error) => error.refusal(),
+            Self::Privacy(_) | Self::Encode(_) | Self::File(_) | Self::Session(_) => None,
+        }
+    }
+}
+
+/// Makes things releasable. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    store: Store,
+    blobs: Blobs,
+    identity: Arc<Identity>,
+}
+
+impl Gate {
+    pub fn new(store: Store, blobs: Blobs, identity: Arc<Identity>) -> Self {
+        Self {
+            store,
+            blobs,
+            identity,
+        }
+    }
+
+    /// The consent that covers the plan now, if the policy still allows the plan.
+    fn permitted(&self, plan: &Plan, policy: &Policy, now: Time) -> Result<Consent, Error> {
+        policy.allows(plan)?;
+        let digest = plan.digest();
+        match self.store.consent_in_force(&digest, now)? {
+            Some(consent) => Ok(consent),
+            None => Err(Error::Refused(Refusal::new(
+                Code::ConsentMissing,
+                format!("no consent to the plan {} is in force", plan.name),
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "egress_tests.rs"]
+pub(crate) mod tests;

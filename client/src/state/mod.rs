@@ -1,0 +1,205 @@
+//! The client's database: everything that must survive a crash.
+//!
+//! One connection, one writer, every commit on disk before it returns. All SQL of the client is in
+//! this folder.
+
+mod consents;
+mod ledger;
+mod notes;
+mod plans;
+mod receipts;
+mod release;
+mod schema;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fedner_privacy::ledger as rules;
+use fedner_session::Rejection;
+use fedner_shared::digest::Digest;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::{Signature, Signed};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+
+pub use consents::{ConsentRecord, Standing};
+pub use notes::Contact;
+pub use plans::PlanRecord;
+pub use receipts::{Receipt, ReceiptKind};
+pub use release::PaidRelease;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the database {} cannot be opened: {source}", file.display())]
+    Open {
+        file: PathBuf,
+        source: rusqlite::Error,
+    },
+    #[error("the database has schema {found}: this fedner-client reads {expected}")]
+    Schema { expected: i64, found: i64 },
+    #[error("the transaction `{name}` failed: {source}")]
+    Transaction {
+        name: &'static str,
+        source: rusqlite::Error,
+    },
+    #[error("the database holds something that cannot be read: {0}")]
+    Content(String),
+    #[error(transparent)]
+    Ledger(#[from] rules::Error),
+    #[error(transparent)]
+    Session(#[from] Rejection),
+}
+
+impl Error {
+    pub fn refusal(&self) -> Option<Refusal> {
+        let code = match self {
+            Self::Open { .. } | Self::Schema { .. } | Self::Content(_) => Code::StateInvalid,
+            Self::Ledger(_) => Code::LedgerInvalid,
+            Self::Transaction { .. } | Self::Session(_) => return None,
+        };
+        Some(Refusal::new(code, self.to_string()))
+    }
+}
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Store {
+    /// Opens the database, and makes it where there is none.
+    pub fn open(file: &Path) -> Result<Self, Error> {
+        let fault = |source| Error::Open {
+            file: file.to_owned(),
+            source,
+        };
+        let mut connection = Connection::open(file).map_err(fault)?;
+        schema::configure(&connection).map_err(fault)?;
+        let found = schema::version(&mut connection).map_err(fault)?;
+        if found != schema::VERSION {
+            return Err(Error::Schema {
+                expected: schema::VERSION,
+                found,
+            });
+        }
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while the lock was held rolled its transaction back.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` as one transaction: all of it is durable afterwards, or nothing of it happened.
+    fn transaction<T>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let fault = |source| Error::Transaction { name, source };
+        let mut connection = self.lock();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(fault)?;
+        let value = work(&transaction).map_err(fault)?;
+        transaction.commit().map_err(fault)?;
+        Ok(value)
+    }
+
+    fn query<T>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        work(&self.lock()).map_err(|source| Error::Transaction { name, source })
+    }
+
+    /// Changes whenever another process has changed the database.
+    pub fn outside_changes(&self) -> Result<i64, Error> {
+        self.query("look for changes", |connection| {
+            connection.query_row("PRAGMA data_version", [], |row| row.get(0))
+        })
+    }
+}
+
+/// A signed statement in the columns `body` and `signature`.
+fn signed_of(row: &Row<'_>) -> rusqlite::Result<Signed> {
+    let signature: [u8; 64] = row.get("signature")?;
+    Ok(Signed {
+        body: row.get("body")?,
+        signature: Signature::from_bytes(signature),
+    })
+}
+
+fn digest_of(row: &Row<'_>, column: &str) -> rusqlite::Result<Digest> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| unreadable(Box::new(error)))
+}
+
+fn unreadable(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A store in a directory of its own, which can be opened again.
+    pub(crate) struct Place {
+        directory: tempfile::TempDir,
+    }
+
+    impl Place {
+        pub(crate) fn new() -> Self {
+            Self {
+                directory: tempfile::tempdir().expect("directory"),
+            }
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            self.directory.path()
+        }
+
+        pub(crate) fn open(&self) -> Store {
+            Store::open(&self.directory.path().join("state.sqlite")).expect("store")
+        }
+
+        /// Every later insert into `table` fails, as a full disk would make it.
+        pub(crate) fn break_table(&self, table: &str) {
+            let store = self.open();
+            let sql = format!(
+                "CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk'); END"
+            );
+            store.lock().execute_batch(&sql).expect("trigger");
+        }
+    }
+
+    #[test]
+    fn another_schema_is_refused() {
+        let place = Place::new();
+        let store = place.open();
+        store
+            .lock()
+            .pragma_update(None, "user_version", 99)
+            .expect("version");
+        drop(store);
+        let error = Store::open(&place.path().join("state.sqlite")).expect_err("other schema");
+        assert!(matches!(error, Error::Schema { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_change_of_another_process_is_noticed_and_an_own_one_is_not() {
+        let place = Place::new();
+        let (daemon, command) = (place.open(), place.open());
+        let before = daemon.outside_changes().expect("version");
+        daemon.save_contact(&Contact::default()).expect("saved");
+        assert_eq!(daemon.outside_changes().expect("version"), before);
+        command.save_contact(&Contact::default()).expect("saved");
+        assert_ne!(daemon.outside_changes().expect("version"), before);
+    }
+}

@@ -1,0 +1,57 @@
+//! Single values: the session, and the last contact with the coordinator.
+
+use fedner_shared::time::Time;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Store};
+
+const CONTACT: &str = "contact";
+
+/// When the coordinator last answered, and what was wrong when it did not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Contact {
+    pub succeeded: Option<Time>,
+    /// The last failure, if it is newer than the last success.
+    pub failure: Option<String>,
+}
+
+pub(super) fn put(
+    connection: &Connection,
+    key: &str,
+    value: &impl Serialize,
+) -> rusqlite::Result<()> {
+    let json = serde_json::to_string(value).map_err(|error| super::unreadable(Box::new(error)))?;
+    connection.execute(
+        "INSERT INTO notes (key, value) VALUES (?1, ?2)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        params![key, json],
+    )?;
+    Ok(())
+}
+
+impl Store {
+    pub(super) fn note<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T, Error> {
+        let text: Option<String> = self.query("read a note", |connection| {
+            connection
+                .query_row("SELECT value FROM notes WHERE key = ?1", [key], |row| {
+                    row.get(0)
+                })
+                .optional()
+        })?;
+        let Some(text) = text else {
+            return Ok(T::default());
+        };
+        serde_json::from_str(&text)
+            .map_err(|error| Error::Content(format!("the note {key}: {error}")))
+    }
+
+    pub fn contact(&self) -> Result<Contact, Error> {
+        self.note(CONTACT)
+    }
+
+    pub fn save_contact(&self, contact: &Contact) -> Result<(), Error> {
+        self.transaction("save contact", |t| put(t, CONTACT, contact))
+    }
+}

@@ -1,0 +1,155 @@
+//! Receipts for everything that left.
+
+use fedner_session::{Release, Task};
+use fedner_shared::digest::Digest;
+use fedner_shared::id::RunId;
+use fedner_shared::sign::Signed;
+use fedner_shared::time::Time;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Store, digest_of, signed_of};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptKind {
+    Update,
+    Evaluation,
+}
+
+impl ReceiptKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Update => "update",
+            Self::Evaluation => "evaluation",
+        }
+    }
+}
+
+/// A signed receipt with what is known here only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipt {
+    pub digest: Digest,
+    pub kind: ReceiptKind,
+    pub plan: Digest,
+    pub run: RunId,
+    pub round: u32,
+    pub attempt: u32,
+    /// The encoded update.
+    pub blob: Option<Digest>,
+    pub signed: Signed,
+    pub time: Time,
+    /// JSON that never leaves: the norms before and after clipping.
+    pub note: serde_json::Value,
+    /// When the coordinator had taken it.
+    pub taken: Option<Time>,
+}
+
+impl Receipt {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let unreadable = |text: &str| super::unreadable(text.to_owned().into());
+        let (kind, run, note): (String, String, String) =
+            (row.get("kind")?, row.get("run")?, row.get("note")?);
+        let blob: Option<String> = row.get("blob")?;
+        Ok(Self {
+            digest: digest_of(row, "digest")?,
+            kind: match kind.as_str() {
+                "update" => ReceiptKind::Update,
+                "evaluation" => ReceiptKind::Evaluation,
+                other => return Err(unreadable(other)),
+            },
+            plan: digest_of(row, "plan")?,
+            run: run.parse().map_err(|_| unreadable(&run))?,
+            round: row.get("round")?,
+            attempt: row.get("attempt")?,
+            blob: match blob {
+                Some(_) => Some(digest_of(row, "blob")?),
+                None => None,
+            },
+            signed: signed_of(row)?,
+            time: Time::from_millis(row.get("time_ms")?),
+            note: serde_json::from_str(&note).map_err(|e| super::unreadable(Box::new(e)))?,
+            taken: row
+                .get::<_, Option<i64>>("taken_ms")?
+                .map(Time::from_millis),
+        })
+    }
+}
+
+pub(super) fn insert(connection: &Connection, receipt: &Receipt) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO receipts
+         (digest, kind, plan, run, round, attempt, blob, body, signature, time_ms, note)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            receipt.digest.to_string(),
+            receipt.kind.as_str(),
+            receipt.plan.to_string(),
+            receipt.run.as_str(),
+            receipt.round,
+            receipt.attempt,
+            receipt.blob.map(|blob| blob.to_string()),
+            receipt.signed.body,
+            receipt.signed.signature.as_bytes(),
+            receipt.time.as_millis(),
+            receipt.note.to_string(),
+        ],
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// Keeps a receipt before what it is about leaves.
+    pub fn add_receipt(&self, receipt: &Receipt) -> Result<(), Error> {
+        self.transaction("add receipt", |t| insert(t, receipt))
+    }
+
+    pub fn receipt(&self, digest: &Digest) -> Result<Option<Receipt>, Error> {
+        self.query("read receipt", |connection| {
+            let sql = "SELECT * FROM receipts WHERE digest = ?1";
+            connection
+                .query_row(sql, [digest.to_string()], Receipt::of)
+                .optional()
+        })
+    }
+
+    /// Oldest first.
+    pub fn receipts(&self) -> Result<Vec<Receipt>, Error> {
+        self.query("read receipts", |connection| {
+            let mut statement = connection.prepare("SELECT * FROM receipts ORDER BY id")?;
+            statement.query_map([], Receipt::of)?.collect()
+        })
+    }
+
+    /// What was released for this very attempt before.
+    pub fn released(&self, task: &Task) -> Result<Option<Release>, Error> {
+        self.query("read release", |connection| {
+            let sql = "SELECT digest, blob, json_extract(body, '$.bytes') AS bytes FROM receipts
+                 WHERE kind = 'update' AND plan = ?1 AND run = ?2 AND round = ?3 AND attempt = ?4
+                 ORDER BY id DESC LIMIT 1";
+            let key = params![
+                task.plan.to_string(),
+                task.run.as_str(),
+                task.round,
+                task.attempt
+            ];
+            let release = |row: &Row<'_>| {
+                Ok(Release {
+                    blob: digest_of(row, "blob")?,
+                    bytes: row.get::<_, i64>("bytes")?.unsigned_abs(),
+                    receipt: digest_of(row, "digest")?,
+                })
+            };
+            connection.query_row(sql, key, release).optional()
+        })
+    }
+
+    /// The coordinator has what the receipt is about.
+    pub fn mark_taken(&self, receipt: &Digest, now: Time) -> Result<(), Error> {
+        self.transaction("mark taken", |transaction| {
+            let sql = "UPDATE receipts SET taken_ms = ?2 WHERE digest = ?1";
+            transaction.execute(sql, params![receipt.to_string(), now.as_millis()])?;
+            Ok(())
+        })
+    }
+}

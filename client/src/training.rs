@@ -1,0 +1,251 @@
+//! The trainer and the evaluator: blocking work on files, models and corpora.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fedner_model::{Corpus, Evaluation, Model, Sentence, Tokenizer, TrainOptions, Trained, corpus};
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::manifest::Manifest;
+use fedner_shared::plan::{Plan, Training};
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::version::Version;
+
+use crate::blobs::Blobs;
+use crate::progress::Progress;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Corpus(#[from] corpus::Error),
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    #[error(transparent)]
+    Model(#[from] fedner_model::Error),
+    #[error("{} cannot be read: {source}", file.display())]
+    Read {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("a model file cannot be read: {0}")]
+    Blob(#[from] std::io::Error),
+}
+
+impl Error {
+    pub fn refusal(&self) -> Option<Refusal> {
+        let code = match self {
+            Self::Refused(refusal) => return Some(refusal.clone()),
+            Self::Corpus(corpus::Error::Labels { .. }) => Code::LabelsMismatch,
+            Self::Corpus(corpus::Error::Read { .. } | corpus::Error::Line { .. }) => {
+                Code::CorpusInvalid
+            }
+            Self::Checkpoint(_) | Self::Read { .. } => Code::CheckpointInvalid,
+            Self::Model(error) => return Some(Refusal::new(code_of(error)?, error.to_string())),
+            Self::Blob(_) => return None,
+        };
+        Some(Refusal::new(code, self.to_string()))
+    }
+}
+
+fn code_of(error: &fedner_model::Error) -> Option<Code> {
+    use fedner_model::Error;
+    Some(match error {
+        Error::Checkpoint(_)
+        | Error::Tokenizer(_)
+        | Error::Encode { .. }
+        | Error::Vocabulary { .. } => Code::CheckpointInvalid,
+        Error::Device(_) => Code::DeviceUnknown,
+        Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
+        Error::EmptyCorpus => Code::CorpusEmpty,
+        Error::NotFinite { .. } => Code::NotFinite,
+        Error::Tensor(_) | Error::Stopped { .. } => return None,
+    })
+}
+
+/// Tells a training to stop: it does so after the step it is at.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn flow(&self) -> ControlFlow<()> {
+        if self.0.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// A model version ready to work with.
+#[derive(Debug)]
+pub struct Material {
+    pub checkpoint: Checkpoint,
+    pub tokenizer: Tokenizer,
+    pub manifest: Manifest,
+}
+
+impl Material {
+    /// Reads the files of `version` and checks that they are what the plan means.
+    pub fn of_version(
+        blobs: &Blobs,
+        version: &Version,
+        plan: &Plan,
+        manifest: Digest,
+    ) -> Result<Self, Error> {
+        let config_json = String::from_utf8_lossy(&blobs.read(&version.config)?).into_owned();
+        let tags = plan.tags();
+        check_tags(checkpoint::tags_of_config(&config_json)?, &tags)?;
+        let config = BertConfig::parse(&config_json).map_err(checkpoint::Error::from)?;
+        let expected = config.manifest(plan.method, tags.len());
+        if expected.digest() != manifest {
+            let message = format!(
+                "the manifest of {} is {}: the assignment has {manifest}",
+                version.name,
+                expected.digest()
+            );
+            return Err(Refusal::new(Code::UpdateShape, message).into());
+        }
+        let checkpoint = Checkpoint::read(&config_json, &blobs.read(&version.weights)?)?;
+        Ok(Self {
+            checkpoint,
+            tokenizer: Tokenizer::parse(&blobs.read(&version.tokenizer)?)?,
+            manifest: expected,
+        })
+    }
+}
+
+fn check_tags(found: Option<Vec<String>>, expected: &[String]) -> Result<(), Refusal> {
+    match found {
+        Some(found) if found != expected => {
+            let message = format!("the model has the tags {found:?}: expected {expected:?}");
+            Err(Refusal::new(Code::LabelsMismatch, message))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The sentences of all files together, their types within `labels`.
+pub fn read_corpora(files: &[PathBuf], labels: &[String]) -> Result<Vec<Sentence>, Error> {
+    let mut sentences = Vec::new();
+    for file in files {
+        let corpus = Corpus::read(file)?;
+        for label in corpus.check_labels(labels)? {
+            tracing::warn!("{} has no entity of the type {label}", corpus.name);
+        }
+        sentences.extend(corpus.sentences);
+    }
+    if sentences.is_empty() {
+        let message = format!(
+            "{} files have no sentence: expected at least one",
+            files.len()
+        );
+        return Err(Refusal::new(Code::CorpusEmpty, message).into());
+    }
+    Ok(sentences)
+}
+
+/// One round's training: the change of each trainable weight, in manifest order.
+pub fn train_round(
+    material: &Material,
+    sentences: &[Sentence],
+    plan: &Plan,
+    options: &TrainOptions,
+    stop: &Stop,
+) -> Result<Vec<f32>, Error> {
+    let trained = train(material, sentences, &plan.tags(), options, stop)?;
+    let mut update = trained.weights;
+    let base = material.checkpoint.flatten(&material.manifest)?;
+    for (new, old) in update.iter_mut().zip(&base) {
+        *new -= old;
+    }
+    Ok(update)
+}
+
+/// Trains and shows how far it has come.
+pub fn train(
+    material: &Material,
+    sentences: &[Sentence],
+    tags: &[String],
+    options: &TrainOptions,
+    stop: &Stop,
+) -> Result<Trained, Error> {
+    let mut shown = Progress::new("training");
+    let mut observer = |progress: fedner_model::Progress| {
+        shown.at(progress.step, progress.steps, || {
+            format!("loss {:.3}", progress.loss)
+        });
+        stop.flow()
+    };
+    let (checkpoint, tokenizer) = (&material.checkpoint, &material.tokenizer);
+    Ok(fedner_model::train(
+        checkpoint,
+        tokenizer,
+        tags,
+        sentences,
+        options,
+        &mut observer,
+    )?)
+}
+
+/// Tags the sentences and counts.
+pub fn evaluate(
+    material: &Material,
+    sentences: &[Sentence],
+    tags: &[String],
+    training: &Training,
+    stop: &Stop,
+) -> Result<Evaluation, Error> {
+    let device = training.device.parse().map_err(fedner_model::Error::from)?;
+    let model = Model::load(&material.checkpoint, device)?;
+    let mut shown = Progress::new("evaluating");
+    let mut observer = |done, total| {
+        shown.at(done, total, String::new);
+        stop.flow()
+    };
+    Ok(fedner_model::evaluate(
+        &model,
+        &material.tokenizer,
+        tags,
+        sentences,
+        training.max_tokens,
+        training.batch_size,
+        &mut observer,
+    )?)
+}
+
+/// The plan's training settings on this institution's device: `auto` leaves it to the plan.
+pub fn settings_here(plan: &Plan, device: &str) -> Training {
+    let mut training = plan.training.clone();
+    if device != "auto" {
+        device.clone_into(&mut training.device);
+    }
+    training
+}
+
+/// The seed of shuffling and dropout: of the plan, and different for each institution, round and
+/// attempt.
+pub fn seed(plan: &Plan, institution: &InstitutionId, round: u32, attempt: u32) -> u64 {
+    let text = format!("{}/{institution}/{round}/{attempt}", plan.seed);
+    let digest = Digest::of(text.as_bytes());
+    let mut bytes = [0u8; 8];
+    bytes.copy_from_slice(&digest.as_bytes()[..8]);
+    u64::from_le_bytes(bytes)
+}
+
+/// The text of a file that belongs to a model.
+pub fn read_file(file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|source| Error::Read {
+        file: file.to_owned(),
+        source,
+    })
+}

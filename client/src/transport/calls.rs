@@ -1,0 +1,120 @@
+//! The calls that are answered at once, and the long poll.
+
+use std::time::Duration;
+
+use fedner_proto::convert;
+use fedner_proto::v1::check_in_response::Todo as WireTodo;
+use fedner_proto::v1::decline_request::Task as DeclinedTask;
+use fedner_proto::v1::progress_request::Stage;
+use fedner_proto::v1::{
+    Assignment, CheckInRequest, DeclineRequest, ProgressRequest, Proposal, RenewRequest,
+    SubmitEvaluationRequest,
+};
+use fedner_session::{Kind, Task};
+use fedner_shared::digest::Digest;
+use fedner_shared::refusal::Code;
+use fedner_shared::sign::Signed;
+
+use super::{CALL, Coordinator, Error};
+use crate::SOFTWARE;
+use crate::egress::{Reason, ReleasedEvaluation};
+
+/// The coordinator holds a check-in for so long if there is nothing to do.
+const POLL: Duration = Duration::from_secs(20);
+
+/// What the coordinator asks for, nothing of it verified.
+#[derive(Debug)]
+pub enum Todo {
+    Nothing,
+    Consider(Proposal),
+    Do(Kind, Assignment),
+}
+
+impl Coordinator {
+    /// Asks what is to be done; answers at once if there is something, else after the long poll.
+    pub async fn check_in(&self, known: &[Digest], consents: &[Signed]) -> Result<Todo, Error> {
+        self.check_in_within(POLL, known, consents).await
+    }
+
+    /// [`check_in`](Self::check_in) with another length of the poll.
+    pub async fn check_in_within(
+        &self,
+        poll: Duration,
+        known: &[Digest],
+        consents: &[Signed],
+    ) -> Result<Todo, Error> {
+        let request = CheckInRequest {
+            wait_ms: poll.as_millis() as u32,
+            known_plans: known.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
+            consents: consents.iter().map(convert::signed_to_wire).collect(),
+            software: SOFTWARE.to_owned(),
+        };
+        let mut client = self.federation();
+        let response = self.within(poll + CALL, client.check_in(request)).await?;
+        Ok(match response.todo {
+            None => Todo::Nothing,
+            Some(WireTodo::Proposal(proposal)) => Todo::Consider(proposal),
+            Some(WireTodo::Train(assignment)) => Todo::Do(Kind::Train, assignment),
+            Some(WireTodo::Evaluate(assignment)) => Todo::Do(Kind::Evaluate, assignment),
+        })
+    }
+
+    /// A sign of life; answers whether the task is still wanted.
+    pub async fn progress(&self, task: &Task, stage: Stage) -> Result<bool, Error> {
+        let request = ProgressRequest {
+            run: task.run.to_string(),
+            round: task.round,
+            attempt: task.attempt,
+            stage: stage.into(),
+        };
+        let mut client = self.federation();
+        let response = self.within(CALL, client.progress(request)).await?;
+        Ok(response.wanted)
+    }
+
+    /// Says that the institution will not do it. The reason is one of a fixed list.
+    pub async fn decline(
+        &self,
+        kind: Kind,
+        run: &str,
+        round: u32,
+        attempt: u32,
+        code: Code,
+    ) -> Result<(), Error> {
+        let task = match kind {
+            Kind::Train => DeclinedTask::Train,
+            Kind::Evaluate => DeclinedTask::Evaluate,
+        };
+        let request = DeclineRequest {
+            run: run.to_owned(),
+            round,
+            attempt,
+            task: task.into(),
+            code: code.to_string(),
+            reason: Reason::of(code).as_str().to_owned(),
+        };
+        let mut client = self.federation();
+        self.within(CALL, client.decline(request)).await?;
+        Ok(())
+    }
+
+    /// Sends evaluation counts that passed the egress gate.
+    pub async fn submit_evaluation(&self, released: &ReleasedEvaluation) -> Result<(), Error> {
+        let request = SubmitEvaluationRequest {
+            receipt: Some(convert::signed_to_wire(released.receipt())),
+        };
+        let mut client = self.federation();
+        self.within(CALL, client.submit_evaluation(request)).await?;
+        Ok(())
+    }
+
+    /// A new certificate for the request.
+    pub async fn renew(&self, certificate_request: String) -> Result<String, Error> {
+        let request = RenewRequest {
+            certificate_request,
+        };
+        let mut client = self.enrolment();
+        let response = self.within(CALL, client.renew(request)).await?;
+        Ok(response.certificate)
+    }
+}

@@ -1,0 +1,52 @@
+//! TCP and TLS beneath gRPC.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+use super::Error;
+use crate::config::settings::host_and_port;
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// Notices a peer that vanished behind a VPN or a proxy during a long poll or a transfer.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(20);
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// A channel to HOST:PORT that connects on first use.
+pub(super) fn channel(address: &str, config: ClientConfig) -> Result<Channel, Error> {
+    let setup = |reason: String| Error::Setup(reason);
+    let (host, port) = host_and_port(address)
+        .ok_or_else(|| setup(format!("`{address}` is not an address: expected HOST:PORT")))?;
+    let host = host.to_owned();
+    let name = ServerName::try_from(host.clone()).map_err(|e| setup(e.to_string()))?;
+    let tls = TlsConnector::from(Arc::new(config));
+    let connector = tower::service_fn(move |_| {
+        let (host, name, tls) = (host.clone(), name.clone(), tls.clone());
+        async move {
+            let tcp = TcpStream::connect((host.as_str(), port)).await?;
+            tcp.set_nodelay(true)?;
+            let stream = tls.connect(name, tcp).await?;
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|e| setup(e.to_string()))?
+        .user_agent(crate::SOFTWARE)
+        .map_err(|e| setup(e.to_string()))?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}

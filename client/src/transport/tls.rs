@@ -1,0 +1,61 @@
+//! TLS settings: 1.3 only, and one trusted root.
+
+use std::sync::Arc;
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::Error;
+use super::pinned::PinnedAuthority;
+use crate::identity::TlsIdentity;
+
+/// For everything after enrolment: the root is the authority of the enrolment.
+pub(super) fn mutual(identity: &TlsIdentity) -> Result<ClientConfig, Error> {
+    let authority = certificate(&identity.authority_pem)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).map_err(setup)?;
+    let chain = vec![certificate(&identity.certificate_pem)?];
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(setup)?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(setup)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(setup)?;
+    speak_h2(&mut config);
+    Ok(config)
+}
+
+/// For enrolment: the root is whatever certificate of the server's chain has this SHA-256.
+pub(super) fn pinned(authority_sha256: [u8; 32]) -> Result<ClientConfig, Error> {
+    let verifier: Arc<dyn ServerCertVerifier> =
+        Arc::new(PinnedAuthority::new(authority_sha256, provider()));
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(setup)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    speak_h2(&mut config);
+    Ok(config)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn speak_h2(config: &mut ClientConfig) {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+}
+
+fn certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(setup)
+}
+
+fn setup(error: impl ToString) -> Error {
+    Error::Setup(error.to_string())
+}
