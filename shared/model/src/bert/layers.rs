@@ -93,6 +93,28 @@ impl Layer {
         dropout: &mut Dropout,
     ) -> Tensor<2> {
         let context = self.attention.forward(hidden.clone(), batch, dropout);
+        self.feed_forward(context, hidden, dropout)
+    }
+
+    /// The layer's result for the marked sub-tokens only, which is all that is asked of the last.
+    pub(super) fn forward_marked(
+        &self,
+        hidden: Tensor<2>,
+        batch: &Batch,
+        dropout: &mut Dropout,
+    ) -> Tensor<2> {
+        let context = self.attention.forward(hidden.clone(), batch, dropout);
+        let context = context.select(0, batch.marked.clone());
+        let hidden = hidden.select(0, batch.marked.clone());
+        self.feed_forward(context, hidden, dropout)
+    }
+
+    fn feed_forward(
+        &self,
+        context: Tensor<2>,
+        hidden: Tensor<2>,
+        dropout: &mut Dropout,
+    ) -> Tensor<2> {
         let hidden = add_norm(
             &self.attention_output,
             context,

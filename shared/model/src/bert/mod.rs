@@ -53,10 +53,13 @@ impl Bert {
         dropout: &mut Dropout,
     ) -> Tensor<2> {
         let mut hidden = self.embeddings.forward(words, batch, dropout);
-        for layer in &self.layers {
+        let Some((last, layers)) = self.layers.split_last() else {
+            return hidden.select(0, batch.marked.clone());
+        };
+        for layer in layers {
             hidden = layer.forward(hidden, batch, dropout);
         }
-        hidden.select(0, batch.marked.clone())
+        last.forward_marked(hidden, batch, dropout)
     }
 
     /// The scores of each tag for the batch's marked sub-tokens, before softmax: [marked, tags].

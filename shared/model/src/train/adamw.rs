@@ -176,7 +176,9 @@ impl RowMoments {
                     let weights = &mut weights[row.clone()];
                     if !*seen {
                         *seen = true;
-                        weights.iter_mut().for_each(|weight| *weight *= waiting);
+                        for weight in weights.iter_mut() {
+                            *weight *= waiting;
+                        }
                     }
                     let (first, second) = (&mut first[row.clone()], &mut second[row]);
                     arch.dispatch(|| step.update(weights, own, first, second));
@@ -190,7 +192,9 @@ impl RowMoments {
         let kept = self.kept as f32;
         for (row, seen) in weights.chunks_exact_mut(self.width).zip(self.seen) {
             if !seen {
-                row.iter_mut().for_each(|weight| *weight *= kept);
+                for weight in row {
+                    *weight *= kept;
+                }
             }
         }
     }

@@ -135,7 +135,6 @@ fn change_values<const D: usize>(
 impl Optimizer {
     /// The norm of each weight's gradient, by name.
     pub(super) fn gradients(
-        &self,
         bert: &mut Bert,
         mut gradients: Gradients,
         by_words: &Rows,
