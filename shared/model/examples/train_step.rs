@@ -11,6 +11,7 @@ use fedner_model::device::Device;
 use fedner_model::{Encoded, Model, Progress, Sentence, Tokenizer, TrainOptions, train};
 use fedner_shared::bert;
 use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Method, Training};
 
 const WORDS: [&str; 8] = [
@@ -57,8 +58,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let trained = train(&base, &tokenizer, &tags, &corpus, &options, &mut observer)?;
     times.remove(0);
+    let bytes: Vec<u8> = trained
+        .weights
+        .iter()
+        .flat_map(|w| w.to_le_bytes())
+        .collect();
+    let digest = Digest::of(&bytes).short();
     eprintln!(
-        "step: median {:.3} s; loss {:.5}",
+        "step: median {:.3} s; loss {:.5}, weights {digest}",
         median(&mut times),
         trained.loss
     );

@@ -14,6 +14,8 @@ pub enum Error {
     Encode { words: String, reason: String },
     #[error("the tokenizer gives the id {found}: the model has {vocabulary} word pieces")]
     Vocabulary { found: u32, vocabulary: usize },
+    #[error("a sentence has {found} sub-tokens: the model reads at most {expected}")]
+    Length { expected: usize, found: usize },
     #[error("the model's head has {found} tags: expected {expected}")]
     Tags { expected: usize, found: usize },
     #[error("the model has no tagging head")]

@@ -83,17 +83,21 @@ impl Model {
     }
 }
 
-/// An id that the model has no embedding for comes from another model's tokenizer.
+/// A sentence that is too long, or an id that the model has no embedding for, comes from another
+/// model's tokenizer or limit.
 pub(crate) fn check_ids(sentences: &[&Encoded], config: &BertConfig) -> Result<(), Error> {
-    let vocabulary = config.vocab_size;
-    let mut ids = sentences.iter().flat_map(|sentence| &sentence.ids);
-    match ids.find(|id| **id as usize >= vocabulary) {
-        None => Ok(()),
-        Some(found) => Err(Error::Vocabulary {
-            found: *found,
-            vocabulary,
-        }),
+    let (vocabulary, expected) = (config.vocab_size, config.max_position_embeddings);
+    for Encoded { ids, .. } in sentences {
+        if ids.len() > expected {
+            let found = ids.len();
+            return Err(Error::Length { found, expected });
+        }
+        if let Some(found) = ids.iter().find(|id| **id as usize >= vocabulary) {
+            let found = *found;
+            return Err(Error::Vocabulary { found, vocabulary });
+        }
     }
+    Ok(())
 }
 
 /// The first of the largest scores, and its softmax.
