@@ -236,4 +236,4 @@ quorum = {quorum}
 }
 
 pub(crate) const NO_NOISE: &str = "unit = \"none\"";
-pub(crate) const MINUTES: Duration = Duration::from_mins(4);
+pub(crate) const MINUTES: Duration = Duration::from_mins(2);

@@ -17,8 +17,12 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Arguments {}
 
 pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
-    let agent = Agent::open(context.directory()?)?;
     let runtime = runtime()?;
+    let agent = {
+        // The connection belongs to the runtime, though it is only dialled when first used.
+        let _inside = runtime.enter();
+        Agent::open(context.directory()?)?
+    };
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();
         let signalled = stop.clone();
