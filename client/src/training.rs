@@ -64,7 +64,8 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
         Error::EmptyCorpus => Code::CorpusEmpty,
         Error::NotFinite { .. } => Code::NotFinite,
-        Error::Tensor(_) | Error::Stopped { .. } => return None,
+        // Encoded sentences are cut to the window beforehand; a longer one is our own fault.
+        Error::Length { .. } | Error::Tensor(_) | Error::Stopped { .. } => return None,
     })
 }
 
