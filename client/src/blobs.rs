@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn only_what_is_kept_stays() {
         let (_place, blobs) = blobs();
-        let mut stored = |bytes: &[u8]| {
+        let stored = |bytes: &[u8]| {
             let bytes = bytes.to_vec();
             blobs
                 .create(|writer| writer.write_all(&bytes))

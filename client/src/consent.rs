@@ -34,7 +34,7 @@ impl Error {
     }
 }
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Signs and keeps a consent, if the policy allows the plan.
 ///

@@ -255,13 +255,12 @@ impl Agent {
 
     fn report(&mut self, error: &Error, wait: Duration) {
         let seconds = wait.as_secs_f64();
-        match error.refusal() {
-            Some(refusal) => tracing::warn!(
-                "{refusal} [{}]; hint: {}; trying again in {seconds:.1} s",
-                refusal.code,
-                refusal.code.hint()
-            ),
-            None => tracing::error!("{error}; trying again in {seconds:.1} s"),
+        if let Some(refusal) = error.refusal() {
+            let code = refusal.code;
+            let hint = code.hint();
+            tracing::warn!("{refusal} [{code}]; hint: {hint}; trying again in {seconds:.1} s");
+        } else {
+            tracing::error!("{error}; trying again in {seconds:.1} s");
         }
         let failure = Some(error.to_string());
         if matches!(error, Error::Transport(_)) && self.contact.failure != failure {

@@ -49,6 +49,10 @@ impl Agent {
             Err(transport::Error::Refused(refusal)) => refusal,
             Err(error) => return Err(error.into()),
         };
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "whatever else is said, it will be said again"
+        )]
         match refusal.code {
             Code::UpdateRepeated => self.taken(task, release),
             // To be asked for the offset and sent again, or when there is room, or when a person

@@ -1,5 +1,6 @@
 //! `check`.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -240,9 +241,9 @@ fn text(lines: &[Line]) -> String {
     let mut text = String::new();
     for line in lines {
         let verdict = if line.ok { "ok" } else { "FAIL" };
-        text.push_str(&format!("{verdict:<5}{:<12}{}\n", line.check, line.found));
+        let _ = writeln!(text, "{verdict:<5}{:<12}{}", line.check, line.found);
         if let Some(hint) = &line.hint {
-            text.push_str(&format!("     hint: {hint}\n"));
+            let _ = writeln!(text, "     hint: {hint}");
         }
     }
     text

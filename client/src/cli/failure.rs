@@ -11,16 +11,12 @@ use crate::{agent, config, consent, egress, identity, state, training, transport
 
 /// Prints the error; 1 where the user or a peer is at fault, 3 where we are.
 pub(super) fn report(error: &anyhow::Error, output: Output) -> ExitCode {
-    match error.chain().find_map(refusal_of) {
-        Some(refusal) => {
-            output.refusal(&refusal);
-            ExitCode::from(1)
-        }
-        None => {
-            output.fault(&format!("{error:#}"));
-            ExitCode::from(3)
-        }
+    if let Some(refusal) = error.chain().find_map(refusal_of) {
+        output.refusal(&refusal);
+        return ExitCode::from(1);
     }
+    output.fault(&format!("{error:#}"));
+    ExitCode::from(3)
 }
 
 fn refusal_of(error: &(dyn StdError + 'static)) -> Option<Refusal> {

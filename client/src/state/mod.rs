@@ -199,7 +199,12 @@ pub(crate) mod tests {
         let before = daemon.outside_changes().expect("version");
         daemon.save_contact(&Contact::default()).expect("saved");
         assert_eq!(daemon.outside_changes().expect("version"), before);
-        command.save_contact(&Contact::default()).expect("saved");
+        let failure = Some("gone".to_owned());
+        let contact = Contact {
+            failure,
+            ..Contact::default()
+        };
+        command.save_contact(&contact).expect("saved");
         assert_ne!(daemon.outside_changes().expect("version"), before);
     }
 }

@@ -10,7 +10,7 @@ use super::{CALL, Coordinator, Error};
 use crate::blobs::Blobs;
 
 /// With no chunk for so long the connection counts as broken.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 impl Coordinator {
     /// Makes sure that the object lies in `blobs`. What arrived before an error is kept, and the
