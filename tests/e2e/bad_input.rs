@@ -287,7 +287,7 @@ async fn a_wrong_update_is_refused_by_its_own_code_and_the_right_one_still_count
     );
 
     // Streams that are not what was announced.
-    let swapped = encoded(&vec![4; dimension]);
+    let swapped = encoded(&vec![-3; dimension]);
     assert_eq!(swapped.len(), good.len());
     assert_eq!(
         code(hand.upload(&receipt, &swapped, 0).await),

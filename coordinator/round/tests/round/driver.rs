@@ -233,7 +233,9 @@ impl Driver {
 
     pub(crate) fn recruited(plan: Plan) -> Self {
         let mut driver = Self::started(plan);
-        NAMES.iter().for_each(|name| driver.join(name));
+        for name in NAMES {
+            driver.join(name);
+        }
         driver
     }
 }

@@ -59,30 +59,26 @@ struct Model {
 impl Model {
     fn look(&mut self, driver: &Driver) {
         for event in &driver.events[self.events..] {
-            match event {
-                Event::RoundStarted { .. } => self.open.clear(),
-                Event::UpdateAccepted {
-                    institution,
-                    update,
-                    ..
-                } => {
-                    let before = self.open.insert(institution.clone(), *update);
-                    assert_eq!(
-                        before, None,
-                        "{institution} was counted twice in one attempt"
-                    );
-                }
-                Event::Left {
-                    institution,
-                    code: Code::InstitutionRevoked,
-                    ..
-                } => {
-                    self.open.remove(institution);
-                }
-                _ => {}
-            }
-            if let Event::RoundClosed { .. } = event {
-                // The effect below belongs to it.
+            if let Event::RoundStarted { .. } = event {
+                self.open.clear();
+            } else if let Event::UpdateAccepted {
+                institution,
+                update,
+                ..
+            } = event
+            {
+                let before = self.open.insert(institution.clone(), *update);
+                assert_eq!(
+                    before, None,
+                    "{institution} was counted twice in one attempt"
+                );
+            } else if let Event::Left {
+                institution,
+                code: Code::InstitutionRevoked,
+                ..
+            } = event
+            {
+                self.open.remove(institution);
             }
         }
         self.events = driver.events.len();

@@ -35,9 +35,9 @@ fn the_first_round_waits_for_the_whole_cohort_but_not_for_ever() {
     assert_eq!(driver.run.explain().from, [id("dora")]);
     for _ in 0..4 {
         driver.pass(25);
-        ["anna", "bert", "cora"]
-            .iter()
-            .for_each(|name| driver.seen(name));
+        for name in ["anna", "bert", "cora"] {
+            driver.seen(name);
+        }
     }
     assert_eq!(driver.run.state(), "collecting");
     assert!(driver.run.assignment(&id("dora")).is_none());
@@ -105,9 +105,9 @@ fn a_silent_institution_is_waited_for_only_until_it_counts_as_away() {
     assert_eq!(driver.run.state(), "aggregating");
     driver.publish();
     // It is not asked to evaluate, nor waited for in the next round.
-    ["anna", "bert", "cora"].iter().for_each(|name| {
+    for name in ["anna", "bert", "cora"] {
         driver.seen(name);
-    });
+    }
     assert!(driver.run.assignment(&id("dora")).is_none());
 }
 
@@ -194,13 +194,14 @@ fn who_has_spent_its_budget_is_not_asked_again() {
     );
 }
 
+type Change = Box<dyn Fn(&mut fedner_shared::statement::UpdateReceipt)>;
+
 #[test]
 fn what_does_not_fit_the_round_is_refused_and_changes_nothing() {
     let mut driver = Driver::recruited(plan(2, 4));
     driver.take("anna");
     let good = driver.receipt("anna");
     let other = Digest::of(b"other");
-    type Change = Box<dyn Fn(&mut fedner_shared::statement::UpdateReceipt)>;
     let cases: Vec<(Code, Change)> = vec![
         (Code::UpdateBase, Box::new(move |r| r.base = other)),
         (Code::UpdateShape, Box::new(move |r| r.manifest = other)),
@@ -312,10 +313,10 @@ fn a_pause_stops_the_clock_and_keeps_what_arrives() {
 #[test]
 fn after_a_restart_of_the_coordinator_nobody_is_blamed_for_its_absence() {
     let mut driver = Driver::recruited(plan(1, 2));
-    NAMES.iter().for_each(|name| {
+    for name in NAMES {
         driver.take(name);
-    });
-    driver.now = driver.now + std::time::Duration::from_secs(300);
+    }
+    driver.now = driver.now + std::time::Duration::from_mins(5);
     driver.step(Input::Restarted).expect("restarted");
     driver.pass(1);
     assert!(
