@@ -1,0 +1,158 @@
+//! The values a plan may have.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{Plan, Unit};
+
+/// Why a text is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the plan cannot be read: {0}")]
+    Syntax(#[from] toml::de::Error),
+    #[error("the plan's `{key}` is {found}: expected {expected}")]
+    Value {
+        key: &'static str,
+        found: String,
+        expected: String,
+    },
+}
+
+impl Plan {
+    /// Checks every value; parsing does it too, and so does whoever receives a plan.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_labels()?;
+        self.check_training()?;
+        self.check_cohort()?;
+        self.check_privacy()?;
+        between("rounds", self.rounds, 1, 10_000)
+    }
+
+    fn check_labels(&self) -> Result<(), Error> {
+        between("labels", self.labels.len(), 1, 256)?;
+        let distinct: BTreeSet<_> = self.labels.iter().collect();
+        if distinct.len() != self.labels.len() {
+            return Err(value(
+                "labels",
+                format!("{:?}", self.labels),
+                "each type once",
+            ));
+        }
+        for label in &self.labels {
+            let prefixed = ["B-", "I-", "E-", "S-"]
+                .iter()
+                .any(|p| label.starts_with(p));
+            let odd =
+                label.is_empty() || label.chars().any(|c| c.is_whitespace() || c.is_control());
+            if prefixed || odd || label == "O" || label.len() > 128 {
+                let expected =
+                    "entity types without spaces and without B- or I-, such as \"Disease\"";
+                return Err(value("labels", format!("{label:?}"), expected));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_training(&self) -> Result<(), Error> {
+        let t = &self.training;
+        between("training.local_epochs", t.local_epochs, 1, 1000)?;
+        between("training.batch_size", t.batch_size, 1, 65_536)?;
+        between("training.max_tokens", t.max_tokens, 8, 8192)?;
+        range("training.learning_rate", t.learning_rate, 0.0, 10.0, false)?;
+        range("training.warmup", t.warmup, 0.0, 1.0, true)?;
+        range("training.weight_decay", t.weight_decay, 0.0, 1.0, true)?;
+        range("training.max_grad_norm", t.max_grad_norm, 0.0, 1e9, false)?;
+        range(
+            "training.dropout",
+            t.dropout.unwrap_or_default(),
+            0.0,
+            0.95,
+            true,
+        )
+    }
+
+    fn check_cohort(&self) -> Result<(), Error> {
+        let c = &self.cohort;
+        between("cohort.institutions", c.institutions.len(), 1, 100_000)?;
+        let distinct: BTreeSet<_> = c.institutions.iter().collect();
+        if distinct.len() != c.institutions.len() {
+            let found = format!("{:?}", c.institutions);
+            return Err(value("cohort.institutions", found, "each institution once"));
+        }
+        between("cohort.quorum", c.quorum, 1, c.institutions.len())?;
+        between(
+            "cohort.recruit_timeout_s",
+            c.recruit_timeout_s,
+            1,
+            31_536_000,
+        )?;
+        between("cohort.train_timeout_s", c.train_timeout_s, 1, 31_536_000)?;
+        between(
+            "cohort.evaluate_timeout_s",
+            c.evaluate_timeout_s,
+            1,
+            31_536_000,
+        )?;
+        between("cohort.away_after_s", c.away_after_s, 1, 31_536_000)?;
+        between("cohort.max_attempts", c.max_attempts, 1, 1000)?;
+        between("cohort.max_examples", c.max_examples, 1, 1 << 30)
+    }
+
+    fn check_privacy(&self) -> Result<(), Error> {
+        let p = &self.privacy;
+        if p.unit == Unit::None {
+            return Ok(());
+        }
+        range("privacy.clip", p.clip, 1e-6, 1e6, true)?;
+        range(
+            "privacy.noise_multiplier",
+            p.noise_multiplier,
+            1e-4,
+            100.0,
+            true,
+        )?;
+        range("privacy.delta", p.delta, 0.0, 0.5, false)?;
+        range("privacy.max_epsilon", p.max_epsilon, 0.0, 1e9, false)?;
+        // The weighted sum must fit a machine word whatever the institutions declare.
+        let weights = self.cohort.institutions.len() as i128 * i128::from(self.largest_weight());
+        if weights * i128::from(p.value_bound()) >= 1 << 62 {
+            let expected = "a product of institutions, examples and noise below 2^62";
+            return Err(value(
+                "cohort.max_examples",
+                self.cohort.max_examples,
+                expected,
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -> Error {
+    Error::Value {
+        key,
+        found: found.to_string(),
+        expected: expected.into(),
+    }
+}
+
+fn between<N: PartialOrd + fmt::Display>(
+    key: &'static str,
+    n: N,
+    low: N,
+    high: N,
+) -> Result<(), Error> {
+    if n < low || n > high {
+        return Err(value(key, n, format!("a number from {low} to {high}")));
+    }
+    Ok(())
+}
+
+/// `inclusive` says whether `low` itself is allowed; a NaN never is.
+fn range(key: &'static str, x: f64, low: f64, high: f64, inclusive: bool) -> Result<(), Error> {
+    let inside = x <= high && (x > low || (inclusive && x >= low));
+    if inside {
+        return Ok(());
+    }
+    let above = if inclusive { "from" } else { "above" };
+    Err(value(key, x, format!("a number {above} {low} to {high}")))
+}

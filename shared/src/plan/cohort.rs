@@ -1,0 +1,78 @@
+//! Who takes part in a run.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::InstitutionId;
+
+/// Who takes part, and how long is waited for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cohort {
+    pub institutions: Vec<InstitutionId>,
+    /// Updates needed to publish a version.
+    pub quorum: usize,
+    #[serde(default = "default_recruit_timeout_s")]
+    pub recruit_timeout_s: u64,
+    #[serde(default = "default_train_timeout_s")]
+    pub train_timeout_s: u64,
+    #[serde(default = "default_evaluate_timeout_s")]
+    pub evaluate_timeout_s: u64,
+    /// An institution not heard of for so long is no longer waited for once the quorum is in;
+    /// it may come back at any time.
+    #[serde(default = "default_away_after_s")]
+    pub away_after_s: u64,
+    /// How often one round is tried before the run fails.
+    #[serde(default = "default_max_attempts")]
+    pub max_attempts: u32,
+    #[serde(default)]
+    pub weighting: Weighting,
+    /// Largest example count an institution may declare.
+    #[serde(default = "default_max_examples")]
+    pub max_examples: u32,
+}
+
+const fn default_recruit_timeout_s() -> u64 {
+    600
+}
+const fn default_train_timeout_s() -> u64 {
+    3600
+}
+const fn default_evaluate_timeout_s() -> u64 {
+    600
+}
+const fn default_away_after_s() -> u64 {
+    60
+}
+const fn default_max_attempts() -> u32 {
+    3
+}
+const fn default_max_examples() -> u32 {
+    1_000_000
+}
+
+/// How FedAvg weighs the updates (McMahan et al. 2017, Algorithm 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weighting {
+    /// By the example count each institution declared with its consent.
+    #[default]
+    Examples,
+    Equal,
+}
+
+impl Cohort {
+    pub fn recruit_timeout(&self) -> Duration {
+        Duration::from_secs(self.recruit_timeout_s)
+    }
+    pub fn train_timeout(&self) -> Duration {
+        Duration::from_secs(self.train_timeout_s)
+    }
+    pub fn evaluate_timeout(&self) -> Duration {
+        Duration::from_secs(self.evaluate_timeout_s)
+    }
+    pub fn away_after(&self) -> Duration {
+        Duration::from_secs(self.away_after_s)
+    }
+}

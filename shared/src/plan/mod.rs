@@ -1,0 +1,111 @@
+//! The plan: the immutable, signed description of a run.
+
+mod check;
+mod cohort;
+mod method;
+mod privacy;
+mod training;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::{PlanName, VersionName};
+use crate::sign::Statement;
+
+pub use check::Error;
+pub use cohort::{Cohort, Weighting};
+pub use method::Method;
+pub use privacy::{Grid, Privacy, Unit};
+pub use training::Training;
+
+/// A plan as its TOML file writes it. Unknown keys are errors; units are in the names.
+///
+/// ```
+/// let plan = fedner_shared::plan::Plan::parse(r#"
+///     name = "disease-ner"
+///     base = "minilm@1"
+///     labels = ["Disease"]
+///     method = "head"
+///     rounds = 5
+///     seed = 7
+///     [cohort]
+///     institutions = ["st-anna", "mercy"]
+///     quorum = 2
+///     [privacy]
+///     unit = "institution"
+///     clip = 1.0
+///     noise_multiplier = 1.0
+///     delta = 1e-5
+///     max_epsilon = 100.0
+/// "#).unwrap();
+/// assert_eq!(plan.training.batch_size, 16);
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub name: PlanName,
+    /// The model version the run starts from.
+    pub base: VersionName,
+    /// Entity types, without `B-` and `I-`.
+    pub labels: Vec<String>,
+    pub method: Method,
+    pub rounds: u32,
+    #[serde(default)]
+    pub seed: u64,
+    #[serde(default)]
+    pub training: Training,
+    pub cohort: Cohort,
+    pub privacy: Privacy,
+}
+
+impl Plan {
+    /// Reads and checks a plan file.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let plan: Self = toml::from_str(text)?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan's identity: the digest of its canonical JSON.
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(self)
+    }
+
+    /// The tags of the model, `O` first.
+    pub fn tags(&self) -> Vec<String> {
+        crate::bert::tags(&self.labels)
+    }
+
+    /// How much larger the noise in the mean of all updates is than the signal can be, with `d`
+    /// trainable weights: `z · √(d / N)`.
+    ///
+    /// Each of the N institutions adds noise of deviation zC to each weight of its own update, so
+    /// that its guarantee holds against the coordinator too. The mean has deviation zC/√N a
+    /// weight, a norm of zC√(d/N), against a signal whose norm is at most C.
+    pub fn noise_to_signal(&self, d: usize) -> f64 {
+        self.privacy.noise() * (d as f64 / self.cohort.institutions.len() as f64).sqrt()
+    }
+
+    /// The largest weight FedAvg can give one institution.
+    pub fn largest_weight(&self) -> u32 {
+        match self.cohort.weighting {
+            Weighting::Examples => self.cohort.max_examples,
+            Weighting::Equal => 1,
+        }
+    }
+
+    /// The weight of an institution that declared `examples`.
+    pub fn weight(&self, examples: u32) -> u32 {
+        match self.cohort.weighting {
+            Weighting::Examples => examples,
+            Weighting::Equal => 1,
+        }
+    }
+}
+
+impl Statement for Plan {
+    const KIND: &'static str = "plan";
+}
+
+#[cfg(test)]
+mod tests;

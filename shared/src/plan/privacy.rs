@@ -1,0 +1,122 @@
+//! What every institution guarantees itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What differential privacy protects (`privacy.md` of the design).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Everything one institution holds.
+    Institution,
+    /// No noise: public text and baselines only.
+    None,
+}
+
+/// The guarantee every institution gives itself. With `unit = "none"` the other keys do nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    pub unit: Unit,
+    /// C, the largest L2 norm of an update before noise.
+    #[serde(default = "default_clip")]
+    pub clip: f64,
+    /// z = σ / C, the noise every institution adds to its own update.
+    #[serde(default)]
+    pub noise_multiplier: f64,
+    #[serde(default = "default_delta")]
+    pub delta: f64,
+    /// No round starts at an institution that would take it past this ε.
+    #[serde(default = "default_max_epsilon")]
+    pub max_epsilon: f64,
+}
+
+const fn default_clip() -> f64 {
+    1.0
+}
+const fn default_delta() -> f64 {
+    1e-5
+}
+const fn default_max_epsilon() -> f64 {
+    8.0
+}
+
+/// With `unit = "none"` nothing is clipped in earnest, but the integer range must still be
+/// bounded: larger updates than this L2 norm come from a training that diverged.
+const UNPROTECTED_CLIP: f64 = 64.0;
+
+/// The scale on which updates are integers: C as a multiple of the grid γ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Grid {
+    /// C, in the units of the weights.
+    pub clip: f64,
+    /// C/γ as a power of two.
+    pub exponent: u32,
+}
+
+impl Grid {
+    /// γ, the size of one integer step in the units of the weights. Exact: C times a power of two.
+    pub fn gamma(&self) -> f64 {
+        self.clip * (-f64::from(self.exponent)).exp2()
+    }
+
+    /// C/γ.
+    pub fn steps(&self) -> f64 {
+        f64::from(self.exponent).exp2()
+    }
+}
+
+impl Privacy {
+    pub fn grid(&self) -> Grid {
+        match self.unit {
+            Unit::Institution => Grid {
+                clip: self.clip,
+                exponent: 18,
+            },
+            Unit::None => Grid {
+                clip: UNPROTECTED_CLIP,
+                exponent: 24,
+            },
+        }
+    }
+
+    /// The noise multiplier in force: zero where the unit is `none`.
+    pub fn noise(&self) -> f64 {
+        match self.unit {
+            Unit::Institution => self.noise_multiplier,
+            Unit::None => 0.0,
+        }
+    }
+
+    /// The largest magnitude an honest encoded value can have: the clip, and 64 standard
+    /// deviations of noise, which a Gaussian passes with a probability below e^-2000.
+    pub fn value_bound(&self) -> i64 {
+        let steps = self.grid().steps();
+        (steps + 64.0 * (self.noise() * steps).ceil()) as i64 + 2
+    }
+}
+
+impl FromStr for Unit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "institution" => Ok(Self::Institution),
+            "none" => Ok(Self::None),
+            other => Err(format!(
+                "`{other}` is not a unit: expected institution or none"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Institution => "institution",
+            Self::None => "none",
+        })
+    }
+}

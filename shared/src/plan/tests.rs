@@ -1,0 +1,107 @@
+use super::*;
+
+pub(crate) const EXAMPLE: &str = r#"
+name = "disease-ner"
+base = "minilm@1"
+labels = ["Disease"]
+method = "full"
+rounds = 5
+seed = 7
+
+[training]
+local_epochs = 1
+batch_size = 16
+learning_rate = 1e-4
+max_tokens = 256
+device = "auto"
+
+[cohort]
+institutions = ["st-anna", "mercy", "north"]
+quorum = 2
+recruit_timeout_s = 600
+train_timeout_s = 3600
+weighting = "examples"
+
+[privacy]
+unit = "institution"
+clip = 1.0
+noise_multiplier = 1.0
+delta = 1e-5
+max_epsilon = 8.0
+"#;
+
+#[test]
+fn the_documented_example_reads_and_its_digest_is_that_of_its_meaning() {
+    let plan = Plan::parse(EXAMPLE).expect("example");
+    let spaced =
+        Plan::parse(&EXAMPLE.replace("rounds = 5", "rounds    =   5 # five")).expect("same");
+    assert_eq!(plan.digest(), spaced.digest());
+    let other = Plan::parse(&EXAMPLE.replace("rounds = 5", "rounds = 6")).expect("other");
+    assert_ne!(plan.digest(), other.digest());
+}
+
+#[test]
+fn wrong_values_name_their_key() {
+    let cases = [
+        ("rounds = 5", "rounds = 0", "rounds"),
+        ("quorum = 2", "quorum = 4", "cohort.quorum"),
+        ("quorum = 2", "quorum = 0", "cohort.quorum"),
+        ("\"mercy\"", "\"st-anna\"", "cohort.institutions"),
+        ("[\"Disease\"]", "[\"B-Disease\"]", "labels"),
+        ("[\"Disease\"]", "[]", "labels"),
+        ("[\"Disease\"]", "[\"A\", \"A\"]", "labels"),
+        (
+            "learning_rate = 1e-4",
+            "learning_rate = nan",
+            "training.learning_rate",
+        ),
+        (
+            "learning_rate = 1e-4",
+            "learning_rate = -1.0",
+            "training.learning_rate",
+        ),
+        ("clip = 1.0", "clip = 0.0", "privacy.clip"),
+        (
+            "noise_multiplier = 1.0",
+            "noise_multiplier = 0.0",
+            "privacy.noise_multiplier",
+        ),
+        ("delta = 1e-5", "delta = 0.0", "privacy.delta"),
+        (
+            "max_epsilon = 8.0",
+            "max_epsilon = inf",
+            "privacy.max_epsilon",
+        ),
+    ];
+    for (from, to, key) in cases {
+        assert!(EXAMPLE.contains(from), "{from}");
+        let error = Plan::parse(&EXAMPLE.replace(from, to)).expect_err(to);
+        assert!(
+            matches!(error, Error::Value { key: k, .. } if k == key),
+            "{to}: {error}"
+        );
+    }
+}
+
+#[test]
+fn unknown_keys_and_unknown_words_are_errors() {
+    for (from, to) in [
+        ("seed = 7", "seeed = 7"),
+        ("batch_size = 16", "batchsize = 16"),
+        ("quorum = 2", "quorum = 2\nquorate = 3"),
+        ("method = \"full\"", "method = \"fulll\""),
+        ("unit = \"institution\"", "unit = \"galaxy\""),
+    ] {
+        let error = Plan::parse(&EXAMPLE.replace(from, to)).expect_err(to);
+        assert!(matches!(error, Error::Syntax(_)), "{to}: {error}");
+    }
+}
+
+#[test]
+fn without_noise_the_grid_is_finer_and_the_bound_has_no_noise_in_it() {
+    let text = EXAMPLE.replace("unit = \"institution\"", "unit = \"none\"");
+    let plan = Plan::parse(&text).expect("plan");
+    assert_eq!(plan.privacy.noise().to_bits(), 0);
+    assert_eq!(plan.privacy.value_bound(), (1 << 24) + 2);
+    assert!((plan.privacy.grid().gamma() - 64.0 / f64::from(1 << 24)).abs() < f64::EPSILON);
+}
