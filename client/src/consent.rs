@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fedner_model::{Corpus, corpus};
+use fedner_model::corpus::{self, Reader};
 use fedner_shared::plan::{Plan, Unit, Weighting};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
@@ -28,7 +28,10 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal.clone()),
-            Self::Corpus(error) => Some(Refusal::new(Code::CorpusInvalid, error.to_string())),
+            Self::Corpus(error) => {
+                let code = crate::training::code_of_corpus(error);
+                Some(Refusal::new(code, error.to_string()))
+            }
             Self::State(error) => error.refusal(),
         }
     }
@@ -102,9 +105,9 @@ fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Resul
 
 fn count(settings: &Settings, directory: &Directory) -> Result<u32, Error> {
     let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
-    let mut sentences = 0;
+    let (mut reader, mut sentences) = (Reader::new(settings.reading), 0);
     for path in &paths {
-        sentences += Corpus::read(path)?.sentences.len();
+        sentences += reader.corpus(path)?.sentences.len();
     }
     Ok(u32::try_from(sentences).unwrap_or(u32::MAX))
 }

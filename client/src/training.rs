@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fedner_model::{Corpus, Evaluation, Model, Sentence, Tokenizer, TrainOptions, Trained, corpus};
+use fedner_model::corpus::{self, Corpus, ReadOptions, Reader};
+use fedner_model::{Evaluation, Model, Sentence, Tokenizer, TrainOptions, Trained};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
@@ -41,15 +42,31 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         let code = match self {
             Self::Refused(refusal) => return Some(refusal.clone()),
-            Self::Corpus(corpus::Error::Labels { .. }) => Code::LabelsMismatch,
-            Self::Corpus(corpus::Error::Read { .. } | corpus::Error::Line { .. }) => {
-                Code::CorpusInvalid
-            }
+            Self::Corpus(error) => code_of_corpus(error),
             Self::Checkpoint(_) | Self::Read { .. } => Code::CheckpointInvalid,
             Self::Model(error) => return Some(Refusal::new(code_of(error)?, error.to_string())),
             Self::Blob(_) => return None,
         };
         Some(Refusal::new(code, self.to_string()))
+    }
+}
+
+/// The code of what is wrong with a corpus.
+pub fn code_of_corpus(error: &corpus::Error) -> Code {
+    match error {
+        corpus::Error::Labels { .. } => Code::LabelsMismatch,
+        corpus::Error::Line { problem, .. } => code_of_problem(problem),
+        corpus::Error::Read { .. } => Code::CorpusInvalid,
+        corpus::Error::Tokenize(_) => Code::CheckpointInvalid,
+    }
+}
+
+/// The code of one problem: that which the user can decide about has its own.
+pub fn code_of_problem(problem: &corpus::Problem) -> Code {
+    if problem.code == corpus::TAG_SEQUENCE {
+        Code::CorpusTags
+    } else {
+        Code::CorpusInvalid
     }
 }
 
@@ -62,9 +79,10 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Vocabulary { .. } => Code::CheckpointInvalid,
         Error::Device(_) => Code::DeviceUnknown,
         Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
+        Error::Window { .. } => Code::RequestInvalid,
         Error::EmptyCorpus => Code::CorpusEmpty,
         Error::NotFinite { .. } => Code::NotFinite,
-        // Encoded sentences are cut to the window beforehand; a longer one is our own fault.
+        // Sentences are cut to windows beforehand; a longer one is our own fault.
         Error::Length { .. } | Error::Tensor(_) | Error::Stopped { .. } => return None,
     })
 }
@@ -135,24 +153,67 @@ fn check_tags(found: Option<Vec<String>>, expected: &[String]) -> Result<(), Ref
     }
 }
 
+/// The sentences of several files.
+#[derive(Debug, Default)]
+pub struct Corpora {
+    pub sentences: Vec<Sentence>,
+    /// Each file, and how many sentences there are up to its end.
+    files: Vec<(String, usize)>,
+}
+
+impl Corpora {
+    /// The file of a sentence.
+    pub fn file_of(&self, sentence: usize) -> &str {
+        let file = self.files.iter().find(|(_, end)| sentence < *end);
+        file.map_or("", |(name, _)| name)
+    }
+}
+
 /// The sentences of all files together, their types within `labels`.
-pub fn read_corpora(files: &[PathBuf], labels: &[String]) -> Result<Vec<Sentence>, Error> {
-    let mut sentences = Vec::new();
-    for file in files {
-        let corpus = Corpus::read(file)?;
+pub fn read_corpora(
+    files: &[PathBuf],
+    labels: &[String],
+    options: ReadOptions,
+) -> Result<Vec<Sentence>, Error> {
+    read_checked(files, options, |corpus| {
         for label in corpus.check_labels(labels)? {
             tracing::warn!("{} has no entity of the type {label}", corpus.name);
         }
-        sentences.extend(corpus.sentences);
+        Ok(())
+    })
+    .map(|corpora| corpora.sentences)
+}
+
+/// The sentences of all files, whatever their types.
+pub fn read_sentences(files: &[PathBuf], options: ReadOptions) -> Result<Corpora, Error> {
+    read_checked(files, options, |_| Ok(()))
+}
+
+fn read_checked(
+    files: &[PathBuf],
+    options: ReadOptions,
+    check: impl Fn(&Corpus) -> Result<(), corpus::Error>,
+) -> Result<Corpora, Error> {
+    let mut corpora = Corpora::default();
+    let mut reader = Reader::new(options);
+    for file in files {
+        let corpus = reader.corpus(file)?;
+        for notice in corpus.summary.notices() {
+            tracing::warn!("{}: {notice}", corpus.name);
+        }
+        check(&corpus)?;
+        corpora.sentences.extend(corpus.sentences);
+        let end = corpora.sentences.len();
+        corpora.files.push((corpus.name, end));
     }
-    if sentences.is_empty() {
+    if corpora.sentences.is_empty() {
         let message = format!(
             "{} files have no sentence: expected at least one",
             files.len()
         );
         return Err(Refusal::new(Code::CorpusEmpty, message).into());
     }
-    Ok(sentences)
+    Ok(corpora)
 }
 
 /// One round's training: the change of each trainable weight, in manifest order.

@@ -97,7 +97,9 @@ codes! {
     BudgetSpent = "budget-spent", Forbidden, "the next round would pass the largest ε; see `fedner-client privacy show`";
     NotFinite = "update-not-finite", Invalid, "training diverged; lower the learning rate";
     CorpusInvalid = "corpus-invalid", Invalid, "mend the line and try again; nothing was trained on";
+    CorpusTags = "corpus-tags-invalid", Invalid, "mend the tags, or read them as conlleval does: `--invalid-tags repair`, in client.toml `invalid_tags = \"repair\"` under `[reading]`; nothing was trained on";
     CorpusEmpty = "corpus-empty", Invalid, "give a file with at least one sentence";
+    TextInvalid = "text-invalid", Invalid, "give files of UTF-8 text that can be read";
     DeviceUnknown = "device-unknown", Invalid, "use auto or cpu, or build with the feature the device needs";
     ConfigInvalid = "config-invalid", Invalid, "mend the configuration file";
     StateInvalid = "state-invalid", State, "was the directory changed by hand or by another version?";

@@ -120,12 +120,27 @@ pub fn entities<S: AsRef<str>>(tags: &[S]) -> Vec<Span> {
     found
 }
 
+/// The entities of a tag sequence, as seqeval's strict mode reads it (`seqeval.scheme.IOB2`):
+/// those that begin with `B-`; an `I-` that follows no tag of its type is in no entity.
+pub fn strict_entities<S: AsRef<str>>(tags: &[S]) -> Vec<Span> {
+    let mut found = entities(tags);
+    found.retain(|span| tags[span.start].as_ref().starts_with("B-"));
+    found
+}
+
 impl Scores {
     /// Counts one sentence: `gold` and `predicted` hold a tag for each word.
     pub fn count<S: AsRef<str>, T: AsRef<str>>(&mut self, gold: &[S], predicted: &[T]) {
-        let gold = entities(gold);
-        let predicted = entities(predicted);
-        for span in &gold {
+        self.count_entities(&entities(gold), &entities(predicted));
+    }
+
+    /// Counts one sentence as seqeval's strict mode does.
+    pub fn count_strict<S: AsRef<str>, T: AsRef<str>>(&mut self, gold: &[S], predicted: &[T]) {
+        self.count_entities(&strict_entities(gold), &strict_entities(predicted));
+    }
+
+    fn count_entities(&mut self, gold: &[Span], predicted: &[Span]) {
+        for span in gold {
             let counts = self.by_type.entry(span.label.clone()).or_default();
             if predicted.contains(span) {
                 counts.true_positives += 1;
@@ -164,6 +179,19 @@ mod tests {
         assert_eq!(spans(&["O", "O"]), []);
         assert_eq!(spans(&["O", "I-X"]), [x(1, 2)]);
         assert_eq!(spans(&["B-A-B", "I-A-B"]), [("A-B".to_owned(), 0, 2)]);
+    }
+
+    #[test]
+    fn strict_entities_begin_with_b() {
+        let found = strict_entities(&["I-X", "B-X", "I-X", "I-Y", "B-Y", "B-X"]);
+        let places: Vec<_> = found
+            .iter()
+            .map(|s| (s.label.as_str(), s.start..s.end))
+            .collect();
+        assert_eq!(places, [("X", 1..3), ("Y", 4..5), ("X", 5..6)]);
+        let mut scores = Scores::default();
+        scores.count_strict(&["B-X", "O", "I-X"], &["B-X", "O", "I-X"]);
+        assert_eq!(scores.total().support(), 1);
     }
 
     #[test]

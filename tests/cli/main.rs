@@ -1,5 +1,7 @@
 //! The words of the command line, pinned: a change of `--help` is a change that somebody reads.
 
+mod text;
+
 use std::process::Command;
 
 use anyhow::{Context, Result};

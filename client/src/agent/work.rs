@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fedner_model::TrainOptions;
+use fedner_model::corpus::ReadOptions;
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Session, Task, Transition};
 use fedner_shared::digest::Digest;
@@ -76,6 +77,7 @@ impl Agent {
                 schedule: (round - 1.0) / rounds..round / rounds,
             },
             data: self.resolved(&settings.data),
+            reading: settings.reading,
             blobs: self.blobs.clone(),
             store: self.store.clone(),
             institution,
@@ -144,6 +146,7 @@ impl Agent {
         let job = EvaluateJob {
             blobs: self.blobs.clone(),
             held_out: self.resolved(&settings.held_out),
+            reading: settings.reading,
             device: settings.device,
             task: task.clone(),
             plan: plan.clone(),
@@ -194,6 +197,7 @@ struct TrainJob {
     policy: Policy,
     version: Version,
     data: Vec<PathBuf>,
+    reading: ReadOptions,
     options: TrainOptions,
 }
 
@@ -202,7 +206,7 @@ impl TrainJob {
         let Self { task, plan, .. } = &self;
         let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
         self.check_budget(&material.manifest)?;
-        let sentences = training::read_corpora(&self.data, &plan.labels)?;
+        let sentences = training::read_corpora(&self.data, &plan.labels, self.reading)?;
         let least = self.policy.minimum_examples as usize;
         if sentences.len() < least {
             let message = format!(
@@ -266,6 +270,7 @@ impl ReleaseJob {
 struct EvaluateJob {
     blobs: Blobs,
     held_out: Vec<PathBuf>,
+    reading: ReadOptions,
     device: String,
     task: Task,
     plan: Plan,
@@ -276,7 +281,7 @@ impl EvaluateJob {
     fn run(self, stop: &Stop) -> Result<Scores, training::Error> {
         let Self { task, plan, .. } = &self;
         let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
-        let sentences = training::read_corpora(&self.held_out, &plan.labels)?;
+        let sentences = training::read_corpora(&self.held_out, &plan.labels, self.reading)?;
         let settings = training::settings_here(plan, &self.device);
         let tags = plan.tags();
         let found = training::evaluate(&material, &sentences, &tags, &settings, stop)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fedner_model::Corpus;
+use fedner_model::corpus::Reader;
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
@@ -165,15 +165,17 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
         let message = "client.toml has no `data`: expected at least one file";
         return Line::failed(check, &Refusal::new(Code::CorpusEmpty, message));
     }
+    let mut reader = Reader::new(settings.reading);
     let (mut sentences, mut labels) = (0, std::collections::BTreeSet::new());
     for file in files {
-        match Corpus::read(&directory.resolve(file)) {
+        match reader.corpus(&directory.resolve(file)) {
             Ok(corpus) => {
                 sentences += corpus.sentences.len();
                 labels.extend(corpus.labels().into_iter().map(str::to_owned));
             }
             Err(error) => {
-                let refusal = Refusal::new(Code::CorpusInvalid, error.to_string());
+                let code = crate::training::code_of_corpus(&error);
+                let refusal = Refusal::new(code, error.to_string());
                 return Line::failed(check, &refusal);
             }
         }

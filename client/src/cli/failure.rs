@@ -36,8 +36,8 @@ fn refusal_of(error: &(dyn StdError + 'static)) -> Option<Refusal> {
     if is::<checkpoint::Error>(error).is_some() {
         return of(Code::CheckpointInvalid);
     }
-    if is::<fedner_model::corpus::Error>(error).is_some() {
-        return of(Code::CorpusInvalid);
+    if let Some(error) = is::<fedner_model::corpus::Error>(error) {
+        return of(training::code_of_corpus(error));
     }
     if is::<fedner_privacy::ledger::Error>(error).is_some() {
         return of(Code::LedgerInvalid);

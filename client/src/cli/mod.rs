@@ -12,6 +12,7 @@ pub(crate) mod output;
 mod policy;
 mod predict;
 mod privacy;
+mod reading;
 mod receipts;
 mod start;
 mod status;

@@ -1,8 +1,8 @@
 //! Hugging Face directories: `config.json`, `tokenizer.json`, `model.safetensors`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use fedner_model::{Sentence, Tokenizer};
+use fedner_model::Tokenizer;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::plan::Method;
 use fedner_shared::refusal::{Code, Refusal};
@@ -61,17 +61,4 @@ impl HfModel {
         };
         Ok((material, tags))
     }
-}
-
-/// The sentences of all files together, whatever their types.
-pub(super) fn read_sentences(files: &[PathBuf]) -> anyhow::Result<Vec<Sentence>> {
-    let mut sentences = Vec::new();
-    for file in files {
-        sentences.extend(fedner_model::Corpus::read(file)?.sentences);
-    }
-    if sentences.is_empty() {
-        let message = "the files have no sentence: expected at least one";
-        return Err(Refusal::new(Code::CorpusEmpty, message).into());
-    }
-    Ok(sentences)
 }

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use super::Context;
 use super::evaluate::Entities;
-use super::models::{HfModel, read_sentences};
+use super::models::HfModel;
+use super::reading::ReadArguments;
 use crate::training::{self, Material, Stop};
 
 /// Train without a federation: the single-institution baseline, by the same trainer
@@ -31,6 +32,8 @@ pub(super) struct Arguments {
     /// Corpora to evaluate the result on
     #[arg(long, value_name = "FILE", num_args = 1..)]
     held_out: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: ReadArguments,
     /// The plan: its labels, method, rounds and training settings are used
     #[arg(long, value_name = "PLAN.toml")]
     plan: PathBuf,
@@ -77,7 +80,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         checkpoint,
         tokenizer: model.tokenizer,
     };
-    let sentences = training::read_corpora(&arguments.data, &plan.labels)?;
+    let sentences =
+        training::read_corpora(&arguments.data, &plan.labels, arguments.reading.options())?;
     let mut settings = training::settings_here(&plan, &arguments.device);
     settings.local_epochs = settings.local_epochs.saturating_mul(plan.rounds);
     let options = TrainOptions {
@@ -106,8 +110,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let held_out = if arguments.held_out.is_empty() {
         None
     } else {
-        let sentences = read_sentences(&arguments.held_out)?;
-        let found = training::evaluate(&material, &sentences, &tags, &settings, &stop)?;
+        let held_out = training::read_sentences(&arguments.held_out, arguments.reading.options())?;
+        let found = training::evaluate(&material, &held_out.sentences, &tags, &settings, &stop)?;
         Some(Entities::of(&found.scores))
     };
     let report = Report {

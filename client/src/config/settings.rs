@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fedner_model::corpus::ReadOptions;
 use fedner_shared::id::InstitutionId;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ use super::Error;
 ///     held_out = ["devel.conll"]
 ///     device = "auto"
 ///     declared_examples = 5000
+///
+///     [reading]
+///     invalid_tags = "repair"
 /// "#).unwrap();
 /// assert_eq!(settings.declared_examples, Some(5000));
 /// ```
@@ -39,6 +43,9 @@ pub struct Settings {
     /// data, so that plans with noise need it stated in advance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_examples: Option<u32>,
+    /// How the corpora are read.
+    #[serde(default)]
+    pub reading: ReadOptions,
 }
 
 fn default_device() -> String {
@@ -65,6 +72,7 @@ impl Settings {
             held_out: Vec::new(),
             device: default_device(),
             declared_examples: None,
+            reading: ReadOptions::default(),
         }
     }
 

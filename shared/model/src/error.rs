@@ -16,6 +16,8 @@ pub enum Error {
     Vocabulary { found: u32, vocabulary: usize },
     #[error("a sentence has {found} sub-tokens: the model reads at most {expected}")]
     Length { expected: usize, found: usize },
+    #[error("windows of {found} sub-tokens have no room for words: expected at least {least}")]
+    Window { found: usize, least: usize },
     #[error("the model's head has {found} tags: expected {expected}")]
     Tags { expected: usize, found: usize },
     #[error("the model has no tagging head")]

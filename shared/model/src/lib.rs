@@ -1,6 +1,6 @@
 //! BERT for token classification: corpora, tokenising, training, evaluation and prediction.
 //!
-//! A [`Corpus`] is read from CoNLL columns, a [`Tokenizer`] cuts its words into sub-tokens, and a
+//! A [`Corpus`] is read from annotated text, a [`Tokenizer`] cuts its words into sub-tokens, and a
 //! [`Model`] (a BERT encoder and a linear tagging head, Devlin et al. 2019) tags each word by its
 //! first sub-token. [`train`] returns new weights in the order of the plan's manifest; nothing in
 //! this crate knows of rounds, privacy or the network.
@@ -13,13 +13,19 @@ mod evaluate;
 mod kernels;
 mod model;
 mod predict;
+mod split;
+mod tagger;
 mod tokenize;
 mod train;
 
 pub use corpus::{Corpus, Sentence};
 pub use error::Error;
-pub use evaluate::{Evaluation, TagCounts, TokenReport, evaluate};
+pub use evaluate::{
+    Averages, Confused, Confusion, Evaluation, Example, Frequent, Mistake, Named, TagCounts,
+    TokenReport, evaluate,
+};
 pub use model::{Model, Tagged};
-pub use predict::{Entity, predict_text};
+pub use predict::{Entity, Prediction, brat, conll, json_line, predict_text};
+pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
 pub use train::{Observer, Progress, Stage, TrainOptions, Trained, train};

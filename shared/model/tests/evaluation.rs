@@ -5,8 +5,12 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{notes, tags, tiny_bert, tokenizer};
+use fedner_model::corpus::Format;
 use fedner_model::device::Device;
-use fedner_model::{Error, Evaluation, Model, evaluate, predict_text};
+use fedner_model::{
+    Averages, Corpus, Error, Evaluation, Model, Sentence, Tagger, brat, conll, evaluate, json_line,
+    predict_text,
+};
 use fedner_shared::score::Scores;
 
 fn model() -> Model {
@@ -39,15 +43,44 @@ fn scores_follow_from_the_predictions_whatever_the_batch() {
     assert_eq!(evaluation.scores, scores);
     assert_eq!(evaluated(1, 40), evaluation);
     let words: usize = notes(30).iter().map(|s| s.words.len()).sum();
-    assert_eq!(evaluation.tokens.micro().support, words as u64);
+    let averages = Averages::of(&evaluation.tokens.by_tag);
+    assert_eq!(averages.micro.support, words as u64);
+}
+
+/// Sentences one after another, longer than any window.
+fn long(count: usize) -> Sentence {
+    let mut long = Sentence::default();
+    for sentence in notes(count) {
+        long.words.extend(sentence.words);
+        long.tags.extend(sentence.tags);
+    }
+    long
 }
 
 #[test]
-fn words_past_the_limit_are_tagged_o() {
-    let evaluation = evaluated(4, 4);
-    for predicted in &evaluation.predictions {
-        assert!(predicted[2..].iter().all(|tag| tag == "O"), "{predicted:?}");
+fn long_sentences_are_read_in_windows_and_no_word_is_left_out() {
+    let model = Model::load(&tiny_bert().with_new_head(5, 3), Device::Cpu).expect("model");
+    let (tokenizer, tags, long) = (tokenizer(), tags(), long(40));
+    let mut observer = |_, _| ControlFlow::Continue(());
+    let sentences = [long.clone()];
+    let evaluation = evaluate(&model, &tokenizer, &tags, &sentences, 30, 7, &mut observer);
+    let evaluation = evaluation.expect("evaluation");
+    let predicted = &evaluation.predictions[0];
+    assert_eq!(predicted.len(), long.words.len());
+    let entities = fedner_shared::score::entities(&long.tags).len() as u64;
+    assert_eq!(evaluation.scores.total().support(), entities);
+    // Each window alone says the same of its words.
+    let mut place = 0;
+    for window in tokenizer.windows(&long.words, 30).expect("windows") {
+        for word in &model.tag(&[&window]).expect("tagged")[0] {
+            let word = word.expect("a sub-token");
+            assert_eq!(predicted[place], tags[word.tag], "word {place}");
+            place += 1;
+        }
     }
+    assert_eq!(place, predicted.len());
+    let tagged = |tag: &&String| tag.as_str() != "O";
+    assert!(predicted[place / 2..].iter().any(|tag| tagged(&tag)));
 }
 
 #[test]
@@ -102,5 +135,64 @@ fn entities_of_a_text_have_their_characters() {
             predict_text(&model, &tokenizer(), &tags(), empty, 12).expect("none"),
             []
         );
+    }
+}
+
+#[test]
+fn texts_are_tagged_together_as_they_are_alone() {
+    let model = Model::load(&tiny_bert().with_new_head(5, 3), Device::Cpu).expect("model");
+    let (tokenizer, tags) = (tokenizer(), tags());
+    let tagger = Tagger {
+        model: &model,
+        tokenizer: &tokenizer,
+        tags: &tags,
+        max_tokens: 12,
+        batch: 3,
+    };
+    let texts = [
+        "Fièvre: the patient was given aspirin.\r\nNo flu!",
+        "",
+        "the woman was given ibuprofen (again) for bronchitis and chronic asthma and leukemia",
+    ];
+    let mut observer = |_, _| ControlFlow::Continue(());
+    let together = tagger.predict(&texts, &mut observer).expect("predictions");
+    assert_eq!(together.len(), texts.len());
+    for (text, prediction) in texts.iter().zip(&together) {
+        let alone = predict_text(&model, &tokenizer, &tags, text, 12).expect("entities");
+        let places = |entities: &[fedner_model::Entity]| -> Vec<(usize, usize, String)> {
+            let place = |e: &fedner_model::Entity| (e.start, e.end, e.label.clone());
+            entities.iter().map(place).collect()
+        };
+        assert_eq!(places(&prediction.entities), places(&alone));
+    }
+
+    // What is written is read as the same entities.
+    let [first, _, third] = together.as_slice() else {
+        panic!("three predictions");
+    };
+    assert!(!first.entities.is_empty() && !third.entities.is_empty());
+    let entities = |corpus: &Corpus| -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for sentence in &corpus.sentences {
+            for span in fedner_shared::score::entities(&sentence.tags) {
+                found.push((span.label, sentence.words[span.start..span.end].join(" ")));
+            }
+        }
+        found
+    };
+    for (text, prediction) in texts.iter().zip(&together) {
+        let json = json_line(Some("d1"), text, prediction);
+        let columns = conll(Some("d1"), prediction);
+        let read = Corpus::parse("p.jsonl", json.as_bytes()).expect("JSON");
+        assert_eq!(read.summary.format, Format::JsonText);
+        let again = Corpus::parse("p.conll", columns.as_bytes()).expect("columns");
+        assert_eq!(entities(&read), entities(&again));
+        assert_eq!(entities(&read).len(), prediction.entities.len());
+
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join("d1.txt"), text).expect("text");
+        std::fs::write(folder.path().join("d1.ann"), brat(prediction)).expect("annotations");
+        let annotated = Corpus::read(folder.path()).expect("BRAT");
+        assert_eq!(entities(&annotated), entities(&read));
     }
 }

@@ -1,70 +1,97 @@
 //! The same scores as seqeval and scikit-learn, on random tag sequences.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use fedner_model::{TagCounts, TokenReport};
-use fedner_shared::score::Scores;
+use fedner_model::{Averages, Evaluation, Sentence, TagCounts};
+use fedner_shared::score::Counts;
 use serde_json::Value;
 
-#[test]
-fn entities_and_tags_are_counted_as_python_does() {
+fn golden() -> Value {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../tests/fixtures/scores.json"
     );
     let json = fs::read(path).expect("scores.json");
-    let golden: Value = serde_json::from_slice(&json).expect("JSON");
+    serde_json::from_slice(&json).expect("JSON")
+}
+
+fn evaluation(golden: &Value) -> Evaluation {
     let sequences = |key: &str| -> Vec<Vec<String>> {
         serde_json::from_value(golden[key].clone()).expect("tag sequences")
     };
-    let (mut scores, mut report) = (Scores::default(), TokenReport::default());
-    for (gold, predicted) in sequences("gold").iter().zip(sequences("predicted")) {
-        scores.count(gold, &predicted);
-        report.count(gold, &predicted);
-    }
-
-    let entities = &golden["entities"];
-    for (label, counts) in scores
-        .by_type
-        .iter()
-        .map(|(label, c)| (label.as_str(), *c))
-        .chain([("micro avg", scores.total())])
-    {
-        let found = TagCounts {
-            precision: counts.precision(),
-            recall: counts.recall(),
-            f1: counts.f1(),
-            support: counts.support(),
-        };
-        assert_same(label, &found, &entities[label]);
-    }
-    assert_eq!(
-        scores.by_type.len() + 3,
-        entities.as_object().expect("report").len()
-    );
-
-    let tags = &golden["tags"];
-    for (tag, found) in report.rows() {
-        assert_same(tag, &found, &tags[tag]);
-    }
-    assert_same("macro avg", &report.macro_average(), &tags["macro avg"]);
-    assert_same("weighted avg", &report.weighted(), &tags["weighted avg"]);
-    let accuracy = golden["accuracy"].as_f64().expect("accuracy");
-    assert!((report.micro().f1 - accuracy).abs() < 1e-12);
+    let sentence = |tags: Vec<String>| Sentence {
+        words: vec!["word".to_owned(); tags.len()],
+        tags,
+        ..Sentence::default()
+    };
+    let sentences: Vec<Sentence> = sequences("gold").into_iter().map(sentence).collect();
+    Evaluation::of(&sentences, sequences("predicted"))
 }
 
-fn assert_same(name: &str, found: &TagCounts, expected: &Value) {
-    let parts = [
-        ("precision", found.precision),
-        ("recall", found.recall),
-        ("f1", found.f1),
-    ];
-    for (part, found) in parts {
-        let expected = expected[part].as_f64().expect("number");
-        assert!(
-            (found - expected).abs() < 1e-12,
-            "{name} {part}: {found} for {expected}"
-        );
+#[test]
+fn entities_are_counted_as_seqeval_does() {
+    let golden = golden();
+    let found = evaluation(&golden);
+    assert_same(&found.scores.by_type, &golden["entities"]);
+    assert_same(&found.strict.by_type, &golden["strict"]);
+    assert_ne!(found.scores, found.strict);
+}
+
+#[test]
+fn words_are_counted_as_scikit_learn_does() {
+    let golden = golden();
+    let found = evaluation(&golden);
+    assert_same(&found.tokens.by_tag, &golden["tags"]);
+    let accuracy = golden["accuracy"].as_f64().expect("accuracy");
+    let micro = Averages::of(&found.tokens.by_tag).micro;
+    for figure in [micro.precision, micro.recall, micro.f1] {
+        assert!((figure - accuracy).abs() < 1e-12);
     }
-    assert_eq!(Some(found.support), expected["support"].as_u64(), "{name}");
+}
+
+#[test]
+fn every_entity_is_confused_once() {
+    let found = evaluation(&golden());
+    let total = found.scores.total();
+    let count = |wanted: fn(&fedner_model::Confused) -> bool| -> u64 {
+        let cells = found.confusion.cells.iter().filter(|cell| wanted(cell));
+        cells.map(|cell| cell.count).sum()
+    };
+    assert_eq!(count(|cell| cell.gold.is_some()), total.support());
+    let predicted = total.true_positives + total.false_positives;
+    assert_eq!(count(|cell| cell.predicted.is_some()), predicted);
+    let right = found.confusion.cells.iter();
+    let right = right.filter(|cell| cell.gold == cell.predicted);
+    let right: u64 = right.map(|cell| cell.same_words).sum();
+    assert_eq!(right, total.true_positives);
+}
+
+fn assert_same(found: &BTreeMap<String, Counts>, expected: &Value) {
+    let averages = Averages::of(found);
+    let mut rows: Vec<(&str, TagCounts)> = found
+        .iter()
+        .map(|(name, counts)| (name.as_str(), TagCounts::of(*counts)))
+        .collect();
+    rows.push(("macro avg", averages.macro_average));
+    rows.push(("weighted avg", averages.weighted));
+    if expected.get("micro avg").is_some() {
+        rows.push(("micro avg", averages.micro));
+    }
+    assert_eq!(rows.len(), expected.as_object().expect("report").len());
+    for (name, found) in rows {
+        let expected = &expected[name];
+        for (part, found) in [
+            ("precision", found.precision),
+            ("recall", found.recall),
+            ("f1", found.f1),
+        ] {
+            let expected = expected[part].as_f64().expect("number");
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{name} {part}: {found} for {expected}"
+            );
+        }
+        assert_eq!(Some(found.support), expected["support"].as_u64(), "{name}");
+    }
 }

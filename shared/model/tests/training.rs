@@ -188,7 +188,7 @@ fn what_cannot_be_trained_is_refused() {
 }
 
 #[test]
-fn sentences_the_limit_leaves_little_of_are_trained_on_all_the_same() {
+fn every_word_of_a_long_sentence_is_trained_on_once() {
     let base = untrained(5);
     let mut options = options(Method::Full, 1);
     options.training.max_tokens = 8;
@@ -199,9 +199,8 @@ fn sentences_the_limit_leaves_little_of_are_trained_on_all_the_same() {
         .for_each(|word| *word = "\u{200b}".to_owned());
     let trained = run(&base, &corpus, &options).expect("trained");
     let whole: usize = corpus.iter().map(|s| s.words.len()).sum();
-    assert!(
-        trained.words < whole && trained.words > 60,
-        "{} of {whole}",
-        trained.words
-    );
+    assert_eq!(trained.words, whole - corpus[3].words.len());
+    options.training.max_tokens = 2;
+    let error = run(&base, &corpus, &options).expect_err("no room");
+    assert!(matches!(error, Error::Window { found: 2, least: 3 }));
 }

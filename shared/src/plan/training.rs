@@ -18,7 +18,7 @@ pub struct Training {
     /// The probability of dropping an activation; absent: what the model's config.json says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
-    /// Longer sentences are cut to this many sub-tokens.
+    /// Longer sentences are read in overlapping windows of this many sub-tokens.
     pub max_tokens: usize,
     pub device: String,
 }

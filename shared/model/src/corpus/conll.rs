@@ -1,60 +1,37 @@
 //! CoNLL columns: a word and its tag a line, a blank line after a sentence.
 
-use std::collections::BTreeMap;
+use super::read::Reading;
+use super::{Fault, Format, Sentence, joined, scheme};
 
-use super::scheme::{self, Detector};
-use super::{Corpus, Problem, Sentence};
-
-/// Reads as much as can be read, and lists what cannot.
-pub(super) fn parse(name: &str, bytes: &[u8]) -> (Corpus, Vec<Problem>) {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = Reader::default();
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let number = index + 1;
-        if let Err(reason) = reader.line(number, line) {
-            reader.problems.push(Problem {
-                line: number,
-                reason,
-            });
-        }
-    }
-    reader.end_sentence();
-    let corpus = Corpus {
-        name: name.to_owned(),
-        sentences: reader.sentences,
-        scheme: reader.detector.scheme(),
-        columns: reader.columns.map_or(0, |(_, count)| count),
-    };
-    (corpus, reader.problems)
-}
-
+/// Reads line after line.
 #[derive(Default)]
-struct Reader {
-    sentences: Vec<Sentence>,
-    problems: Vec<Problem>,
-    detector: Detector,
+pub(super) struct Parser {
     /// The first line with a word, and how many columns it has.
     columns: Option<(usize, usize)>,
     open: Option<Sentence>,
-    documents: u32,
+    /// The line of each word of the open sentence.
+    lines: Vec<usize>,
     document: Option<u32>,
-    named_documents: BTreeMap<String, u32>,
     person: Option<String>,
 }
 
-impl Reader {
-    fn line(&mut self, number: usize, line: &[u8]) -> Result<(), String> {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Ok(line) = std::str::from_utf8(line) else {
-            return Err("the line is not UTF-8".to_owned());
-        };
+impl Parser {
+    pub(super) fn line(
+        &mut self,
+        number: usize,
+        line: &str,
+        reading: &mut Reading,
+    ) -> Result<(), Fault> {
         let blank = |c: char| c.is_ascii_whitespace();
         if line.chars().all(blank) {
-            self.end_sentence();
+            self.end_sentence(reading);
             return Ok(());
         }
+        if line.contains('\r') {
+            return Err(Fault::CarriageReturn);
+        }
         if let Some((key, value)) = mark(line) {
-            return self.mark(key, value);
+            return self.mark(key, value, reading);
         }
         let columns: Vec<&str> = if line.contains('\t') {
             line.split('\t').map(|c| c.trim_matches(blank)).collect()
@@ -62,73 +39,68 @@ impl Reader {
             line.split(blank).filter(|c| !c.is_empty()).collect()
         };
         if columns[0] == "-DOCSTART-" {
-            self.end_sentence();
-            self.start_document();
+            self.end_sentence(reading);
+            self.document = Some(reading.documents.unnamed());
             return Ok(());
         }
         self.word(number, &columns)
     }
 
-    fn mark(&mut self, key: &str, value: &str) -> Result<(), String> {
-        self.end_sentence();
+    pub(super) fn finish(mut self, reading: &mut Reading) -> Format {
+        self.end_sentence(reading);
+        reading.summary.columns = self.columns.map_or(0, |(_, count)| count);
+        Format::Conll
+    }
+
+    fn mark(&mut self, key: &str, value: &str, reading: &mut Reading) -> Result<(), Fault> {
+        self.end_sentence(reading);
         if value.is_empty() {
-            return Err(format!("`# {key} =` names no {key}"));
+            let key = key.to_owned();
+            return Err(Fault::UnnamedMark { key });
         }
         if key == "person" {
             self.person = Some(value.to_owned());
-            return Ok(());
-        }
-        if let Some(index) = self.named_documents.get(value) {
-            self.document = Some(*index);
         } else {
-            self.named_documents
-                .insert(value.to_owned(), self.documents);
-            self.start_document();
+            self.document = Some(reading.documents.named(value));
         }
         Ok(())
     }
 
-    fn start_document(&mut self) {
-        self.document = Some(self.documents);
-        self.documents += 1;
-    }
-
-    fn word(&mut self, number: usize, columns: &[&str]) -> Result<(), String> {
+    fn word(&mut self, number: usize, columns: &[&str]) -> Result<(), Fault> {
         let [word, .., tag] = columns else {
-            return Err("the line has one column: expected a word and its tag".to_owned());
+            return Err(Fault::OneColumn);
         };
         if columns.iter().any(|column| column.is_empty()) {
-            return Err("a column is empty".to_owned());
+            return Err(Fault::EmptyColumn);
         }
-        let (first, count) = *self.columns.get_or_insert((number, columns.len()));
-        if columns.len() != count {
+        let (first, expected) = *self.columns.get_or_insert((number, columns.len()));
+        if columns.len() != expected {
             let found = columns.len();
-            return Err(format!(
-                "the line has {found} columns: expected {count}, as line {first} has"
-            ));
+            return Err(Fault::Columns {
+                found,
+                expected,
+                first,
+            });
         }
-        if let Some(fault) = scheme::fault(tag) {
-            return Err(fault);
-        }
+        scheme::check(tag)?;
         let open = self.open.get_or_insert_with(|| Sentence {
-            words: Vec::new(),
-            tags: Vec::new(),
             document: self.document,
             person: self.person.clone(),
             line: number,
+            ..Sentence::default()
         });
         open.words.push((*word).to_owned());
         open.tags.push((*tag).to_owned());
+        self.lines.push(number);
         Ok(())
     }
 
-    fn end_sentence(&mut self) {
-        let Some(mut sentence) = self.open.take() else {
-            return;
-        };
-        self.detector.observe(&sentence.tags);
-        scheme::to_iob2(&mut sentence.tags);
-        self.sentences.push(sentence);
+    fn end_sentence(&mut self, reading: &mut Reading) {
+        let lines = std::mem::take(&mut self.lines);
+        if let Some(mut sentence) = self.open.take() {
+            sentence.offsets = joined(&sentence.words);
+            reading.written(sentence, |word| lines[word]);
+        }
     }
 }
 
@@ -144,7 +116,7 @@ fn mark(line: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Scheme;
+    use super::super::{Corpus, Scheme};
     use super::*;
 
     fn corpus(text: &str) -> Corpus {
@@ -178,9 +150,9 @@ mod tests {
                 "{text:?}"
             );
         }
-        assert_eq!((tabs.sentences[1].line, tabs.columns), (4, 2));
+        assert_eq!((tabs.sentences[1].line, tabs.summary.columns), (4, 2));
         assert_eq!(corpus("").sentences, []);
-        assert_eq!(corpus("EU NNP I-NP B-ORG\n").columns, 4);
+        assert_eq!(corpus("EU NNP I-NP B-ORG\n").summary.columns, 4);
     }
 
     #[test]
@@ -230,7 +202,7 @@ mod tests {
             ("a I-X\nb B-X\n", Scheme::Iob1),
             ("a S-X\n", Scheme::Iobes),
         ] {
-            assert_eq!(corpus(text).scheme, scheme, "{text}");
+            assert_eq!(corpus(text).summary.scheme, scheme, "{text}");
         }
         assert_eq!(
             sentence(&corpus("a I-X\nb B-X\n").sentences[0]),
@@ -240,7 +212,7 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_named() {
-        let cases: [(&[u8], usize, &str); 10] = [
+        let cases: [(&[u8], usize, &str); 9] = [
             (b"a\tO\nb\n", 2, "one column"),
             (b"a\tO\nb\tB-\n", 2, "`B-` is not a tag"),
             (b"a\tO\n\nb\tDisease\n", 3, "`Disease` is not a tag"),
@@ -250,7 +222,6 @@ mod tests {
             (b"a\tO\nb\t\n", 2, "a column is empty"),
             (b"a O\n# document =\nb O\n", 2, "names no document"),
             (b"a O\n# text = hello\n", 2, "4 columns"),
-            (b"{\"tokens\": [\"a\"]}\n", 1, "is not a tag"),
         ];
         for (bytes, line, reason) in cases {
             let error = Corpus::parse("notes.tsv", bytes).expect_err("malformed");

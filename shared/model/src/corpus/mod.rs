@@ -1,25 +1,51 @@
 //! Annotated text: sentences of words, each word with an IOB2 tag.
+//!
+//! | format | found by |
+//! |---|---|
+//! | CoNLL columns | anything else |
+//! | JSON lines with `tokens` and `ner_tags` | a first line that begins as a JSON object |
+//! | JSON lines with `text` and `entities` | the same, with the key `text` and without `tokens` |
+//! | BRAT | a folder, an `.ann` file, a `.txt` file with an `.ann` file beside it |
+//!
+//! Plain texts are split into words and sentences as [`predict`](crate::predict_text) splits
+//! them, and a word in which an entity begins or ends is cut there.
 
+mod brat;
 mod conll;
+mod fault;
+mod format;
 mod inspect;
+mod json;
+mod lines;
+mod read;
 mod scheme;
+mod text;
 
 use std::collections::BTreeSet;
+use std::io;
+use std::ops::Range;
 use std::path::Path;
-use std::{fs, io};
 
-pub use inspect::{Inspection, Lengths, inspect};
-pub use scheme::Scheme;
-
-use serde::Serialize;
+pub use fault::{Fault, Problem, TAG_SEQUENCE};
+pub use format::Format;
+pub use inspect::{
+    Duplicate, FileInspection, InspectOptions, Inspection, LabelCheck, Lengths, Shared, SubTokens,
+    UnknownLabel, inspect,
+};
+pub use read::{Item, Place, ReadOptions, Reader, Summary};
+pub use scheme::{InvalidTags, Scheme};
 
 /// A sentence of a corpus.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sentence {
     pub words: Vec<String>,
     /// One IOB2 tag a word.
     pub tags: Vec<String>,
-    /// The document it is of, counted from 0 in the file; `None` before the first document mark.
+    /// Where each word stands, in characters from the beginning of its text: the value of `text`
+    /// or the `.txt` file, or, where the format has words only, the words joined by single blanks.
+    pub offsets: Vec<Range<usize>>,
+    /// The document it is of, counted from 0 through all files of one [`Reader`]; `None` before
+    /// the first document mark.
     pub document: Option<u32>,
     /// Whom the text is about.
     pub person: Option<String>,
@@ -33,32 +59,23 @@ pub struct Corpus {
     /// The file, as errors name it.
     pub name: String,
     pub sentences: Vec<Sentence>,
-    /// How the file writes its tags; the sentences have IOB2 in any case.
-    pub scheme: Scheme,
-    /// Columns a line; 0 in an empty file.
-    pub columns: usize,
-}
-
-/// What is wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// Counted from 1.
-    pub line: usize,
-    pub reason: String,
+    pub summary: Summary,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the corpus {name} cannot be read: {source}")]
     Read { name: String, source: io::Error },
-    #[error("{name}, line {}: {}", problem.line, problem.reason)]
-    Line { name: String, problem: Problem },
+    #[error("the words of a sentence cannot be tokenised: {0}")]
+    Tokenize(Box<crate::Error>),
+    #[error("{problem}{}", and_others(*others))]
+    Line { problem: Problem, others: usize },
     #[error(
-        "{name}, line {line}: the corpus has entities of {}, which the plan lacks: expected {}",
+        "{file}, line {line}: the corpus has entities of {}, which the plan lacks: expected {}",
         found.join(", "), expected.join(", ")
     )]
     Labels {
-        name: String,
+        file: String,
         /// The first line with such an entity.
         line: usize,
         found: Vec<String>,
@@ -66,70 +83,73 @@ pub enum Error {
     },
 }
 
+fn and_others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" (and {count} more problems: see `data inspect`)"),
+    }
+}
+
 impl Corpus {
-    /// Reads a file of CoNLL columns. One malformed line, and nothing is returned.
+    /// Reads a file, whatever its format. One problem, and nothing is returned.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let name = path.display().to_string();
-        match fs::read(path) {
-            Ok(bytes) => Self::parse(&name, &bytes),
-            Err(source) => Err(Error::Read { name, source }),
-        }
+        Reader::default().corpus(path)
     }
 
-    /// Reads CoNLL columns; `name` is what errors call them.
+    /// Reads lines in memory; `name` is what errors call them.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Error> {
-        let (corpus, problems) = conll::parse(name, bytes);
-        match problems.into_iter().next() {
-            None => Ok(corpus),
-            Some(problem) => Err(Error::Line {
-                name: name.to_owned(),
-                problem,
-            }),
+        Self::collect(name, |sink| {
+            Reader::default().stream_lines(name, bytes, sink)
+        })
+    }
+
+    fn collect(
+        name: &str,
+        read: impl FnOnce(&mut dyn FnMut(Item)) -> Result<Summary, Error>,
+    ) -> Result<Self, Error> {
+        let (mut sentences, mut first, mut problems) = (Vec::new(), None, 0);
+        let mut sink = |item| match item {
+            Item::Sentence(sentence) => sentences.push(sentence),
+            Item::Problem(problem) => {
+                problems += 1;
+                first.get_or_insert(problem);
+            }
+        };
+        let summary = read(&mut sink)?;
+        if let Some(problem) = first {
+            let others = problems - 1;
+            return Err(Error::Line { problem, others });
         }
+        Ok(Self {
+            name: name.to_owned(),
+            sentences,
+            summary,
+        })
     }
 
     /// The entity types, sorted.
     pub fn labels(&self) -> BTreeSet<&str> {
-        self.sentences
-            .iter()
-            .flat_map(|sentence| &sentence.tags)
-            .filter_map(|tag| Some(tag.split_once('-')?.1))
-            .collect()
+        self.summary.types.keys().map(String::as_str).collect()
     }
 
     /// Compares the entity types with those of a plan. A type that the plan lacks is an error;
     /// those of the plan that the corpus lacks are returned, for a warning.
     pub fn check_labels(&self, plan: &[String]) -> Result<Vec<String>, Error> {
-        let labels = self.labels();
-        let unknown = |label: &str| !plan.iter().any(|known| known == label);
-        let found: Vec<String> = labels
+        let types = &self.summary.types;
+        let unknown: Vec<_> = types
             .iter()
-            .filter(|label| unknown(label))
-            .map(|label| (*label).to_owned())
+            .filter(|(label, _)| !plan.contains(label))
             .collect();
-        if !found.is_empty() {
+        if let Some((_, place)) = unknown.first() {
             return Err(Error::Labels {
-                name: self.name.clone(),
-                line: self.first_line(unknown),
-                found,
+                file: place.file.clone(),
+                line: place.line,
+                found: unknown.iter().map(|(label, _)| (*label).clone()).collect(),
                 expected: plan.to_vec(),
             });
         }
-        let absent = plan.iter().filter(|label| !labels.contains(label.as_str()));
+        let absent = plan.iter().filter(|label| !types.contains_key(*label));
         Ok(absent.cloned().collect())
-    }
-
-    /// The line of the first entity whose type fulfils `wanted`. Words of a sentence lie on
-    /// consecutive lines, so the line follows from the word's position.
-    fn first_line(&self, wanted: impl Fn(&str) -> bool) -> usize {
-        let line = |sentence: &Sentence| {
-            let position = sentence
-                .tags
-                .iter()
-                .position(|tag| tag.split_once('-').is_some_and(|(_, label)| wanted(label)))?;
-            Some(sentence.line + position)
-        };
-        self.sentences.iter().find_map(line).unwrap_or_default()
     }
 
     /// How many documents are marked.
@@ -147,4 +167,15 @@ impl Corpus {
             .collect();
         persons.len()
     }
+}
+
+/// Where words stand once they are joined by single blanks, in characters.
+fn joined(words: &[String]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let place = |word: &String| {
+        let place = start..start + word.chars().count();
+        start = place.end + 1;
+        place
+    };
+    words.iter().map(place).collect()
 }

@@ -1,5 +1,8 @@
 //! Scores of a model on annotated text.
 
+mod confusion;
+mod errors;
+mod pairs;
 mod report;
 
 use std::ops::ControlFlow;
@@ -7,17 +10,25 @@ use std::ops::ControlFlow;
 use fedner_shared::score::Scores;
 use serde::Serialize;
 
-use crate::{Encoded, Error, Model, Sentence, Tokenizer};
+use self::pairs::Pair;
+use crate::{Error, Model, Sentence, Tagged, Tagger, Tokenizer};
 
-pub use report::{TagCounts, TokenReport};
+pub use confusion::{Confused, Confusion};
+pub use errors::{Example, Frequent, Named};
+pub use pairs::Mistake;
+pub use report::{Averages, TagCounts, TokenReport};
 
 /// How well a model tags a corpus.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Entities, as seqeval and conlleval count them.
     pub scores: Scores,
+    /// Entities as seqeval's strict mode counts them: those that begin with `B-`.
+    pub strict: Scores,
     /// Words, by tag.
     pub tokens: TokenReport,
+    /// Types taken for other types.
+    pub confusion: Confusion,
     /// The tag of every word of every sentence.
     #[serde(skip)]
     pub predictions: Vec<Vec<String>>,
@@ -25,9 +36,9 @@ pub struct Evaluation {
 
 /// Tags `sentences` and compares with their own tags.
 ///
-/// `tags` are those of the model's head, in order; sentences are cut to `max_tokens` sub-tokens,
-/// and a word that is cut off counts as tagged `O`. `observer` is told how many sentences are
-/// done, of how many, and may stop the evaluation.
+/// `tags` are those of the model's head, in order; a sentence of more than `max_tokens` sub-tokens
+/// is read in windows, `batch` windows at a time. `observer` is told how many windows are done, of
+/// how many, and may stop the evaluation.
 pub fn evaluate(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -37,54 +48,52 @@ pub fn evaluate(
     batch: usize,
     observer: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Evaluation, Error> {
-    let encoded = tokenizer.encode_sentences(sentences, max_tokens.min(model.max_tokens()))?;
-    let predictions = predict(model, tags, &encoded, batch, observer)?;
-    let mut scores = Scores::default();
-    let mut tokens = TokenReport::default();
-    for (sentence, predicted) in sentences.iter().zip(&predictions) {
-        scores.count(&sentence.tags, predicted);
-        tokens.count(&sentence.tags, predicted);
-    }
-    Ok(Evaluation {
-        scores,
-        tokens,
-        predictions,
-    })
+    let tagger = Tagger {
+        model,
+        tokenizer,
+        tags,
+        max_tokens,
+        batch,
+    };
+    let words: Vec<&[String]> = sentences.iter().map(|s| s.words.as_slice()).collect();
+    let tagged = tagger.tag(&words, observer)?;
+    let name = |word: &Option<Tagged>| tagger.name(*word).to_owned();
+    let predictions: Vec<Vec<String>> = tagged
+        .iter()
+        .map(|words| words.iter().map(name).collect())
+        .collect();
+    Ok(Evaluation::of(sentences, predictions))
 }
 
-/// The tag of each word, sentence by sentence.
-fn predict(
-    model: &Model,
-    tags: &[String],
-    encoded: &[Encoded],
-    batch: usize,
-    observer: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Vec<Vec<String>>, Error> {
-    if model.tags() != tags.len() {
-        return Err(Error::Tags {
-            expected: tags.len(),
-            found: model.tags(),
-        });
-    }
-    let mut order: Vec<usize> = (0..encoded.len()).collect();
-    order.sort_by_key(|index| encoded[*index].ids.len());
-    let mut predictions = vec![Vec::new(); encoded.len()];
-    let mut done = 0;
-    for indices in order.chunks(batch.max(1)) {
-        let sentences: Vec<&Encoded> = indices.iter().map(|index| &encoded[*index]).collect();
-        for (index, words) in indices.iter().zip(model.tag(&sentences)?) {
-            predictions[*index] = words
-                .into_iter()
-                .map(|word| word.map_or_else(|| "O".to_owned(), |word| tags[word.tag].clone()))
-                .collect();
+impl Evaluation {
+    /// Compares the tags of `sentences` with those predicted, a tag a word.
+    pub fn of(sentences: &[Sentence], predictions: Vec<Vec<String>>) -> Self {
+        let (mut scores, mut strict) = (Scores::default(), Scores::default());
+        let mut tokens = TokenReport::default();
+        for (sentence, predicted) in sentences.iter().zip(&predictions) {
+            scores.count(&sentence.tags, predicted);
+            strict.count_strict(&sentence.tags, predicted);
+            tokens.count(&sentence.tags, predicted);
         }
-        done += indices.len();
-        if observer(done, encoded.len()).is_break() {
-            return Err(Error::Stopped {
-                step: done,
-                steps: encoded.len(),
-            });
+        let pairs = paired(sentences, &predictions);
+        Self {
+            scores,
+            strict,
+            tokens,
+            confusion: Confusion::of(pairs.iter().flatten()),
+            predictions,
         }
     }
-    Ok(predictions)
+
+    /// The `most` mistakes that the predictions for `sentences` make most often. They quote the
+    /// text: they are not to leave the machine.
+    pub fn errors(&self, sentences: &[Sentence], most: usize) -> Vec<Frequent> {
+        errors::frequent(sentences, &paired(sentences, &self.predictions), most)
+    }
+}
+
+fn paired(sentences: &[Sentence], predictions: &[Vec<String>]) -> Vec<Vec<Pair>> {
+    let both = sentences.iter().zip(predictions);
+    both.map(|(sentence, predicted)| pairs::pairs(&sentence.tags, predicted))
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! Words counted by tag, `O` included, as scikit-learn's `classification_report` does.
+//! Precision, recall and F1 by name, and their averages: seqeval's for entities, those of
+//! scikit-learn's `classification_report` for words, `O` included.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +13,27 @@ pub struct TokenReport {
     pub by_tag: BTreeMap<String, Counts>,
 }
 
-/// Precision, recall and F1 of a tag or of an average.
+/// Precision, recall and F1 of a type, a tag or an average.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct TagCounts {
     pub precision: f64,
     pub recall: f64,
     pub f1: f64,
-    /// How many words have the tag.
+    /// How many there really are.
     pub support: u64,
+}
+
+/// The averages over types or tags.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Averages {
+    /// All together. Of tags, of which each word has one, precision, recall and F1 are all the
+    /// accuracy.
+    pub micro: TagCounts,
+    /// The mean.
+    #[serde(rename = "macro")]
+    pub macro_average: TagCounts,
+    /// The mean, each as often as it really is there.
+    pub weighted: TagCounts,
 }
 
 impl TokenReport {
@@ -45,47 +59,10 @@ impl TokenReport {
             .iter()
             .map(|(tag, counts)| (tag.as_str(), TagCounts::of(*counts)))
     }
-
-    /// All words together. Every word has one tag, so that precision, recall and F1 are all the
-    /// accuracy.
-    pub fn micro(&self) -> TagCounts {
-        let mut total = Counts::default();
-        self.by_tag.values().for_each(|counts| total.add(*counts));
-        TagCounts::of(total)
-    }
-
-    /// The mean over the tags.
-    pub fn macro_average(&self) -> TagCounts {
-        self.average(|_| 1.0)
-    }
-
-    /// The mean over the tags, each as often as words have it.
-    pub fn weighted(&self) -> TagCounts {
-        self.average(|tag| tag.support as f64)
-    }
-
-    fn average(&self, weight: impl Fn(&TagCounts) -> f64) -> TagCounts {
-        let mut mean = TagCounts::default();
-        let mut weights = 0.0;
-        for (_, tag) in self.rows() {
-            let weight = weight(&tag);
-            weights += weight;
-            mean.precision += weight * tag.precision;
-            mean.recall += weight * tag.recall;
-            mean.f1 += weight * tag.f1;
-            mean.support += tag.support;
-        }
-        if weights > 0.0 {
-            mean.precision /= weights;
-            mean.recall /= weights;
-            mean.f1 /= weights;
-        }
-        mean
-    }
 }
 
 impl TagCounts {
-    fn of(counts: Counts) -> Self {
+    pub fn of(counts: Counts) -> Self {
         Self {
             precision: counts.precision(),
             recall: counts.recall(),
@@ -93,4 +70,37 @@ impl TagCounts {
             support: counts.support(),
         }
     }
+}
+
+impl Averages {
+    pub fn of(counts: &BTreeMap<String, Counts>) -> Self {
+        let mut total = Counts::default();
+        for counts in counts.values() {
+            total.add(*counts);
+        }
+        Self {
+            micro: TagCounts::of(total),
+            macro_average: mean(counts, |_| 1.0),
+            weighted: mean(counts, |own| own.support as f64),
+        }
+    }
+}
+
+fn mean(counts: &BTreeMap<String, Counts>, weight: impl Fn(&TagCounts) -> f64) -> TagCounts {
+    let mut mean = TagCounts::default();
+    let mut weights = 0.0;
+    for own in counts.values().map(|counts| TagCounts::of(*counts)) {
+        let weight = weight(&own);
+        weights += weight;
+        mean.precision += weight * own.precision;
+        mean.recall += weight * own.recall;
+        mean.f1 += weight * own.f1;
+        mean.support += own.support;
+    }
+    if weights > 0.0 {
+        mean.precision /= weights;
+        mean.recall /= weights;
+        mean.f1 /= weights;
+    }
+    mean
 }

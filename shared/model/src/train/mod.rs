@@ -74,7 +74,7 @@ pub struct Trained {
     pub loss: f32,
     /// The same of the first epoch.
     pub first_loss: f32,
-    /// Words trained on in an epoch: those with a sub-token within the length limit.
+    /// Words trained on in an epoch: those with a sub-token.
     pub words: usize,
 }
 
@@ -114,7 +114,7 @@ pub fn train(
     })
 }
 
-/// A sentence with the tags to learn.
+/// A sentence, or a window of a long one, with the tags to learn.
 #[derive(Debug)]
 struct Example {
     encoded: Encoded,
@@ -130,32 +130,38 @@ fn examples(
     training: &Training,
 ) -> Result<Vec<Example>, Error> {
     let limit = training.max_tokens.min(config.max_position_embeddings);
-    let encoded = tokenizer.encode_sentences(corpus, limit)?;
+    let windows = tokenizer.windows_of_sentences(corpus, limit)?;
     let mut examples = Vec::with_capacity(corpus.len());
-    for (sentence, encoded) in corpus.iter().zip(encoded) {
-        crate::model::check_ids(&[&encoded], config)?;
-        let mut targets = Vec::with_capacity(sentence.tags.len());
-        for (tag, first) in sentence.tags.iter().zip(&encoded.first) {
-            let Some(target) = tags.iter().position(|known| known == tag) else {
-                return Err(Error::UnknownTag {
-                    tag: tag.clone(),
-                    line: sentence.line,
-                    expected: tags.to_vec(),
-                });
-            };
-            if first.is_some() {
-                targets.push(target);
+    for (sentence, windows) in corpus.iter().zip(windows) {
+        let mut targets = targets(sentence, tags)?.into_iter();
+        for encoded in windows {
+            crate::model::check_ids(&[&encoded], config)?;
+            let own = encoded.first.iter().zip(targets.by_ref());
+            let kept = own.filter_map(|(first, target)| first.map(|_| target));
+            let targets: Vec<usize> = kept.collect();
+            // A window without a word that the tokenizer knows has nothing to learn from.
+            if !targets.is_empty() {
+                examples.push(Example { encoded, targets });
             }
-        }
-        // A sentence without a word that the tokenizer knows has nothing to learn from.
-        if !targets.is_empty() {
-            examples.push(Example { encoded, targets });
         }
     }
     if examples.is_empty() {
         return Err(Error::EmptyCorpus);
     }
     Ok(examples)
+}
+
+/// The tag of each word, as an index into the tags.
+fn targets(sentence: &Sentence, tags: &[String]) -> Result<Vec<usize>, Error> {
+    let target = |tag: &String| {
+        let found = tags.iter().position(|known| known == tag);
+        found.ok_or_else(|| Error::UnknownTag {
+            tag: tag.clone(),
+            line: sentence.line,
+            expected: tags.to_vec(),
+        })
+    };
+    sentence.tags.iter().map(target).collect()
 }
 
 /// Mean losses of the first and the last epoch.

@@ -58,11 +58,9 @@ pub(crate) fn notes(count: usize) -> Vec<Sentence> {
         .map(|i| {
             let (disease, drug) = (diseases[i % 6], drugs[(i / 2) % 4]);
             let mut sentence = Sentence {
-                words: vec![],
-                tags: vec![],
                 document: Some((i / 4) as u32),
-                person: None,
                 line: i + 1,
+                ..Sentence::default()
             };
             let mut say = |text: &str, label: Option<&str>| {
                 for (position, word) in text.split(' ').enumerate() {

@@ -1,0 +1,127 @@
+//! `evaluate`.
+
+mod mistakes;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use fedner_model::{Confusion, Sentence};
+use fedner_shared::plan::Training;
+use fedner_shared::refusal::{Code, Refusal};
+use serde::Serialize;
+
+use self::mistakes::{Mistaken, confusion_table, mistakes};
+pub(super) use self::report::Entities;
+use self::report::Tokens;
+use super::Context;
+use super::models::HfModel;
+use super::reading::ReadArguments;
+use crate::training::{self, Stop};
+
+/// Count how well a model tags annotated text
+///
+/// Entities are counted as seqeval does, in its default mode and in its strict IOB2 mode, words as
+/// scikit-learn's classification_report does. Nothing leaves the machine.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Annotated text: CoNLL columns, JSON lines, BRAT files or a folder of them
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    data: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: ReadArguments,
+    /// Longer sentences are read in overlapping windows of this many sub-tokens
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    max_tokens: usize,
+    /// Windows at a time
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch_size: usize,
+    /// Show the N most frequent mistakes, with sentences of the text
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    errors: usize,
+    /// New file for every word with its own tag and the one given, in CoNLL columns
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+    /// Where to compute
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    sentences: usize,
+    words: usize,
+    /// As seqeval counts them in its default mode.
+    entities: Entities,
+    /// As seqeval counts them with `mode="strict", scheme=IOB2`.
+    entities_strict: Entities,
+    /// As scikit-learn counts them.
+    tokens: Tokens,
+    confusion: Confusion,
+    /// The most frequent mistakes; empty unless asked for.
+    errors: Vec<Mistaken>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(file) = arguments.predictions.as_ref().filter(|file| file.exists()) {
+        let message = format!("{} would be written over", file.display());
+        return Err(Refusal::new(Code::AlreadyExists, message).into());
+    }
+    let (material, tags) = HfModel::tagger(&arguments.model)?;
+    let options = arguments.reading.options();
+    let corpora = training::read_sentences(&arguments.data, options)?;
+    let sentences = &corpora.sentences;
+    let settings = Training {
+        batch_size: arguments.batch_size.max(1),
+        max_tokens: arguments.max_tokens,
+        device: arguments.device.clone(),
+        ..Training::default()
+    };
+    let stop = Stop::default();
+    let found = training::evaluate(&material, sentences, &tags, &settings, &stop)?;
+    if let Some(file) = &arguments.predictions {
+        let columns = columns(sentences, &found.predictions);
+        crate::files::write_secret(file, columns.as_bytes())
+            .with_context(|| format!("write {}", file.display()))?;
+    }
+    let report = Report {
+        sentences: sentences.len(),
+        words: sentences.iter().map(|sentence| sentence.words.len()).sum(),
+        entities: Entities::of(&found.scores),
+        entities_strict: Entities::of(&found.strict),
+        tokens: Tokens::of(&found.tokens),
+        errors: mistakes(found.errors(sentences, arguments.errors), &corpora),
+        confusion: found.confusion,
+    };
+    context.output.data(&report, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Word, tag and tag given, as conlleval reads them.
+fn columns(sentences: &[Sentence], predictions: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    for (sentence, predicted) in sentences.iter().zip(predictions) {
+        let tags = sentence.tags.iter().zip(predicted);
+        for (word, (tag, given)) in sentence.words.iter().zip(tags) {
+            text.extend([word, "\t", tag, "\t", given, "\n"]);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn text(report: &Report) -> String {
+    let mut parts = vec![
+        format!("{} sentences, {} words", report.sentences, report.words),
+        report.entities.table(),
+        report.entities_strict.table_called("ENTITY, STRICT IOB2"),
+        report.tokens.table(),
+    ];
+    parts.extend(confusion_table(&report.confusion));
+    parts.extend(report.errors.iter().map(Mistaken::text));
+    parts.join("\n\n")
+}

@@ -1,0 +1,233 @@
+//! What can be wrong with annotated text, each fault with a code that stays the same.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// The code of [`Fault::TagSequence`].
+pub const TAG_SEQUENCE: &str = "tag-sequence";
+
+/// What is wrong with a line of a corpus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("the line is not UTF-8")]
+    NotUtf8,
+    #[error("the file is UTF-16: expected UTF-8")]
+    Utf16,
+    #[error("the line is longer than {most} bytes")]
+    LineTooLong { most: usize },
+    #[error("the line has a carriage return inside: expected lines that end in LF or CRLF")]
+    CarriageReturn,
+
+    #[error("the line has one column: expected a word and its tag")]
+    OneColumn,
+    #[error("a column is empty")]
+    EmptyColumn,
+    #[error("the line has {found} columns: expected {expected}, as line {first} has")]
+    Columns {
+        found: usize,
+        expected: usize,
+        first: usize,
+    },
+    #[error("`# {key} =` names no {key}")]
+    UnnamedMark { key: String },
+
+    #[error("`{tag}` is not a tag: expected O, or B-, I-, E- or S- and an entity type")]
+    Tag { tag: String },
+    #[error("{tag} after {before} is no {scheme} sequence")]
+    /// `tag` and `before` are quoted already where they are tags.
+    TagSequence {
+        tag: String,
+        before: String,
+        scheme: &'static str,
+    },
+
+    #[error("the line is not JSON (column {column}): {reason}")]
+    Json { column: usize, reason: String },
+    #[error("the file is one JSON array: expected a JSON object a line")]
+    JsonArray,
+    #[error("the line is {found}: expected a JSON object")]
+    JsonObject { found: &'static str },
+    #[error("the key `{key}` stands twice")]
+    KeyTwice { key: String },
+    #[error("the record has no `{expected}`: found {}", or_none(found))]
+    KeyMissing {
+        expected: &'static str,
+        found: Vec<String>,
+    },
+    #[error("{place} is {found}: expected {expected}")]
+    JsonType {
+        place: String,
+        found: &'static str,
+        expected: &'static str,
+    },
+    #[error(
+        "`ner_tags` has numbers, whose names stand elsewhere: write the tags themselves (with \
+         Python's datasets, `features[\"ner_tags\"].feature.int2str`)"
+    )]
+    TagNumbers,
+    #[error("there are {tags} tags for {words} words")]
+    Lengths { words: usize, tags: usize },
+    #[error("`{key}` is empty")]
+    NameEmpty { key: &'static str },
+    #[error("word {position} is empty")]
+    EmptyWord { position: usize },
+
+    #[error("the entity type is empty")]
+    TypeEmpty,
+    #[error("the entity type `{label}` has white space in it")]
+    TypeBlank { label: String },
+    #[error("the entity type `{label}` is a tag: expected the type alone")]
+    TypeIsTag { label: String },
+    #[error("the entity {start}..{end} ends before it begins")]
+    SpanOrder { start: usize, end: usize },
+    #[error("the entity {start}..{end} is empty")]
+    SpanEmpty { start: usize, end: usize },
+    #[error("the entity {start}..{end} passes the end of the text, which has {length} characters")]
+    SpanOutside {
+        start: usize,
+        end: usize,
+        length: usize,
+    },
+    #[error("the entity {start}..{end} covers white space only")]
+    SpanBlank { start: usize, end: usize },
+    #[error(
+        "the entity {start}..{end} is said to be `{said}`, but there stands `{found}`: are the \
+         offsets counted in characters?"
+    )]
+    SpanText {
+        start: usize,
+        end: usize,
+        said: String,
+        found: String,
+    },
+    #[error("the entity {start}..{end} stands twice (also {other})")]
+    SpanTwice {
+        start: usize,
+        end: usize,
+        other: String,
+    },
+    #[error("the entity {start}..{end} is nested with {other}: a word can have one tag only")]
+    SpanNested {
+        start: usize,
+        end: usize,
+        other: String,
+    },
+    #[error("the entity {start}..{end} overlaps {other}: a word can have one tag only")]
+    SpanOverlaps {
+        start: usize,
+        end: usize,
+        other: String,
+    },
+
+    #[error(
+        "`{line}` is not an annotation: expected T, R, E, A, M, N, * or # and, for T, \
+         `ID<tab>TYPE START END<tab>TEXT`"
+    )]
+    Annotation { line: String },
+    #[error("`{found}` is not a character offset")]
+    Offset { found: String },
+    #[error("the annotation {id} stands twice (also in line {first})")]
+    IdTwice { id: String, first: usize },
+    #[error("the annotation {id} has several parts: fedner reads entities of one part")]
+    Discontinuous { id: String },
+    #[error("the file is missing: the annotations beside it have no text")]
+    TextMissing,
+    #[error(
+        "the file is missing: the text beside it has no annotations (an empty file would say that it has none)"
+    )]
+    AnnotationsMissing,
+    #[error("the folder has no .ann file: expected pairs of .txt and .ann")]
+    FolderEmpty,
+    #[error("the file cannot be read: {reason}")]
+    Unreadable { reason: String },
+}
+
+fn or_none(found: &[String]) -> String {
+    if found.is_empty() {
+        return "no key at all".to_owned();
+    }
+    let quoted: Vec<String> = found.iter().map(|key| format!("`{key}`")).collect();
+    quoted.join(", ")
+}
+
+impl Fault {
+    /// A stable name.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "not-utf8",
+            Self::Utf16 => "utf16",
+            Self::LineTooLong { .. } => "line-too-long",
+            Self::CarriageReturn => "carriage-return",
+            Self::OneColumn => "one-column",
+            Self::EmptyColumn => "empty-column",
+            Self::Columns { .. } => "columns-differ",
+            Self::UnnamedMark { .. } => "mark-unnamed",
+            Self::Tag { .. } => "tag-unknown",
+            Self::TagSequence { .. } => TAG_SEQUENCE,
+            Self::Json { .. } => "json-syntax",
+            Self::JsonArray => "json-array",
+            Self::JsonObject { .. } => "json-no-object",
+            Self::KeyTwice { .. } => "json-key-twice",
+            Self::KeyMissing { .. } => "json-key-missing",
+            Self::JsonType { .. } => "json-type",
+            Self::TagNumbers => "tag-numbers",
+            Self::Lengths { .. } => "lengths-differ",
+            Self::NameEmpty { .. } => "name-empty",
+            Self::EmptyWord { .. } => "word-empty",
+            Self::TypeEmpty => "type-empty",
+            Self::TypeBlank { .. } => "type-blank",
+            Self::TypeIsTag { .. } => "type-is-tag",
+            Self::SpanOrder { .. } => "span-order",
+            Self::SpanEmpty { .. } => "span-empty",
+            Self::SpanOutside { .. } => "span-outside",
+            Self::SpanBlank { .. } => "span-blank",
+            Self::SpanText { .. } => "span-text",
+            Self::SpanTwice { .. } => "span-twice",
+            Self::SpanNested { .. } => "span-nested",
+            Self::SpanOverlaps { .. } => "span-overlaps",
+            Self::Annotation { .. } => "annotation-malformed",
+            Self::Offset { .. } => "offset-malformed",
+            Self::IdTwice { .. } => "annotation-twice",
+            Self::Discontinuous { .. } => "span-discontinuous",
+            Self::TextMissing => "text-missing",
+            Self::AnnotationsMissing => "annotations-missing",
+            Self::FolderEmpty => "folder-empty",
+            Self::Unreadable { .. } => "unreadable",
+        }
+    }
+}
+
+/// A fault and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    pub file: String,
+    /// Counted from 1; 0 where the file as a whole is meant.
+    pub line: usize,
+    /// [`Fault::code`].
+    pub code: &'static str,
+    pub reason: String,
+}
+
+impl Problem {
+    pub(super) fn new(file: &str, line: usize, fault: &Fault) -> Self {
+        Self {
+            file: file.to_owned(),
+            line,
+            code: fault.code(),
+            reason: fault.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {} [{}]", self.file, self.reason, self.code),
+            line => {
+                let (file, reason, code) = (&self.file, &self.reason, self.code);
+                write!(f, "{file}, line {line}: {reason} [{code}]")
+            }
+        }
+    }
+}

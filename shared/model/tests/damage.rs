@@ -1,0 +1,282 @@
+//! Corpora that are broken in every way that comes to mind: each gives file, line, code and
+//! reason, and nothing of it is returned.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fedner_model::corpus::{Corpus, Error, Format, Problem, ReadOptions, Reader, Scheme};
+use tempfile::TempDir;
+
+/// A damage: what was done, the contents, the line and the code of the problem, and words that
+/// its reason has.
+type Damage = (
+    &'static str,
+    &'static [u8],
+    usize,
+    &'static str,
+    &'static str,
+);
+
+#[rustfmt::skip]
+const CONLL: &[Damage] = &[
+    ("the tag is missing", b"a\tO\nb\n", 2, "one-column", "a word and its tag"),
+    ("the tag is missing after a tab", b"a\tO\nb\t\n", 2, "empty-column", "empty"),
+    ("the word is missing", b"a\tO\n\tO\n", 2, "empty-column", "empty"),
+    ("a middle column is empty", b"a\tNN\tO\nb\t\tO\n", 2, "empty-column", "empty"),
+    ("a column too many", b"a\tO\nb\tNN\tO\n", 2, "columns-differ", "3 columns: expected 2, as line 1"),
+    ("a column too few", b"a NN O\n\nb O\n", 3, "columns-differ", "2 columns: expected 3, as line 1"),
+    ("tag without type", b"a\tO\nb\tB-\n", 2, "tag-unknown", "`B-` is not a tag"),
+    ("prefix alone", b"a\tB\n", 1, "tag-unknown", "`B` is not a tag"),
+    ("type without prefix", b"a\tO\n\nb\tDisease\n", 3, "tag-unknown", "`Disease` is not a tag"),
+    ("underscore for dash", b"a\tB_X\n", 1, "tag-unknown", "`B_X`"),
+    ("tag in lower case", b"a\to\n", 1, "tag-unknown", "`o`"),
+    ("prefix of another scheme", b"a\tU-X\n", 1, "tag-unknown", "`U-X`"),
+    ("number for tag", b"a\t0\n", 1, "tag-unknown", "`0`"),
+    ("white space in the type", b"a\tB-lung cancer\n", 1, "tag-unknown", "`B-lung cancer`"),
+    ("word and tag exchanged", b"O\ta\n", 1, "tag-unknown", "`a`"),
+    ("inner tag at the beginning of IOB2", b"a\tB-X\n\nb\tI-X\n", 3, "tag-sequence", "`I-X` after the beginning"),
+    ("inner tag after O in IOB2", b"a\tO\nb\tI-X\n\nc\tB-X\n", 2, "tag-sequence", "`I-X` after `O` is no IOB2"),
+    ("inner tag of another type in IOB2", b"a\tB-X\nb\tI-Y\n", 2, "tag-sequence", "`I-Y` after `B-X`"),
+    ("entity without an end in IOBES", b"a\tS-X\n\nb\tB-X\nc\tO\n", 4, "tag-sequence", "`O` after `B-X` is no IOBES"),
+    ("last entity without an end in IOBES", b"a\tS-X\n\nb\tB-X\n", 3, "tag-sequence", "the end of the sentence after `B-X`"),
+    ("entity that only ends in IOBES", b"a\tO\nb\tE-X\n", 2, "tag-sequence", "`E-X` after `O`"),
+    ("entity inside another in IOBES", b"a\tB-X\nb\tS-Y\nc\tE-X\n", 2, "tag-sequence", "`S-Y` after `B-X`"),
+    ("Latin-1", b"a\tO\nZ\xf6liakie\tO\n", 2, "not-utf8", "not UTF-8"),
+    ("a truncated character", b"a\tO\n\xe2\x82\tO\n", 2, "not-utf8", "not UTF-8"),
+    ("UTF-16, little-endian", b"\xff\xfea\0\t\0O\0\n\0", 1, "utf16", "UTF-16"),
+    ("UTF-16, big-endian", b"\xfe\xff\0a\0\t\0O\0\n", 1, "utf16", "UTF-16"),
+    ("line ends of old Macs", b"a\tO\rb\tO\r\n", 1, "carriage-return", "carriage return"),
+    ("a document without a name", b"a O\n# document =\nb O\n", 2, "mark-unnamed", "names no document"),
+    ("a person without a name", b"# person = \nb O\n", 1, "mark-unnamed", "names no person"),
+    ("a comment", b"a O\n# text = hello\n", 2, "columns-differ", "4 columns"),
+    ("a heading", b"word\ttag\na\tO\n", 1, "tag-unknown", "`tag`"),
+    ("commas for tabs", b"a,O\nb,O\n", 1, "one-column", "one column"),
+    ("a binary file", b"PK\x03\x04\x14\0\x08\x08\xff\xff\n", 1, "not-utf8", "not UTF-8"),
+];
+
+#[rustfmt::skip]
+const JSON_TOKENS: &[Damage] = &[
+    ("a line cut off", b"{\"tokens\": [\"a\"], \"ner_tags\": [\"O\"]}\n{\"tokens\": [\"a\"], \"ner", 2, "json-syntax", "EOF while parsing a string"),
+    ("a comma too many", b"{\"tokens\": [\"a\",], \"ner_tags\": [\"O\"]}", 1, "json-syntax", "trailing comma"),
+    ("single quotes", b"{\"tokens\": ['a'], \"ner_tags\": ['O']}", 1, "json-syntax", "column 13"),
+    ("two records in a line", b"{\"tokens\": [], \"ner_tags\": []}{\"tokens\": [], \"ner_tags\": []}", 1, "json-syntax", "trailing characters"),
+    ("a record over several lines", b"{\n\"tokens\": [\"a\"],\n\"ner_tags\": [\"O\"]}\n", 1, "json-syntax", "EOF"),
+    ("one array", b"[{\"tokens\": [\"a\"], \"ner_tags\": [\"O\"]}]", 1, "json-array", "an object a line|object a line"),
+    ("one array over several lines", b"[\n{\"tokens\": [\"a\"], \"ner_tags\": [\"O\"]}\n]\n", 1, "json-array", "array"),
+    ("a string for a record", b"{\"tokens\": [], \"ner_tags\": []}\n\"a\"\n", 2, "json-no-object", "a string"),
+    ("a number for a record", b"{\"tokens\": [], \"ner_tags\": []}\n3\n", 2, "json-no-object", "a number"),
+    ("something else for a record", b"{\"tokens\": [], \"ner_tags\": []}\na\tO\n", 2, "json-syntax", "expected"),
+    ("no tokens", b"{\"ner_tags\": [\"O\"]}", 1, "json-key-missing", "no `tokens`: found `ner_tags`"),
+    ("no tags", b"{\"tokens\": [\"a\"], \"tags\": [\"O\"]}", 1, "json-key-missing", "no `ner_tags`: found `tags`"),
+    ("no key at all", b"{}", 1, "json-key-missing", "no key at all"),
+    ("text among tokens", b"{\"tokens\": [], \"ner_tags\": []}\n{\"text\": \"a\", \"entities\": []}", 2, "json-key-missing", "no `tokens`"),
+    ("a key twice", b"{\"tokens\": [\"a\"], \"ner_tags\": [\"O\"], \"tokens\": [\"b\"]}", 1, "json-key-twice", "`tokens` stands twice"),
+    ("a tag too few", b"{\"tokens\": [\"a\", \"b\"], \"ner_tags\": [\"O\"]}", 1, "lengths-differ", "1 tags for 2 words"),
+    ("a tag too many", b"{\"tokens\": [\"a\"], \"ner_tags\": [\"O\", \"O\"]}", 1, "lengths-differ", "2 tags for 1 words"),
+    ("numbers for tags", b"{\"tokens\": [\"a\"], \"ner_tags\": [0]}", 1, "tag-numbers", "int2str"),
+    ("numbers and names for tags", b"{\"tokens\": [\"a\", \"b\"], \"ner_tags\": [\"O\", 1]}", 1, "tag-numbers", "int2str"),
+    ("null for a tag", b"{\"tokens\": [\"a\"], \"ner_tags\": [null]}", 1, "json-type", "item 1 of `ner_tags` is null"),
+    ("a number for a word", b"{\"tokens\": [\"a\", 5], \"ner_tags\": [\"O\", \"O\"]}", 1, "json-type", "item 2 of `tokens` is a number"),
+    ("a string for the words", b"{\"tokens\": \"a b\", \"ner_tags\": [\"O\", \"O\"]}", 1, "json-type", "`tokens` is a string: expected a list"),
+    ("an object for the tags", b"{\"tokens\": [\"a\"], \"ner_tags\": {}}", 1, "json-type", "`ner_tags` is an object"),
+    ("an empty word", b"{\"tokens\": [\"a\", \"\"], \"ner_tags\": [\"O\", \"O\"]}", 1, "word-empty", "word 2"),
+    ("a blank word", b"{\"tokens\": [\" \"], \"ner_tags\": [\"O\"]}", 1, "word-empty", "word 1"),
+    ("no tag", b"{\"tokens\": [\"a\"], \"ner_tags\": [\"Disease\"]}", 1, "tag-unknown", "`Disease`"),
+    ("an empty tag", b"{\"tokens\": [\"a\"], \"ner_tags\": [\"\"]}", 1, "tag-unknown", "``"),
+    ("inner tag after O", b"{\"tokens\": [\"a\", \"b\"], \"ner_tags\": [\"B-X\", \"O\"]}\n{\"tokens\": [\"a\", \"b\"], \"ner_tags\": [\"O\", \"I-X\"]}", 2, "tag-sequence", "`I-X` after `O`"),
+    ("a document without a name", b"{\"tokens\": [], \"ner_tags\": [], \"document_id\": \"\"}", 1, "name-empty", "`document_id` is empty"),
+    ("a list for a person", b"{\"tokens\": [], \"ner_tags\": [], \"person_id\": [1]}", 1, "json-type", "`person_id` is a list"),
+    ("half a surrogate", b"{\"tokens\": [\"\\ud800\"], \"ner_tags\": [\"O\"]}", 1, "json-syntax", "surrogate|escape"),
+    ("not UTF-8", b"{\"tokens\": [], \"ner_tags\": []}\n{\"tokens\": [\"\xff\"]}", 2, "not-utf8", "UTF-8"),
+    ("UTF-16", b"\xff\xfe{\0\"\0", 1, "utf16", "UTF-16"),
+];
+
+#[rustfmt::skip]
+const JSON_TEXT: &[Damage] = &[
+    ("a line cut off", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0", 1, "json-syntax", "EOF"),
+    ("no entities", b"{\"text\": \"flu\"}", 1, "json-key-missing", "no `entities`: found nothing|no `entities`"),
+    ("no text", b"{\"text\": \"\", \"entities\": []}\n{\"entities\": []}", 2, "json-key-missing", "no `text`"),
+    ("a key twice", b"{\"text\": \"a\", \"text\": \"b\", \"entities\": []}", 1, "json-key-twice", "`text`"),
+    ("null for the text", b"{\"text\": null, \"entities\": []}", 1, "json-type", "`text` is null: expected a string"),
+    ("an object for the entities", b"{\"text\": \"\", \"entities\": {}}", 1, "json-type", "`entities` is an object: expected a list"),
+    ("a list for an entity", b"{\"text\": \"flu\", \"entities\": [[0, 3, \"X\"]]}", 1, "json-type", "entity 1 is a list: expected an object"),
+    ("no start", b"{\"text\": \"flu\", \"entities\": [{\"end\": 3, \"label\": \"X\"}]}", 1, "json-type", "`start` of entity 1 is missing"),
+    ("no end", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"label\": \"X\"}]}", 1, "json-type", "`end` of entity 1 is missing"),
+    ("no label", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3}]}", 1, "json-type", "`label` of entity 1 is missing"),
+    ("a string for an offset", b"{\"text\": \"flu\", \"entities\": [{\"start\": \"0\", \"end\": 3, \"label\": \"X\"}]}", 1, "json-type", "`start` of entity 1 is a string"),
+    ("a negative offset", b"{\"text\": \"flu\", \"entities\": [{\"start\": -1, \"end\": 3, \"label\": \"X\"}]}", 1, "offset-malformed", "`-1`"),
+    ("half an offset", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0.5, \"end\": 3, \"label\": \"X\"}]}", 1, "offset-malformed", "`0.5`"),
+    ("an endless offset", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 99999999999999999999, \"label\": \"X\"}]}", 1, "offset-malformed", "character offset"),
+    ("a number for a label", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": 1}]}", 1, "json-type", "`label` of entity 1 is a number"),
+    ("an empty label", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"\"}]}", 1, "type-empty", "empty"),
+    ("white space in a label", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"a b\"}]}", 1, "type-blank", "`a b`"),
+    ("a tag for a label", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"B-X\"}]}", 1, "type-is-tag", "`B-X`"),
+    ("the label O", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"O\"}]}", 1, "type-is-tag", "`O`"),
+    ("an end before its start", b"{\"text\": \"flu\", \"entities\": [{\"start\": 3, \"end\": 0, \"label\": \"X\"}]}", 1, "span-order", "3..0"),
+    ("an empty entity", b"{\"text\": \"flu\", \"entities\": [{\"start\": 1, \"end\": 1, \"label\": \"X\"}]}", 1, "span-empty", "1..1"),
+    ("an entity past the end", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 4, \"label\": \"X\"}]}", 1, "span-outside", "3 characters"),
+    ("offsets counted in bytes", "{\"text\": \"für flu\", \"entities\": [{\"start\": 5, \"end\": 8, \"label\": \"X\"}]}".as_bytes(), 1, "span-outside", "7 characters"),
+    ("an entity of white space", b"{\"text\": \"a  b\", \"entities\": [{\"start\": 1, \"end\": 3, \"label\": \"X\"}]}", 1, "span-blank", "white space"),
+    ("another text than said", b"{\"text\": \"the flu\", \"entities\": [{\"start\": 3, \"end\": 6, \"label\": \"X\", \"text\": \"flu\"}]}", 1, "span-text", "`flu`, but there stands ` fl`"),
+    ("an entity twice", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"X\"}, {\"start\": 0, \"end\": 3, \"label\": \"X\"}]}", 1, "span-twice", "entity 1 of the record"),
+    ("two types for one entity", b"{\"text\": \"flu\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"X\"}, {\"start\": 0, \"end\": 3, \"label\": \"Y\"}]}", 1, "span-twice", "stands twice"),
+    ("a nested entity", b"{\"text\": \"bird flu\", \"entities\": [{\"start\": 0, \"end\": 8, \"label\": \"X\"}, {\"start\": 0, \"end\": 4, \"label\": \"Y\"}]}", 1, "span-nested", "one tag only"),
+    ("overlapping entities", b"{\"text\": \"a b c\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"X\"}, {\"start\": 2, \"end\": 5, \"label\": \"Y\"}]}", 1, "span-overlaps", "2..5"),
+    ("tokens among text", b"{\"text\": \"a\", \"entities\": []}\n{\"tokens\": [], \"ner_tags\": []}", 2, "json-key-missing", "no `text`"),
+    ("true for a document", b"{\"text\": \"a\", \"entities\": [], \"document_id\": true}", 1, "json-type", "`document_id` is true or false"),
+    ("not UTF-8", b"{\"text\": \"\xe4\", \"entities\": []}", 1, "not-utf8", "UTF-8"),
+];
+
+/// A damage to a pair of files: what was done, the text, the annotations, the file and the line
+/// of the problem, its code, and words that its reason has.
+type BratDamage = (
+    &'static str,
+    &'static [u8],
+    &'static [u8],
+    &'static str,
+    usize,
+    &'static str,
+    &'static str,
+);
+
+#[rustfmt::skip]
+const BRAT: &[BratDamage] = &[
+    ("no tabs", b"the flu\n", b"T1 X 4 7 flu\n", "n.ann", 1, "annotation-malformed", "`T1 X 4 7 flu`"),
+    ("no text column", b"the flu\n", b"T1\tX 4 7\n", "n.ann", 1, "annotation-malformed", "not an annotation"),
+    ("no offsets", b"the flu\n", b"T1\tX\tflu\n", "n.ann", 1, "annotation-malformed", "not an annotation"),
+    ("one offset", b"the flu\n", b"T1\tX 4\tflu\n", "n.ann", 1, "annotation-malformed", "not an annotation"),
+    ("three offsets", b"the flu\n", b"T1\tX 4 5 7\tflu\n", "n.ann", 1, "offset-malformed", "`5 7`"),
+    ("an offset that is no number", b"the flu\n", b"T1\tX four 7\tflu\n", "n.ann", 1, "offset-malformed", "`four`"),
+    ("a negative offset", b"the flu\n", b"T1\tX -4 7\tflu\n", "n.ann", 1, "offset-malformed", "`-4`"),
+    ("commas between offsets", b"the flu\n", b"T1\tX 4,7\tflu\n", "n.ann", 1, "annotation-malformed", "not an annotation"),
+    ("a kind that is not known", b"the flu\n", b"T1\tX 4 7\tflu\nQ1\tX 4 7\n", "n.ann", 2, "annotation-malformed", "`Q1"),
+    ("a line of the text among the annotations", b"the flu\n", b"the flu\n", "n.ann", 1, "annotation-malformed", "`the flu`"),
+    ("a relation without tabs", b"the flu\n", b"T1\tX 4 7\tflu\n\nR1 Causes\n", "n.ann", 3, "annotation-malformed", "`R1 Causes`"),
+    ("an entity of two parts", b"lung and breast cancer\n", b"T1\tX 0 4;16 22\tlung cancer\n", "n.ann", 1, "span-discontinuous", "T1 has several parts"),
+    ("a name twice", b"the flu\n", b"T1\tX 4 7\tflu\nT1\tY 0 3\tthe\n", "n.ann", 2, "annotation-twice", "T1 stands twice (also in line 1)"),
+    ("a line twice", b"the flu\n", b"T1\tX 4 7\tflu\nT1\tX 4 7\tflu\n", "n.ann", 2, "annotation-twice", "T1"),
+    ("an entity twice", b"the flu\n", b"T1\tX 4 7\tflu\nT2\tX 4 7\tflu\n", "n.ann", 2, "span-twice", "T1 in line 1"),
+    ("two types for one entity", b"the flu\n", b"T1\tX 4 7\tflu\nT2\tY 4 7\tflu\n", "n.ann", 2, "span-twice", "T1"),
+    ("a nested entity", b"lung cancer\n", b"T1\tX 0 11\tlung cancer\nT2\tY 0 4\tlung\n", "n.ann", 1, "span-nested", "T2 in line 2"),
+    ("an entity inside another", b"lung cancer\n", b"T1\tX 0 11\tlung cancer\nT2\tY 5 11\tcancer\n", "n.ann", 2, "span-nested", "T1 in line 1"),
+    ("overlapping entities", b"a b c\n", b"T1\tX 0 3\ta b\n\nT2\tY 2 5\tb c\n", "n.ann", 3, "span-overlaps", "T1 in line 1"),
+    ("an end before its start", b"the flu\n", b"T1\tX 7 4\tflu\n", "n.ann", 1, "span-order", "7..4"),
+    ("an empty entity", b"the flu\n", b"T1\tX 4 4\t\n", "n.ann", 1, "span-empty", "4..4"),
+    ("an entity past the end", b"the flu", b"T1\tX 4 8\tflu\n", "n.ann", 1, "span-outside", "7 characters"),
+    ("offsets one too low", b"the flu\n", b"T1\tX 3 6\tflu\n", "n.ann", 1, "span-text", "` fl`"),
+    ("offsets counted in bytes", "für flu und\n".as_bytes(), b"T1\tX 5 8\tflu\n", "n.ann", 1, "span-text", "`lu `"),
+    ("the annotations of another text", b"the flu\n", b"T1\tX 0 4\tcold\n", "n.ann", 1, "span-text", "`cold`"),
+    ("an entity of white space", b"a  b\n", b"T1\tX 1 3\t  \n", "n.ann", 1, "span-blank", "white space"),
+    ("no type", b"the flu\n", b"T1\t 4 7\tflu\n", "n.ann", 1, "type-empty", "empty"),
+    ("a tag for a type", b"the flu\n", b"T1\tB-X 4 7\tflu\n", "n.ann", 1, "type-is-tag", "`B-X`"),
+    ("text that is not UTF-8", b"the\nfl\xfc\n", b"", "n.txt", 2, "not-utf8", "UTF-8"),
+    ("annotations that are not UTF-8", b"the flu\n", b"T1\tX 4 7\tfl\xfc\n", "n.ann", 1, "not-utf8", "UTF-8"),
+    ("text in UTF-16", b"\xff\xfef\0", b"", "n.txt", 1, "utf16", "UTF-16"),
+    ("annotations in UTF-16", b"the flu\n", b"\xff\xfeT\0", "n.ann", 1, "utf16", "UTF-16"),
+];
+
+#[test]
+fn every_damage_is_told_with_file_line_code_and_reason() {
+    for (ending, damages) in [
+        ("conll", CONLL),
+        ("jsonl", JSON_TOKENS),
+        ("jsonl", JSON_TEXT),
+    ] {
+        assert!(damages.len() >= 30, "{ending} has {}", damages.len());
+        for (what, contents, line, code, reason) in damages {
+            let folder = TempDir::new().expect("folder");
+            let file = folder.path().join(format!("notes.{ending}"));
+            fs::write(&file, contents).expect("written");
+            check(what, &file, &file, *line, code, reason);
+        }
+    }
+    assert!(BRAT.len() >= 30, "BRAT has {}", BRAT.len());
+    for (what, text, annotations, file, line, code, reason) in BRAT {
+        let folder = TempDir::new().expect("folder");
+        fs::write(folder.path().join("n.txt"), text).expect("written");
+        fs::write(folder.path().join("n.ann"), annotations).expect("written");
+        let file = folder.path().join(file);
+        for given in ["n.txt", "n.ann", ""] {
+            let given = folder.path().join(given);
+            check(what, &given, &file, *line, code, reason);
+        }
+    }
+}
+
+/// Reads `given` and expects the problem in `file`.
+fn check(what: &str, given: &Path, file: &Path, line: usize, code: &str, reason: &str) {
+    let error = Corpus::read(given).expect_err(what);
+    let Error::Line { problem, .. } = &error else {
+        panic!("{what}: {error}");
+    };
+    let found = (problem.line, problem.code);
+    assert_eq!(found, (line, code), "{what}: {error}");
+    // A path may be written with a slash too many.
+    assert_eq!(Path::new(&problem.file), file, "{what}");
+    let said = |reason: &str| problem.reason.contains(reason);
+    assert!(reason.split('|').any(said), "{what}: {error}");
+    let place = format!("{}, line {line}: ", problem.file);
+    assert!(error.to_string().starts_with(&place), "{what}: {error}");
+}
+
+/// Damage that no single file shows.
+#[test]
+fn missing_files_and_wrong_formats_are_told() {
+    let folder = TempDir::new().expect("folder");
+    let write = |name: &str, contents: &str| -> PathBuf {
+        let file = folder.path().join(name);
+        fs::create_dir_all(file.parent().expect("parent")).expect("folder");
+        fs::write(&file, contents).expect("written");
+        file
+    };
+    let problem = |options: ReadOptions, given: &Path| -> Problem {
+        match Reader::new(options).corpus(given) {
+            Err(Error::Line { problem, .. }) => problem,
+            other => panic!("{}: {other:?}", given.display()),
+        }
+    };
+    let auto = ReadOptions::default();
+
+    write("texts/a.txt", "the flu\n");
+    write("texts/a.ann", "");
+    let lonely = write("texts/b.txt", "the flu\n");
+    let found = problem(auto, &folder.path().join("texts"));
+    assert_eq!((found.code, found.line), ("annotations-missing", 0));
+    assert_eq!(Path::new(&found.file), lonely.with_extension("ann"));
+
+    let annotations = write("annotations/a.ann", "T1\tX 4 7\tflu\n");
+    let found = problem(auto, &annotations);
+    assert_eq!((found.code, found.line), ("text-missing", 0));
+    assert_eq!(Path::new(&found.file), annotations.with_extension("txt"));
+
+    write("neither/readme.md", "");
+    let found = problem(auto, &folder.path().join("neither"));
+    assert_eq!(found.code, "folder-empty");
+
+    let columns = write("columns.tsv", "a\tO\n");
+    let forced = |format| ReadOptions {
+        format: Some(format),
+        ..ReadOptions::default()
+    };
+    assert_eq!(
+        problem(forced(Format::JsonText), &columns).code,
+        "json-syntax"
+    );
+    assert_eq!(problem(forced(Format::Brat), &columns).code, "text-missing");
+    let iob1 = write("iob1.tsv", "a\tI-X\n");
+    let scheme = ReadOptions {
+        scheme: Some(Scheme::Iob2),
+        ..ReadOptions::default()
+    };
+    assert!(Corpus::read(&iob1).is_ok());
+    assert_eq!(problem(scheme, &iob1).code, "tag-sequence");
+
+    let absent = folder.path().join("absent.tsv");
+    for options in [auto, forced(Format::Brat)] {
+        let error = Reader::new(options).corpus(&absent);
+        assert!(matches!(error, Err(Error::Read { .. })), "{error:?}");
+    }
+    // A line that never ends.
+    let endless = write("endless.tsv", &"x".repeat(17 << 20));
+    assert_eq!(problem(auto, &endless).code, "line-too-long");
+}
