@@ -131,6 +131,17 @@ impl Rows {
     pub(super) fn squared_norm(&self) -> f64 {
         squared_norm(&self.values)
     }
+
+    /// All rows, those without a part zero.
+    #[cfg(test)]
+    pub(super) fn dense(&self, [rows, width]: [usize; 2]) -> Vec<f32> {
+        let mut dense = vec![0.0; rows * width];
+        for (row, place) in &self.places {
+            let own = &self.values[place * width..(place + 1) * width];
+            dense[*row as usize * width..][..width].copy_from_slice(own);
+        }
+        dense
+    }
 }
 
 /// The moments of an embedding. A row of which no word was seen yet has none; all that happens

@@ -132,23 +132,20 @@ fn change_values<const D: usize>(
 }
 
 #[cfg(test)]
-impl Optimizer {
-    /// The norm of each weight's gradient, by name.
-    pub(super) fn gradients(
-        bert: &mut Bert,
-        mut gradients: Gradients,
+impl Slot<'_> {
+    /// The gradient, laid out as a Hugging Face file has the weight.
+    pub(super) fn gradient_as_filed(
+        &self,
+        gradients: &mut Gradients,
         by_words: &Rows,
-    ) -> Result<Vec<(String, f64)>, Error> {
-        let mut norms = Vec::new();
-        for slot in bert.slots() {
-            let squared = match &slot.tensor {
-                SlotTensor::Words(_) => by_words.squared_norm(),
-                SlotTensor::Vector(_) | SlotTensor::Matrix(_) | SlotTensor::Table(_) => {
-                    adamw::squared_norm(&slot.gradient(&mut gradients)?)
-                }
-            };
-            norms.push((slot.name.clone(), squared.sqrt()));
+    ) -> Result<Vec<f32>, Error> {
+        match &self.tensor {
+            SlotTensor::Words(words) => Ok(by_words.dense(words.dims())),
+            SlotTensor::Matrix(tensor) => match tensor.grad_remove(gradients) {
+                Some(gradient) => values(gradient.transpose()),
+                None => Ok(vec![0.0; self.len()]),
+            },
+            SlotTensor::Vector(_) | SlotTensor::Table(_) => self.gradient(gradients),
         }
-        Ok(norms)
     }
 }

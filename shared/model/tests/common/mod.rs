@@ -21,8 +21,13 @@ pub(crate) fn tokenizer() -> Tokenizer {
 }
 
 pub(crate) fn tiny_bert() -> Checkpoint {
+    tiny_weights("model.safetensors")
+}
+
+/// Values for each weight of the tiny model.
+pub(crate) fn tiny_weights(file: &str) -> Checkpoint {
     let config = fs::read_to_string(fixture("config.json")).expect("config.json");
-    let weights = fs::read(fixture("model.safetensors")).expect("model.safetensors");
+    let weights = fs::read(fixture(file)).expect(file);
     Checkpoint::read(&config, &weights).expect("checkpoint")
 }
 
