@@ -197,7 +197,7 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
 
 fn device(settings: &Settings) -> Line {
     match settings.device.parse::<fedner_model::device::Device>() {
-        Ok(device) => Line::well("device", format!("{}: {device:?}", settings.device)),
+        Ok(device) => Line::well("device", format!("{}: {device}", settings.device)),
         Err(error) => Line::failed(
             "device",
             &Refusal::new(Code::DeviceUnknown, error.to_string()),

@@ -1,8 +1,15 @@
-//! Device names of plans and configuration files.
+//! Device names of plans and configuration files, and which of them this machine has.
+//!
+//! `cpu` is in every build and needs nothing. Each other kind is a feature of the build:
+//! `libtorch` computes with PyTorch's library, which the program is then linked with; `cuda` and
+//! `wgpu` compile their own kernels and look for a driver when they are asked for.
 
+use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device as BurnDevice;
+#[cfg(any(feature = "libtorch", feature = "cuda", feature = "wgpu"))]
+use burn::{backend::DispatchDevice, tensor::DeviceType};
 
 /// Where tensors live and are computed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,44 +17,209 @@ pub enum Device {
     /// burn's `flex` backend, on all cores of the rayon pool.
     #[default]
     Cpu,
+    /// libtorch on the processor.
+    #[cfg(feature = "libtorch")]
+    LibTorch,
+    /// libtorch on an NVIDIA GPU, by its number.
+    #[cfg(feature = "libtorch")]
+    LibTorchCuda(u16),
+    /// burn's own kernels on an NVIDIA GPU, by its number.
+    #[cfg(feature = "cuda")]
+    Cuda(u16),
+    /// burn's own kernels on the GPU that Vulkan, Metal or DirectX 12 offers first.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
 }
 
-/// The name is not one of a device this build has.
+/// The name is not that of a device this build and this machine have.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the device `{0}` is unknown: expected auto, cpu, libtorch, libtorch-cuda:N or cuda:N")]
+    #[error(
+        "the device `{0}` is unknown: expected auto, cpu, libtorch, libtorch-cuda:N, cuda:N or wgpu"
+    )]
     Unknown(String),
-    #[error("the device `{name}` needs a build with the feature `{feature}`: expected auto or cpu")]
+    #[error(
+        "the device `{name}` needs a build with `--features {feature}`{}: expected auto or cpu",
+        needed_to_build(feature)
+    )]
     NotBuilt { name: String, feature: &'static str },
+    #[error("the device `{name}` is not on this machine, which has {found}: install {install}")]
+    Absent {
+        name: String,
+        /// What there is of its kind.
+        found: String,
+        /// What makes such devices appear.
+        install: &'static str,
+    },
+}
+
+fn needed_to_build(feature: &str) -> &'static str {
+    match feature {
+        "libtorch" => " beside PyTorch 2.9.0 (pip install torch==2.9.0; LIBTORCH_USE_PYTORCH=1)",
+        _ => "",
+    }
 }
 
 impl FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
-        if index.parse::<u16>().is_err() {
-            return Err(Error::Unknown(name.to_owned()));
-        }
-        let feature = match kind {
-            "auto" | "cpu" if kind == name => return Ok(Self::Cpu),
-            "libtorch" | "libtorch-cuda" => "libtorch",
-            "cuda" => "cuda",
-            "wgpu" => "wgpu",
-            _ => return Err(Error::Unknown(name.to_owned())),
+        let unknown = || Error::Unknown(name.to_owned());
+        let (kind, index) = match name.split_once(':') {
+            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| unknown())?)),
+            None => (name, None),
         };
-        let name = name.to_owned();
-        Err(Error::NotBuilt { name, feature })
+        match (kind, index) {
+            ("auto", None) => Ok(Self::best()),
+            ("cpu", None) => Ok(Self::Cpu),
+            ("libtorch", None) => libtorch(),
+            ("libtorch-cuda", index) => libtorch_cuda(index.unwrap_or(0)),
+            ("cuda", index) => cuda(index.unwrap_or(0)),
+            ("wgpu", None) => wgpu(),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => {
+                let threads = rayon::current_num_threads();
+                let width = pulp::Arch::new();
+                write!(formatter, "cpu (burn flex, {threads} threads, {width:?})")
+            }
+            #[cfg(feature = "libtorch")]
+            Self::LibTorch => write!(formatter, "libtorch (processor)"),
+            #[cfg(feature = "libtorch")]
+            Self::LibTorchCuda(index) => write!(formatter, "libtorch-cuda:{index}"),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => write!(formatter, "wgpu"),
+        }
     }
 }
 
 impl Device {
+    /// The first GPU that this build can use and this machine has; without one, the processor.
+    pub fn best() -> Self {
+        cuda(0)
+            .or_else(|_| libtorch_cuda(0))
+            .or_else(|_| wgpu())
+            .unwrap_or_default()
+    }
+
     /// The device without a gradient tape.
+    #[cfg_attr(
+        feature = "libtorch",
+        allow(
+            deprecated,
+            reason = "burn means to drop libtorch; until then it is the fastest"
+        )
+    )]
     pub(crate) fn plain(self) -> BurnDevice {
         match self {
             Self::Cpu => BurnDevice::flex(),
+            #[cfg(feature = "libtorch")]
+            Self::LibTorch => BurnDevice::libtorch(),
+            #[cfg(feature = "libtorch")]
+            Self::LibTorchCuda(index) => BurnDevice::libtorch_cuda(usize::from(index)),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => BurnDevice::cuda(usize::from(index)),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => BurnDevice::wgpu(burn::tensor::DeviceKind::DefaultDevice),
         }
     }
+}
+
+/// `device`, if its number is one of the `count` that there are.
+#[cfg(any(feature = "libtorch", feature = "cuda"))]
+fn numbered(
+    device: Device,
+    index: u16,
+    count: usize,
+    install: &'static str,
+) -> Result<Device, Error> {
+    if usize::from(index) < count {
+        return Ok(device);
+    }
+    Err(Error::Absent {
+        name: device.to_string(),
+        found: format!("{count} NVIDIA GPUs that can be used"),
+        install,
+    })
+}
+
+#[cfg(feature = "libtorch")]
+fn libtorch() -> Result<Device, Error> {
+    Ok(Device::LibTorch)
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn libtorch() -> Result<Device, Error> {
+    Err(not_built("libtorch".to_owned(), "libtorch"))
+}
+
+#[cfg(feature = "libtorch")]
+fn libtorch_cuda(index: u16) -> Result<Device, Error> {
+    use burn::backend::LibTorchDevice;
+
+    let devices = BurnDevice::enumerate(DeviceType::LibTorch).into_vec();
+    let is_gpu = |device: &&BurnDevice| {
+        let device = device.as_dispatch();
+        matches!(device, DispatchDevice::LibTorch(LibTorchDevice::Cuda(_)))
+    };
+    let count = devices.iter().filter(is_gpu).count();
+    let install = "the NVIDIA driver, and PyTorch 2.9.0 built for CUDA";
+    numbered(Device::LibTorchCuda(index), index, count, install)
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn libtorch_cuda(index: u16) -> Result<Device, Error> {
+    Err(not_built(format!("libtorch-cuda:{index}"), "libtorch"))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(index: u16) -> Result<Device, Error> {
+    let count = BurnDevice::enumerate(DeviceType::Cuda).into_vec().len();
+    let install = "the NVIDIA driver and the CUDA toolkit 12 or later";
+    numbered(Device::Cuda(index), index, count, install)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(index: u16) -> Result<Device, Error> {
+    Err(not_built(format!("cuda:{index}"), "cuda"))
+}
+
+/// A GPU; an adapter that computes on the processor is slower than `cpu`.
+#[cfg(feature = "wgpu")]
+fn wgpu() -> Result<Device, Error> {
+    use burn::backend::{CubeDevice, WgpuDeviceKind};
+
+    let devices = BurnDevice::enumerate(DeviceType::Wgpu).into_vec();
+    let is_gpu = |device: &BurnDevice| match device.as_dispatch() {
+        DispatchDevice::Cube(CubeDevice::Wgpu(device)) => device.kind != WgpuDeviceKind::Cpu,
+        _ => false,
+    };
+    if devices.iter().any(is_gpu) {
+        return Ok(Device::Wgpu);
+    }
+    Err(Error::Absent {
+        name: "wgpu".to_owned(),
+        found: format!("{} adapters, none of them a GPU", devices.len()),
+        install: "the GPU maker's driver for Vulkan (on macOS and Windows it comes with the system)",
+    })
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu() -> Result<Device, Error> {
+    Err(not_built("wgpu".to_owned(), "wgpu"))
+}
+
+#[cfg(not(all(feature = "libtorch", feature = "cuda", feature = "wgpu")))]
+fn not_built(name: String, feature: &'static str) -> Error {
+    Error::NotBuilt { name, feature }
 }
 
 #[cfg(test)]
@@ -55,16 +227,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_absent_and_unknown_devices_differ() {
-        assert_eq!("auto".parse::<Device>().expect("auto"), Device::Cpu);
+    fn the_processor_is_always_there() {
         assert_eq!("cpu".parse::<Device>().expect("cpu"), Device::Cpu);
-        for name in ["libtorch", "libtorch-cuda:0", "cuda:1", "wgpu"] {
-            let error = name.parse::<Device>().expect_err("not built");
-            assert!(matches!(error, Error::NotBuilt { .. }), "{error}");
-        }
-        for name in ["", "tpu", "cuda:x", "cpu:0", "auto:1"] {
+        let best = "auto".parse::<Device>().expect("auto");
+        assert_eq!(best, Device::best());
+        assert!(Device::Cpu.to_string().starts_with("cpu (burn flex"));
+    }
+
+    #[test]
+    fn unknown_names_are_told() {
+        for name in [
+            "",
+            "tpu",
+            "cuda:x",
+            "cuda:-1",
+            "cuda:70000",
+            "cpu:0",
+            "auto:1",
+            "wgpu:0",
+        ] {
             let error = name.parse::<Device>().expect_err("unknown");
             assert!(matches!(error, Error::Unknown(_)), "{error}");
         }
+    }
+
+    /// Of a kind that is in the build there are no machines with 1000.
+    #[test]
+    fn absent_devices_say_what_to_install_or_build() {
+        let kinds = [
+            (
+                "libtorch-cuda:1000",
+                cfg!(feature = "libtorch"),
+                "PyTorch 2.9.0",
+            ),
+            ("cuda:1000", cfg!(feature = "cuda"), "cuda"),
+        ];
+        for (name, built, needed) in kinds {
+            let error = name.parse::<Device>().expect_err("absent");
+            let message = error.to_string();
+            assert!(
+                message.contains(name) && message.to_lowercase().contains(&needed.to_lowercase()),
+                "{message}"
+            );
+            match error {
+                Error::Absent { install, .. } => assert!(built && install.contains("driver")),
+                Error::NotBuilt { .. } => assert!(!built && message.contains("--features")),
+                Error::Unknown(_) => panic!("{message}"),
+            }
+        }
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    #[test]
+    fn a_feature_that_is_not_built_is_named() {
+        let error = "wgpu".parse::<Device>().expect_err("not built");
+        assert!(error.to_string().contains("--features wgpu"), "{error}");
     }
 }

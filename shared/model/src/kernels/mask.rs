@@ -4,6 +4,9 @@
 //! in turn, and neither could be repeated. Here an element's fate is a hash of its position, so
 //! that the backward pass finds it again without it having been stored.
 
+use pulp::Arch;
+use rayon::prelude::*;
+
 /// Which elements of one activation are dropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Mask {
@@ -46,6 +49,23 @@ impl Mask {
     }
 }
 
+impl Mask {
+    /// What the first `count` elements are multiplied with.
+    pub(super) fn factors(&self, count: usize) -> Vec<f32> {
+        const CHUNK: usize = 1 << 14;
+        let (arch, mut factors) = (Arch::new(), vec![0.0; count]);
+        let chunks = factors.par_chunks_mut(CHUNK).enumerate();
+        chunks.for_each(|(number, chunk)| {
+            arch.dispatch(|| {
+                for (index, factor) in chunk.iter_mut().enumerate() {
+                    *factor = self.factor(number * CHUNK + index);
+                }
+            });
+        });
+        factors
+    }
+}
+
 /// Two rounds of multiplication and shift, by C. Wellons' search for the least biased constants.
 #[allow(
     clippy::inline_always,
@@ -72,7 +92,7 @@ mod tests {
 
     fn draw(seed: u64, number: u64) -> Vec<f32> {
         let mask = Mask::new(0.1, seed, number).expect("something is dropped");
-        (0..200_000).map(|index| mask.factor(index)).collect()
+        mask.factors(200_000)
     }
 
     #[test]

@@ -2,11 +2,15 @@
 //!
 //! burn's own operations go over an activation once for each addition and product, forwards and
 //! backwards; on a processor that takes as long as the matrix products. Here each part is one
-//! operation with a gradient of its own on burn's processor backend (`flex`), and the plain
-//! composition of burn's operations on any other. Tests hold the two together.
+//! operation with a gradient of its own on the backends that are [`Fused`](fused::Fused), and the
+//! plain composition of burn's operations on any other. Tests hold them together.
 
 mod extension;
+mod flex;
+mod fused;
 mod gelu;
+#[cfg(feature = "libtorch")]
+mod libtorch;
 mod mask;
 mod math;
 mod norm;
@@ -23,7 +27,7 @@ pub(crate) use mask::Mask;
 
 /// gelu(x + bias), with the exact GELU (Hendrycks and Gimpel 2016). x: [rows, width].
 pub(crate) fn bias_gelu(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    if !is_flex(&x.device()) {
+    if !is_fused(&x.device()) {
         return plain::bias_gelu(x, bias);
     }
     Tensor::from_dispatch(Dispatch::bias_gelu(x.into_dispatch(), bias.into_dispatch()))
@@ -39,7 +43,7 @@ pub(crate) fn attention_weights(
     scale: f32,
     mask: Option<Mask>,
 ) -> Tensor<4> {
-    if !is_flex(&scores.device()) {
+    if !is_fused(&scores.device()) {
         return plain::attention_weights(scores, lengths, scale, mask);
     }
     let scores = scores.into_dispatch();
@@ -60,7 +64,7 @@ pub(crate) fn add_norm(
     norm: (Tensor<1>, Tensor<1>, f64),
     mask: Option<Mask>,
 ) -> Tensor<2> {
-    if !is_flex(&x.device()) {
+    if !is_fused(&x.device()) {
         return plain::add_norm(x, bias, residual, norm, mask);
     }
     let (weight, shift, epsilon) = norm;
@@ -80,11 +84,13 @@ pub(crate) fn dropout<const D: usize>(x: Tensor<D>, mask: Option<Mask>) -> Tenso
     plain::dropout(x, mask)
 }
 
-fn is_flex(device: &Device) -> bool {
-    matches!(
-        device.clone().inner().as_dispatch(),
-        DispatchDevice::Flex(_)
-    )
+fn is_fused(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "libtorch")]
+        DispatchDevice::LibTorch(_) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

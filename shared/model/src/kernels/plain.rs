@@ -1,10 +1,13 @@
 //! The same functions composed of burn's operations, for any device.
 
+use std::sync::Arc;
+
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Tensor, TensorData};
 
 use super::Mask;
+use super::softmax::Weighing;
 
 pub(super) fn bias_gelu(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     gelu(x + bias.unsqueeze())
@@ -12,18 +15,15 @@ pub(super) fn bias_gelu(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
 
 pub(super) fn attention_weights(
     scores: Tensor<4>,
-    lengths: &[usize],
+    lengths: &Arc<[usize]>,
     scale: f32,
     mask: Option<Mask>,
 ) -> Tensor<4> {
     let [sentences, _, _, length] = scores.dims();
+    let weighing = Weighing::new(&scores.shape(), lengths.clone(), scale, mask);
     let mut scores = scores * scale;
-    if lengths.iter().any(|own| *own < length) {
-        let hidden = lengths.iter().flat_map(|own| {
-            // exp of this is zero beside the exp of any score a model can have.
-            (0..length).map(move |position| if position < *own { 0.0 } else { -1e9_f32 })
-        });
-        let data = TensorData::new(hidden.collect(), [sentences, 1, 1, length]);
+    if let Some(hidden) = weighing.hidden() {
+        let data = TensorData::new(hidden, [sentences, 1, 1, length]);
         scores = scores.clone() + Tensor::from_data(data, &scores.device().inner());
     }
     dropout(softmax(scores, 3), mask)
@@ -43,8 +43,7 @@ pub(super) fn add_norm(
 pub(super) fn dropout<const D: usize>(x: Tensor<D>, mask: Option<Mask>) -> Tensor<D> {
     let Some(mask) = mask else { return x };
     let shape = x.dims();
-    let factors = (0..shape.iter().product()).map(|index| mask.factor(index));
-    let factors = TensorData::new(factors.collect(), shape);
+    let factors = TensorData::new(mask.factors(shape.iter().product()), shape);
     let factors = Tensor::from_data(factors, &x.device().inner());
     x * factors
 }

@@ -28,6 +28,33 @@ pub(super) struct Weighing {
 }
 
 impl Weighing {
+    /// For scores of the shape [sentences, heads, length, length].
+    pub(super) fn new(
+        scores: &[usize],
+        lengths: Arc<[usize]>,
+        scale: f32,
+        mask: Option<Mask>,
+    ) -> Self {
+        Self {
+            lengths,
+            heads: scores[1],
+            length: scores[3],
+            scale,
+            mask,
+        }
+    }
+
+    /// What added to the scores of each sentence hides its padding: [sentences, length]. `None`
+    /// where there is no padding.
+    pub(super) fn hidden(&self) -> Option<Vec<f32>> {
+        let padded = self.lengths.iter().any(|own| *own < self.length);
+        let rows = self.lengths.iter().flat_map(|own| {
+            // exp of this is zero beside the exp of any score a model can have.
+            (0..self.length).map(move |position| if position < *own { 0.0 } else { -1e9 })
+        });
+        padded.then(|| rows.collect())
+    }
+
     /// Turns scores into weights in place. Where some are dropped, returns the weights that are
     /// left.
     pub(super) fn forward(&self, scores: &mut [f32]) -> Option<Vec<f32>> {

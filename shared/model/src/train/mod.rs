@@ -13,6 +13,7 @@ use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Method, Training};
 
+use crate::device::Device;
 use crate::{Encoded, Error, Sentence, Tokenizer};
 use schedule::Schedule;
 
@@ -89,7 +90,8 @@ pub fn train(
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
-    let device = options.training.device.parse()?;
+    let device: Device = options.training.device.parse()?;
+    tracing::info!(%device, "training");
     match base.tags() {
         None => return Err(Error::NoHead),
         Some(found) if found != tags.len() => {
