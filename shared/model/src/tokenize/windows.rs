@@ -78,7 +78,9 @@ fn owner(ranges: &[Range<usize>], from: usize, position: usize) -> usize {
     let context = |range: &Range<usize>| {
         (range.contains(&position)).then(|| (position - range.start).min(range.end - 1 - position))
     };
-    let ended = ranges[from..].iter().take_while(|range| range.end <= position);
+    let ended = ranges[from..]
+        .iter()
+        .take_while(|range| range.end <= position);
     let mut best = from + ended.count();
     while let Some(next) = ranges.get(best + 1)
         && context(next) > context(&ranges[best])

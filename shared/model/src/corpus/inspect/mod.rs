@@ -1,7 +1,7 @@
 //! What files hold, for the eyes of their owner before they are trained on.
 //!
-//! Files are read from beginning to end and not kept. What grows with them is eight to sixteen
-//! bytes a sentence, by which repeated sentences are known again, and the names of documents.
+//! Files are read from beginning to end and not kept. What grows with them is up to thirty bytes a
+//! sentence, by which a sentence that comes again is known, and the names of documents and persons.
 
 mod duplicates;
 mod lengths;
