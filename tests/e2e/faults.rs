@@ -35,12 +35,12 @@ fn a_killed_client_and_a_killed_coordinator_do_not_stop_a_run() -> Result<()> {
     // One client dies in mid-training and never comes back.
     setting.wait_until(&run, MINUTES, |view| is_working(view, "i3"))?;
     setting.cluster.kill_client("i3")?;
-    // The coordinator dies in mid-round, and comes back.
+    // The coordinator dies in mid-round, and comes back ten seconds later.
     setting.wait_until(&run, MINUTES, |view| {
         is_working(view, "i0") || view["round"] == 2
     })?;
     setting.cluster.kill_coordinator()?;
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(10));
     setting.cluster.start_coordinator()?;
 
     let view = setting.wait_for_state(&run, "completed", MINUTES)?;
