@@ -35,9 +35,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .map(|i| WORDS[(i * 7 + line) % 8].to_owned())
                 .collect(),
             tags: (0..126).map(|i| tags[(i + line) % 9].clone()).collect(),
-            document: None,
-            person: None,
             line,
+            ..Sentence::default()
         })
         .collect();
 

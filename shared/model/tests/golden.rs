@@ -117,9 +117,7 @@ fn corpus(golden: &Value) -> Vec<Sentence> {
         Sentence {
             words: words(case),
             tags: gold.into_iter().map(|tag| tags()[tag].clone()).collect(),
-            document: None,
-            person: None,
-            line: 0,
+            ..Sentence::default()
         }
     };
     cases.zip(gold).map(sentence).collect()
