@@ -29,7 +29,9 @@ pub fn sync_dir(directory: &Path) -> io::Result<()> {
 }
 
 fn write_with(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare file name is the empty path, which cannot be opened.
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let directory = parent.unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = directory.join(name);

@@ -39,7 +39,7 @@ def main():
     # The tables stand apart from each other by an empty line; each begins with its head.
     tables = open(printed, encoding="utf-8").read().split("\n\n")
     ours = {head: rows(table) for table in tables
-            for head in ["ENTITY ", "ENTITY, STRICT IOB2", "TAG "] if table.startswith(head)}
+            for head in ["ENTITY ", "ENTITY, STRICT IOB2", "TAG "] if table.lstrip().startswith(head)}
     gold, predicted = sentences(predictions)
     flat = lambda part: [tag for tags in part for tag in tags]
     settings = {"digits": 4, "zero_division": 0}

@@ -67,10 +67,12 @@ pub(super) fn annotate(
 
 /// Sorts the entities, and finds everything wrong with them.
 fn check(text: &str, mentions: &mut [Mention]) -> Vec<(usize, Fault)> {
-    let length = text.chars().count();
+    // The byte at which each character begins, and the end.
+    let mut bytes: Vec<usize> = text.char_indices().map(|(byte, _)| byte).collect();
+    bytes.push(text.len());
     let mut faults: Vec<(usize, Fault)> = mentions
         .iter()
-        .filter_map(|mention| Some((mention.line, mention.fault(text, length)?)))
+        .filter_map(|mention| Some((mention.line, mention.fault(text, &bytes)?)))
         .collect();
     if faults.is_empty() {
         mentions.sort_by_key(|mention| (mention.start, mention.end));
@@ -91,7 +93,8 @@ fn check(text: &str, mentions: &mut [Mention]) -> Vec<(usize, Fault)> {
 
 impl Mention {
     /// What is wrong with the entity alone.
-    fn fault(&self, text: &str, length: usize) -> Option<Fault> {
+    fn fault(&self, text: &str, bytes: &[usize]) -> Option<Fault> {
+        let length = bytes.len() - 1;
         let (start, end) = (self.start, self.end);
         let label = &self.label;
         let tag = ["B-", "I-", "E-", "S-"]
@@ -117,16 +120,16 @@ impl Mention {
         if end > length {
             return Some(Fault::SpanOutside { start, end, length });
         }
-        let found: String = text.chars().skip(start).take(end - start).collect();
+        let found = &text[bytes[start]..bytes[end]];
         if found.trim().is_empty() {
             return Some(Fault::SpanBlank { start, end });
         }
-        let said = self.text.clone().filter(|said| !same(said, &found))?;
+        let said = self.text.clone().filter(|said| !same(said, found))?;
         Some(Fault::SpanText {
             start,
             end,
             said,
-            found,
+            found: found.to_owned(),
         })
     }
 
