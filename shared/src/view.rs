@@ -83,6 +83,10 @@ pub struct Explanation {
     pub until: Option<Time>,
     /// What happens at that instant, or once all have answered.
     pub then: String,
+    /// When the wait will be over if everybody takes as long as they did before.
+    pub expected: Option<Time>,
+    /// When the run will be over if its rounds take as long as the last ones.
+    pub finish: Option<Time>,
 }
 
 /// The names under which a version may be asked for.

@@ -68,6 +68,7 @@ impl Settling {
                     .filter(|m| m.last_seen.is_some())
                 {
                     member.last_seen = Some(now);
+                    member.since = None;
                 }
                 Ok(())
             }
@@ -98,8 +99,17 @@ impl Settling {
         let Some(since) = self.run.paused.take() else {
             return Err(self.run.wrong_state("paused"));
         };
+        let paused = self.now.since(since);
         if let Some(until) = self.run.phase.until_mut() {
-            *until = *until + self.now.since(since);
+            *until = *until + paused;
+        }
+        for began in self
+            .run
+            .members
+            .values_mut()
+            .filter_map(|m| m.since.as_mut())
+        {
+            *began = *began + paused;
         }
         self.events.push(Event::RunResumed);
         Ok(())
@@ -203,6 +213,7 @@ impl Settling {
             && member.work == Work::Assigned
         {
             member.work = Work::Working;
+            member.since = Some(self.now);
             let institution = institution.clone();
             self.events.push(Event::AssignmentTaken {
                 round,
@@ -265,6 +276,9 @@ impl Settling {
             epsilon,
         };
         if let Some(member) = self.run.members.get_mut(&update.institution) {
+            if let Some(since) = member.since.take() {
+                member.remember(self.now.since(since));
+            }
             member.work = Work::Uploaded { contribution };
             member.epsilon = epsilon.or(member.epsilon);
         }

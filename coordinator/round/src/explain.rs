@@ -1,5 +1,7 @@
 //! What a run waits for, until when, and what then; and the plain views of it.
 
+use std::time::Duration;
+
 use fedner_shared::id::InstitutionId;
 use fedner_shared::time::Time;
 use fedner_shared::view::{Explanation, MemberView, RunView};
@@ -32,12 +34,38 @@ impl Run {
         let silence = silence
             .filter_map(|m| Some(m.last_seen? + self.plan.cohort.away_after()))
             .min();
-        match silence {
-            Some(instant) if instant < until => {
-                Some((instant, "a silent institution counts as away"))
-            }
-            _ => Some((until, reason)),
+        let silence = silence.map(|instant| (instant, "a silent institution counts as away"));
+        let lateness = self.members.values().filter(|m| m.is_waited_for());
+        let lateness = lateness.filter_map(Member::late_from).min();
+        let lateness = lateness.map(|instant| (instant, "a late institution is not waited for"));
+        let deadlines = [silence, lateness, Some((until, reason))];
+        deadlines
+            .into_iter()
+            .flatten()
+            .min_by_key(|(instant, _)| *instant)
+    }
+
+    /// When the phase will be over if everybody takes as long as they did before.
+    fn expected(&self) -> Option<Time> {
+        let Phase::Collecting { until } = self.phase else {
+            return None;
+        };
+        let mut last = self.attempt_began;
+        for member in self.members.values().filter(|m| m.is_waited_for()) {
+            last = last.max(member.since? + member.usual()?);
         }
+        Some(last.min(until))
+    }
+
+    /// When the run will be over if its rounds take as long as the last ones.
+    fn finish(&self) -> Option<Time> {
+        let began = !self.phase.is_end() && self.phase != Phase::Created && self.paused.is_none();
+        if !began || self.paces.is_empty() {
+            return None;
+        }
+        let mean = self.paces.iter().sum::<u64>() / self.paces.len() as u64;
+        let left = u64::from(self.plan.rounds + 1 - self.round);
+        Some(self.attempt_began + Duration::from_millis(mean * left))
     }
 
     /// The state in a word, as monitoring shows it.
@@ -87,9 +115,14 @@ impl Run {
             Phase::Collecting { .. } => (
                 format!("updates for round {} of {}", self.round, self.plan.rounds),
                 self.names(|m| m.work.is_pending()),
-                format!(
-                    "with at least {quorum} updates a version is published, otherwise {repeat}"
-                ),
+                match cohort.enough {
+                    Some(enough) => format!(
+                        "with at least {quorum} updates, or at once with {enough}, a version is published, otherwise {repeat}"
+                    ),
+                    None => format!(
+                        "with at least {quorum} updates a version is published, otherwise {repeat}"
+                    ),
+                },
             ),
             Phase::Aggregating => (
                 "the coordinator to add the updates".to_owned(),
@@ -133,6 +166,12 @@ impl Run {
             from,
             until,
             then,
+            expected: if self.paused.is_some() {
+                None
+            } else {
+                self.expected()
+            },
+            finish: self.finish(),
         }
     }
 

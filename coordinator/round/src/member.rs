@@ -23,7 +23,23 @@ pub struct Member {
     pub work: Work,
     /// ε of the run at this institution, by its newest receipt.
     pub epsilon: Option<f64>,
+    /// When it fetched the training it works on; unknown after the coordinator was away itself.
+    #[serde(default)]
+    pub since: Option<Time>,
+    /// It has worked for longer than it ever did; cleared with the next assignment.
+    #[serde(default)]
+    pub late: bool,
+    /// How long its last trainings took, in milliseconds, the newest last.
+    #[serde(default)]
+    pub trainings: Vec<u64>,
 }
+
+/// Trainings that are remembered of each institution.
+const REMEMBERED: usize = 5;
+/// Trainings by which an institution's pace is known.
+const ENOUGH_TO_KNOW: usize = 2;
+/// What may be added to a training that took no time worth mentioning.
+const SLACK: Duration = Duration::from_secs(10);
 
 /// What a consent fixes for the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +91,31 @@ impl Member {
                 .is_some_and(|granted| granted.expires > now)
     }
 
+    /// The longest of the trainings remembered, once there are enough of them.
+    pub fn usual(&self) -> Option<Duration> {
+        if self.trainings.len() < ENOUGH_TO_KNOW {
+            return None;
+        }
+        let longest = self.trainings.iter().max()?;
+        Some(Duration::from_millis(*longest))
+    }
+
+    /// The instant after which it counts as late: twice as long as it ever took, and some slack.
+    pub fn late_from(&self) -> Option<Time> {
+        Some(self.since? + 2 * self.usual()? + SLACK)
+    }
+
+    pub(crate) fn remember(&mut self, training: Duration) {
+        self.trainings.push(training.as_millis() as u64);
+        let surplus = self.trainings.len().saturating_sub(REMEMBERED);
+        self.trainings.drain(..surplus);
+    }
+
+    /// Is waited for though the quorum is in.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.work.is_pending() && self.left.is_none() && !self.away && !self.late
+    }
+
     /// Has been heard of within `away_after`.
     pub fn is_present(&self, now: Time, away_after: Duration) -> bool {
         self.last_seen.is_some_and(|seen| now < seen + away_after)
@@ -86,6 +127,7 @@ impl Member {
             (Some(_), _, _) => "left",
             (None, None, _) => "invited",
             (None, Some(_), Work::None | Work::Assigned | Work::Working) if self.away => "away",
+            (None, Some(_), Work::Working) if self.late => "late",
             (None, Some(_), Work::Assigned) => "assigned",
             (None, Some(_), Work::Working) => "working",
             (None, Some(_), Work::Uploaded { .. } | Work::Evaluated { .. }) => "answered",

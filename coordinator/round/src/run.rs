@@ -1,6 +1,7 @@
 //! A run: its state, and what may be asked of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
@@ -10,7 +11,7 @@ use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Assignment, Task, Transition};
+use crate::effect::{Assignment, Contribution, Task, Transition};
 use crate::input::Input;
 use crate::member::{Member, Work};
 use crate::phase::Phase;
@@ -51,7 +52,13 @@ pub struct Run {
     pub members: BTreeMap<InstitutionId, Member>,
     /// How many effects the run has had.
     pub effects: u64,
+    /// How long the last rounds took, in milliseconds, the newest last.
+    #[serde(default)]
+    pub paces: Vec<u64>,
 }
+
+/// Rounds by which the end of the run is reckoned.
+const PACES: usize = 5;
 
 pub(crate) type Step<T = ()> = Result<T, Rejection>;
 
@@ -89,12 +96,34 @@ impl Run {
             paused: None,
             members,
             effects: 0,
+            paces: Vec::new(),
         };
         Transition {
             run,
             events,
             effects: Vec::new(),
         }
+    }
+
+    /// Takes over how long institutions took in an earlier run that trained the same weights.
+    pub fn learn(&mut self, earlier: &Self) {
+        let alike = |run: &Self| (run.manifest, run.plan.training.clone());
+        if alike(self) != alike(earlier) {
+            return;
+        }
+        for (name, member) in &mut self.members {
+            if let Some(before) = earlier.members.get(name)
+                && !before.trainings.is_empty()
+            {
+                member.trainings.clone_from(&before.trainings);
+            }
+        }
+    }
+
+    pub(crate) fn remember(&mut self, round: Duration) {
+        self.paces.push(round.as_millis() as u64);
+        let surplus = self.paces.len().saturating_sub(PACES);
+        self.paces.drain(..surplus);
     }
 
     /// The run after `input`, with what happened and what is to be done. A rejected input leaves
@@ -199,6 +228,21 @@ impl Run {
                 Err(self.unexpected(&update.institution))
             }
         }
+    }
+
+    /// The updates of the open round that have been accepted, in the order of the institutions'
+    /// names.
+    pub fn contributions(&self) -> impl Iterator<Item = &Contribution> {
+        self.members
+            .values()
+            .filter_map(|member| match &member.work {
+                Work::Uploaded { contribution } => Some(contribution),
+                Work::None
+                | Work::Assigned
+                | Work::Working
+                | Work::Evaluated { .. }
+                | Work::Declined { .. } => None,
+            })
     }
 
     pub(crate) fn task(&self) -> Option<Task> {

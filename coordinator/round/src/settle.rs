@@ -41,6 +41,7 @@ impl Settling {
     pub(crate) fn settle(&mut self) {
         while self.run.paused.is_none() {
             self.mark_away();
+            self.mark_late();
             let moved = match self.run.phase {
                 Phase::Recruiting { until } => self.settle_recruiting(until),
                 Phase::Collecting { until } => self.settle_collecting(until),
@@ -130,9 +131,12 @@ impl Settling {
         let updates = self.updates();
         let (pending, waiting) = self.pending();
         let enough = updates >= quorum;
-        // Institutions that went silent are waited for only as long as the quorum needs them.
+        let wanted = self.run.plan.cohort.enough;
+        // Institutions that went silent, or are late by their own measure, are waited for only as
+        // long as the quorum needs them.
         let closed = pending == 0
             || self.now >= until
+            || wanted.is_some_and(|wanted| updates >= wanted)
             || (enough && waiting == 0)
             || updates + pending < quorum;
         if !closed {
@@ -171,6 +175,7 @@ impl Settling {
             }
         }
         let round = self.run.round;
+        self.run.remember(self.now.since(self.run.attempt_began));
         self.events.push(Event::RoundFinished {
             round,
             f1: shared.then(|| all.total().f1()),
@@ -187,25 +192,14 @@ impl Settling {
     }
 
     fn aggregate(&mut self) {
-        let contributions = self
-            .run
-            .members
-            .values()
-            .filter_map(|member| match &member.work {
-                Work::Uploaded { contribution } => Some(contribution.clone()),
-                Work::None
-                | Work::Assigned
-                | Work::Working
-                | Work::Evaluated { .. }
-                | Work::Declined { .. } => None,
-            });
+        let contributions: Vec<_> = self.run.contributions().cloned().collect();
         self.run.effects += 1;
         self.effects.push(Effect {
             round: self.run.round,
             sequence: self.run.effects,
             attempt: self.run.attempt,
             base: self.run.version,
-            contributions: contributions.collect(),
+            contributions,
         });
         self.run.phase = Phase::Aggregating;
     }
@@ -242,6 +236,7 @@ impl Settling {
             .filter(|(_, m)| self.is_available(m));
         let available: Vec<InstitutionId> = available.map(|(name, _)| name.clone()).collect();
         for (name, member) in &mut self.run.members {
+            (member.since, member.late) = (None, false);
             member.work = if available.contains(name) {
                 Work::Assigned
             } else {
@@ -256,13 +251,10 @@ impl Settling {
     }
 
     fn updates(&self) -> usize {
-        let members = self.run.members.values();
-        members
-            .filter(|m| matches!(m.work, Work::Uploaded { .. }))
-            .count()
+        self.run.contributions().count()
     }
 
-    /// How many have not answered, and how many of those have been heard of lately.
+    /// How many have not answered, and how many of those are worth waiting for.
     fn pending(&self) -> (usize, usize) {
         let pending = || {
             self.run
@@ -270,7 +262,19 @@ impl Settling {
                 .values()
                 .filter(|m| m.work.is_pending() && m.left.is_none())
         };
-        (pending().count(), pending().filter(|m| !m.away).count())
+        let waiting = pending().filter(|m| m.is_waited_for());
+        (pending().count(), waiting.count())
+    }
+
+    fn mark_late(&mut self) {
+        if !matches!(self.run.phase, Phase::Collecting { .. }) {
+            return;
+        }
+        let now = self.now;
+        for member in self.run.members.values_mut() {
+            let late = member.late_from().is_some_and(|instant| instant <= now);
+            member.late |= late && member.work.is_pending();
+        }
     }
 
     fn mark_away(&mut self) {

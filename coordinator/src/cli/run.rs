@@ -349,5 +349,15 @@ fn render_explanation(view: &Explanation) -> String {
         lines.push(format!("until      {until}"));
     }
     lines.push(format!("then       {}", view.then));
+    if let Some(expected) = view.expected {
+        lines.push(format!(
+            "expected   {expected}, by how long everybody took before"
+        ));
+    }
+    if let Some(finish) = view.finish {
+        lines.push(format!(
+            "finish     {finish}, by how long the last rounds took"
+        ));
+    }
     lines.join("\n")
 }

@@ -69,7 +69,10 @@ impl Engine {
             dimension,
             base,
         };
-        let transition = Run::create(now(), created);
+        let mut transition = Run::create(now(), created);
+        for earlier in &self.runs {
+            transition.run.learn(earlier);
+        }
         self.commit("create run", transition, |tx| {
             tx.put_plan(&signed)?;
             if let Some(version) = &headed {

@@ -119,6 +119,8 @@ pub fn explanation_to_wire(view: &Explanation) -> v1::ExplainResponse {
         from: view.from.iter().map(ToString::to_string).collect(),
         until_ms: view.until.map(Time::as_millis),
         then: view.then.clone(),
+        expected_ms: view.expected.map(Time::as_millis),
+        finish_ms: view.finish.map(Time::as_millis),
     }
 }
 
@@ -131,5 +133,7 @@ pub fn explanation_from_wire(message: v1::ExplainResponse) -> Result<Explanation
         from: from.collect::<Result<_>>()?,
         until: message.until_ms.map(time),
         then: message.then,
+        expected: message.expected_ms.map(time),
+        finish: message.finish_ms.map(time),
     })
 }

@@ -80,6 +80,8 @@ impl Plan {
             return Err(value("cohort.institutions", found, "each institution once"));
         }
         between("cohort.quorum", c.quorum, 1, c.institutions.len())?;
+        let enough = c.enough.unwrap_or(c.quorum);
+        between("cohort.enough", enough, c.quorum, c.institutions.len())?;
         between(
             "cohort.recruit_timeout_s",
             c.recruit_timeout_s,

@@ -13,6 +13,11 @@ pub struct Cohort {
     pub institutions: Vec<InstitutionId>,
     /// Updates needed to publish a version.
     pub quorum: usize,
+    /// Updates that close a round at once: more institutions are asked than are needed, and the
+    /// slowest are not waited for (over-selection; Bonawitz et al. 2019, section 2.2). Without it
+    /// everybody is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enough: Option<usize>,
     #[serde(default = "default_recruit_timeout_s")]
     pub recruit_timeout_s: u64,
     #[serde(default = "default_train_timeout_s")]

@@ -1,5 +1,7 @@
 //! What must happen in the situations that people ask about.
 
+use std::time::Duration;
+
 use fedner_round::{Input, Phase, Rejection, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
@@ -365,4 +367,111 @@ fn evaluations_are_of_the_version_and_its_labels() {
     assert_eq!(driver.run.members[&id("bert")].left, None);
     driver.pass(50);
     assert_eq!(driver.run.phase, Phase::Completed);
+}
+
+/// Rounds in which training takes `seconds` for everybody.
+fn rounds_of(driver: &mut Driver, rounds: u32, seconds: u64) {
+    for _ in 0..rounds {
+        for name in NAMES {
+            assert_eq!(driver.take(name), Some(Task::Train), "{name}");
+        }
+        driver.pass(seconds);
+        for name in NAMES {
+            driver.upload(name).expect("upload");
+        }
+        driver.publish();
+        for name in NAMES {
+            driver.take(name);
+            driver.evaluate(name).expect("evaluation");
+        }
+    }
+}
+
+#[test]
+fn who_takes_far_longer_than_ever_is_not_waited_for_once_the_quorum_is_in() {
+    let mut driver = Driver::recruited(plan(5, 3));
+    rounds_of(&mut driver, 2, 20);
+    for name in NAMES {
+        driver.take(name);
+    }
+    let began = driver.now;
+    let expected = driver.run.explain().expected;
+    assert_eq!(expected, Some(began + Duration::from_secs(20)));
+    driver.pass(20);
+    for name in ["anna", "bert"] {
+        driver.upload(name).expect("upload");
+    }
+    // Twice the usual time and the slack have passed, but the quorum still needs somebody.
+    for _ in 0..3 {
+        driver.pass(20);
+        driver.seen("cora");
+        driver.seen("dora");
+    }
+    assert_eq!(driver.run.state(), "collecting");
+    let view = driver.run.view();
+    assert!(view.members.iter().any(|member| member.state == "late"));
+    driver.upload("cora").expect("upload");
+    assert_eq!(driver.run.state(), "aggregating", "dora is not waited for");
+    assert!(matches!(
+        driver.upload("dora"),
+        Err(Rejection::Stale { .. })
+    ));
+    // Who was late takes part in the next round as ever.
+    driver.publish();
+    assert_eq!(driver.take("dora"), Some(Task::Evaluate));
+}
+
+#[test]
+fn a_pace_is_learnt_from_earlier_runs_and_never_while_the_coordinator_was_away() {
+    let mut first = Driver::recruited(plan(5, 3));
+    rounds_of(&mut first, 2, 20);
+    let mut later = Driver::recruited(plan(5, 3));
+    later.run.learn(&first.run);
+    let usual = |driver: &Driver| driver.run.members[&id("anna")].usual();
+    assert_eq!(usual(&later), Some(Duration::from_secs(20)));
+    later.take("anna");
+    later.step(Input::Restarted).expect("restarted");
+    assert_eq!(later.run.members[&id("anna")].late_from(), None);
+    let mut other = plan(5, 3);
+    other.training.local_epochs = 9;
+    let mut other = Driver::recruited(other);
+    other.run.learn(&first.run);
+    assert_eq!(usual(&other), None, "another training takes another time");
+}
+
+#[test]
+fn with_enough_updates_a_round_closes_at_once() {
+    let mut text = plan(1, 2);
+    text.cohort.enough = Some(3);
+    text.check().expect("a sound plan");
+    let mut driver = Driver::recruited(text);
+    for name in NAMES {
+        driver.take(name);
+    }
+    for name in ["anna", "bert"] {
+        driver.upload(name).expect("upload");
+    }
+    assert_eq!(driver.run.state(), "collecting");
+    assert!(driver.run.explain().then.contains("at once with 3"));
+    driver.upload("cora").expect("upload");
+    assert_eq!(driver.run.state(), "aggregating");
+    assert!(matches!(
+        driver.upload("dora"),
+        Err(Rejection::Stale { .. })
+    ));
+    let mut wrong = plan(1, 2);
+    wrong.cohort.enough = Some(1);
+    assert!(wrong.check().is_err(), "fewer than the quorum");
+}
+
+#[test]
+fn the_end_is_reckoned_from_the_last_rounds() {
+    let mut driver = Driver::recruited(plan(5, 3));
+    assert_eq!(driver.run.explain().finish, None);
+    rounds_of(&mut driver, 2, 20);
+    let began = driver.run.attempt_began;
+    let three_more = began + Duration::from_secs(60);
+    assert_eq!(driver.run.explain().finish, Some(three_more));
+    driver.step(Input::Pause).expect("paused");
+    assert_eq!(driver.run.explain().finish, None);
 }
