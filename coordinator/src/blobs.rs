@@ -3,16 +3,27 @@
 //! An object is first written to a local staging file, then, once its digest has been verified,
 //! put into the object store. What is in the store is never changed.
 
-use std::fs::File;
+mod verified;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use fedner_shared::crash;
 use fedner_shared::digest::Digest;
+use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{
+    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
+};
 use tokio::io::AsyncReadExt;
+use tokio::sync::RwLock;
+
+pub use verified::Verified;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,9 +46,20 @@ impl Error {
     /// Whether the disk has no room left.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Staging(error) => error.kind() == io::ErrorKind::StorageFull,
+            Self::Staging(error) => matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem
+            ),
             Self::Store { source, .. } => source.to_string().contains("No space left"),
             Self::Url { .. } | Self::Open(_) | Self::Corrupt { .. } => false,
+        }
+    }
+
+    /// What a [`Verified`] reader says at its end, or what the disk says.
+    fn of_read(error: io::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(corrupt) => corrupt,
+            Err(error) => Self::Staging(error),
         }
     }
 
@@ -56,7 +78,12 @@ impl Error {
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+    /// The folder of the store, where it is a local one.
+    folder: Option<PathBuf>,
     staging: PathBuf,
+    /// Held for reading by whoever finds an object present and will refer to it, for writing by
+    /// whoever removes one.
+    removing: Arc<RwLock<()>>,
 }
 
 impl Blobs {
@@ -73,14 +100,16 @@ impl Blobs {
                 }
             },
         };
-        std::fs::create_dir_all(&root)?;
-        std::fs::create_dir_all(staging)?;
-        let store = LocalFileSystem::new_with_prefix(root)
+        fs::create_dir_all(&root)?;
+        fs::create_dir_all(staging)?;
+        let store = LocalFileSystem::new_with_prefix(&root)
             .map_err(Error::Open)?
             .with_fsync(true);
         Ok(Self {
             store: Arc::new(store),
+            folder: Some(root),
             staging: staging.to_owned(),
+            removing: Arc::default(),
         })
     }
 
@@ -107,6 +136,9 @@ impl Blobs {
     /// Stores bytes; their digest names them.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
+        if self.renew(digest).await? {
+            return Ok(digest);
+        }
         let payload = PutPayload::from(bytes);
         self.store
             .put(&location(digest), payload)
@@ -115,11 +147,92 @@ impl Blobs {
         Ok(digest)
     }
 
-    /// Stores the file at `path`, whose digest has been verified to be `digest`.
+    /// Stores the file at `path`, whose digest has been verified to be `digest`. In a local store
+    /// it gets a second name, and not a byte is copied: nobody may write to it any more.
     pub async fn put_file(&self, digest: Digest, path: &Path) -> Result<(), Error> {
-        if self.contains(digest).await? {
+        if self.renew(digest).await? {
             return Ok(());
         }
+        if let Some(folder) = self.folder.clone() {
+            let path = path.to_owned();
+            let linked = tokio::task::spawn_blocking(move || link(&folder, digest, &path));
+            if linked.await.map_err(io::Error::other)?? {
+                return Ok(());
+            }
+        }
+        self.copy_file(digest, path).await
+    }
+
+    /// Copies an object from another store, verified.
+    pub async fn copy_from(&self, other: &Self, digest: Digest) -> Result<(), Error> {
+        if self.renew(digest).await? {
+            return Ok(());
+        }
+        let mut source = other.open_verified(digest).await?;
+        let mut scratch = self.scratch()?;
+        let scratch = tokio::task::spawn_blocking(move || {
+            io::copy(&mut source, &mut scratch).map(|_| scratch)
+        });
+        let scratch = match scratch.await.map_err(io::Error::other)? {
+            Ok(scratch) => scratch,
+            Err(error) => return Err(Error::of_read(error)),
+        };
+        self.put_file(digest, scratch.path()).await
+    }
+
+    /// Whether the object is here; if it is, it is not collected for a while, so that it may be
+    /// referred to.
+    async fn renew(&self, digest: Digest) -> Result<bool, Error> {
+        let _kept = self.removing.read().await;
+        let Some(folder) = &self.folder else {
+            // It is written once more, which renews it everywhere.
+            return Ok(false);
+        };
+        let path = folder.join(location(digest).as_ref());
+        match File::options().append(true).open(path) {
+            Ok(file) => {
+                file.set_modified(SystemTime::now())?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the objects that are not in `keep` and were last written or renewed before
+    /// `before`; how many there were.
+    pub async fn collect(
+        &self,
+        keep: &BTreeSet<Digest>,
+        before: SystemTime,
+    ) -> Result<usize, Error> {
+        let before = before.duration_since(SystemTime::UNIX_EPOCH);
+        let before = before.unwrap_or_default().as_millis() as i64;
+        let is_old = |object: &ObjectMeta| object.last_modified.timestamp_millis() < before;
+        let objects: Vec<ObjectMeta> = self
+            .store
+            .list(None)
+            .try_collect()
+            .await
+            .map_err(Error::Open)?;
+        let mut removed = 0;
+        for object in objects.iter().filter(|object| is_old(object)) {
+            let Some(digest) = digest_at(&object.location).filter(|found| !keep.contains(found))
+            else {
+                continue;
+            };
+            let _removing = self.removing.write().await;
+            let failed = |source| Error::Store { digest, source };
+            let now = self.store.head(&object.location).await.map_err(failed)?;
+            if is_old(&now) {
+                self.store.delete(&object.location).await.map_err(failed)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn copy_file(&self, digest: Digest, path: &Path) -> Result<(), Error> {
         let failed = |source| Error::Store { digest, source };
         let upload = self
             .store
@@ -155,6 +268,11 @@ impl Blobs {
         Ok(file)
     }
 
+    /// The object as [`open_file`](Self::open_file) gives it, verified while it is read.
+    pub async fn open_verified(&self, digest: Digest) -> Result<Verified<File>, Error> {
+        Ok(Verified::new(self.open_file(digest).await?, digest))
+    }
+
     /// The object in memory, its digest verified; for small ones.
     pub async fn read(&self, digest: Digest) -> Result<Vec<u8>, Error> {
         let failed = |source| Error::Store { digest, source };
@@ -175,6 +293,32 @@ impl Blobs {
         }
         Ok(bytes.to_vec())
     }
+}
+
+fn digest_at(location: &ObjectPath) -> Option<Digest> {
+    location.as_ref().replace('/', "").parse().ok()
+}
+
+/// Gives the file at `path` the object's name in a local store, durably; `false` where the file
+/// system cannot.
+fn link(folder: &Path, digest: Digest, path: &Path) -> io::Result<bool> {
+    File::open(path)?.sync_all()?;
+    let name = folder.join(location(digest).as_ref());
+    let parent = name.parent().unwrap_or(folder);
+    if !parent.exists() {
+        fs::create_dir_all(parent)?;
+        File::open(folder)?.sync_all()?;
+    }
+    crash::point("before link", "object");
+    match fs::hard_link(path, &name) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
+        Err(_) => return Ok(false),
+    }
+    File::open(parent)?.sync_all()?;
+    crash::point("after link", "object");
+    Ok(true)
 }
 
 /// Two levels, so that no folder grows too large.
@@ -201,6 +345,13 @@ mod tests {
         let path = blobs.staging_path(other);
         std::fs::write(&path, b"other").expect("stage");
         blobs.put_file(other, &path).await.expect("put file");
+        blobs.put_file(other, &path).await.expect("put it again");
+        let third = Digest::of(b"third");
+        // The first file is an object now, by another name.
+        std::fs::remove_file(&path).expect("unlink");
+        std::fs::write(&path, b"third").expect("stage");
+        blobs.copy_file(third, &path).await.expect("copy file");
+        assert_eq!(blobs.read(third).await.expect("read"), b"third");
         assert_eq!(
             Digest::of_reader(blobs.open_file(other).await.expect("open")).expect("read"),
             other

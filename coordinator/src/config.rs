@@ -84,6 +84,9 @@ pub fn host_and_port(address: &str) -> Result<(String, u16), Error> {
 pub struct Paths(PathBuf);
 
 impl Paths {
+    /// The folders of keys and certificates.
+    pub const FOLDERS: [&str; 3] = ["authority", "operator", "viewer"];
+
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self(directory.into())
     }
@@ -98,6 +101,10 @@ impl Paths {
     }
     pub fn blobs(&self) -> PathBuf {
         self.0.join("blobs")
+    }
+    /// Locked while unneeded objects are removed, or while a backup needs them all.
+    pub fn collecting(&self) -> PathBuf {
+        self.0.join("collecting.lock")
     }
     /// Uploads under way.
     pub fn staging(&self) -> PathBuf {

@@ -1,33 +1,34 @@
 //! Uploads: from the network to a verified object.
 //!
 //! Bytes are appended to a staging file named by the digest that the receipt announces, so that
-//! an upload goes on at the byte where it was cut, also after a restart. Only when all bytes are
-//! there are digest, shape and range verified, and only then does the run hear of the update.
+//! an upload goes on at the byte where it was cut, also after a restart. They are digested and
+//! checked as they come: values out of range end the stream at once. Only when all bytes are
+//! there, and sound, does the run hear of the update.
 
-use std::collections::HashSet;
-use std::io::BufReader;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+mod lines;
+mod writer;
 
+use fedner_shared::crash;
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::Plan;
+use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::UpdateReceipt;
-use fedner_shared::update::{self, BLOCK, Decoder};
-use tokio::io::AsyncWriteExt;
+use fedner_shared::update::BLOCK;
+use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{self, Blobs};
 use crate::engine::{Failure, Handle};
 use crate::observe;
+use lines::Lines;
+use writer::{Form, Writer};
 
 /// Receives updates. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Intake {
     engine: Handle,
     blobs: Blobs,
-    /// Two streams must not write to one staging file.
-    open: Arc<Mutex<HashSet<Digest>>>,
+    lines: Lines,
 }
 
 /// An upload that is receiving bytes.
@@ -36,10 +37,9 @@ pub struct Upload {
     intake: Intake,
     signed: Signed,
     receipt: UpdateReceipt,
-    plan: Plan,
-    dimension: usize,
-    file: tokio::fs::File,
+    writer: Writer,
     received: u64,
+    cut: CancellationToken,
 }
 
 impl Intake {
@@ -47,12 +47,18 @@ impl Intake {
         Self {
             engine,
             blobs,
-            open: Arc::default(),
+            lines: Lines::default(),
         }
     }
 
-    /// How many bytes of the object have arrived.
-    pub async fn offset(&self, digest: Digest) -> Result<u64, Failure> {
+    /// How many bytes of the object have arrived. A stream that `caller` left behind in a broken
+    /// connection is cut, so that the number is final and a new stream may go on from it.
+    pub async fn offset(&self, caller: &InstitutionId, digest: Digest) -> Result<u64, Failure> {
+        let _line = self.lines.take_over(caller, digest).await?;
+        self.staged(digest).await
+    }
+
+    async fn staged(&self, digest: Digest) -> Result<u64, Failure> {
         match tokio::fs::metadata(self.blobs.staging_path(digest)).await {
             Ok(metadata) => Ok(metadata.len()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
@@ -80,145 +86,78 @@ impl Intake {
             );
             return Err(Refusal::new(Code::TransferSize, message).into());
         }
-        let newly = self
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(receipt.blob);
-        if !newly {
-            return Err(Refusal::new(
-                Code::TransferOffset,
-                "another stream is sending this update",
-            )
-            .into());
-        }
-        let digest = receipt.blob;
-        let opened = self.open_staging(digest, offset).await;
-        if opened.is_err() {
-            self.close(digest);
-        }
-        let file = opened?;
-        Ok(Upload {
-            intake: self.clone(),
-            signed,
-            receipt,
-            plan,
-            dimension,
-            file,
-            received: offset,
-        })
-    }
-
-    async fn open_staging(&self, digest: Digest, offset: u64) -> Result<tokio::fs::File, Failure> {
-        let present = self.offset(digest).await?;
+        let line = self
+            .lines
+            .take_over(&receipt.institution, receipt.blob)
+            .await?;
+        let present = self.staged(receipt.blob).await?;
         if present != offset {
             let message = format!("the stream begins at byte {offset}: expected {present}");
             return Err(Refusal::new(Code::TransferOffset, message).into());
         }
-        let path = self.blobs.staging_path(digest);
-        let file = tokio::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .await;
-        Ok(file.map_err(blobs::Error::Staging)?)
-    }
-
-    fn close(&self, digest: Digest) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&digest);
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.intake.close(self.receipt.blob);
+        let form = Form {
+            path: self.blobs.staging_path(receipt.blob),
+            digest: receipt.blob,
+            bytes: receipt.bytes,
+            dimension,
+            bound: plan.privacy.value_bound(),
+        };
+        Ok(Upload {
+            intake: self.clone(),
+            signed,
+            receipt,
+            cut: line.cut(),
+            writer: Writer::start(form, line),
+            received: offset,
+        })
     }
 }
 
 impl Upload {
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.received += bytes.len() as u64;
-        if self.received > self.receipt.bytes {
-            self.discard().await;
-            let message = format!(
-                "the stream goes on after {} bytes, which were announced",
-                self.receipt.bytes
-            );
-            return Err(Refusal::new(Code::TransferSize, message).into());
-        }
-        self.file
-            .write_all(bytes)
-            .await
-            .map_err(blobs::Error::Staging)?;
-        observe::count_uploaded(bytes.len() as u64);
+    /// Done when another stream of the same sender takes this one's place.
+    pub fn superseded(&self) -> impl Future<Output = ()> + use<> {
+        self.cut.clone().cancelled_owned()
+    }
+
+    /// Takes the next bytes; waits where they come faster than they can be written.
+    pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
+        let count = bytes.len() as u64;
+        self.received += count;
+        self.writer.write(bytes).await?;
+        observe::count_uploaded(count);
         Ok(())
     }
 
     /// The stream has ended. Bytes of a cut stream stay, for the next one to go on from.
-    pub async fn finish(mut self) -> Result<(), Failure> {
-        self.file.flush().await.map_err(blobs::Error::Staging)?;
-        if self.received < self.receipt.bytes {
+    pub async fn finish(self) -> Result<(), Failure> {
+        let Self {
+            intake,
+            signed,
+            receipt,
+            writer,
+            received,
+            ..
+        } = self;
+        // Held until the staging file is gone, so that no other stream meets it half removed.
+        let _line = writer.finish().await?;
+        if received < receipt.bytes {
             let message = format!(
-                "the stream ends after {} bytes: expected {}",
-                self.received, self.receipt.bytes
+                "the stream ends after {received} bytes: expected {}",
+                receipt.bytes
             );
             return Err(Refusal::new(Code::TransferSize, message).into());
         }
-        let path = self.intake.blobs.staging_path(self.receipt.blob);
-        let (digest, plan, dimension) = (self.receipt.blob, self.plan.clone(), self.dimension);
-        let staged = path.clone();
-        let verdict =
-            tokio::task::spawn_blocking(move || verify(&staged, digest, &plan, dimension)).await?;
-        if let Err(failure) = verdict {
-            self.discard().await;
-            return Err(failure);
-        }
-        self.intake.blobs.put_file(digest, &path).await?;
-        let (signed, receipt) = (self.signed.clone(), self.receipt.clone());
-        let accepted = self
-            .intake
+        let digest = receipt.blob;
+        let path = intake.blobs.staging_path(digest);
+        intake.blobs.put_file(digest, &path).await?;
+        let accepted = intake
             .engine
             .call(move |engine| engine.accept_update(signed, receipt))
             .await;
-        self.discard().await;
+        crash::point("before removal", "staging file");
+        writer::remove(&path);
         accepted
     }
-
-    async fn discard(&self) {
-        let path = self.intake.blobs.staging_path(self.receipt.blob);
-        if let Err(error) = tokio::fs::remove_file(&path).await {
-            tracing::warn!(%error, path = %path.display(), "cannot remove a staging file");
-        }
-    }
-}
-
-fn verify(path: &Path, digest: Digest, plan: &Plan, dimension: usize) -> Result<(), Failure> {
-    let open = || std::fs::File::open(path).map_err(blobs::Error::Staging);
-    let found = Digest::of_reader(open()?).map_err(blobs::Error::Staging)?;
-    if found != digest {
-        let message = format!("the bytes have the digest {found}: expected {digest}");
-        return Err(Refusal::new(Code::UpdateDigest, message).into());
-    }
-    let reader = BufReader::with_capacity(1 << 16, open()?);
-    let checked =
-        Decoder::new(reader, dimension, plan.privacy.value_bound()).and_then(Decoder::check);
-    checked.map_err(|error| {
-        let code = match &error {
-            update::Error::Dimension { .. } => Code::UpdateShape,
-            update::Error::Range { .. } => Code::UpdateRange,
-            update::Error::Magic(_)
-            | update::Error::Block(_)
-            | update::Error::Width { .. }
-            | update::Error::Padding { .. }
-            | update::Error::Truncated { .. }
-            | update::Error::Trailing
-            | update::Error::Io(_) => Code::UpdateFormat,
-        };
-        Refusal::new(code, error.to_string()).into()
-    })
 }
 
 /// Bytes of an update whose every value takes 32 bits.

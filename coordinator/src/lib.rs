@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod authority;
 pub mod blobs;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod engine;
 pub mod identity;

@@ -1,7 +1,7 @@
 //! Model versions: imported, given a head, published from a round, computed again.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek};
+use std::io::{BufReader, Seek};
 
 use fedner_round::Contribution;
 use fedner_shared::bert::BertConfig;
@@ -16,7 +16,7 @@ use fedner_shared::view::VersionView;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::aggregate::{self, Weighted};
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Verified};
 use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
 use crate::observe;
 use crate::store::Pending;
@@ -50,12 +50,14 @@ impl Registry {
         let tokenizer = self.read_text("tokenizer.json", files.tokenizer).await?;
         check_tokenizer(&tokenizer)?;
         let raw = self.read(files.weights).await?;
-        let (labels, bytes) =
-            tokio::task::spawn_blocking(move || canonical(&config, &raw)).await??;
+        let (config, labels, bytes) = tokio::task::spawn_blocking(move || {
+            canonical(&config, &raw).map(|(labels, bytes)| (config.into_bytes(), labels, bytes))
+        })
+        .await??;
         let weights = self.blobs.put(bytes).await?;
-        let Uploaded {
-            config, tokenizer, ..
-        } = files;
+        // They may have been sent long ago: they are renewed before they are referred to.
+        let config = self.blobs.put(config).await?;
+        let tokenizer = self.blobs.put(tokenizer.into_bytes()).await?;
         let imported = Imported {
             name,
             labels,
@@ -216,22 +218,19 @@ impl Summation<'_> {
             .map_err(Fault::from)?;
         let manifest = config.manifest(self.plan.method, self.plan.tags().len());
         let base = blobs.open_file(self.parent.weights).await?;
+        let weights = self.parent.weights;
         let mut updates = Vec::with_capacity(self.contributions.len());
         for contribution in self.contributions {
-            let file = blobs.open_file(contribution.update).await?;
             updates.push(Weighted {
                 weight: contribution.weight,
-                update: BufReader::with_capacity(1 << 16, file),
+                update: blobs.open_verified(contribution.update).await?,
             });
         }
         let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
         let out = blobs.scratch()?;
         let (out, digest) = tokio::task::spawn_blocking(move || {
             let layout = layout_of(&base)?;
-            let (reader, writer) = (
-                BufReader::with_capacity(1 << 18, base),
-                BufWriter::with_capacity(1 << 18, out.as_file()),
-            );
+            let (reader, writer) = (Verified::new(base, weights), out.as_file());
             let digest =
                 aggregate::aggregate(&layout, reader, updates, &manifest, grid, bound, writer)?;
             Ok::<_, aggregate::Error>((out, digest))

@@ -31,6 +31,10 @@ pub enum Event {
     CoordinatorCreated {
         name: String,
     },
+    /// The coordinator goes on from a backup that ended with the event of that number.
+    CoordinatorRestored {
+        events: u64,
+    },
     InviteWritten {
         institution: InstitutionId,
         expires: Time,

@@ -5,6 +5,7 @@
 
 pub mod bert;
 pub mod checkpoint;
+pub mod crash;
 pub mod digest;
 pub mod event;
 pub mod id;

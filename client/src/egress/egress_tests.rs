@@ -170,7 +170,7 @@ fn a_release_is_paid_for_signed_and_survives_a_crash_byte_for_byte() {
     );
     let bound = bench.plan.privacy.value_bound();
     Decoder::new(again.open().expect("file"), 15, bound)
-        .and_then(Decoder::check)
+        .and_then(Decoder::read_all)
         .expect("a valid update");
     let found = store.released(&bench.task(1)).expect("store");
     assert_eq!(found, Some(release), "the same attempt finds it");

@@ -1,5 +1,6 @@
 //! The commands of `fedner-coordinator`. One file a command; data goes to stdout, talk to stderr.
 
+mod backup;
 mod connect;
 mod init;
 mod institution;
@@ -7,6 +8,7 @@ mod invite;
 mod model;
 mod output;
 mod replay;
+mod restore;
 mod run;
 mod serve;
 mod verify;
@@ -71,6 +73,10 @@ enum Command {
     Replay(replay::Arguments),
     /// Check every digest, signature, lineage link and the audit chain in the directory
     Verify(verify::Arguments),
+    /// Copy everything, keys included, to another directory, beside a running coordinator
+    Backup(backup::Arguments),
+    /// Make a working coordinator of a backup, in an empty directory
+    Restore(restore::Arguments),
     /// Write a completion script for a shell to stdout
     Completions { shell: clap_complete::Shell },
 }
@@ -103,6 +109,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
         Command::Run(command) => runtime()?.block_on(run::run(command, &paths, output)),
         Command::Replay(arguments) => runtime()?.block_on(replay::run(arguments, &paths, output)),
         Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &paths, output)),
+        Command::Backup(arguments) => runtime()?.block_on(backup::run(arguments, &paths, output)),
+        Command::Restore(arguments) => runtime()?.block_on(restore::run(arguments, &paths, output)),
         Command::Completions { shell } => {
             Output::completions(shell, &mut Arguments::command());
             Ok(())

@@ -84,6 +84,18 @@ impl From<Failure> for Failed {
     }
 }
 
+impl From<crate::blobs::Error> for Failed {
+    fn from(error: crate::blobs::Error) -> Self {
+        match error {
+            crate::blobs::Error::Corrupt { .. } => {
+                Self::refuse(Code::StateInvalid, error.to_string())
+            }
+            error if error.is_missing() => Self::refuse(Code::StateInvalid, error.to_string()),
+            error => Self::fault(error.to_string()),
+        }
+    }
+}
+
 impl From<crate::config::Error> for Failed {
     fn from(error: crate::config::Error) -> Self {
         Self::refuse(Code::ConfigInvalid, error.to_string())

@@ -20,7 +20,7 @@ use crate::intake::Intake;
 use crate::registry::Registry;
 use crate::rpc::{self, Services};
 use crate::store::Store;
-use crate::{engine, observe, tls};
+use crate::{collect, engine, observe, tls};
 
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -76,6 +76,12 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let registry = Registry::new(engine.clone(), blobs.clone());
     let publisher = tokio::spawn(registry.clone().carry_out(effects));
     let stop = CancellationToken::new();
+    let collector = tokio::spawn(collect::regularly(
+        engine.clone(),
+        blobs.clone(),
+        paths.collecting(),
+        stop.clone(),
+    ));
     let services = Services {
         intake: Intake::new(engine.clone(), blobs.clone()),
         engine,
@@ -114,6 +120,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     }
     // A sum under way is in the outbox, and is computed again after the next start.
     publisher.abort();
+    collector.abort();
     drop(thread);
     Ok(())
 }

@@ -42,6 +42,9 @@ impl Fault {
         match self {
             Self::Store(error) => error.is_full(),
             Self::Blobs(error) => error.is_full(),
+            Self::Aggregate(aggregate::Error::Io(error)) => {
+                error.kind() == std::io::ErrorKind::StorageFull
+            }
             Self::Aggregate(_)
             | Self::Authority(_)
             | Self::Checkpoint(_)

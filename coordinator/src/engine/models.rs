@@ -1,5 +1,7 @@
 //! Model versions and aliases, and the reading of events.
 
+use std::collections::BTreeSet;
+
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{Alias, PlanName, RunId, VersionName};
@@ -140,6 +142,11 @@ impl Engine {
         };
         self.record("move alias", event, |tx| tx.put_alias(&alias, digest))?;
         self.model_view(digest)
+    }
+
+    /// Every large object that the state rests on.
+    pub fn needed_objects(&mut self) -> Result<BTreeSet<Digest>, Failure> {
+        Ok(self.store.read(|tx| tx.needed_objects())?)
     }
 
     /// Up to `limit` events from sequence number `from` on.

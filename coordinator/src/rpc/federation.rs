@@ -11,14 +11,11 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::statement::UpdateReceipt;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Services;
 use super::gate::status;
 use super::stream::{Chunks, object};
+use super::{STALLED, Services};
 use crate::engine::dispatch::{CheckIn, Todo};
 use crate::observe;
-
-/// A sender that is silent for so long in mid-stream is cut off; it may go on where it stopped.
-const STALLED: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(super) struct Federation(pub(super) Services);
@@ -109,9 +106,10 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<v1::UploadOffsetRequest>,
     ) -> Result<Response<v1::UploadOffsetResponse>, Status> {
-        self.0.institution(&request).await?;
+        let institution = self.0.institution(&request).await?;
         let digest = convert::digest("digest", &request.into_inner().digest).map_err(status)?;
-        let offset = self.0.intake.offset(digest).await.map_err(status)?;
+        let intake = &self.0.intake;
+        let offset = intake.offset(&institution, digest).await.map_err(status)?;
         Ok(Response::new(v1::UploadOffsetResponse { offset }))
     }
 
@@ -144,14 +142,25 @@ impl v1::federation_server::Federation for Federation {
             .begin(signed, receipt.clone(), start.offset)
             .await
             .map_err(status)?;
-        while let Some(part) = next_part(&mut parts).await? {
+        let superseded = upload.superseded();
+        tokio::pin!(superseded);
+        loop {
+            let part = tokio::select! {
+                part = next_part(&mut parts) => part?,
+                () = &mut superseded => {
+                    return Err(Status::aborted("another stream of yours took this one's place"));
+                }
+            };
+            let Some(part) = part else {
+                break;
+            };
             let Part::Data(data) = part else {
                 return Err(status(Refusal::new(
                     Code::RequestInvalid,
                     "an upload has one receipt",
                 )));
             };
-            upload.write(&data).await.map_err(status)?;
+            upload.write(data).await.map_err(status)?;
         }
         upload.finish().await.map_err(status)?;
         Ok(Response::new(v1::UploadResponse {}))

@@ -26,6 +26,10 @@ use crate::engine::Handle;
 use crate::intake::Intake;
 use crate::registry::Registry;
 
+/// A peer that neither sends nor takes anything for so long in the middle of a transfer is cut
+/// off; it may go on where it stopped.
+const STALLED: Duration = Duration::from_mins(1);
+
 /// What the services need. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Services {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::STALLED;
 use super::gate::status;
 use crate::blobs::Blobs;
 use crate::observe;
@@ -46,8 +47,10 @@ pub(super) async fn object(blobs: &Blobs, digest: Digest, offset: u64) -> Result
                 }
                 Err(error) => Err(status(crate::blobs::Error::Staging(error))),
             };
-            if sender.send(chunk).await.is_err() {
-                return;
+            // A reader that takes nothing for so long is gone; it may come back for the rest.
+            match tokio::time::timeout(STALLED, sender.send(chunk)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
             }
         }
     });

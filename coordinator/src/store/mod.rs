@@ -4,17 +4,21 @@
 //! snapshot, events and outbox together, before anybody acts on it.
 
 mod audit;
+mod backup;
 mod institutions;
 mod models;
+mod objects;
 mod runs;
 mod schema;
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, Transaction};
+use fedner_shared::crash;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 
 use crate::observe;
 
+pub use backup::backup;
 pub use institutions::{Institution, InstitutionState, Invite, InviteUse};
 pub use models::{StatementKind, StoredStatement};
 pub use runs::Pending;
@@ -35,12 +39,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the disk has no room left.
+    /// Whether the disk has no room left, or cannot be written to at present.
     pub fn is_full(&self) -> bool {
         let (Self::Transaction { source, .. } | Self::Open(source)) = self else {
             return false;
         };
-        source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        matches!(
+            source.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly)
+        )
     }
 }
 
@@ -84,7 +91,9 @@ impl Store {
         let transaction = self.connection.transaction().map_err(failed)?;
         let tx = Tx(transaction);
         let value = work(&tx)?;
+        crash::point("before commit", name);
         tx.0.commit().map_err(failed)?;
+        crash::point("after commit", name);
         observe::count_commit(name);
         Ok(value)
     }
@@ -101,8 +110,17 @@ impl Store {
         work(&Tx(transaction))
     }
 
-    /// SQLite's own check of its pages.
+    /// SQLite's own check of its pages, and that no row refers to one that is not there.
     pub fn check_pages(&self) -> Result<(), Error> {
+        let orphan: Option<String> = self
+            .connection
+            .query_row("PRAGMA foreign_key_check", [], |row| row.get(0))
+            .optional()
+            .map_err(Error::Open)?;
+        if let Some(table) = orphan {
+            let message = format!("a row of `{table}` refers to one that is missing");
+            return Err(Error::Damaged(message));
+        }
         let verdict: String = self
             .connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -167,6 +185,27 @@ mod tests {
             .pragma_update(None, "max_page_count", pages + 1000)
             .expect("limit");
         append(&mut store, &long).expect("room again");
+        assert_eq!(store.read(|tx| tx.verify_chain()).expect("whole"), 2);
+    }
+
+    #[test]
+    fn a_disk_that_became_read_only_is_told_apart_and_loses_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
+        let append = |store: &mut Store| {
+            let now = Time::from_millis(1);
+            store.transact("test", |tx| tx.append_event(now, None, Event::RunStarted))
+        };
+        append(&mut store).expect("writable");
+        let read_only = |store: &Store, yes: bool| {
+            let set = store.connection.pragma_update(None, "query_only", yes);
+            set.expect("pragma");
+        };
+        read_only(&store, true);
+        let error: Error = append(&mut store).expect_err("read-only");
+        assert!(error.is_full(), "{error}");
+        read_only(&store, false);
+        append(&mut store).expect("writable again");
         assert_eq!(store.read(|tx| tx.verify_chain()).expect("whole"), 2);
     }
 }

@@ -6,9 +6,12 @@ use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
 const KNOWN: &[i64] = &[1];
-const CURRENT: i64 = 1;
+const CURRENT: i64 = MIGRATIONS.len() as i64;
 
-const VERSION_1: &str = "
+/// What leads from each version to the next. What has been released is never changed.
+const MIGRATIONS: &[&str] = &[TO_VERSION_1];
+
+const TO_VERSION_1: &str = "
 CREATE TABLE institutions (
     name         TEXT PRIMARY KEY,
     state        TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked')),
@@ -92,22 +95,65 @@ pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
 }
 
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    let found = check(connection)?;
-    if found == CURRENT {
-        return Ok(());
+    for version in check(connection)?..CURRENT {
+        migrate_from(connection, version).map_err(|source| Error::Transaction {
+            name: "migrate schema",
+            source,
+        })?;
     }
-    let transaction = connection.transaction().map_err(Error::Open)?;
-    transaction.execute_batch(VERSION_1).map_err(Error::Open)?;
-    transaction
-        .pragma_update(None, "user_version", CURRENT)
-        .map_err(Error::Open)?;
-    transaction.commit().map_err(Error::Open)
+    Ok(())
+}
+
+/// One step, all of it or nothing.
+fn migrate_from(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(MIGRATIONS[version as usize])?;
+    transaction.pragma_update(None, "user_version", version + 1)?;
+    transaction.commit()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Store;
+
+    /// A database as a program of that schema version left it.
+    fn older(path: &std::path::Path, version: i64) {
+        let mut connection = Connection::open(path).expect("raw");
+        for from in 0..version {
+            migrate_from(&mut connection, from).expect("a step");
+        }
+        connection
+            .execute_batch(
+                "INSERT INTO plans VALUES ('p', '{}');
+                 INSERT INTO invites VALUES (x'00', 'st-anna', 5, NULL);",
+            )
+            .expect("rows");
+    }
+
+    #[test]
+    fn every_older_schema_is_brought_up_to_date_with_what_it_holds() {
+        assert_eq!(KNOWN.last(), Some(&CURRENT));
+        for version in KNOWN {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("s.sqlite");
+            older(&path, *version);
+            let mut store = Store::open(&path).expect("migrated");
+            store.check_pages().expect("sound");
+            assert_eq!(store.read(|tx| tx.verify_chain()).expect("chain"), 0);
+            drop(store);
+            let connection = Connection::open(&path).expect("raw");
+            assert_eq!(check(&connection).expect("known"), CURRENT);
+            let rows: i64 = connection
+                .query_row(
+                    "SELECT (SELECT count(*) FROM plans) + (SELECT count(*) FROM invites)",
+                    [],
+                    |row| row.get(0),
+                )
+                .expect("count");
+            assert_eq!(rows, 2, "from version {version}");
+        }
+    }
 
     #[test]
     fn a_newer_schema_is_refused_and_left_alone() {

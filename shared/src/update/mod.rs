@@ -7,7 +7,15 @@
 //! Values are zigzag-coded and packed least significant bit first; the unused bits of a block's
 //! last byte are zero and the width is the smallest that fits, so one vector has one encoding.
 
-use std::io::{self, Read, Write};
+mod read;
+mod sum;
+mod unpack;
+
+use std::io::{self, Write};
+
+pub use read::{Checker, Decoder};
+pub use sum::{add_to_weights, add_weighted};
+use unpack::zigzag;
 
 const MAGIC: [u8; 4] = *b"FNU1";
 const HEADER_BYTES: usize = 16;
@@ -40,14 +48,6 @@ pub enum Error {
     Trailing,
     #[error("the update cannot be read or written: {0}")]
     Io(#[from] io::Error),
-}
-
-const fn zigzag(value: i32) -> u32 {
-    ((value << 1) ^ (value >> 31)) as u32
-}
-
-const fn unzigzag(code: u32) -> i32 {
-    ((code >> 1) as i32) ^ -((code & 1) as i32)
 }
 
 const fn payload_bytes(values: usize, width: u8) -> usize {
@@ -86,136 +86,6 @@ fn pack(block: &[i32], width: u8, payload: &mut Vec<u8>) {
     payload.extend_from_slice(&pending.to_le_bytes()[..rest]);
 }
 
-/// Reads an update block by block, in memory of one block.
-#[derive(Debug)]
-pub struct Decoder<R> {
-    reader: R,
-    dimension: u64,
-    bound: i64,
-    next: u64,
-    block: u64,
-    payload: Vec<u8>,
-}
-
-impl<R: Read> Decoder<R> {
-    /// Reads the header; `dimension` is what the plan's manifest says, `bound` the largest
-    /// magnitude the plan allows.
-    pub fn new(mut reader: R, dimension: usize, bound: i64) -> Result<Self, Error> {
-        let mut header = [0u8; HEADER_BYTES];
-        read_exact(&mut reader, &mut header, 0)?;
-        let magic = [header[0], header[1], header[2], header[3]];
-        if magic != MAGIC {
-            return Err(Error::Magic(magic));
-        }
-        let mut eight = [0u8; 8];
-        eight.copy_from_slice(&header[4..12]);
-        let found = u64::from_le_bytes(eight);
-        if found != dimension as u64 {
-            return Err(Error::Dimension {
-                expected: dimension as u64,
-                found,
-            });
-        }
-        let block = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);
-        if block as usize != BLOCK {
-            return Err(Error::Block(block));
-        }
-        Ok(Self {
-            reader,
-            dimension: found,
-            bound,
-            next: 0,
-            block: 0,
-            payload: Vec::new(),
-        })
-    }
-
-    /// The next block's values, in `values`; `false` after the last, once the stream has been
-    /// found to end there.
-    pub fn next_block(&mut self, values: &mut Vec<i32>) -> Result<bool, Error> {
-        values.clear();
-        if self.next == self.dimension {
-            let mut extra = [0u8; 1];
-            return match self.reader.read(&mut extra)? {
-                0 => Ok(false),
-                _ => Err(Error::Trailing),
-            };
-        }
-        let count = (self.dimension - self.next).min(BLOCK as u64) as usize;
-        let block = self.block;
-        let mut width = [0u8; 1];
-        read_exact(&mut self.reader, &mut width, block)?;
-        let width = width[0];
-        if width > 32 {
-            return Err(Error::Width {
-                block,
-                width,
-                expected: "at most 32",
-            });
-        }
-        let bytes = payload_bytes(count, width);
-        self.payload.clear();
-        // Eight spare bytes let the unpacking read whole words.
-        self.payload.resize(bytes + 8, 0);
-        read_exact(&mut self.reader, &mut self.payload[..bytes], block)?;
-        let union = unpack(&self.payload, count, width, values);
-        if union.leading_zeros() + u32::from(width) != 32 {
-            return Err(Error::Width {
-                block,
-                width,
-                expected: "the smallest that fits",
-            });
-        }
-        let used = count * width as usize;
-        if !used.is_multiple_of(8) && self.payload[bytes - 1] >> (used % 8) != 0 {
-            return Err(Error::Padding { block });
-        }
-        if let Some(index) = values.iter().position(|v| i64::from(*v).abs() > self.bound) {
-            let value = i64::from(values[index]);
-            return Err(Error::Range {
-                index: self.next + index as u64,
-                value,
-                bound: self.bound,
-            });
-        }
-        self.next += count as u64;
-        self.block += 1;
-        Ok(true)
-    }
-
-    /// Reads to the end, checking everything and keeping nothing.
-    pub fn check(mut self) -> Result<(), Error> {
-        let mut values = Vec::with_capacity(BLOCK);
-        while self.next_block(&mut values)? {}
-        Ok(())
-    }
-}
-
-/// Appends `count` values to `values`; returns the union of the codes' bits.
-fn unpack(payload: &[u8], count: usize, width: u8, values: &mut Vec<i32>) -> u32 {
-    let mask = (1u64 << width) - 1;
-    let mut union = 0;
-    for index in 0..count {
-        let bit = index * width as usize;
-        let mut word = [0u8; 8];
-        word.copy_from_slice(&payload[bit / 8..bit / 8 + 8]);
-        let code = ((u64::from_le_bytes(word) >> (bit % 8)) & mask) as u32;
-        union |= code;
-        values.push(unzigzag(code));
-    }
-    union
-}
-
-fn read_exact(reader: &mut impl Read, buffer: &mut [u8], block: u64) -> Result<(), Error> {
-    reader.read_exact(buffer).map_err(|error| {
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            Error::Truncated { block }
-        } else {
-            Error::Io(error)
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -229,12 +99,17 @@ mod tests {
     }
 
     fn decoded(bytes: &[u8], dimension: usize, bound: i64) -> Result<Vec<i32>, Error> {
-        let mut decoder = Decoder::new(bytes, dimension, bound)?;
-        let (mut all, mut block) = (Vec::new(), Vec::new());
-        while decoder.next_block(&mut block)? {
-            all.extend_from_slice(&block);
-        }
-        Ok(all)
+        let whole = Decoder::new(bytes, dimension, bound).and_then(Decoder::read_all);
+        // However the bytes are cut, the checker comes to the same verdict.
+        let mut checker = Checker::new(dimension, bound);
+        let pushed = bytes.chunks(977).try_for_each(|bytes| checker.push(bytes));
+        let checked = pushed.and_then(|()| checker.finish());
+        let told = |error: &Error| error.to_string();
+        assert_eq!(
+            whole.as_ref().err().map(told),
+            checked.as_ref().err().map(told)
+        );
+        whole
     }
 
     proptest! {

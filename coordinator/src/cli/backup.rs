@@ -1,0 +1,111 @@
+//! `backup`: everything of a coordinator, beside the running one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use fedner_shared::refusal::Code;
+use serde::Serialize;
+
+use super::output::{Failed, Output};
+use crate::blobs::Blobs;
+use crate::collect::Hold;
+use crate::config::{Config, Paths};
+use crate::store::{self, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A directory that does not exist yet. It will hold the coordinator's keys: keep it private
+    #[arg(long, value_name = "BACKUP")]
+    to: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Written {
+    backup: String,
+    events: u64,
+    objects: usize,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let config = Config::read(paths)?;
+    let target = Paths::new(&arguments.to);
+    create_private(target.directory())?;
+    let _hold = Hold::new(&paths.collecting()).map_err(Failed::io("lock", &paths.collecting()))?;
+    let fault = |error: store::Error| Failed::fault(error.to_string());
+    // The database first: what it refers to was written before it, and is held.
+    store::backup(&paths.store(), &target.store()).map_err(fault)?;
+    let mut copy = Store::open(&target.store()).map_err(fault)?;
+    let (events, needed) = copy
+        .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))
+        .map_err(fault)?;
+    drop(copy);
+    let from = open_blobs(paths, &config)?;
+    let to = Blobs::open(&target.blobs(), None, &target.staging())?;
+    for digest in &needed {
+        to.copy_from(&from, *digest).await?;
+    }
+    for folder in Paths::FOLDERS {
+        copy_folder(
+            &paths.directory().join(folder),
+            &target.directory().join(folder),
+        )?;
+    }
+    // Last: a directory with this file is a whole one.
+    copy_file(&paths.config(), &target.config())?;
+    let written = Written {
+        backup: target.directory().display().to_string(),
+        events,
+        objects: needed.len(),
+    };
+    output.data(&written, |w| {
+        format!(
+            "wrote {} events and {} objects to {}",
+            w.events, w.objects, w.backup
+        )
+    });
+    output.say("it holds the coordinator's keys: keep it as private as the coordinator itself");
+    Ok(())
+}
+
+pub(super) fn open_blobs(paths: &Paths, config: &Config) -> Result<Blobs, Failed> {
+    let url = config.blobs_url.as_deref();
+    Ok(Blobs::open(&paths.blobs(), url, &paths.staging())?)
+}
+
+/// Makes a directory that only its owner may enter; one that has something in it is refused.
+pub(super) fn create_private(path: &Path) -> Result<(), Failed> {
+    use std::os::unix::fs::DirBuilderExt;
+    let present = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if present || path.is_file() {
+        let message = format!("{} exists and is not empty", path.display());
+        return Err(Failed::refuse(Code::AlreadyExists, message));
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Failed::io("create", path))
+}
+
+pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<(), Failed> {
+    fs::create_dir_all(to).map_err(Failed::io("create", to))?;
+    for entry in fs::read_dir(from).map_err(Failed::io("read", from))? {
+        let path = entry.map_err(Failed::io("read", from))?.path();
+        if path.is_file() {
+            copy_file(&path, &to.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies contents and permissions, durably.
+pub(super) fn copy_file(from: &Path, to: &Path) -> Result<(), Failed> {
+    fs::copy(from, to)
+        .and_then(|_| fs::File::open(to)?.sync_all())
+        .map_err(Failed::io("write", to))
+}

@@ -1,0 +1,74 @@
+//! `restore`: a working coordinator from a backup.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fedner_shared::event::Event;
+use fedner_shared::refusal::Code;
+use serde::Serialize;
+
+use super::backup::{copy_file, copy_folder, create_private, open_blobs};
+use super::output::{Failed, Output};
+use crate::blobs::Blobs;
+use crate::config::{Config, Paths};
+use crate::engine::now;
+use crate::store::{self, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What `backup` wrote
+    #[arg(long, value_name = "BACKUP")]
+    from: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Restored {
+    directory: String,
+    events: u64,
+    objects: usize,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let source = Paths::new(&arguments.from);
+    let config = Config::read(&source)?;
+    create_private(paths.directory())?;
+    for folder in Paths::FOLDERS {
+        let (from, to) = (source.directory(), paths.directory());
+        copy_folder(&from.join(folder), &to.join(folder))?;
+    }
+    copy_file(&source.store(), &paths.store())?;
+    let damaged = |error: store::Error| Failed::refuse(Code::StateInvalid, error.to_string());
+    let mut store = Store::open(&paths.store()).map_err(damaged)?;
+    store.check_pages().map_err(damaged)?;
+    let (events, needed) = store
+        .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))
+        .map_err(damaged)?;
+    let from = Blobs::open(&source.blobs(), None, &paths.staging())?;
+    let to = open_blobs(paths, &config)?;
+    for digest in &needed {
+        to.copy_from(&from, *digest).await?;
+    }
+    store
+        .transact("record restore", |tx| {
+            tx.append_event(now(), None, Event::CoordinatorRestored { events })
+        })
+        .map_err(damaged)?;
+    // Last: a directory with this file is a whole one.
+    copy_file(&source.config(), &paths.config())?;
+    let restored = Restored {
+        directory: paths.directory().display().to_string(),
+        events,
+        objects: needed.len(),
+    };
+    output.data(&restored, |r| {
+        format!(
+            "restored {} events and {} objects, all verified, to {}\nNext: fedner-coordinator --dir {} serve",
+            r.events, r.objects, r.directory, r.directory
+        )
+    });
+    Ok(())
+}

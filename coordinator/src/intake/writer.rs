@@ -1,0 +1,176 @@
+//! The staging file of an upload: bytes are digested, checked and written as they come.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use fedner_shared::digest::Digest;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::update::{self, Checker};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::lines::Line;
+use crate::blobs;
+use crate::engine::{Failure, Fault};
+
+const READ: usize = 1 << 18;
+
+/// What the bytes must be.
+#[derive(Debug)]
+pub(super) struct Form {
+    pub(super) path: PathBuf,
+    pub(super) digest: Digest,
+    pub(super) bytes: u64,
+    pub(super) dimension: usize,
+    pub(super) bound: i64,
+}
+
+/// One chunk is worked on while the next comes over the network, and no more than that.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// Taken for good when it fails.
+    work: Option<JoinHandle<Result<Staged, Failure>>>,
+}
+
+impl Writer {
+    /// Goes on with what lies at the path. The line is held until the last byte is written.
+    pub(super) fn start(form: Form, line: Line) -> Self {
+        Self {
+            work: Some(spawn_blocking(move || Staged::open(form, line))),
+        }
+    }
+
+    pub(super) async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
+        let staged = self.settle().await?;
+        self.work = Some(spawn_blocking(move || staged.append(&bytes)));
+        Ok(())
+    }
+
+    /// No more bytes come: the line, once what came is written and, if it is all, found sound.
+    pub(super) async fn finish(mut self) -> Result<Line, Failure> {
+        let staged = self.settle().await?;
+        spawn_blocking(move || staged.finish()).await?
+    }
+
+    async fn settle(&mut self) -> Result<Staged, Failure> {
+        match self.work.take() {
+            Some(work) => work.await?,
+            None => Err(Fault::Stopped.into()),
+        }
+    }
+}
+
+/// What is known of the bytes so far.
+#[derive(Debug)]
+struct Staged {
+    form: Form,
+    line: Line,
+    file: File,
+    length: u64,
+    /// Whether a part of it came in an earlier stream.
+    resumed: bool,
+    hasher: blake3::Hasher,
+    checker: Checker,
+}
+
+impl Staged {
+    fn open(form: Form, line: Line) -> Result<Self, Failure> {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).read(true);
+        let mut staged = Self {
+            file: options.open(&form.path).map_err(blobs::Error::Staging)?,
+            line,
+            length: 0,
+            resumed: false,
+            hasher: blake3::Hasher::new(),
+            checker: Checker::new(form.dimension, form.bound),
+            form,
+        };
+        let mut buffer = vec![0; READ];
+        loop {
+            let count = staged.file.read(&mut buffer);
+            let count = count.map_err(blobs::Error::Staging)?;
+            if count == 0 {
+                return Ok(staged);
+            }
+            staged.resumed = true;
+            staged.check(&buffer[..count])?;
+        }
+    }
+
+    fn append(mut self, bytes: &[u8]) -> Result<Self, Failure> {
+        self.check(bytes)?;
+        self.file.write_all(bytes).map_err(blobs::Error::Staging)?;
+        Ok(self)
+    }
+
+    fn check(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.length += bytes.len() as u64;
+        if self.length > self.form.bytes {
+            let message = format!(
+                "the stream goes on after {} bytes, which were announced",
+                self.form.bytes
+            );
+            return Err(self.refuse(Code::TransferSize, message));
+        }
+        self.hasher.update(bytes);
+        let checked = self.checker.push(bytes);
+        checked.map_err(|error| self.unsound(&error))
+    }
+
+    fn finish(self) -> Result<Line, Failure> {
+        if self.length < self.form.bytes {
+            return Ok(self.line);
+        }
+        let found = Digest::from_bytes(*self.hasher.finalize().as_bytes());
+        let expected = self.form.digest;
+        if found != expected {
+            let message = format!("the bytes have the digest {found}: expected {expected}");
+            return Err(self.refuse(Code::UpdateDigest, message));
+        }
+        let checked = self.checker.finish();
+        checked.map_err(|error| self.unsound(&error))?;
+        Ok(self.line)
+    }
+
+    fn unsound(&self, error: &update::Error) -> Failure {
+        // Bytes that lay on this disk may have suffered there. When they come again in one stream
+        // it shows whose fault it is.
+        let code = if self.resumed {
+            Code::UpdateDigest
+        } else {
+            code_of(error)
+        };
+        self.refuse(code, error.to_string())
+    }
+
+    /// Nothing is kept of what is refused.
+    fn refuse(&self, code: Code, message: String) -> Failure {
+        remove(&self.form.path);
+        Refusal::new(code, message).into()
+    }
+}
+
+fn code_of(error: &update::Error) -> Code {
+    match error {
+        update::Error::Dimension { .. } => Code::UpdateShape,
+        update::Error::Range { .. } => Code::UpdateRange,
+        update::Error::Magic(_)
+        | update::Error::Block(_)
+        | update::Error::Width { .. }
+        | update::Error::Padding { .. }
+        | update::Error::Truncated { .. }
+        | update::Error::Trailing
+        | update::Error::Io(_) => Code::UpdateFormat,
+    }
+}
+
+/// Removes a staging file that is of no more use.
+pub(super) fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "cannot remove a staging file");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}

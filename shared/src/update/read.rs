@@ -1,0 +1,308 @@
+//! Reading updates: block by block from a file, or checked chunk by chunk as they come.
+
+use std::io::Read;
+
+use super::unpack::{SPARE, unpack};
+use super::{BLOCK, Error, HEADER_BYTES, MAGIC, payload_bytes};
+
+/// Bytes asked of the reader at a time.
+const READ: usize = 1 << 16;
+
+/// Where a block lies among the bytes at hand.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    number: u64,
+    /// The index of its first value.
+    first: u64,
+    count: usize,
+    width: u8,
+    /// The offset of its payload.
+    payload: usize,
+}
+
+impl Frame {
+    fn end(&self) -> usize {
+        self.payload + payload_bytes(self.count, self.width)
+    }
+
+    /// The block's values, everything about them checked. [`SPARE`] bytes follow `bytes[..end]`.
+    fn decode<'a>(
+        &self,
+        bytes: &[u8],
+        bound: i64,
+        values: &'a mut [i32; BLOCK],
+    ) -> Result<&'a [i32], Error> {
+        let (block, width) = (self.number, self.width);
+        let values = &mut values[..self.count];
+        let union = unpack(
+            &bytes[self.payload..self.end() + SPARE],
+            width.into(),
+            values,
+        );
+        if union.leading_zeros() + u32::from(width) != 32 {
+            let expected = "the smallest that fits";
+            return Err(Error::Width {
+                block,
+                width,
+                expected,
+            });
+        }
+        let used = self.count * width as usize;
+        if !used.is_multiple_of(8) && bytes[self.end() - 1] >> (used % 8) != 0 {
+            return Err(Error::Padding { block });
+        }
+        // Codes up to 2·bound are those of -bound to bound, and none is above the union of all.
+        if i64::from(union) > 2 * bound
+            && let Some(index) = values.iter().position(|v| i64::from(*v).abs() > bound)
+        {
+            return Err(Error::Range {
+                index: self.first + index as u64,
+                value: values[index].into(),
+                bound,
+            });
+        }
+        Ok(values)
+    }
+}
+
+/// Finds the blocks in the bytes of an update.
+#[derive(Debug)]
+struct Parser {
+    dimension: u64,
+    next: u64,
+    block: u64,
+}
+
+impl Parser {
+    /// `dimension` is what the plan's manifest says.
+    fn new(header: [u8; HEADER_BYTES], dimension: usize) -> Result<Self, Error> {
+        let [
+            m0,
+            m1,
+            m2,
+            m3,
+            d0,
+            d1,
+            d2,
+            d3,
+            d4,
+            d5,
+            d6,
+            d7,
+            b0,
+            b1,
+            b2,
+            b3,
+        ] = header;
+        let magic = [m0, m1, m2, m3];
+        if magic != MAGIC {
+            return Err(Error::Magic(magic));
+        }
+        let found = u64::from_le_bytes([d0, d1, d2, d3, d4, d5, d6, d7]);
+        let expected = dimension as u64;
+        if found != expected {
+            return Err(Error::Dimension { expected, found });
+        }
+        let block = u32::from_le_bytes([b0, b1, b2, b3]);
+        if block as usize != BLOCK {
+            return Err(Error::Block(block));
+        }
+        Ok(Self {
+            dimension: found,
+            next: 0,
+            block: 0,
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.next == self.dimension
+    }
+
+    fn truncated(&self) -> Error {
+        Error::Truncated { block: self.block }
+    }
+
+    /// The next block, if all of it lies in `bytes[at..]`.
+    fn frame(&mut self, bytes: &[u8], at: usize) -> Result<Option<Frame>, Error> {
+        let Some(width) = bytes.get(at).copied() else {
+            return Ok(None);
+        };
+        if width > 32 {
+            return Err(Error::Width {
+                block: self.block,
+                width,
+                expected: "at most 32",
+            });
+        }
+        let frame = Frame {
+            number: self.block,
+            first: self.next,
+            count: (self.dimension - self.next).min(BLOCK as u64) as usize,
+            width,
+            payload: at + 1,
+        };
+        if frame.end() > bytes.len() {
+            return Ok(None);
+        }
+        self.next += frame.count as u64;
+        self.block += 1;
+        Ok(Some(frame))
+    }
+}
+
+/// Reads an update some blocks ahead, in memory of those.
+#[derive(Debug)]
+pub struct Decoder<R> {
+    reader: R,
+    parser: Parser,
+    bound: i64,
+    /// The bytes at hand are `buffer[start..end]`; [`SPARE`] more follow.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    frames: Vec<Frame>,
+}
+
+impl<R: Read> Decoder<R> {
+    /// Reads the header; `dimension` is what the plan's manifest says, `bound` the largest
+    /// magnitude the plan allows.
+    pub fn new(mut reader: R, dimension: usize, bound: i64) -> Result<Self, Error> {
+        let mut header = [0u8; HEADER_BYTES];
+        reader.read_exact(&mut header).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                Error::Truncated { block: 0 }
+            } else {
+                Error::Io(error)
+            }
+        })?;
+        Ok(Self {
+            reader,
+            parser: Parser::new(header, dimension)?,
+            bound,
+            buffer: vec![0; READ + SPARE],
+            start: 0,
+            end: 0,
+            frames: Vec::new(),
+        })
+    }
+
+    /// Goes on to the next blocks, at most `most` of them; how many lie ready. 0 after the last,
+    /// once the stream has been found to end there.
+    pub fn read_ahead(&mut self, most: usize) -> Result<usize, Error> {
+        self.frames.clear();
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        while self.frames.len() < most && !self.parser.is_done() {
+            if let Some(frame) = self.parser.frame(&self.buffer[..self.end], self.start)? {
+                self.start = frame.end();
+                self.frames.push(frame);
+            } else if self.refill()? == 0 {
+                return Err(self.parser.truncated());
+            }
+        }
+        if self.frames.is_empty() && (self.start < self.end || self.refill()? > 0) {
+            return Err(Error::Trailing);
+        }
+        Ok(self.frames.len())
+    }
+
+    fn refill(&mut self) -> Result<usize, Error> {
+        if self.buffer.len() < self.end + READ + SPARE {
+            self.buffer.resize(self.end + READ + SPARE, 0);
+        }
+        loop {
+            let room = &mut self.buffer[self.end..self.end + READ];
+            match self.reader.read(room) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The values of a block that lies ready, everything about them checked.
+    pub fn decode<'a>(
+        &self,
+        ready: usize,
+        values: &'a mut [i32; BLOCK],
+    ) -> Result<&'a [i32], Error> {
+        self.frames[ready].decode(&self.buffer, self.bound, values)
+    }
+
+    /// Reads to the end; all values.
+    pub fn read_all(mut self) -> Result<Vec<i32>, Error> {
+        let mut all = Vec::with_capacity(self.parser.dimension as usize);
+        let mut values = [0; BLOCK];
+        while self.read_ahead(1)? > 0 {
+            all.extend_from_slice(self.decode(0, &mut values)?);
+        }
+        Ok(all)
+    }
+}
+
+/// Checks the bytes of an update as they come, and keeps at most a block of them.
+#[derive(Debug)]
+pub struct Checker {
+    dimension: usize,
+    bound: i64,
+    parser: Option<Parser>,
+    buffer: Vec<u8>,
+    values: Box<[i32; BLOCK]>,
+}
+
+impl Checker {
+    /// `dimension` is what the plan's manifest says, `bound` the largest magnitude the plan
+    /// allows.
+    pub fn new(dimension: usize, bound: i64) -> Self {
+        Self {
+            dimension,
+            bound,
+            parser: None,
+            buffer: Vec::new(),
+            values: Box::new([0; BLOCK]),
+        }
+    }
+
+    /// The next bytes; an error as soon as they cannot be those of a sound update.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.buffer.extend_from_slice(bytes);
+        let mut at = 0;
+        if self.parser.is_none() {
+            let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+                return Ok(());
+            };
+            self.parser = Some(Parser::new(*header, self.dimension)?);
+            at = HEADER_BYTES;
+        }
+        let Some(parser) = &mut self.parser else {
+            return Ok(());
+        };
+        let end = self.buffer.len();
+        self.buffer.resize(end + SPARE, 0);
+        while !parser.is_done() {
+            let Some(frame) = parser.frame(&self.buffer[..end], at)? else {
+                break;
+            };
+            frame.decode(&self.buffer, self.bound, &mut self.values)?;
+            at = frame.end();
+        }
+        if parser.is_done() && at < end {
+            return Err(Error::Trailing);
+        }
+        self.buffer.truncate(end);
+        self.buffer.drain(..at);
+        Ok(())
+    }
+
+    /// The bytes have ended.
+    pub fn finish(&self) -> Result<(), Error> {
+        match &self.parser {
+            Some(parser) if parser.is_done() => Ok(()),
+            Some(parser) => Err(parser.truncated()),
+            None => Err(Error::Truncated { block: 0 }),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Adding updates, as integers, to weights.
+
+/// Adds `weight` times each value to the sums.
+pub fn add_weighted(sums: &mut [i64], weight: i32, values: &[i32]) {
+    let weight = i64::from(weight);
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += weight * i64::from(*value);
+            }
+        },
+    );
+}
+
+/// Adds `sums`, in units of `step`, to float32 weights in little endian. The same on every
+/// machine: float64 arithmetic, rounded once to float32.
+pub fn add_to_weights(weights: &mut [u8], sums: &[i64], step: f64) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (weight, sum) in weights.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+                let before = f64::from(f32::from_le_bytes(*weight));
+                *weight = ((before + *sum as f64 * step) as f32).to_le_bytes();
+            }
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_weights_are_those_of_plain_arithmetic() {
+        let values: Vec<i32> = (0..1003)
+            .map(|i: i32| i.wrapping_mul(0x1234_5677))
+            .collect();
+        let mut sums = vec![7i64; values.len()];
+        add_weighted(&mut sums, 1 << 30, &values);
+        add_weighted(&mut sums, -3, &values);
+        let before: Vec<f32> = (0..1003).map(|i| i as f32 * 0.001 - 0.4).collect();
+        let mut weights: Vec<u8> = before.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let step = 2f64.powi(-60);
+        add_to_weights(&mut weights, &sums, step);
+        for (at, value) in values.iter().enumerate() {
+            let sum = 7 + ((1i64 << 30) - 3) * i64::from(*value);
+            assert_eq!(sums[at], sum);
+            let after = (f64::from(before[at]) + sum as f64 * step) as f32;
+            assert_eq!(weights[4 * at..4 * at + 4], after.to_le_bytes());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Aggregating 10 updates of 110 million weights: fedner beside Flower 1.42 and NVIDIA FLARE 2.9.
+#
+#   tests/compare/aggregate.sh SCRIPTS VENVS [ROUNDS]
+#
+# SCRIPTS is the folder with flwr_agg.py and nvf_agg.py; VENVS is a folder for two environments,
+# which are made by pip where they are missing. The three take turns, so that a busy moment of the
+# machine falls on all of them.
+set -eu
+scripts=$1
+venvs=$2
+rounds=${3:-3}
+cd "$(dirname "$0")/../.."
+environment() {
+    if [ ! -x "$venvs/$1/bin/python" ]; then
+        python3 -m venv "$venvs/$1"
+        "$venvs/$1/bin/pip" install --quiet "$2" numpy
+    fi
+}
+environment flower flwr==1.42.0
+environment flare nvflare==2.9.0
+cargo bench -q -p fedner-coordinator --bench aggregate --profile "${PROFILE:-bench}" --no-run
+for round in $(seq "$rounds"); do
+    echo "round $round"
+    cargo bench -q -p fedner-coordinator --bench aggregate --profile "${PROFILE:-bench}" -- 10
+    "$venvs/flower/bin/python" "$scripts/flwr_agg.py" 110e6 10 200
+    "$venvs/flare/bin/python" "$scripts/nvf_agg.py" 110e6 10 200
+done
