@@ -86,13 +86,11 @@ impl From<Failure> for Failed {
 
 impl From<crate::blobs::Error> for Failed {
     fn from(error: crate::blobs::Error) -> Self {
-        match error {
-            crate::blobs::Error::Corrupt { .. } => {
-                Self::refuse(Code::StateInvalid, error.to_string())
-            }
-            error if error.is_missing() => Self::refuse(Code::StateInvalid, error.to_string()),
-            error => Self::fault(error.to_string()),
+        let damaged = matches!(error, crate::blobs::Error::Corrupt { .. }) || error.is_missing();
+        if damaged {
+            return Self::refuse(Code::StateInvalid, error.to_string());
         }
+        Self::fault(error.to_string())
     }
 }
 

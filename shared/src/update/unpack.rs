@@ -42,6 +42,10 @@ fn one_by_one(payload: &[u8], width: usize, bit: usize, values: &mut [i32]) -> u
 /// Eight codes at a time: `width` bytes hold eight codes, at byte and bit offsets that are the
 /// same for every eight.
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::inline_always,
+    reason = "only what is inlined into `vectorize` is compiled for the processor's instructions"
+)]
 mod avx2 {
     use std::arch::x86_64::{__m128i, __m256i};
 
