@@ -86,8 +86,8 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => {
                 let threads = rayon::current_num_threads();
-                let width = pulp::Arch::new();
-                write!(formatter, "cpu (burn flex, {threads} threads, {width:?})")
+                let vectors = vectors();
+                write!(formatter, "cpu (burn flex, {vectors}, {threads} threads)")
             }
             #[cfg(feature = "libtorch")]
             Self::LibTorch => write!(formatter, "libtorch (processor)"),
@@ -99,6 +99,20 @@ impl fmt::Display for Device {
             Self::Wgpu => write!(formatter, "wgpu"),
         }
     }
+}
+
+/// The widest vectors of the processor that the kernels and the matrix product use.
+fn vectors() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            return "AVX-512";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return "AVX2";
+        }
+    }
+    "128-bit vectors"
 }
 
 impl Device {

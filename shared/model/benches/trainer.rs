@@ -1,0 +1,280 @@
+//! What the trainer costs: one JSON object a figure, times in seconds. `processor_s` is the time of
+//! one, on average, that all threads spent on a processor (Linux): other work on the machine
+//! counts less in it than in the others, which are by the clock on the wall.
+//!
+//! ```text
+//! cargo bench -p fedner-model -- [FIGURE...] [--device NAME] [--steps N] [--model DIR --data TRAIN]
+//! ```
+//!
+//! | figure | is |
+//! |---|---|
+//! | `step` | one training step on 16 sentences of 128 sub-tokens, dropout on |
+//! | `inference` | the logits of such a batch |
+//! | `epoch` | one epoch of `full` on the corpus `--data` |
+//! | `head` | the second and later epochs of `head` on it |
+//!
+//! Without a figure: `step` and `inference`. These two make a model of MiniLM-L6's shape from
+//! random weights; the others want a Hugging Face directory and CoNLL columns.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use fedner_model::device::Device;
+use fedner_model::{Corpus, Encoded, Model, Progress, Sentence, Stage};
+use fedner_model::{Tokenizer, TrainOptions, train};
+use fedner_shared::bert::{self, BertConfig};
+use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::plan::{Method, Training};
+use serde_json::json;
+
+type Failure = Box<dyn std::error::Error>;
+
+const SENTENCES: usize = 16;
+const SUB_TOKENS: usize = 128;
+const VOCABULARY: usize = 30_522;
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    let device: Device = arguments.device.parse()?;
+    for figure in &arguments.figures {
+        let before = processor_seconds();
+        let times = match figure.as_str() {
+            "step" => steps(&arguments)?,
+            "inference" => inferences(&arguments, device)?,
+            "epoch" => epochs(&arguments, Method::Full, 1)?,
+            "head" => epochs(&arguments, Method::Head, 6)?.split_off(1),
+            other => return Err(format!("the figure `{other}` is unknown").into()),
+        };
+        let processor = processor_seconds()
+            .zip(before)
+            .map(|(after, before)| after - before);
+        report(figure, device, times, processor);
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Arguments {
+    figures: Vec<String>,
+    device: String,
+    steps: usize,
+    model: Option<PathBuf>,
+    data: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, Failure> {
+        let mut arguments = Self {
+            figures: Vec::new(),
+            device: "cpu".to_owned(),
+            steps: 10,
+            model: None,
+            data: None,
+        };
+        while let Some(argument) = given.next() {
+            let mut value = || given.next().ok_or(format!("{argument} wants a value"));
+            match argument.as_str() {
+                // Said by `cargo bench` itself.
+                "--bench" => {}
+                "--device" => arguments.device = value()?,
+                "--steps" => arguments.steps = value()?.parse()?,
+                "--model" => arguments.model = Some(value()?.into()),
+                "--data" => arguments.data = Some(value()?.into()),
+                _ => arguments.figures.push(argument),
+            }
+        }
+        if arguments.figures.is_empty() {
+            arguments.figures = vec!["step".to_owned(), "inference".to_owned()];
+        }
+        Ok(arguments)
+    }
+
+    fn model(&self) -> Result<&Path, Failure> {
+        Ok(self
+            .model
+            .as_deref()
+            .ok_or("this figure wants --model DIR")?)
+    }
+
+    fn corpus(&self) -> Result<Corpus, Failure> {
+        let data = self
+            .data
+            .as_deref()
+            .ok_or("this figure wants --data TRAIN")?;
+        Ok(Corpus::read(data)?)
+    }
+
+    fn options(&self, method: Method, epochs: u32) -> TrainOptions {
+        let training = Training {
+            local_epochs: epochs,
+            device: self.device.clone(),
+            ..Training::default()
+        };
+        TrainOptions {
+            method,
+            training,
+            seed: 1,
+            schedule: 0.0..1.0,
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "what the program is for")]
+fn report(figure: &str, device: Device, mut times: Vec<f64>, processor: Option<f64>) {
+    times.sort_by(f64::total_cmp);
+    let figure = json!({
+        "figure": figure,
+        "device": device.to_string(),
+        "median_s": times[times.len() / 2],
+        // The first, which is no time of its own, was worked for too.
+        "processor_s": processor.map(|seconds| seconds / (times.len() + 1) as f64),
+        "times_s": times,
+    });
+    println!("{figure}");
+}
+
+/// What all threads have spent on a processor so far, in steps of 10 ms.
+fn processor_seconds() -> Option<f64> {
+    const TICKS_IN_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, a name in parentheses, may have blanks.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let user: f64 = fields.nth(11)?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_IN_A_SECOND)
+}
+
+/// A model of MiniLM-L6's shape with a head of nine tags.
+fn minilm() -> Result<(Checkpoint, Tokenizer, Vec<String>), Failure> {
+    let config = json!({
+        "model_type": "bert", "vocab_size": VOCABULARY, "hidden_size": 384,
+        "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536,
+        "max_position_embeddings": 512,
+    });
+    let config = BertConfig::parse(&config.to_string())?;
+    let tags = bert::tags(&["A", "B", "C", "D"].map(str::to_owned));
+    let base = Checkpoint::random(config, 1).with_new_head(tags.len(), 1);
+    Ok((base, tokenizer()?, tags))
+}
+
+/// A tokenizer whose word `w7` is the sub-token 7.
+fn tokenizer() -> Result<Tokenizer, Failure> {
+    let mut pieces: serde_json::Map<String, serde_json::Value> = (0..VOCABULARY)
+        .map(|id| (format!("w{id}"), id.into()))
+        .collect();
+    for (special, id) in [("[PAD]", 0), ("[UNK]", 100), ("[CLS]", 101), ("[SEP]", 102)] {
+        pieces.remove(&format!("w{id}"));
+        pieces.insert(special.to_owned(), id.into());
+    }
+    let special = |name: &str, id: usize| json!({"id": name, "ids": [id], "tokens": [name]});
+    let tokenizer = json!({
+        "version": "1.0",
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+            ],
+            "pair": [],
+            "special_tokens": {"[CLS]": special("[CLS]", 101), "[SEP]": special("[SEP]", 102)},
+        },
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": pieces,
+        },
+    });
+    Ok(Tokenizer::parse(tokenizer.to_string().as_bytes())?)
+}
+
+/// The word at a place of the synthetic corpus, as `tests/compare/pytorch_side.py` has it.
+fn word(place: usize) -> usize {
+    1000 + place * 7919 % 19_000
+}
+
+fn synthetic(sentences: usize, tags: &[String]) -> Vec<Sentence> {
+    let length = SUB_TOKENS - 2;
+    let sentence = |line: usize| {
+        let places = line * length..(line + 1) * length;
+        Sentence {
+            words: places
+                .clone()
+                .map(|place| format!("w{}", word(place)))
+                .collect(),
+            tags: places
+                .map(|place| tags[place % tags.len()].clone())
+                .collect(),
+            offsets: Vec::new(),
+            document: None,
+            person: None,
+            line,
+        }
+    };
+    (0..sentences).map(sentence).collect()
+}
+
+/// The times of training steps, without the first.
+fn steps(arguments: &Arguments) -> Result<Vec<f64>, Failure> {
+    let (base, tokenizer, tags) = minilm()?;
+    let corpus = synthetic(SENTENCES * (arguments.steps + 1), &tags);
+    let (mut times, mut last) = (Vec::new(), Instant::now());
+    let mut observer = |_: Progress| {
+        times.push(last.elapsed().as_secs_f64());
+        last = Instant::now();
+        ControlFlow::Continue(())
+    };
+    let options = arguments.options(Method::Full, 1);
+    train(&base, &tokenizer, &tags, &corpus, &options, &mut observer)?;
+    Ok(times.split_off(1))
+}
+
+fn inferences(arguments: &Arguments, device: Device) -> Result<Vec<f64>, Failure> {
+    let (base, tokenizer, tags) = minilm()?;
+    let model = Model::load(&base, device)?;
+    let encoded: Vec<Encoded> = synthetic(SENTENCES, &tags)
+        .iter()
+        .map(|sentence| tokenizer.encode(&sentence.words, SUB_TOKENS))
+        .collect::<Result<_, _>>()?;
+    let batch: Vec<&Encoded> = encoded.iter().collect();
+    let mut times = Vec::new();
+    for _ in 0..=arguments.steps {
+        let start = Instant::now();
+        model.logits(&batch)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    Ok(times.split_off(1))
+}
+
+/// The time of each epoch; what comes before the first step counts as part of the first.
+fn epochs(arguments: &Arguments, method: Method, epochs: u32) -> Result<Vec<f64>, Failure> {
+    let directory = arguments.model()?;
+    let corpus = arguments.corpus()?;
+    let tokenizer = Tokenizer::read(&directory.join("tokenizer.json"))?;
+    let labels: Vec<String> = corpus.labels().into_iter().map(str::to_owned).collect();
+    let tags = bert::tags(&labels);
+    let config = fs::read_to_string(directory.join("config.json"))?;
+    let weights = fs::read(directory.join("model.safetensors"))?;
+    let base = Checkpoint::read(&config, &weights)?.with_new_head(tags.len(), 0);
+    drop(weights);
+    let (mut ends, start) = (vec![0.0; epochs as usize], Instant::now());
+    let mut observer = |progress: Progress| {
+        if progress.stage == Stage::Training {
+            ends[progress.epoch as usize] = start.elapsed().as_secs_f64();
+        }
+        ControlFlow::Continue(())
+    };
+    let options = arguments.options(method, epochs);
+    train(
+        &base,
+        &tokenizer,
+        &tags,
+        &corpus.sentences,
+        &options,
+        &mut observer,
+    )?;
+    let starts = std::iter::once(0.0).chain(ends.iter().copied());
+    Ok(starts.zip(&ends).map(|(start, end)| end - start).collect())
+}
