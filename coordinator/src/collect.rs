@@ -221,7 +221,9 @@ mod tests {
                     };
                     self.versions
                         .extend([version.weights, version.config, version.tokenizer]);
-                    self.save(|tx, _| drop(tx.put_version(&version).expect("version")));
+                    self.save(|tx, _| {
+                        tx.put_version(&version).expect("version");
+                    });
                 }
                 Op::Upload(content) if !self.run.phase.is_end() => {
                     let update = self.put(content).await;

@@ -470,7 +470,7 @@ fn the_end_is_reckoned_from_the_last_rounds() {
     assert_eq!(driver.run.explain().finish, None);
     rounds_of(&mut driver, 2, 20);
     let began = driver.run.attempt_began;
-    let three_more = began + Duration::from_secs(60);
+    let three_more = began + Duration::from_mins(1);
     assert_eq!(driver.run.explain().finish, Some(three_more));
     driver.step(Input::Pause).expect("paused");
     assert_eq!(driver.run.explain().finish, None);
