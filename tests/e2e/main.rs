@@ -4,4 +4,5 @@ mod bad_input;
 mod faults;
 mod roles;
 mod setting;
+mod several_runs;
 mod whole_loop;

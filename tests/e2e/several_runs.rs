@@ -1,0 +1,51 @@
+//! Several runs at once, with institutions that take part in more than one.
+
+use anyhow::{Context, Result};
+
+use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
+
+/// Institutions that work on the run at this moment.
+fn working(setting: &Setting, run: &str) -> Result<Vec<String>> {
+    let view = setting.cluster.coordinate(&["run", "show", run])?;
+    let members = view["members"].as_array().context("members")?;
+    let working = members
+        .iter()
+        .filter(|member| member["state"] == "working")
+        .filter_map(|member| member["institution"].as_str());
+    Ok(working.map(str::to_owned).collect())
+}
+
+#[test]
+fn runs_share_institutions_and_each_works_on_one_at_a_time() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(3, 8)?;
+    let first = setting.start_run(&plan(3, 2, 2, "full", "", NO_NOISE))?;
+    let second = plan(2, 1, 2, "head", "", NO_NOISE).replace("\"notes\"", "\"others\"");
+    let second = setting.start_run(&second)?;
+    assert_ne!(first, second);
+
+    let ended = |run: &str| -> Result<bool> {
+        let view = setting.cluster.coordinate(&["run", "show", run])?;
+        assert!(view["state"] != "failed", "{view}");
+        Ok(view["state"] == "completed")
+    };
+    let deadline = std::time::Instant::now() + MINUTES;
+    while !(ended(&first)? && ended(&second)?) {
+        assert!(std::time::Instant::now() < deadline, "the runs do not end");
+        // Looked at one after the other: what was taken up in between may show in both only if
+        // the work of the first had ended, so a name in both is looked at again.
+        let here = working(&setting, &first)?;
+        let there = working(&setting, &second)?;
+        let doubled = |names: &[String]| there.iter().any(|name| names.contains(name));
+        if doubled(&here) {
+            assert!(!doubled(&working(&setting, &first)?), "{here:?}, {there:?}");
+        }
+    }
+    setting.assert_replays()?;
+    for name in ["notes@3", "others@3"] {
+        let model = setting.cluster.coordinate(&["model", "show", name])?;
+        assert_eq!(model["version"]["origin"]["round"], 2, "{model}");
+    }
+    setting.assert_no_errors_logged();
+    Ok(())
+}
