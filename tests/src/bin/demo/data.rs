@@ -9,7 +9,7 @@ use fedner_tests::notes::{self, Split, Style};
 
 /// Notes an institution writes for each split. The encoder reads every training note once a
 /// round, so these sizes decide how long the demo takes.
-const NOTES: [(Split, usize); 3] = [(Split::Train, 120), (Split::Devel, 30), (Split::Test, 60)];
+const NOTES: [(Split, usize); 3] = [(Split::Train, 90), (Split::Devel, 20), (Split::Test, 40)];
 
 #[derive(Debug)]
 pub(crate) struct Institution {
