@@ -23,6 +23,7 @@ use object_store::{
 use tokio::io::AsyncReadExt;
 use tokio::sync::RwLock;
 
+use crate::config::{Config, Paths};
 pub use verified::Verified;
 
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,12 @@ pub struct Blobs {
 }
 
 impl Blobs {
+    /// Opens the objects of the coordinator in a directory.
+    pub fn of(paths: &Paths, config: &Config) -> Result<Self, Error> {
+        let url = config.blobs_url.as_deref();
+        Self::open(&paths.blobs(), url, &paths.staging())
+    }
+
     /// Opens the local folder `root`, or the store at `url` where one is given.
     pub fn open(root: &Path, url: Option<&str>, staging: &Path) -> Result<Self, Error> {
         let root = match url {

@@ -18,7 +18,8 @@ if [ -z "${PYTHON:-}" ]; then
     PYTHON=target/compare-python/bin/python
     "$PYTHON" -m pip install -q seqeval==1.2.2 scikit-learn
 fi
-cargo build -q -p fedner-client
+# The whole workspace, so that features unify as in `cargo test` and nothing is built twice.
+cargo build -q --workspace --bins
 client=$(pwd)/target/debug/fedner-client
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -44,7 +44,7 @@ pub(super) async fn run(
         .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))
         .map_err(fault)?;
     drop(copy);
-    let from = open_blobs(paths, &config)?;
+    let from = Blobs::of(paths, &config)?;
     let to = Blobs::open(&target.blobs(), None, &target.staging())?;
     for digest in &needed {
         to.copy_from(&from, *digest).await?;
@@ -70,11 +70,6 @@ pub(super) async fn run(
     });
     output.say("it holds the coordinator's keys: keep it as private as the coordinator itself");
     Ok(())
-}
-
-pub(super) fn open_blobs(paths: &Paths, config: &Config) -> Result<Blobs, Failed> {
-    let url = config.blobs_url.as_deref();
-    Ok(Blobs::open(&paths.blobs(), url, &paths.staging())?)
 }
 
 /// Makes a directory that only its owner may enter; one that has something in it is refused.

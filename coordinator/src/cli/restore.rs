@@ -7,7 +7,7 @@ use fedner_shared::event::Event;
 use fedner_shared::refusal::Code;
 use serde::Serialize;
 
-use super::backup::{copy_file, copy_folder, create_private, open_blobs};
+use super::backup::{copy_file, copy_folder, create_private};
 use super::output::{Failed, Output};
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
@@ -48,7 +48,7 @@ pub(super) async fn run(
         .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))
         .map_err(damaged)?;
     let from = Blobs::open(&source.blobs(), None, &paths.staging())?;
-    let to = open_blobs(paths, &config)?;
+    let to = Blobs::of(paths, &config)?;
     for digest in &needed {
         to.copy_from(&from, *digest).await?;
     }

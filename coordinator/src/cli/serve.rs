@@ -48,12 +48,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     store
         .check_pages()
         .map_err(|e| Failed::refuse(Code::StateInvalid, e.to_string()))?;
-    let blobs = Blobs::open(
-        &paths.blobs(),
-        config.blobs_url.as_deref(),
-        &paths.staging(),
-    )
-    .map_err(|e| Failed::fault(e.to_string()))?;
+    let blobs = Blobs::of(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
             Failed::refuse(

@@ -34,12 +34,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let operator = read_operator_key(paths)?;
     let fault = |error: crate::store::Error| Failed::fault(error.to_string());
     let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
-    let blobs = Blobs::open(
-        &paths.blobs(),
-        config.blobs_url.as_deref(),
-        &paths.staging(),
-    )
-    .map_err(|error| Failed::fault(error.to_string()))?;
+    let blobs = Blobs::of(paths, &config)?;
     let mut verdict = Verdict::default();
 
     if let Err(error) = store.check_pages() {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::score::Counts;
 use fedner_tests::binaries::binaries;
 use fedner_tests::cluster::json;
 use fedner_tests::process;
@@ -67,10 +68,11 @@ pub(crate) fn rows(
     }
     eprintln!("measuring the federation's model");
     let seconds = outcome.seconds.iter().sum::<f64>() / outcome.seconds.len().max(1) as f64;
+    let Measured { f1, own } = measure(&outcome.exported, data)?;
     let federation = Row {
         who: "federation".to_owned(),
-        f1: measure(&outcome.exported, &data.test)?,
-        own: measure_own(&outcome.exported, data)?,
+        f1,
+        own,
         epsilon: outcome.epsilon.map_or_else(|| "∞".to_owned(), round_up),
         sent: megabytes(outcome.bytes),
         seconds: format!("{seconds:.1}"),
@@ -101,10 +103,11 @@ fn baseline_row(
     command.arg("--plan").arg(plan).arg("--to").arg(&to);
     process::run(command)?;
     let seconds = began.elapsed().as_secs_f64();
+    let Measured { f1, own } = measure(&to, data)?;
     Ok(Row {
         who,
-        f1: measure(&to, &data.test)?,
-        own: measure_own(&to, data)?,
+        f1,
+        own,
         epsilon: "∞".to_owned(),
         sent: sent.to_owned(),
         seconds: format!("{seconds:.1} in all"),
@@ -115,8 +118,34 @@ fn client() -> Result<Command> {
     Ok(Command::new(&binaries()?.client))
 }
 
-/// Entity-level F1 of the model in `model` on `test`, by the client's own `evaluate`.
-fn measure(model: &Path, test: &Path) -> Result<f64> {
+/// Entity-level F1 of a model.
+struct Measured {
+    f1: f64,
+    own: Vec<(String, f64)>,
+}
+
+/// Where institutions have test text of their own, the common text is all of it together, and its
+/// counts are the sums of theirs.
+fn measure(model: &Path, data: &Data) -> Result<Measured> {
+    let (mut total, mut own) = (Counts::default(), Vec::new());
+    for institution in &data.institutions {
+        if let Some(test) = &institution.test {
+            let counts = count(model, test)?;
+            own.push((institution.name.clone(), counts.f1()));
+            total.add(counts);
+        }
+    }
+    if own.is_empty() {
+        total = count(model, &data.test)?;
+    }
+    Ok(Measured {
+        f1: total.f1(),
+        own,
+    })
+}
+
+/// Counts the model's entities in `test`, by the client's own `evaluate`.
+fn count(model: &Path, test: &Path) -> Result<Counts> {
     let mut command = client()?;
     command
         .arg("evaluate")
@@ -124,20 +153,8 @@ fn measure(model: &Path, test: &Path) -> Result<f64> {
         .arg(model)
         .arg("--data")
         .arg(test);
-    let report = json(command)?;
-    report
-        .pointer("/entities/micro/f1")
-        .and_then(serde_json::Value::as_f64)
-        .context("the F1 of `evaluate`")
-}
-
-fn measure_own(model: &Path, data: &Data) -> Result<Vec<(String, f64)>> {
-    let own = data
-        .institutions
-        .iter()
-        .filter_map(|i| Some((i.name.clone(), i.test.as_ref()?)));
-    own.map(|(name, test)| Ok((name, measure(model, test)?)))
-        .collect()
+    let mut report = json(command)?;
+    serde_json::from_value(report["entities"]["micro"].take()).context("the counts of `evaluate`")
 }
 
 pub(crate) fn print(rows: &[Row], plan: &Plan, outcome: &Outcome) {
