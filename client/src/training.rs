@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fedner_model::corpus::{self, Corpus, ReadOptions, Reader};
-use fedner_model::{Evaluation, Model, Sentence, Tokenizer, TrainOptions, Trained};
+use fedner_model::{Evaluation, Keep, Model, Sentence, Tokenizer, TrainOptions, Trained};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
@@ -78,12 +78,18 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Encode { .. }
         | Error::Vocabulary { .. } => Code::CheckpointInvalid,
         Error::Device(_) => Code::DeviceUnknown,
+        Error::TooShallow(_) => Code::PlanInvalid,
+        Error::OtherTraining { .. } => Code::StateInvalid,
         Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
         Error::Window { .. } => Code::RequestInvalid,
         Error::EmptyCorpus => Code::CorpusEmpty,
         Error::NotFinite { .. } => Code::NotFinite,
         // Sentences are cut to windows beforehand; a longer one is our own fault.
-        Error::Length { .. } | Error::Tensor(_) | Error::Stopped { .. } => return None,
+        Error::Length { .. }
+        | Error::Tensor(_)
+        | Error::Adapters { .. }
+        | Error::Keep { .. }
+        | Error::Stopped { .. } => return None,
     })
 }
 
@@ -125,7 +131,15 @@ impl Material {
         let tags = plan.tags();
         check_tags(checkpoint::tags_of_config(&config_json)?, &tags)?;
         let config = BertConfig::parse(&config_json).map_err(checkpoint::Error::from)?;
-        let expected = config.manifest(plan.method, tags.len());
+        let trainable = plan.trainable();
+        if config.prepared_for(&trainable) != config {
+            let message = format!(
+                "the adapters of {} are {:?}: the plan has others",
+                version.name, config.adapters
+            );
+            return Err(Refusal::new(Code::UpdateShape, message).into());
+        }
+        let expected = config.manifest(&trainable, tags.len());
         if expected.digest() != manifest {
             let message = format!(
                 "the manifest of {} is {}: the assignment has {manifest}",
@@ -222,9 +236,19 @@ pub fn train_round(
     sentences: &[Sentence],
     plan: &Plan,
     options: &TrainOptions,
+    keep: &Keep,
     stop: &Stop,
 ) -> Result<Vec<f32>, Error> {
-    let trained = train(material, sentences, &plan.tags(), options, stop)?;
+    let tags = plan.tags();
+    let trained = match train(material, sentences, &tags, options, keep, stop) {
+        // An assignment that was dropped, or whose text or settings changed here meanwhile.
+        Err(Error::Model(fedner_model::Error::OtherTraining { file })) => {
+            tracing::info!("{} is of another training: removed", file.display());
+            std::fs::remove_file(&file)?;
+            train(material, sentences, &tags, options, keep, stop)?
+        }
+        outcome => outcome?,
+    };
     let mut update = trained.weights;
     let base = material.checkpoint.flatten(&material.manifest)?;
     for (new, old) in update.iter_mut().zip(&base) {
@@ -239,6 +263,7 @@ pub fn train(
     sentences: &[Sentence],
     tags: &[String],
     options: &TrainOptions,
+    keep: &Keep,
     stop: &Stop,
 ) -> Result<Trained, Error> {
     let mut shown = Progress::new("training");
@@ -249,12 +274,13 @@ pub fn train(
         stop.flow()
     };
     let (checkpoint, tokenizer) = (&material.checkpoint, &material.tokenizer);
-    Ok(fedner_model::train(
+    Ok(fedner_model::train_keeping(
         checkpoint,
         tokenizer,
         tags,
         sentences,
         options,
+        keep,
         &mut observer,
     )?)
 }

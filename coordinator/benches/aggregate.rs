@@ -83,7 +83,7 @@ fn update_path(folder: &Path, k: usize) -> PathBuf {
 
 fn prepare_base(folder: &Path) -> Result<Manifest, Failure> {
     let config = BertConfig::parse(CONFIG)?;
-    let manifest = config.manifest(Method::Full, TAGS);
+    let manifest = config.manifest(&Method::Full.into(), TAGS);
     let checkpoint = Checkpoint::random(config, 1).with_new_head(TAGS, 1);
     fs::write(folder.join("base"), checkpoint.to_safetensors()?)?;
     Ok(manifest)
@@ -119,7 +119,7 @@ fn update(seed: u64, dimension: usize, deviation: f64) -> Vec<i32> {
 fn run_case(case: &str) -> Result<(), Failure> {
     let (from, count) = case.split_once(' ').ok_or("a case is `memory 10`")?;
     let folder = PathBuf::from(std::env::var("FEDNER_BENCH_FOLDER")?);
-    let manifest = BertConfig::parse(CONFIG)?.manifest(Method::Full, TAGS);
+    let manifest = BertConfig::parse(CONFIG)?.manifest(&Method::Full.into(), TAGS);
     let base = folder.join("base");
     let layout = Layout::read(BufReader::new(File::open(&base)?))?;
     let paths: Vec<PathBuf> = (0..count.parse()?)

@@ -85,25 +85,30 @@ impl Registry {
             .await?;
         let config_json = self.read_text("config.json", base.version.config).await?;
         let config = BertConfig::parse(&config_json).map_err(|error| invalid(&error.into()))?;
-        let manifest = config.manifest(plan.method, plan.tags().len());
+        let trainable = plan.trainable();
+        config
+            .check_trainable(&trainable)
+            .map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
+        let manifest = config.manifest(&trainable, plan.tags().len());
         let dimension = manifest.dimension();
         check_noise(&plan, dimension, force)?;
-        let headed = self
-            .head_for(&plan, &base, &config_json, signed.digest(), name)
+        let prepared = self
+            .prepared_base(&plan, &base, &config_json, signed.digest(), name)
             .await?;
-        let base = headed.as_ref().map_or(base.digest, Version::digest);
+        let base = prepared.as_ref().map_or(base.digest, Version::digest);
         Ok(NewRun {
             signed,
             plan,
             manifest: manifest.digest(),
             dimension: dimension as u64,
             base,
-            headed,
+            prepared,
         })
     }
 
-    /// A version of the base with a head for the plan's labels; `None` where the base has one.
-    async fn head_for(
+    /// The base with what the plan needs and it lacks: a head for the plan's labels, adapters of
+    /// an earlier run merged, new ones. `None` where it lacks nothing.
+    async fn prepared_base(
         &self,
         plan: &Plan,
         base: &VersionView,
@@ -112,10 +117,12 @@ impl Registry {
         name: fedner_shared::id::VersionName,
     ) -> Result<Option<Version>, Failure> {
         let present = &base.version.labels;
-        if *present == plan.labels {
+        let config = BertConfig::parse(config_json).map_err(|error| invalid(&error.into()))?;
+        let (needs_head, adapts) = (*present != plan.labels, plan.method.adapts());
+        if !needs_head && !adapts && config.adapters.is_none() {
             return Ok(None);
         }
-        if !present.is_empty() {
+        if needs_head && !present.is_empty() {
             let message = format!(
                 "{} tags {present:?}: expected the plan's {:?}",
                 base.version.name, plan.labels
@@ -123,23 +130,26 @@ impl Registry {
             return Err(Refusal::new(Code::LabelsMismatch, message).into());
         }
         let raw = self.read(base.version.weights).await?;
-        let (config, tags, seed) = (config_json.to_owned(), plan.tags().len(), plan.seed);
-        let bytes = tokio::task::spawn_blocking(move || {
-            Checkpoint::read(&config, &raw)?
-                .with_new_head(tags, seed)
-                .to_safetensors()
+        let (config_json, plan) = (config_json.to_owned(), plan.clone());
+        let labels = plan.labels.clone();
+        let (config_json, weights) = tokio::task::spawn_blocking(move || {
+            let checkpoint = Checkpoint::read(&config_json, &raw)?;
+            prepare(&config_json, checkpoint, &plan, needs_head)
         })
         .await?
         .map_err(Fault::from)?;
-        let config =
-            checkpoint::config_with_labels(config_json, &plan.labels).map_err(Fault::from)?;
+        let origin = if adapts || config.adapters.is_some() {
+            Origin::Prepared { plan: digest }
+        } else {
+            Origin::Head { plan: digest }
+        };
         Ok(Some(Version {
             name,
             parent: Some(base.digest),
-            origin: Origin::Head { plan: digest },
-            labels: plan.labels.clone(),
-            weights: self.blobs.put(bytes).await?,
-            config: self.blobs.put(config.into_bytes()).await?,
+            origin,
+            labels,
+            weights: self.blobs.put(weights).await?,
+            config: self.blobs.put(config_json.into_bytes()).await?,
             tokenizer: base.version.tokenizer,
             created: crate::engine::now(),
         }))
@@ -216,7 +226,7 @@ impl Summation<'_> {
         let config = BertConfig::parse(&config)
             .map_err(checkpoint::Error::from)
             .map_err(Fault::from)?;
-        let manifest = config.manifest(self.plan.method, self.plan.tags().len());
+        let manifest = config.manifest(&self.plan.trainable(), self.plan.tags().len());
         let base = blobs.open_file(self.parent.weights).await?;
         let weights = self.parent.weights;
         let mut updates = Vec::with_capacity(self.contributions.len());
@@ -243,6 +253,25 @@ impl Summation<'_> {
     }
 }
 
+/// config.json and weights of `base` as a run of `plan` begins with them.
+fn prepare(
+    config_json: &str,
+    base: Checkpoint,
+    plan: &Plan,
+    needs_head: bool,
+) -> Result<(String, Vec<u8>), checkpoint::Error> {
+    let headed = if needs_head {
+        base.with_new_head(plan.tags().len(), plan.seed)
+    } else {
+        base
+    };
+    let prepared = headed.prepared_for(&plan.trainable(), plan.seed);
+    let config_json = checkpoint::config_with_labels(config_json, &plan.labels)?;
+    let config_json =
+        checkpoint::config_with_adapters(&config_json, prepared.config.adapters.as_ref())?;
+    Ok((config_json, prepared.to_safetensors()?))
+}
+
 fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
     let layout = Layout::read(BufReader::new(file))?;
     file.rewind()?;
@@ -252,6 +281,10 @@ fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
 /// The labels a checkpoint comes with, and its canonical bytes.
 fn canonical(config: &str, raw: &[u8]) -> Result<(Vec<String>, Vec<u8>), Failure> {
     let checkpoint = Checkpoint::read(config, raw).map_err(|error| invalid(&error))?;
+    if checkpoint.config.adapters.is_some() {
+        let message = "config.json has fedner_adapters: expected a whole model, as `model export` or `train` writes it";
+        return Err(Refusal::new(Code::CheckpointInvalid, message).into());
+    }
     let labels = labels_of(config, &checkpoint).map_err(|error| invalid(&error))?;
     let checkpoint = if labels.is_empty() {
         checkpoint.without_head()

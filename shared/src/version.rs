@@ -33,6 +33,9 @@ pub enum Origin {
     Import,
     /// A base given a new head of the plan's labels, its weights drawn from the plan's seed.
     Head { plan: Digest },
+    /// A base made ready for a plan: adapters of an earlier run merged into its weights, new ones
+    /// and a new head beside them, whichever the plan needs and the base lacked.
+    Prepared { plan: Digest },
     /// A round of federated training.
     Round(Round),
 }
@@ -73,7 +76,7 @@ impl Version {
     pub fn round(&self) -> Option<&Round> {
         match &self.origin {
             Origin::Round(round) => Some(round),
-            Origin::Import | Origin::Head { .. } => None,
+            Origin::Import | Origin::Head { .. } | Origin::Prepared { .. } => None,
         }
     }
 }

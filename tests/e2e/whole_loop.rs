@@ -69,6 +69,46 @@ fn continues_from_the_last_version(setting: &Setting) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn adapters_are_federated_replayed_and_exported() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(2, 6)?;
+    for (method, first) in [("ffa-lora", 1), ("lora", 4)] {
+        let seeded = plan(2, 2, 2, method, "", NO_NOISE)
+            .replace("seed = 7", &format!("seed = {first}"))
+            .replace("base@1", if first == 1 { "base@1" } else { "notes@3" });
+        let run = setting.start_run(&seeded)?;
+        setting.wait_for_state(&run, "completed", MINUTES)?;
+        let last = format!("notes@{}", first + 2);
+        let export = |to: &str, more: &[&str]| -> Result<std::path::PathBuf> {
+            let to = setting.path(&format!("{to}-{method}"));
+            let mut arguments = vec!["model", "export", &last, "--to"];
+            arguments.push(to.to_str().context("path")?);
+            arguments.extend(more);
+            setting.cluster.coordinate(&arguments)?;
+            Ok(to)
+        };
+        let whole = export("whole", &[])?;
+        let config = std::fs::read_to_string(whole.join("config.json"))?;
+        assert!(!config.contains("fedner"), "{config}");
+        let adapter = export("adapter", &["--adapter"])?;
+        let config = std::fs::read_to_string(adapter.join("adapter_config.json"))?;
+        let config: Value = serde_json::from_str(&config)?;
+        assert_eq!(
+            (&config["r"], &config["peft_type"]),
+            (&8.into(), &"LORA".into())
+        );
+        assert!(adapter.join("adapter_model.safetensors").exists());
+        let base = setting
+            .cluster
+            .coordinate(&["model", "show", &format!("notes@{first}")])?;
+        assert_eq!(base["version"]["origin"]["kind"], "prepared");
+    }
+    setting.assert_replays()?;
+    setting.assert_no_errors_logged();
+    Ok(())
+}
+
 fn exports_what_the_client_loads(setting: &Setting, model: &Value) -> Result<()> {
     let name = model["version"]["name"].as_str().context("name")?;
     let to = setting.path("exported");

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use fedner_model::TrainOptions;
 use fedner_model::corpus::ReadOptions;
+use fedner_model::{Keep, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Session, Task, Transition};
 use fedner_shared::digest::Digest;
@@ -75,6 +75,11 @@ impl Agent {
                 training: training::settings_here(&plan, &settings.device),
                 seed: training::seed(&plan, &institution, task.round, task.attempt),
                 schedule: (round - 1.0) / rounds..round / rounds,
+            },
+            keep: Keep {
+                checkpoint: Some(self.directory.training_checkpoint()),
+                features: Some(self.directory.features()),
+                ..Keep::default()
             },
             data: self.resolved(&settings.data),
             reading: settings.reading,
@@ -199,6 +204,7 @@ struct TrainJob {
     data: Vec<PathBuf>,
     reading: ReadOptions,
     options: TrainOptions,
+    keep: Keep,
 }
 
 impl TrainJob {
@@ -215,7 +221,8 @@ impl TrainJob {
             );
             return Err(Refusal::new(Code::PolicyForbids, message).into());
         }
-        let values = training::train_round(&material, &sentences, plan, &self.options, stop)?;
+        let values =
+            training::train_round(&material, &sentences, plan, &self.options, &self.keep, stop)?;
         Ok(TrainedUpdate {
             manifest: material.manifest,
             values,

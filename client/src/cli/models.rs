@@ -53,7 +53,10 @@ impl HfModel {
                     "{name}: config.json does not name {heads} tags in id2label"
                 ))
             })?;
-        let manifest = model.checkpoint.config.manifest(Method::Head, heads);
+        let manifest = model
+            .checkpoint
+            .config
+            .manifest(&Method::Head.into(), heads);
         let material = Material {
             checkpoint: model.checkpoint,
             tokenizer: model.tokenizer,

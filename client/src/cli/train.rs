@@ -1,13 +1,12 @@
 //! `train`: the single-institution baseline.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use fedner_model::TrainOptions;
+use fedner_model::{Keep, TrainOptions};
 use fedner_shared::checkpoint::{Checkpoint, config_with_labels};
-use fedner_shared::manifest::{Manifest, TensorSpec};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
@@ -40,6 +39,13 @@ pub(super) struct Arguments {
     /// New directory for the result
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Write a directory that Python PEFT loads onto the model trained from, instead of a whole
+    /// model; with the methods lora and ffa-lora
+    #[arg(long)]
+    adapter: bool,
+    /// Go on with the training that was stopped or cut off in the directory
+    #[arg(long)]
+    resume: bool,
     /// Where to train [default: the plan's]
     #[arg(
         long,
@@ -68,15 +74,14 @@ struct Report {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let plan = read_plan(&arguments.plan)?;
-    if arguments.to.join("config.json").exists() {
-        let message = format!("{} holds a model already", arguments.to.display());
-        return Err(Refusal::new(Code::AlreadyExists, message).into());
-    }
+    check_arguments(&plan, arguments)?;
     let model = HfModel::read(&arguments.model)?;
     let tags = plan.tags();
-    let checkpoint = with_head(model.checkpoint, model.tags.as_deref(), &tags, plan.seed);
+    let trainable = plan.trainable();
+    let checkpoint = with_head(model.checkpoint, model.tags.as_deref(), &tags, plan.seed)
+        .prepared_for(&trainable, plan.seed);
     let mut material = Material {
-        manifest: checkpoint.config.manifest(plan.method, tags.len()),
+        manifest: checkpoint.config.manifest(&trainable, tags.len()),
         checkpoint,
         tokenizer: model.tokenizer,
     };
@@ -92,21 +97,28 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     };
     let stop = Stop::default();
     let began = Instant::now();
-    let trained = training::train(&material, &sentences, &tags, &options, &stop)?;
+    let keep = kept_in(&arguments.to);
+    let trained = training::train(&material, &sentences, &tags, &options, &keep, &stop)?;
     let seconds = began.elapsed().as_secs_f64();
-    material.checkpoint = with_weights(
-        &material.checkpoint,
-        &material.manifest,
-        &trained.weights,
-        tags.len(),
-    )?;
-    let config = config_with_labels(&model.config_json, &plan.labels)?;
-    write(
-        arguments,
-        &config,
-        &model.tokenizer_json,
-        &material.checkpoint,
-    )?;
+    material.checkpoint = material
+        .checkpoint
+        .with_weights(&material.manifest, &trained.weights)?;
+    if arguments.adapter {
+        write_adapter(arguments, &material.checkpoint)?;
+    } else {
+        material.checkpoint = material.checkpoint.merged();
+        let config = config_with_labels(&model.config_json, &plan.labels)?;
+        write_model(
+            arguments,
+            &config,
+            &model.tokenizer_json,
+            &material.checkpoint,
+        )?;
+    }
+    if let Some(features) = keep.features.filter(|features| features.exists()) {
+        std::fs::remove_dir_all(&features)
+            .with_context(|| format!("remove {}", features.display()))?;
+    }
     let held_out = if arguments.held_out.is_empty() {
         None
     } else {
@@ -131,7 +143,44 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn read_plan(file: &std::path::Path) -> anyhow::Result<Plan> {
+/// What would be found out only after hours of training.
+fn check_arguments(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
+    let to = &arguments.to;
+    if ["config.json", "adapter_config.json"]
+        .iter()
+        .any(|file| to.join(file).exists())
+    {
+        let message = format!("{} holds a model already", to.display());
+        return Err(Refusal::new(Code::AlreadyExists, message));
+    }
+    let checkpoint = kept_in(to).checkpoint.is_some_and(|file| file.exists());
+    if checkpoint && !arguments.resume {
+        let message = format!(
+            "{} holds an unfinished training: expected --resume to go on with it",
+            to.display()
+        );
+        return Err(Refusal::new(Code::AlreadyExists, message));
+    }
+    if arguments.adapter && !plan.method.adapts() {
+        let message = format!(
+            "--adapter with the plan's method {}: expected lora or ffa-lora",
+            plan.method
+        );
+        return Err(Refusal::new(Code::PlanInvalid, message));
+    }
+    Ok(())
+}
+
+/// What the training leaves in the new directory until it has come to its end.
+fn kept_in(to: &Path) -> Keep {
+    Keep {
+        checkpoint: Some(to.join("training.checkpoint")),
+        features: Some(to.join("features")),
+        ..Keep::default()
+    }
+}
+
+pub(super) fn read_plan(file: &Path) -> anyhow::Result<Plan> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let message = format!("{} cannot be read: {error}", file.display());
         Refusal::new(Code::PlanInvalid, message)
@@ -152,36 +201,12 @@ fn with_head(
     checkpoint.with_new_head(tags.len(), seed)
 }
 
-/// `base` with the weights of `manifest` replaced by `flat`.
-fn with_weights(
-    base: &Checkpoint,
-    manifest: &Manifest,
-    flat: &[f32],
-    tags: usize,
-) -> anyhow::Result<Checkpoint> {
-    let mut tensors: Vec<(TensorSpec, Vec<f32>)> = Vec::new();
-    for spec in base.config.model_tensors(tags) {
-        let new = manifest
-            .segments()
-            .find(|(_, trained)| trained.name == spec.name)
-            .map(|(offset, trained)| flat[offset..offset + trained.len()].to_vec());
-        let values = match new {
-            Some(values) => values,
-            None => base.tensor(&spec.name)?.to_vec(),
-        };
-        tensors.push((spec, values));
-    }
-    Ok(Checkpoint::from_tensors(base.config.clone(), tensors))
-}
-
-fn write(
+fn write_model(
     arguments: &Arguments,
     config: &str,
     tokenizer: &[u8],
     checkpoint: &Checkpoint,
 ) -> anyhow::Result<()> {
-    let to = &arguments.to;
-    std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
     let weights = checkpoint.to_safetensors()?;
     // config.json last: a directory that has it is whole.
     let files: [(&str, &[u8]); 3] = [
@@ -189,6 +214,23 @@ fn write(
         ("model.safetensors", &weights),
         ("config.json", config.as_bytes()),
     ];
+    write(&arguments.to, &files)
+}
+
+fn write_adapter(arguments: &Arguments, checkpoint: &Checkpoint) -> anyhow::Result<()> {
+    let base = arguments.model.to_string_lossy();
+    let files = checkpoint
+        .to_peft(Some(&base))?
+        .context("the trained model has no adapters")?;
+    let files: [(&str, &[u8]); 2] = [
+        ("adapter_model.safetensors", &files.weights),
+        ("adapter_config.json", files.config.as_bytes()),
+    ];
+    write(&arguments.to, &files)
+}
+
+fn write(to: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
     for (name, contents) in files {
         let path = to.join(name);
         crate::files::write(&path, contents)

@@ -54,6 +54,16 @@ impl Directory {
         self.root.join("blobs")
     }
 
+    /// Of the training under way; made of private text.
+    pub fn training_checkpoint(&self) -> PathBuf {
+        self.root.join("training.checkpoint")
+    }
+
+    /// What a frozen encoder makes of the corpus; made of private text.
+    pub fn features(&self) -> PathBuf {
+        self.root.join("features")
+    }
+
     /// A path of `client.toml`; relative ones are taken from this directory.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.root.join(path)

@@ -59,7 +59,7 @@ impl Default for Policy {
             share_evaluation: false,
             max_epsilon_run: 8.0,
             max_epsilon_total: 32.0,
-            methods: vec![Method::Head, Method::Full],
+            methods: vec![Method::Head, Method::FfaLora, Method::Lora, Method::Full],
             labels: None,
             minimum_examples: 1,
         }

@@ -39,7 +39,7 @@ fn manifest() -> Manifest {
         "num_attention_heads":2,"intermediate_size":8,"max_position_embeddings":16}"#;
     BertConfig::parse(json)
         .expect("config")
-        .manifest(Method::Head, 3)
+        .manifest(&Method::Head.into(), 3)
 }
 
 struct Bench {

@@ -25,7 +25,7 @@ fn setting(method: Method) -> Setting {
     let checkpoint = Checkpoint::random(config, 3).with_new_head(3, 4);
     let bytes = checkpoint.to_safetensors().expect("file");
     let layout = Layout::read(&bytes[..]).expect("layout");
-    let manifest = checkpoint.config.manifest(method, 3);
+    let manifest = checkpoint.config.manifest(&method.into(), 3);
     Setting {
         checkpoint,
         bytes,

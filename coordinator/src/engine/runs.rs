@@ -23,8 +23,8 @@ pub struct NewRun {
     pub dimension: u64,
     /// The version to begin with.
     pub base: Digest,
-    /// The base with a new head, where one was needed.
-    pub headed: Option<Version>,
+    /// The base made ready for the plan, where it was not.
+    pub prepared: Option<Version>,
 }
 
 impl Engine {
@@ -52,7 +52,7 @@ impl Engine {
             manifest,
             dimension,
             base,
-            headed,
+            prepared,
         } = new;
         let digest = signed.digest();
         let name: String = plan.name.as_str().chars().take(50).collect();
@@ -75,7 +75,7 @@ impl Engine {
         }
         self.commit("create run", transition, |tx| {
             tx.put_plan(&signed)?;
-            if let Some(version) = &headed {
+            if let Some(version) = &prepared {
                 tx.put_version(version)?;
             }
             Ok(())

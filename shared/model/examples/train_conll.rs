@@ -1,6 +1,6 @@
 //! Trains a Hugging Face BERT on CoNLL columns, and scores it after every epoch.
 //!
-//! `cargo run -p fedner-model --example train_conll -- MODEL_DIR TRAIN TEST [EPOCHS] [full|head]`
+//! `cargo run -p fedner-model --example train_conll -- MODEL_DIR TRAIN TEST [EPOCHS] [METHOD]`
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -18,7 +18,7 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, training, test, rest @ ..] = arguments.as_slice() else {
-        return Err("expected MODEL_DIR TRAIN TEST [EPOCHS] [full|head]".into());
+        return Err("expected MODEL_DIR TRAIN TEST [EPOCHS] [METHOD]".into());
     };
     let epochs: u32 = rest.first().map_or(Ok(1), |epochs| epochs.parse())?;
     let method: Method = rest
@@ -34,11 +34,18 @@ fn main() -> Result<(), Failure> {
     let tags = bert::tags(&labels);
     let config = std::fs::read_to_string(model.join("config.json"))?;
     let weights = std::fs::read(model.join("model.safetensors"))?;
-    let mut checkpoint = Checkpoint::read(&config, &weights)?.with_new_head(tags.len(), 0);
-    let manifest = checkpoint.config.manifest(method, tags.len());
+    let trainable = method.into();
+    let mut checkpoint = Checkpoint::read(&config, &weights)?
+        .with_new_head(tags.len(), 0)
+        .prepared_for(&trainable, 0);
+    let manifest = checkpoint.config.manifest(&trainable, tags.len());
     for epoch in 0..epochs {
         let (from, to) = (f64::from(epoch), f64::from(epoch + 1));
-        let rate = if method == Method::Full { 1e-4 } else { 5e-3 };
+        let rate = match method {
+            Method::Full => 1e-4,
+            Method::Lora | Method::FfaLora => 1e-3,
+            Method::Head => 5e-3,
+        };
         let options = TrainOptions {
             method,
             training: Training {
@@ -68,7 +75,7 @@ fn main() -> Result<(), Failure> {
             &mut observer,
         )?;
         let seconds = start.elapsed().as_secs_f64();
-        checkpoint = with_weights(&checkpoint, &manifest, &trained.weights)?;
+        checkpoint = checkpoint.with_weights(&manifest, &trained.weights)?;
         let start = Instant::now();
         let model = Model::load(&checkpoint, Device::Cpu)?;
         let mut observer = |_, _| ControlFlow::Continue(());
@@ -93,22 +100,4 @@ fn main() -> Result<(), Failure> {
         );
     }
     Ok(())
-}
-
-fn with_weights(
-    base: &Checkpoint,
-    manifest: &fedner_shared::manifest::Manifest,
-    weights: &[f32],
-) -> Result<Checkpoint, Failure> {
-    let tags = base.tags().unwrap_or_default();
-    let mut tensors = Vec::new();
-    for spec in base.config.model_tensors(tags) {
-        let new = manifest.segments().find(|(_, new)| new.name == spec.name);
-        let values = match new {
-            Some((offset, _)) => weights[offset..offset + spec.len()].to_vec(),
-            None => base.tensor(&spec.name)?.to_vec(),
-        };
-        tensors.push((spec, values));
-    }
-    Ok(Checkpoint::from_tensors(base.config.clone(), tensors))
 }

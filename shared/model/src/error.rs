@@ -1,6 +1,11 @@
 //! What can go wrong with a model.
 
+use std::io;
+use std::path::PathBuf;
+
+use fedner_shared::bert::TooShallow;
 use fedner_shared::checkpoint;
+use fedner_shared::plan::Method;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +27,12 @@ pub enum Error {
     Tags { expected: usize, found: usize },
     #[error("the model has no tagging head")]
     NoHead,
+    #[error(
+        "the model was not made ready for the method {method}: expected adapters only with lora and ffa-lora"
+    )]
+    Adapters { method: Method },
+    #[error(transparent)]
+    TooShallow(#[from] TooShallow),
     #[error("the corpus has no sentence to train on")]
     EmptyCorpus,
     #[error("the corpus has the tag `{tag}` (line {line}): expected one of {}", expected.join(", "))]
@@ -34,6 +45,10 @@ pub enum Error {
     NotFinite { step: usize },
     #[error("a tensor could not be read: {0}")]
     Tensor(String),
+    #[error("{} cannot be kept: {source}", file.display())]
+    Keep { file: PathBuf, source: io::Error },
+    #[error("{} is of another training: the model, the text or the settings differ", file.display())]
+    OtherTraining { file: PathBuf },
     #[error("stopped at step {step} of {steps}")]
     Stopped { step: usize, steps: usize },
 }

@@ -28,4 +28,4 @@ pub use model::{Model, Tagged};
 pub use predict::{Entity, Prediction, brat, conll, json_line, predict_text};
 pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
-pub use train::{Observer, Progress, Stage, TrainOptions, Trained, train};
+pub use train::{Keep, Observer, Progress, Stage, TrainOptions, Trained, train, train_keeping};

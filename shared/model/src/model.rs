@@ -27,8 +27,16 @@ pub struct Tagged {
 }
 
 impl Model {
-    /// Builds the model of a checkpoint that has a head.
+    /// Builds the model of a checkpoint that has a head, adapters merged into the weights: what an
+    /// export of the checkpoint says.
     pub fn load(checkpoint: &Checkpoint, device: Device) -> Result<Self, Error> {
+        let merged;
+        let checkpoint = if checkpoint.config.adapters.is_some() {
+            merged = checkpoint.clone().merged();
+            &merged
+        } else {
+            checkpoint
+        };
         Ok(Self {
             config: checkpoint.config.clone(),
             tags: checkpoint.tags().ok_or(Error::NoHead)?,

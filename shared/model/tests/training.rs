@@ -3,15 +3,17 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use common::{notes, tags, tokenizer, untrained};
 use fedner_model::device::Device;
 use fedner_model::{
-    Error, Model, Progress, Sentence, Stage, TrainOptions, Trained, evaluate, train,
+    Error, Keep, Model, Progress, Sentence, Stage, TrainOptions, Trained, evaluate, train,
+    train_keeping,
 };
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Method, Training};
+use fedner_shared::plan::{Lora, Method, Target, Trainable, Training};
 
 fn options(method: Method, epochs: u32) -> TrainOptions {
     let learning_rate = if method == Method::Full { 3e-3 } else { 3e-2 };
@@ -35,16 +37,9 @@ fn run(base: &Checkpoint, corpus: &[Sentence], options: &TrainOptions) -> Result
 }
 
 fn with_weights(base: &Checkpoint, manifest: &Manifest, weights: &[f32]) -> Checkpoint {
-    let all = base.config.manifest(Method::Full, tags().len());
-    let tensors = all.tensors.iter().map(|spec| {
-        let new = manifest.segments().find(|(_, new)| new.name == spec.name);
-        let values = match new {
-            Some((offset, _)) => &weights[offset..offset + spec.len()],
-            None => base.tensor(&spec.name).expect("tensor"),
-        };
-        (spec.clone(), values.to_vec())
-    });
-    Checkpoint::from_tensors(base.config.clone(), tensors)
+    base.clone()
+        .with_weights(manifest, weights)
+        .expect("weights")
 }
 
 fn f1(model: &Checkpoint, corpus: &[Sentence]) -> f64 {
@@ -61,7 +56,7 @@ fn full_training_learns_the_notes() {
     let trained = run(&base, &notes(120), &options).expect("trained");
     assert_eq!(trained.steps, 8 * 15);
     assert!(trained.loss < trained.first_loss / 4.0, "{trained:?}");
-    let manifest = base.config.manifest(Method::Full, tags().len());
+    let manifest = base.config.manifest(&Method::Full.into(), tags().len());
     let model = with_weights(&base, &manifest, &trained.weights);
     let f1 = f1(&model, &notes(60));
     assert!(f1 > 0.95, "F1 {f1}");
@@ -71,7 +66,7 @@ fn full_training_learns_the_notes() {
 fn head_training_learns_on_a_frozen_encoder() {
     let base = untrained(1);
     let trained = run(&base, &notes(120), &options(Method::Head, 20)).expect("trained");
-    let manifest = base.config.manifest(Method::Head, tags().len());
+    let manifest = base.config.manifest(&Method::Head.into(), tags().len());
     assert_eq!(trained.weights.len(), manifest.dimension());
     assert!(
         trained.loss < trained.first_loss / 2.0,
@@ -88,8 +83,8 @@ fn head_training_learns_on_a_frozen_encoder() {
 
 #[test]
 fn the_same_seed_gives_the_same_weights() {
-    let base = untrained(2);
-    for method in [Method::Full, Method::Head] {
+    for method in Method::ALL {
+        let base = untrained(2).prepared_for(&trainable(method), 1);
         let first = options(method, 1);
         let second = TrainOptions {
             seed: 6,
@@ -203,4 +198,228 @@ fn every_word_of_a_long_sentence_is_trained_on_once() {
     options.training.max_tokens = 2;
     let error = run(&base, &corpus, &options).expect_err("no room");
     assert!(matches!(error, Error::Window { found: 2, least: 3 }));
+}
+
+fn trainable(method: Method) -> Trainable {
+    method.into()
+}
+
+/// All six linear layers adapted: what PEFT calls `all-linear`.
+fn wide(method: Method) -> Trainable {
+    Trainable {
+        lora: Lora {
+            targets: Target::ALL.to_vec(),
+            ..Lora::default()
+        },
+        ..method.into()
+    }
+}
+
+#[test]
+fn adapters_learn_and_the_encoder_stays() {
+    for method in [Method::Lora, Method::FfaLora] {
+        let trainable = wide(method);
+        let base = untrained(1).prepared_for(&trainable, 3);
+        let mut options = options(method, 12);
+        options.training.learning_rate = 2e-2;
+        let trained = run(&base, &notes(120), &options).expect("trained");
+        let manifest = base.config.manifest(&trainable, tags().len());
+        assert_eq!(trained.weights.len(), manifest.dimension(), "{method}");
+        let model = base
+            .clone()
+            .with_weights(&manifest, &trained.weights)
+            .expect("weights");
+        let f1 = f1(&model, &notes(60));
+        assert!(f1 > 0.9, "{method}: F1 {f1}");
+        let name = "bert.encoder.layer.0.attention.self.query";
+        let kept = |name: &str| model.tensor(name).expect("new") == base.tensor(name).expect("old");
+        assert!(kept(&format!("{name}.weight")));
+        assert!(!kept(&format!("{name}.lora_B.weight")));
+        assert_eq!(
+            kept(&format!("{name}.lora_A.weight")),
+            method == Method::FfaLora
+        );
+    }
+}
+
+#[test]
+fn adapters_of_a_base_that_was_not_made_ready_are_refused() {
+    let error = run(&untrained(1), &notes(8), &options(Method::Lora, 1)).expect_err("no adapters");
+    assert!(matches!(error, Error::Adapters { .. }), "{error}");
+    let ready = untrained(1).prepared_for(&trainable(Method::Lora), 1);
+    let error = run(&ready, &notes(8), &options(Method::Full, 1)).expect_err("adapters");
+    assert!(matches!(error, Error::Adapters { .. }), "{error}");
+}
+
+#[test]
+fn what_is_frozen_stays_and_the_rest_is_trained() {
+    let base = untrained(4);
+    let layers = base.config.num_hidden_layers;
+    let mut options = options(Method::Full, 1);
+    options.training.freeze_layers = layers;
+    let trainable = Trainable::new(Method::Full, None, &options.training);
+    let manifest = base.config.manifest(&trainable, tags().len());
+    assert!(
+        manifest
+            .tensors
+            .iter()
+            .all(|t| t.name.starts_with("classifier."))
+    );
+    let trained = run(&base, &notes(40), &options).expect("trained");
+    assert_eq!(trained.weights.len(), manifest.dimension());
+    assert_ne!(trained.weights, base.flatten(&manifest).expect("flat"));
+    options.training.freeze_layers = layers + 1;
+    let error = run(&base, &notes(8), &options).expect_err("too deep");
+    assert!(matches!(error, Error::TooShallow(_)), "{error}");
+}
+
+#[test]
+fn a_step_of_several_batches_is_a_step_of_one_large_batch() {
+    let base = untrained(5);
+    for method in [Method::Full, Method::Head] {
+        let weights = |size, accumulation| {
+            let mut options = options(method, 1);
+            options.training.batch_size = size;
+            options.training.gradient_accumulation = accumulation;
+            options.training.dropout = Some(0.0);
+            let trained = run(&base, &notes(32), &options).expect("trained");
+            assert_eq!(trained.steps, 1);
+            trained.weights
+        };
+        let (parts, whole) = (weights(8, 4), weights(32, 1));
+        let largest = parts.iter().zip(&whole).map(|(a, b)| (a - b).abs());
+        // The first step of AdamW is the sign of the gradient, nearly: where it is almost zero,
+        // rounding decides.
+        let differing = largest.filter(|difference| *difference > 1e-4).count();
+        assert!(differing * 200 < whole.len(), "{method}: {differing}");
+    }
+}
+
+#[test]
+fn the_proximal_term_holds_weights_close_to_where_they_began() {
+    for method in [Method::Full, Method::Head] {
+        let base = untrained(6);
+        let manifest = base.config.manifest(&method.into(), tags().len());
+        let start = base.flatten(&manifest).expect("flat");
+        let distance = |mu| {
+            let mut options = options(method, 4);
+            options.training.proximal_mu = mu;
+            options.training.weight_decay = 0.0;
+            let trained = run(&base, &notes(40), &options).expect("trained");
+            let squares = trained
+                .weights
+                .iter()
+                .zip(&start)
+                .map(|(a, b)| (a - b).powi(2));
+            squares.sum::<f32>().sqrt()
+        };
+        let (free, held) = (distance(0.0), distance(100.0));
+        assert!(held < free / 2.0, "{method}: {held} {free}");
+    }
+}
+
+/// Trains in pieces of five steps, the file being all that the next piece knows; the number of
+/// stops. `cut_off`: what a stop writes is lost, as by `kill -9`, and the checkpoint is of the
+/// step before.
+fn train_in_pieces(
+    base: &Checkpoint,
+    corpus: &[Sentence],
+    options: &TrainOptions,
+    keep: &Keep,
+    cut_off: bool,
+) -> (Trained, usize) {
+    let checkpoint = keep.checkpoint.as_deref().expect("a path");
+    let aside = checkpoint.with_extension("aside");
+    let mut stops = 0;
+    loop {
+        let mut left = 5;
+        let mut observer = |progress: Progress| {
+            left -= i32::from(progress.stage == Stage::Training);
+            if left == 0 && progress.step < progress.steps {
+                std::fs::copy(checkpoint, &aside).expect("copied");
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let (tokenizer, tags) = (tokenizer(), tags());
+        let outcome = train_keeping(
+            base,
+            &tokenizer,
+            &tags,
+            corpus,
+            options,
+            keep,
+            &mut observer,
+        );
+        match outcome {
+            Err(Error::Stopped { .. }) => stops += 1,
+            outcome => return (outcome.expect("trained"), stops),
+        }
+        if cut_off {
+            std::fs::rename(&aside, checkpoint).expect("put back");
+        }
+    }
+}
+
+#[test]
+fn a_training_that_is_stopped_and_resumed_ends_with_the_same_bits() {
+    let corpus = notes(60);
+    for (method, cut_off) in Method::ALL
+        .into_iter()
+        .flat_map(|m| [(m, false), (m, true)])
+    {
+        let base = untrained(7).prepared_for(&trainable(method), 2);
+        let options = options(method, 2);
+        let whole = run(&base, &corpus, &options).expect("trained");
+        let directory = tempfile::tempdir().expect("directory");
+        let keep = Keep {
+            checkpoint: Some(directory.path().join("checkpoint")),
+            every: Duration::ZERO,
+            features: Some(directory.path().join("features")),
+        };
+        let (resumed, stops) = train_in_pieces(&base, &corpus, &options, &keep, cut_off);
+        assert_eq!(stops, 3, "{method}");
+        assert_eq!(resumed, whole, "{method}");
+        assert!(!keep.checkpoint.expect("path").exists(), "{method}");
+    }
+}
+
+#[test]
+fn features_are_made_once_for_text_and_encoder() {
+    let directory = tempfile::tempdir().expect("directory");
+    let keep = Keep {
+        features: Some(directory.path().to_owned()),
+        ..Keep::default()
+    };
+    let made = |base: &Checkpoint, count: usize| {
+        let mut made = 0;
+        let mut observer = |progress: Progress| {
+            made += usize::from(progress.stage == Stage::Features);
+            ControlFlow::Continue(())
+        };
+        let options = options(Method::Head, 1);
+        let corpus = notes(count);
+        let trained = train_keeping(
+            base,
+            &tokenizer(),
+            &tags(),
+            &corpus,
+            &options,
+            &keep,
+            &mut observer,
+        );
+        assert_eq!(
+            trained.expect("trained"),
+            run(base, &corpus, &options).expect("without a directory")
+        );
+        made
+    };
+    let base = untrained(8);
+    assert_eq!((made(&base, 60), made(&base, 60)), (2, 0));
+    // Another head does not matter; other text and another encoder do.
+    let other_head = base.clone().with_new_head(tags().len(), 99);
+    assert_eq!((made(&other_head, 60), made(&base, 59)), (0, 2));
+    assert_eq!(made(&untrained(9), 59), 2);
+    let left = std::fs::read_dir(directory.path()).expect("directory");
+    assert_eq!(left.count(), 1);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Plan, Unit};
+use super::{Method, Plan, Unit};
 
 /// Why a text is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,7 @@ impl Plan {
     pub fn check(&self) -> Result<(), Error> {
         self.check_labels()?;
         self.check_training()?;
+        self.check_method()?;
         self.check_cohort()?;
         self.check_privacy()?;
         between("rounds", self.rounds, 1, 10_000)
@@ -57,7 +58,16 @@ impl Plan {
         let t = &self.training;
         between("training.local_epochs", t.local_epochs, 1, 1000)?;
         between("training.batch_size", t.batch_size, 1, 65_536)?;
+        between(
+            "training.gradient_accumulation",
+            t.gradient_accumulation,
+            1,
+            65_536,
+        )?;
         between("training.max_tokens", t.max_tokens, 8, 8192)?;
+        range("training.proximal_mu", t.proximal_mu, 0.0, 1e6, true)?;
+        range("training.focal_gamma", t.focal_gamma, 0.0, 100.0, true)?;
+        self.check_class_weights()?;
         range("training.learning_rate", t.learning_rate, 0.0, 10.0, false)?;
         range("training.warmup", t.warmup, 0.0, 1.0, true)?;
         range("training.weight_decay", t.weight_decay, 0.0, 1.0, true)?;
@@ -69,6 +79,44 @@ impl Plan {
             0.95,
             true,
         )
+    }
+
+    fn check_class_weights(&self) -> Result<(), Error> {
+        let key = "training.class_weights";
+        for (label, weight) in &self.training.class_weights {
+            if label != "O" && !self.labels.contains(label) {
+                let expected = format!("O or one of the labels {:?}", self.labels);
+                return Err(value(key, format!("{label:?}"), expected));
+            }
+            range(key, *weight, 0.0, 1e6, false)?;
+        }
+        Ok(())
+    }
+
+    /// Options of one method beside another are a misunderstanding, not a default.
+    fn check_method(&self) -> Result<(), Error> {
+        let (method, t) = (self.method, &self.training);
+        match &self.lora {
+            Some(_) if !method.adapts() => {
+                let found = format!("given with the method {method}");
+                let expected = "the method lora or ffa-lora, or no table [lora]";
+                return Err(value("lora", found, expected));
+            }
+            Some(lora) => lora.check()?,
+            None => {}
+        }
+        between("training.freeze_layers", t.freeze_layers, 0, 1024)?;
+        if t.freeze_embeddings && method != Method::Full {
+            let found = format!("true with the method {method}");
+            let expected = "the method full: others train no embedding anyway";
+            return Err(value("training.freeze_embeddings", found, expected));
+        }
+        if t.freeze_layers > 0 && method == Method::Head {
+            let found = format!("{} with the method head", t.freeze_layers);
+            let expected = "another method: head trains no layer anyway";
+            return Err(value("training.freeze_layers", found, expected));
+        }
+        Ok(())
     }
 
     fn check_cohort(&self) -> Result<(), Error> {
@@ -129,7 +177,7 @@ impl Plan {
     }
 }
 
-fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -> Error {
+pub(super) fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -> Error {
     Error::Value {
         key,
         found: found.to_string(),
@@ -137,7 +185,7 @@ fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -
     }
 }
 
-fn between<N: PartialOrd + fmt::Display>(
+pub(super) fn between<N: PartialOrd + fmt::Display>(
     key: &'static str,
     n: N,
     low: N,
@@ -150,7 +198,13 @@ fn between<N: PartialOrd + fmt::Display>(
 }
 
 /// `inclusive` says whether `low` itself is allowed; a NaN never is.
-fn range(key: &'static str, x: f64, low: f64, high: f64, inclusive: bool) -> Result<(), Error> {
+pub(super) fn range(
+    key: &'static str,
+    x: f64,
+    low: f64,
+    high: f64,
+    inclusive: bool,
+) -> Result<(), Error> {
     let inside = x <= high && (x > low || (inclusive && x >= low));
     if inside {
         return Ok(());

@@ -5,20 +5,151 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Training;
+use super::check::{Error, between, range, value};
+
 /// Which weights are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Every weight.
+    /// Every weight that is not frozen.
     Full,
+    /// Adapters of low rank beside the frozen encoder (Hu et al. 2022), and the head.
+    Lora,
+    /// The same with the first factor of each adapter frozen too (Sun et al. 2024), so that the
+    /// mean of the updates is the update of the means.
+    FfaLora,
     /// The tagging head on a frozen encoder.
     Head,
+}
+
+impl Method {
+    pub const ALL: [Self; 4] = [Self::Full, Self::Lora, Self::FfaLora, Self::Head];
+
+    /// Whether the encoder is trained through adapters.
+    pub const fn adapts(self) -> bool {
+        matches!(self, Self::Lora | Self::FfaLora)
+    }
+}
+
+/// The adapters of `lora` and `ffa-lora`: W + (α/r)·B·A in place of W, with A of shape
+/// [r, input] and B of shape [output, r] (Hu et al. 2022, section 4.1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lora {
+    /// r
+    pub rank: usize,
+    /// α
+    pub alpha: f64,
+    /// The linear layers that get an adapter, in every layer that is not frozen.
+    pub targets: Vec<Target>,
+}
+
+impl Default for Lora {
+    fn default() -> Self {
+        Self {
+            rank: 8,
+            alpha: 16.0,
+            targets: vec![Target::Query, Target::Value],
+        }
+    }
+}
+
+impl Lora {
+    /// What B·A is multiplied with.
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        between("lora.rank", self.rank, 1, 1024)?;
+        range("lora.alpha", self.alpha, 0.0, 1e6, false)?;
+        let mut distinct = self.targets.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if distinct.is_empty() || distinct.len() != self.targets.len() {
+            let found = format!("{:?}", self.targets);
+            return Err(value(
+                "lora.targets",
+                found,
+                "each layer at most once, at least one",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A linear layer of a BERT layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    Query,
+    Key,
+    Value,
+    AttentionOutput,
+    Intermediate,
+    Output,
+}
+
+impl Target {
+    pub const ALL: [Self; 6] = [
+        Self::Query,
+        Self::Key,
+        Self::Value,
+        Self::AttentionOutput,
+        Self::Intermediate,
+        Self::Output,
+    ];
+
+    /// The name of its module within a layer of a Hugging Face model.
+    pub const fn module(self) -> &'static str {
+        match self {
+            Self::Query => "attention.self.query",
+            Self::Key => "attention.self.key",
+            Self::Value => "attention.self.value",
+            Self::AttentionOutput => "attention.output.dense",
+            Self::Intermediate => "intermediate.dense",
+            Self::Output => "output.dense",
+        }
+    }
+}
+
+/// All that a plan says about which weights are trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trainable {
+    pub method: Method,
+    /// Means nothing for methods without adapters.
+    pub lora: Lora,
+    /// The embeddings stay as they are.
+    pub freeze_embeddings: bool,
+    /// The lowest layers that stay as they are.
+    pub freeze_layers: usize,
+}
+
+impl Trainable {
+    pub fn new(method: Method, lora: Option<&Lora>, training: &Training) -> Self {
+        Self {
+            method,
+            lora: lora.cloned().unwrap_or_default(),
+            freeze_embeddings: training.freeze_embeddings,
+            freeze_layers: training.freeze_layers,
+        }
+    }
+}
+
+impl From<Method> for Trainable {
+    /// The method with its default options.
+    fn from(method: Method) -> Self {
+        Self::new(method, None, &Training::default())
+    }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Full => "full",
+            Self::Lora => "lora",
+            Self::FfaLora => "ffa-lora",
             Self::Head => "head",
         })
     }
@@ -28,10 +159,9 @@ impl FromStr for Method {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "full" => Ok(Self::Full),
-            "head" => Ok(Self::Head),
-            other => Err(format!("`{other}` is not a method: expected full or head")),
-        }
+        let found = Self::ALL.into_iter().find(|m| m.to_string() == text);
+        found.ok_or_else(|| {
+            format!("`{text}` is not a method: expected full, lora, ffa-lora or head")
+        })
     }
 }

@@ -14,9 +14,9 @@ use crate::sign::Statement;
 
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
-pub use method::Method;
+pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Grid, Privacy, Unit};
-pub use training::Training;
+pub use training::{Decay, Training};
 
 /// A plan as its TOML file writes it. Unknown keys are errors; units are in the names.
 ///
@@ -54,6 +54,9 @@ pub struct Plan {
     pub seed: u64,
     #[serde(default)]
     pub training: Training,
+    /// The adapters; only with the methods `lora` and `ffa-lora`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     pub cohort: Cohort,
     pub privacy: Privacy,
 }
@@ -74,6 +77,11 @@ impl Plan {
     /// The tags of the model, `O` first.
     pub fn tags(&self) -> Vec<String> {
         crate::bert::tags(&self.labels)
+    }
+
+    /// Which weights the plan trains.
+    pub fn trainable(&self) -> Trainable {
+        Trainable::new(self.method, self.lora.as_ref(), &self.training)
     }
 
     /// How much larger the noise in the mean of all updates is than the signal can be, with `d`

@@ -84,6 +84,47 @@ fn wrong_values_name_their_key() {
 }
 
 #[test]
+fn options_of_another_method_name_their_key() {
+    let lora = "[lora]\nrank = 4\n[cohort]";
+    let cases = [
+        ("full", lora, "lora"),
+        ("head", lora, "lora"),
+        ("lora", "[lora]\nrank = 0\n[cohort]", "lora.rank"),
+        ("lora", "[lora]\nalpha = 0.0\n[cohort]", "lora.alpha"),
+        ("lora", "[lora]\ntargets = []\n[cohort]", "lora.targets"),
+        (
+            "ffa-lora",
+            "[lora]\ntargets = [\"key\", \"key\"]\n[cohort]",
+            "lora.targets",
+        ),
+    ];
+    let with = |method: &str, tables: &str| {
+        let text = EXAMPLE.replace("\"full\"", &format!("\"{method}\""));
+        Plan::parse(&text.replace("[cohort]", tables))
+    };
+    for (method, tables, key) in cases {
+        let error = with(method, tables).expect_err(tables);
+        assert!(
+            matches!(error, Error::Value { key: k, .. } if k == key),
+            "{tables}: {error}"
+        );
+    }
+    let frozen = [
+        ("lora", "freeze_embeddings = true"),
+        ("head", "freeze_layers = 2"),
+    ];
+    for (method, line) in frozen {
+        let text = EXAMPLE
+            .replace("\"full\"", &format!("\"{method}\""))
+            .replace("[cohort]", &format!("{line}\n[cohort]"));
+        let error = Plan::parse(&text).expect_err(line);
+        assert!(matches!(error, Error::Value { .. }), "{line}: {error}");
+    }
+    let trainable = with("lora", lora).expect("lora").trainable();
+    assert_eq!((trainable.lora.rank, trainable.method), (4, Method::Lora));
+}
+
+#[test]
 fn unknown_keys_and_unknown_words_are_errors() {
     for (from, to) in [
         ("seed = 7", "seeed = 7"),

@@ -1,5 +1,7 @@
 //! How an institution trains.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Settings of local training. The defaults are those of the Hugging Face reference run.
@@ -7,20 +9,38 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
     pub local_epochs: u32,
+    /// Sentences.
     pub batch_size: usize,
+    /// Batches of which one step is made, as if they were one.
+    pub gradient_accumulation: usize,
     /// The peak of the schedule, which runs over all rounds together.
     pub learning_rate: f64,
     /// The part of all steps, from 0 to 1, over which the learning rate rises from zero.
     pub warmup: f64,
+    /// How it falls to zero afterwards.
+    pub decay: Decay,
     pub weight_decay: f64,
     /// Largest L2 norm of a step's gradient.
     pub max_grad_norm: f64,
     /// The probability of dropping an activation; absent: what the model's config.json says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
+    /// μ of FedProx (Li et al. 2020): how strongly weights are held to those that the round began
+    /// with; 0 is FedAvg.
+    pub proximal_mu: f64,
+    /// How much an error on a word of each type counts, `O` among them; those left out count 1.
+    /// Constants of the plan: counted from the text, they would tell of it.
+    pub class_weights: BTreeMap<String, f64>,
+    /// γ of the focal loss (Lin et al. 2017); 0 is cross-entropy.
+    pub focal_gamma: f64,
     /// Longer sentences are read in overlapping windows of this many sub-tokens.
     pub max_tokens: usize,
     pub device: String,
+    /// Whether the embeddings stay as they are.
+    pub freeze_embeddings: bool,
+    /// So many of the lowest layers stay as they are, and the embeddings with them; where adapters
+    /// are trained, these layers get none.
+    pub freeze_layers: usize,
 }
 
 impl Default for Training {
@@ -28,13 +48,29 @@ impl Default for Training {
         Self {
             local_epochs: 1,
             batch_size: 16,
+            gradient_accumulation: 1,
             learning_rate: 1e-4,
             warmup: 0.1,
+            decay: Decay::Linear,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
             dropout: None,
+            proximal_mu: 0.0,
+            class_weights: BTreeMap::new(),
+            focal_gamma: 0.0,
             max_tokens: 256,
             device: "auto".into(),
+            freeze_embeddings: false,
+            freeze_layers: 0,
         }
     }
+}
+
+/// How a learning rate falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    #[default]
+    Linear,
+    Cosine,
 }

@@ -133,7 +133,8 @@ fn dimension(plan: &Plan, arguments: &Arguments) -> anyhow::Result<(usize, &'sta
     }
     let of = |json: &str| -> Result<usize, checkpoint::Error> {
         let config = BertConfig::parse(json)?;
-        Ok(config.manifest(plan.method, plan.tags().len()).dimension())
+        let manifest = config.manifest(&plan.trainable(), plan.tags().len());
+        Ok(manifest.dimension())
     };
     match &arguments.model {
         None => Ok((of(BERT_BASE)?, "assumed")),

@@ -28,6 +28,16 @@ impl Dropout {
         }
     }
 
+    /// How many masks were drawn so far.
+    pub(crate) const fn drawn(&self) -> u64 {
+        self.next
+    }
+
+    /// Goes on as after so many masks.
+    pub(crate) const fn skip_to(&mut self, drawn: u64) {
+        self.next = drawn;
+    }
+
     pub(super) fn hidden(&mut self) -> Option<Mask> {
         self.mask(self.hidden)
     }

@@ -14,16 +14,39 @@ pub(super) struct Linear {
     /// [input, output]
     pub(super) weight: Tensor<2>,
     pub(super) bias: Tensor<1>,
+    pub(super) adapter: Option<Adapter>,
+}
+
+/// What stands beside a weight: s·x·A·B (Hu et al. 2022, section 4.1).
+#[derive(Debug, Clone)]
+pub(super) struct Adapter {
+    /// [input, rank]
+    pub(super) a: Tensor<2>,
+    /// [rank, output]
+    pub(super) b: Tensor<2>,
+    /// s = α/r
+    pub(super) scale: f32,
 }
 
 impl Linear {
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(x, self.weight.clone(), Some(self.bias.clone()))
+        let y = linear(x.clone(), self.weight.clone(), Some(self.bias.clone()));
+        self.adapted(x, y)
     }
 
     /// x·W, where what follows adds the bias.
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.clone())
+        let y = x.clone().matmul(self.weight.clone());
+        self.adapted(x, y)
+    }
+
+    /// `y` with what the adapter makes of `x`.
+    fn adapted(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        let Some(Adapter { a, b, scale }) = &self.adapter else {
+            return y;
+        };
+        // The narrow product is scaled, not the wide one.
+        y + (x.matmul(a.clone()) * *scale).matmul(b.clone())
     }
 }
 

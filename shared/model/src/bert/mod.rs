@@ -9,13 +9,17 @@ mod dropout;
 mod layers;
 mod weights;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
+use fedner_shared::plan::Trainable;
 
 use crate::kernels;
 pub(crate) use batch::Batch;
 pub(crate) use dropout::Dropout;
 use layers::{Embeddings, Layer, Linear};
 pub(crate) use weights::{Slot, SlotTensor, leaf, values};
+
+/// The word embedding.
+const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 
 /// The encoder and its head.
 #[derive(Debug, Clone)]
@@ -24,7 +28,8 @@ pub(crate) struct Bert {
     layers: Vec<Layer>,
     /// `None` for an encoder alone.
     classifier: Option<Linear>,
-    device: Device,
+    /// What is trained; `None` for a model that only tags.
+    trainable: Option<Trainable>,
 }
 
 impl Bert {
@@ -38,10 +43,11 @@ impl Bert {
         let device = self.embeddings.words.device();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &device);
         let words = self.embeddings.words.clone().select(0, ids);
-        if self.device.is_autodiff() {
-            words.autodiff().require_grad()
-        } else {
-            words
+        match &self.trainable {
+            None => words,
+            Some(trainable) if trainable.trains(WORDS) => words.autodiff().require_grad(),
+            // Without a gradient to take, all that hangs on frozen weights alone is off the tape.
+            Some(_) => words.autodiff(),
         }
     }
 

@@ -3,20 +3,41 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use fedner_shared::bert::BertConfig;
+use fedner_shared::bert::{Adapters, BertConfig};
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::manifest::Manifest;
+use fedner_shared::plan::Trainable;
 
-use super::Bert;
 use super::attention::Attention;
-use super::layers::{Embeddings, Layer, LayerNorm, Linear};
+use super::layers::{Adapter, Embeddings, Layer, LayerNorm, Linear};
+use super::{Bert, WORDS};
 use crate::Error;
 
 impl Bert {
-    /// The model of `checkpoint`, with a head where the checkpoint has one. On an autodiff device
-    /// every weight requires a gradient.
+    /// The model of `checkpoint` to tag with, with a head where the checkpoint has one.
     pub(crate) fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, Error> {
-        let loader = Loader { checkpoint, device };
+        Self::build(checkpoint, device, None)
+    }
+
+    /// The model of `checkpoint` with the weights that `trainable` trains on the tape of `device`.
+    pub(crate) fn load_to_train(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        trainable: &Trainable,
+    ) -> Result<Self, Error> {
+        Self::build(checkpoint, device, Some(trainable))
+    }
+
+    fn build(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        trainable: Option<&Trainable>,
+    ) -> Result<Self, Error> {
+        let loader = Loader {
+            checkpoint,
+            device,
+            trainable,
+        };
         let config = &checkpoint.config;
         let layers = (0..config.num_hidden_layers).map(|layer| loader.layer(layer));
         let classifier = match checkpoint.tags() {
@@ -27,7 +48,7 @@ impl Bert {
             embeddings: loader.embeddings()?,
             layers: layers.collect::<Result<_, _>>()?,
             classifier,
-            device: device.clone(),
+            trainable: trainable.cloned(),
         })
     }
 
@@ -48,8 +69,16 @@ impl Bert {
         Ok(flat)
     }
 
+    /// The weights that are trained.
+    pub(crate) fn trained(&mut self) -> Vec<Slot<'_>> {
+        let trainable = self.trainable.clone();
+        let mut slots = self.slots();
+        slots.retain(|slot| trainable.as_ref().is_some_and(|t| t.trains(&slot.name)));
+        slots
+    }
+
     /// Every weight, by its Hugging Face name.
-    pub(crate) fn slots(&mut self) -> Vec<Slot<'_>> {
+    fn slots(&mut self) -> Vec<Slot<'_>> {
         let mut slots = Vec::new();
         let Embeddings {
             words,
@@ -154,6 +183,7 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Erro
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
+    trainable: Option<&'a Trainable>,
 }
 
 impl Loader<'_> {
@@ -163,21 +193,50 @@ impl Loader<'_> {
 
     fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, Error> {
         let values = self.checkpoint.tensor(name)?.to_vec();
-        Ok(leaf(TensorData::new(values, shape), self.device))
+        Ok(self.weight(name, TensorData::new(values, shape)))
     }
 
-    fn linear(&self, name: &str, input: usize, output: usize) -> Result<Linear, Error> {
-        let values = self.checkpoint.tensor(&format!("{name}.weight"))?;
+    /// One to take a gradient of, if it is trained.
+    fn weight<const D: usize>(&self, name: &str, data: TensorData) -> Tensor<D> {
+        if self.trainable.is_some_and(|t| t.trains(name)) {
+            leaf(data, self.device)
+        } else {
+            Tensor::from_data(data, self.device)
+        }
+    }
+
+    /// A matrix that the file has as [output, input].
+    fn matrix(&self, name: &str, input: usize, output: usize) -> Result<Tensor<2>, Error> {
+        let values = self.checkpoint.tensor(name)?;
         let mut transposed = vec![0.0; values.len()];
         for (to, row) in values.chunks_exact(input).enumerate() {
             for (from, value) in row.iter().enumerate() {
                 transposed[from * output + to] = *value;
             }
         }
+        Ok(self.weight(name, TensorData::new(transposed, [input, output])))
+    }
+
+    fn linear(&self, name: &str, input: usize, output: usize) -> Result<Linear, Error> {
         Ok(Linear {
-            weight: leaf(TensorData::new(transposed, [input, output]), self.device),
+            weight: self.matrix(&format!("{name}.weight"), input, output)?,
             bias: self.tensor(&format!("{name}.bias"), [output])?,
+            adapter: self.adapter(name, input, output)?,
         })
+    }
+
+    fn adapter(&self, module: &str, input: usize, output: usize) -> Result<Option<Adapter>, Error> {
+        let Some(Adapters { lora, .. }) = &self.config().adapters else {
+            return Ok(None);
+        };
+        if !self.config().adapted().any(|(name, ..)| name == module) {
+            return Ok(None);
+        }
+        Ok(Some(Adapter {
+            a: self.matrix(&format!("{module}.lora_A.weight"), input, lora.rank)?,
+            b: self.matrix(&format!("{module}.lora_B.weight"), lora.rank, output)?,
+            scale: lora.scale() as f32,
+        }))
     }
 
     fn norm(&self, prefix: &str) -> Result<LayerNorm, Error> {
@@ -195,8 +254,10 @@ impl Loader<'_> {
             let name = format!("bert.embeddings.{name}_embeddings.weight");
             self.tensor(&name, [entries, config.hidden_size])
         };
+        let words = self.checkpoint.tensor(WORDS)?.to_vec();
+        let words = TensorData::new(words, [config.vocab_size, config.hidden_size]);
         Ok(Embeddings {
-            words: table("word", config.vocab_size)?.inner(),
+            words: Tensor::from_data(words, &self.device.clone().inner()),
             positions: table("position", config.max_position_embeddings)?,
             types: table("token_type", config.type_vocab_size)?,
             norm: self.norm("bert.embeddings")?,
@@ -242,6 +303,13 @@ impl Linear {
         slots.push(Slot::new(format!("{name}.weight"), weight));
         let bias = SlotTensor::Vector(&mut self.bias);
         slots.push(Slot::new(format!("{name}.bias"), bias));
+        if let Some(adapter) = &mut self.adapter {
+            let (a, b) = (&mut adapter.a, &mut adapter.b);
+            for (factor, tensor) in [("A", a), ("B", b)] {
+                let name = format!("{name}.lora_{factor}.weight");
+                slots.push(Slot::new(name, SlotTensor::Matrix(tensor)));
+            }
+        }
     }
 }
 

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::state::State;
+use crate::Error;
+
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
@@ -82,6 +85,16 @@ impl Moments {
         }
     }
 
+    pub(super) fn save(&self, name: &str, state: &mut State) {
+        state.put(format!("first/{name}"), &self.first);
+        state.put(format!("second/{name}"), &self.second);
+    }
+
+    pub(super) fn restore(&mut self, name: &str, state: &State) -> Result<(), Error> {
+        state.restore(&format!("first/{name}"), &mut self.first)?;
+        state.restore(&format!("second/{name}"), &mut self.second)
+    }
+
     /// Moves `weights` one step against `gradient`.
     pub(super) fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: Step) {
         let arch = Arch::new();
@@ -132,15 +145,36 @@ impl Rows {
         squared_norm(&self.values)
     }
 
-    /// All rows, those without a part zero.
-    #[cfg(test)]
-    pub(super) fn dense(&self, [rows, width]: [usize; 2]) -> Vec<f32> {
-        let mut dense = vec![0.0; rows * width];
-        for (row, place) in &self.places {
-            let own = &self.values[place * width..(place + 1) * width];
-            dense[*row as usize * width..][..width].copy_from_slice(own);
+    pub(super) fn add(&mut self, other: &Self) {
+        if self.places.is_empty() {
+            self.clone_from(other);
+            return;
         }
-        dense
+        let width = self.values.len() / self.places.len();
+        for (row, place) in &other.places {
+            let part = &other.values[place * width..(place + 1) * width];
+            let next = self.places.len();
+            let own = *self.places.entry(*row).or_insert(next);
+            if own == next {
+                self.values.extend_from_slice(part);
+                continue;
+            }
+            let own = &mut self.values[own * width..(own + 1) * width];
+            for (total, value) in own.iter_mut().zip(part) {
+                *total += value;
+            }
+        }
+    }
+
+    /// The whole gradient.
+    pub(super) fn dense(&self, [rows, width]: [usize; 2]) -> Vec<f32> {
+        let mut whole = vec![0.0; rows * width];
+        for (row, place) in &self.places {
+            let start = *row as usize * width;
+            whole[start..start + width]
+                .copy_from_slice(&self.values[place * width..(place + 1) * width]);
+        }
+        whole
     }
 }
 
@@ -163,6 +197,26 @@ impl RowMoments {
             seen: vec![false; rows],
             kept: 1.0,
         }
+    }
+
+    pub(super) fn save(&self, name: &str, state: &mut State) {
+        self.whole.save(name, state);
+        let seen: Vec<f32> = self
+            .seen
+            .iter()
+            .map(|seen| f32::from(u8::from(*seen)))
+            .collect();
+        state.put(format!("seen/{name}"), &seen);
+        state.put_number(format!("kept/{name}"), self.kept.to_bits());
+    }
+
+    pub(super) fn restore(&mut self, name: &str, state: &State) -> Result<(), Error> {
+        self.whole.restore(name, state)?;
+        let mut seen = vec![0.0; self.seen.len()];
+        state.restore(&format!("seen/{name}"), &mut seen)?;
+        self.seen = seen.into_iter().map(|seen| seen > 0.5).collect();
+        self.kept = f64::from_bits(state.number(&format!("kept/{name}"))?);
+        Ok(())
     }
 
     pub(super) fn update(&mut self, weights: &mut [f32], gradient: &Rows, step: Step) {
@@ -199,15 +253,16 @@ impl RowMoments {
     }
 
     /// Decays the rows that were never seen.
-    pub(super) fn finish(self, weights: &mut [f32]) {
+    pub(super) fn settle(&mut self, weights: &mut [f32]) {
         let kept = self.kept as f32;
-        for (row, seen) in weights.chunks_exact_mut(self.width).zip(self.seen) {
+        for (row, seen) in weights.chunks_exact_mut(self.width).zip(&self.seen) {
             if !seen {
                 for weight in row {
                     *weight *= kept;
                 }
             }
         }
+        self.kept = 1.0;
     }
 }
 
@@ -282,10 +337,11 @@ mod tests {
                 }
             }
             assert!((rows.squared_norm() - squared_norm(&dense)).abs() < 1e-9);
+            assert_eq!(rows.dense([100, 3]), dense);
             moments.update(&mut whole, &dense, step(index));
             row_moments.update(&mut by_row, &rows, step(index));
         }
-        row_moments.finish(&mut by_row);
+        row_moments.settle(&mut by_row);
         for (found, expected) in by_row.iter().zip(&whole) {
             assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
         }

@@ -2,106 +2,110 @@
 //!
 //! Nothing is dropped out: the features are those that tagging will see.
 
-use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::manifest::Manifest;
 use rayon::prelude::*;
 
+use super::TrainOptions;
 use super::adamw::{self, Moments, Rates};
-use super::batches::grouped;
-use super::schedule::Schedule;
-use super::{Example, Losses, Observer, Progress, Stage, TrainOptions};
-use crate::bert::{Batch, Bert, Dropout, values};
-use crate::device::Device;
-use crate::{Encoded, Error};
+use super::course::Learner;
+use super::examples::Example;
+use super::features::Features;
+use super::loss::Loss;
+use super::state::State;
+use crate::Error;
 
-/// Sentences whose features are made together.
-const TOGETHER: usize = 32;
-
-pub(super) fn train(
-    base: &Checkpoint,
-    examples: &[Example],
-    options: &TrainOptions,
-    schedule: &Schedule,
-    device: Device,
-    observer: &mut dyn Observer,
-) -> Result<(Vec<f32>, Losses), Error> {
-    let training = &options.training;
-    let features = features(base, examples, device, observer)?;
-    let mut head = Head::new(base)?;
-    let lengths: Vec<usize> = examples.iter().map(|e| e.encoded.ids.len()).collect();
-    let (mut losses, mut step) = (Losses::default(), 0);
-    for epoch in 0..training.local_epochs {
-        let batches = grouped(&lengths, training.batch_size, options.seed, epoch);
-        let mut sum = 0.0;
-        for batch in &batches {
-            let rows: Vec<(&[f32], usize)> = batch
-                .iter()
-                .flat_map(|index| {
-                    let rows = features[*index].chunks_exact(head.hidden);
-                    rows.zip(examples[*index].targets.iter().copied())
-                })
-                .collect();
-            let learning_rate = schedule.learning_rate(step);
-            let loss = head.step(&rows, options, step, learning_rate)?;
-            sum += f64::from(loss);
-            step += 1;
-            let progress = Progress {
-                stage: Stage::Training,
-                epoch,
-                step,
-                steps: schedule.steps,
-                loss,
-                learning_rate,
-                sentences: batch.len(),
-            };
-            if observer.step(progress).is_break() {
-                let steps = schedule.steps;
-                return Err(Error::Stopped { step, steps });
-            }
-        }
-        losses.end_epoch(epoch, sum, batches.len());
-    }
-    Ok((head.in_manifest_order(), losses))
+pub(super) struct HeadLearner<'a> {
+    examples: &'a [Example],
+    options: &'a TrainOptions,
+    features: Features,
+    loss: Loss,
+    head: Head,
+    /// The head at the start, where it is held close to it.
+    start: Option<(Vec<f32>, Vec<f32>)>,
 }
 
-/// The last hidden states of each example's words: row-major [words, hidden].
-fn features(
-    base: &Checkpoint,
-    examples: &[Example],
-    device: Device,
-    observer: &mut dyn Observer,
-) -> Result<Vec<Vec<f32>>, Error> {
-    let hidden = base.config.hidden_size;
-    let device = device.plain();
-    let bert = Bert::load(base, &device)?;
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_key(|index| examples[*index].encoded.ids.len());
-    let steps = order.len().div_ceil(TOGETHER);
-    let mut features = vec![Vec::new(); examples.len()];
-    for (step, batch) in order.chunks(TOGETHER).enumerate() {
-        let encoded: Vec<&Encoded> = batch.iter().map(|i| &examples[*i].encoded).collect();
-        let tensors = Batch::new(&encoded, base.config.pad_token_id, &device);
-        let flat = values(bert.features(bert.look_up(&tensors), &tensors, &mut Dropout::none()))?;
-        let mut rest = flat.as_slice();
-        for index in batch {
-            let (own, others) = rest.split_at(examples[*index].targets.len() * hidden);
-            features[*index] = own.to_vec();
-            rest = others;
+impl<'a> HeadLearner<'a> {
+    pub(super) fn new(
+        base: &Checkpoint,
+        examples: &'a [Example],
+        features: Features,
+        options: &'a TrainOptions,
+        tags: &[String],
+    ) -> Result<Self, Error> {
+        let head = Head::new(base)?;
+        let pulled = options.training.proximal_mu > 0.0;
+        Ok(Self {
+            examples,
+            options,
+            features,
+            loss: Loss::new(&options.training, tags),
+            start: pulled.then(|| (head.weight.clone(), head.bias.clone())),
+            head,
+        })
+    }
+}
+
+impl Learner for HeadLearner<'_> {
+    fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
+        let (mut flat, mut targets) = (Vec::new(), Vec::new());
+        for index in batches.iter().flatten() {
+            self.features.read(*index, &mut flat)?;
+            targets.extend_from_slice(&self.examples[*index].targets);
         }
-        let progress = Progress {
-            stage: Stage::Features,
-            epoch: 0,
-            step: step + 1,
-            steps,
-            loss: 0.0,
-            learning_rate: 0.0,
-            sentences: batch.len(),
-        };
-        if observer.step(progress).is_break() {
-            let step = step + 1;
-            return Err(Error::Stopped { step, steps });
+        let rows = flat.chunks_exact(self.features.width());
+        let rows: Vec<(&[f32], usize)> = rows.zip(targets).collect();
+        let head = &mut self.head;
+        let training = &self.options.training;
+        let (loss, mut by_weight, mut by_bias) = head.gradient(&rows, &self.loss);
+        if let Some((weight, bias)) = &self.start {
+            let mu = training.proximal_mu as f32;
+            pull(&mut by_weight, &head.weight, weight, mu);
+            pull(&mut by_bias, &head.bias, bias, mu);
+        }
+        head.update(&by_weight, &by_bias, training.max_grad_norm, rates)?;
+        if loss.is_finite() {
+            Ok(loss)
+        } else {
+            Err(Error::NotFinite { step: rates.step })
         }
     }
-    Ok(features)
+
+    fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
+        let mut flat = Vec::with_capacity(manifest.dimension());
+        for spec in &manifest.tensors {
+            flat.extend_from_slice(match spec.name.as_str() {
+                "classifier.weight" => &self.head.weight,
+                "classifier.bias" => &self.head.bias,
+                other => return Err(checkpoint::Error::Missing(other.to_owned()).into()),
+            });
+        }
+        Ok(flat)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), Error> {
+        let head = &self.head;
+        state.put("weight", &head.weight);
+        state.put("bias", &head.bias);
+        head.weight_moments.save("weight", state);
+        head.bias_moments.save("bias", state);
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &State) -> Result<(), Error> {
+        let head = &mut self.head;
+        state.restore("weight", &mut head.weight)?;
+        state.restore("bias", &mut head.bias)?;
+        head.weight_moments.restore("weight", state)?;
+        head.bias_moments.restore("bias", state)
+    }
+}
+
+/// gradient += μ·(now - start)
+fn pull(gradient: &mut [f32], now: &[f32], start: &[f32], mu: f32) {
+    for ((gradient, now), start) in gradient.iter_mut().zip(now).zip(start) {
+        *gradient += mu * (now - start);
+    }
 }
 
 struct Head {
@@ -126,57 +130,48 @@ impl Head {
         })
     }
 
-    /// The manifest of the method `head`: bias, then weight.
-    fn in_manifest_order(mut self) -> Vec<f32> {
-        self.bias.append(&mut self.weight);
-        self.bias
-    }
-
-    fn step(
+    fn update(
         &mut self,
-        rows: &[(&[f32], usize)],
-        options: &TrainOptions,
-        step: usize,
-        learning_rate: f64,
-    ) -> Result<f32, Error> {
-        let training = &options.training;
-        let (loss, weight_gradient, bias_gradient) = self.gradient(rows);
-        let squared = adamw::squared_norm(&weight_gradient) + adamw::squared_norm(&bias_gradient);
-        if !loss.is_finite() || !squared.is_finite() {
-            return Err(Error::NotFinite { step: step + 1 });
+        by_weight: &[f32],
+        by_bias: &[f32],
+        largest: f64,
+        rates: Rates,
+    ) -> Result<(), Error> {
+        let squared = adamw::squared_norm(by_weight) + adamw::squared_norm(by_bias);
+        if !squared.is_finite() {
+            return Err(Error::NotFinite { step: rates.step });
         }
-        let rates = Rates {
-            learning_rate,
-            weight_decay: training.weight_decay,
-            step: step + 1,
-        };
-        let scale = adamw::clip_factor(squared, training.max_grad_norm);
+        let scale = adamw::clip_factor(squared, largest);
         self.weight_moments
-            .update(&mut self.weight, &weight_gradient, rates.step(scale));
+            .update(&mut self.weight, by_weight, rates.step(scale));
         let undecayed = Rates {
             weight_decay: 0.0,
             ..rates
         };
         self.bias_moments
-            .update(&mut self.bias, &bias_gradient, undecayed.step(scale));
-        Ok(loss)
+            .update(&mut self.bias, by_bias, undecayed.step(scale));
+        Ok(())
     }
 
-    /// The mean cross-entropy of the rows, and its gradient by weight and bias: with p the softmax
-    /// of a row x with target t, Σ (p - e_t) xᵀ / n and Σ (p - e_t) / n.
-    fn gradient(&self, rows: &[(&[f32], usize)]) -> (f32, Vec<f32>, Vec<f32>) {
+    /// The mean loss of the rows, and its gradient by weight and bias: with e the gradient of a
+    /// row x by its scores, Σ e xᵀ and Σ e, divided as the mean is.
+    fn gradient(&self, rows: &[(&[f32], usize)], loss: &Loss) -> (f32, Vec<f32>, Vec<f32>) {
         let errors: Vec<(f32, Vec<f32>)> = rows
             .par_iter()
-            .map(|(x, target)| self.error(x, *target))
+            .map(|(x, target)| {
+                let mut scores = self.scores(x);
+                (loss.of_scores(&mut scores, *target), scores)
+            })
             .collect();
-        let count = rows.len().max(1) as f32;
+        let total = loss.total(rows.iter().map(|(_, target)| *target));
+        let divisor = total as f32;
         let mut weight_gradient = vec![0.0; self.weight.len()];
         weight_gradient
             .par_chunks_mut(self.hidden)
             .enumerate()
             .for_each(|(tag, gradient)| {
                 for ((x, _), (_, error)) in rows.iter().zip(&errors) {
-                    let factor = error[tag] / count;
+                    let factor = error[tag] / divisor;
                     for (sum, value) in gradient.iter_mut().zip(*x) {
                         *sum += factor * value;
                     }
@@ -185,35 +180,18 @@ impl Head {
         let mut bias_gradient = vec![0.0; self.bias.len()];
         for (_, error) in &errors {
             for (sum, value) in bias_gradient.iter_mut().zip(error) {
-                *sum += value / count;
+                *sum += value / divisor;
             }
         }
-        let loss = errors.iter().map(|(loss, _)| f64::from(*loss)).sum::<f64>();
-        (
-            (loss / f64::from(count)) as f32,
-            weight_gradient,
-            bias_gradient,
-        )
+        let sum = errors.iter().map(|(loss, _)| f64::from(*loss)).sum::<f64>();
+        ((sum / total) as f32, weight_gradient, bias_gradient)
     }
 
-    /// The cross-entropy of one row, and p - e_t.
-    fn error(&self, x: &[f32], target: usize) -> (f32, Vec<f32>) {
+    /// The scores of each tag for the features of one word.
+    fn scores(&self, x: &[f32]) -> Vec<f32> {
         let weights = self.weight.chunks_exact(self.hidden);
-        let mut scores: Vec<f32> = weights
-            .zip(&self.bias)
-            .map(|(w, b)| dot(w, x) + b)
-            .collect();
-        let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let own = scores[target] - largest;
-        for score in &mut scores {
-            *score = (*score - largest).exp();
-        }
-        let sum: f32 = scores.iter().sum();
-        for score in &mut scores {
-            *score /= sum;
-        }
-        scores[target] -= 1.0;
-        (sum.ln() - own, scores)
+        let scores = weights.zip(&self.bias).map(|(w, b)| dot(w, x) + b);
+        scores.collect()
     }
 }
 

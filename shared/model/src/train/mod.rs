@@ -2,20 +2,32 @@
 
 mod adamw;
 mod batches;
-mod full;
+mod course;
+mod encoder;
+mod examples;
+mod features;
 mod head;
+mod keep;
+mod loss;
 mod optimizer;
 mod schedule;
+mod state;
 
 use std::ops::{ControlFlow, Range};
 
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::plan::{Method, Training};
+use fedner_shared::digest::Digest;
+use fedner_shared::plan::{Method, Trainable, Training};
 
 use crate::device::Device;
-use crate::{Encoded, Error, Sentence, Tokenizer};
-use schedule::Schedule;
+use crate::{Error, Sentence, Tokenizer};
+use course::{Course, Learner as _};
+use encoder::EncoderLearner;
+use examples::{Example, examples};
+use features::Features;
+use head::HeadLearner;
+pub use keep::Keep;
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +39,14 @@ pub struct TrainOptions {
     /// The part of the learning-rate schedule that these epochs are, of 0 to 1. Round r of R is
     /// r/R..(r+1)/R.
     pub schedule: Range<f64>,
+}
+
+impl TrainOptions {
+    /// Which weights of a model with this `config` are trained.
+    fn trainable(&self, config: &BertConfig) -> Trainable {
+        let lora = config.adapters.as_ref().map(|adapters| &adapters.lora);
+        Trainable::new(self.method, lora, &self.training)
+    }
 }
 
 /// What a training is at.
@@ -81,7 +101,8 @@ pub struct Trained {
 
 /// Trains the weights that `options.method` trains, from `base`, on `corpus`.
 ///
-/// `base` has a head of as many tags as `tags` lists.
+/// `base` has a head of as many tags as `tags` lists, and adapters if the method trains such
+/// ([`Checkpoint::prepared_for`]).
 pub fn train(
     base: &Checkpoint,
     tokenizer: &Tokenizer,
@@ -90,94 +111,80 @@ pub fn train(
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
+    let keep = Keep::default();
+    train_keeping(base, tokenizer, tags, corpus, options, &keep, observer)
+}
+
+/// The same, with files from which it goes on after a stop, and which later trainings use again.
+/// They change nothing about the weights.
+pub fn train_keeping(
+    base: &Checkpoint,
+    tokenizer: &Tokenizer,
+    tags: &[String],
+    corpus: &[Sentence],
+    options: &TrainOptions,
+    keep: &Keep,
+    observer: &mut dyn Observer,
+) -> Result<Trained, Error> {
     let device: Device = options.training.device.parse()?;
     tracing::info!(%device, "training");
-    match base.tags() {
-        None => return Err(Error::NoHead),
-        Some(found) if found != tags.len() => {
-            let expected = tags.len();
-            return Err(Error::Tags { expected, found });
-        }
-        Some(_) => {}
-    }
+    let trainable = options.trainable(&base.config);
+    check_base(base, tags.len(), &trainable)?;
     let examples = examples(&base.config, tokenizer, tags, corpus, &options.training)?;
     let words = examples.iter().map(|example| example.targets.len()).sum();
-    let schedule = Schedule::new(options, examples.len());
+    let name = name(base, tags, &examples, options)?;
+    let course = Course::new(&examples, options, keep, name);
+    let manifest = base.config.manifest(&trainable, tags.len());
     let (weights, losses) = match options.method {
-        Method::Full => full::train(base, &examples, options, &schedule, device, observer)?,
-        Method::Head => head::train(base, &examples, options, &schedule, device, observer)?,
+        Method::Full | Method::Lora | Method::FfaLora => {
+            let mut learner =
+                EncoderLearner::new(base, &examples, options, &trainable, tags, device)?;
+            let losses = course.run(&mut learner, observer)?;
+            (learner.weights(&manifest)?, losses)
+        }
+        Method::Head => {
+            let features = Features::prepare(base, &examples, device, keep, observer)?;
+            let mut learner = HeadLearner::new(base, &examples, features, options, tags)?;
+            let losses = course.run(&mut learner, observer)?;
+            (learner.weights(&manifest)?, losses)
+        }
     };
     Ok(Trained {
         weights,
-        steps: schedule.steps,
+        steps: course.steps(),
         loss: losses.last,
         first_loss: losses.first,
         words,
     })
 }
 
-/// A sentence, or a window of a long one, with the tags to learn.
-#[derive(Debug)]
-struct Example {
-    encoded: Encoded,
-    /// One a word that has a sub-token, as an index into the tags.
-    targets: Vec<usize>,
-}
-
-fn examples(
-    config: &BertConfig,
-    tokenizer: &Tokenizer,
+/// The digest of all that decides a training's result.
+fn name(
+    base: &Checkpoint,
     tags: &[String],
-    corpus: &[Sentence],
-    training: &Training,
-) -> Result<Vec<Example>, Error> {
-    let limit = training.max_tokens.min(config.max_position_embeddings);
-    let windows = tokenizer.windows_of_sentences(corpus, limit)?;
-    let mut examples = Vec::with_capacity(corpus.len());
-    for (sentence, windows) in corpus.iter().zip(windows) {
-        let mut targets = targets(sentence, tags)?.into_iter();
-        for encoded in windows {
-            crate::model::check_ids(&[&encoded], config)?;
-            let own = encoded.first.iter().zip(targets.by_ref());
-            let kept = own.filter_map(|(first, target)| first.map(|_| target));
-            let targets: Vec<usize> = kept.collect();
-            // A window without a word that the tokenizer knows has nothing to learn from.
-            if !targets.is_empty() {
-                examples.push(Example { encoded, targets });
-            }
+    examples: &[Example],
+    options: &TrainOptions,
+) -> Result<Digest, Error> {
+    let base = keep::digest_of_weights(base, tags.len(), |_| true)?;
+    let examples = keep::digest_of_examples(examples, true);
+    let (method, training, seed) = (options.method, &options.training, options.seed);
+    let schedule = (options.schedule.start, options.schedule.end);
+    let all = (base, examples, tags, method, training, seed, schedule);
+    Ok(Digest::of_json(&all))
+}
+
+fn check_base(base: &Checkpoint, tags: usize, trainable: &Trainable) -> Result<(), Error> {
+    match base.tags() {
+        None => return Err(Error::NoHead),
+        Some(found) if found != tags => {
+            let expected = tags;
+            return Err(Error::Tags { expected, found });
         }
+        Some(_) => {}
     }
-    if examples.is_empty() {
-        return Err(Error::EmptyCorpus);
+    if base.config.adapters.is_some() != trainable.method.adapts() {
+        let method = trainable.method;
+        return Err(Error::Adapters { method });
     }
-    Ok(examples)
-}
-
-/// The tag of each word, as an index into the tags.
-fn targets(sentence: &Sentence, tags: &[String]) -> Result<Vec<usize>, Error> {
-    let target = |tag: &String| {
-        let found = tags.iter().position(|known| known == tag);
-        found.ok_or_else(|| Error::UnknownTag {
-            tag: tag.clone(),
-            line: sentence.line,
-            expected: tags.to_vec(),
-        })
-    };
-    sentence.tags.iter().map(target).collect()
-}
-
-/// Mean losses of the first and the last epoch.
-#[derive(Debug, Clone, Copy, Default)]
-struct Losses {
-    first: f32,
-    last: f32,
-}
-
-impl Losses {
-    fn end_epoch(&mut self, epoch: u32, sum: f64, steps: usize) {
-        self.last = (sum / steps.max(1) as f64) as f32;
-        if epoch == 0 {
-            self.first = self.last;
-        }
-    }
+    Ok(base.config.check_trainable(trainable)?)
 }

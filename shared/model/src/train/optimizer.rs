@@ -1,59 +1,117 @@
-//! One step of every weight of a model.
+//! One step of every trained weight of a model.
 
 use burn::tensor::{Gradients, Tensor};
 
-use super::adamw::{self, Moments, Rates, RowMoments, Rows};
+use super::adamw::{self, Rates, RowMoments, Rows};
+use super::state::State;
 use crate::Error;
 use crate::bert::{Bert, Slot, SlotTensor, leaf, values};
 
-/// The state of AdamW for each weight, in the order of the model's slots.
-pub(super) struct Optimizer {
-    states: Vec<State>,
+/// The gradient of a loss by every trained weight, in the order of the model's slots.
+#[derive(Debug)]
+pub(super) struct Gradient {
+    /// Empty for the word embedding, whose gradient comes by rows.
+    whole: Vec<Vec<f32>>,
+    by_words: Rows,
 }
 
-enum State {
-    Whole(Moments),
+impl Gradient {
+    pub(super) fn take(
+        bert: &mut Bert,
+        mut gradients: Gradients,
+        by_words: Rows,
+    ) -> Result<Self, Error> {
+        let slots = bert.trained();
+        let whole = slots.iter().map(|slot| slot.gradient(&mut gradients));
+        Ok(Self {
+            whole: whole.collect::<Result<_, _>>()?,
+            by_words,
+        })
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, gradient) in self.whole.iter_mut().zip(&other.whole) {
+            add_scaled(sum, gradient, 1.0);
+        }
+        self.by_words.add(&other.by_words);
+    }
+
+    fn squared_norm(&self) -> f64 {
+        let whole = self.whole.iter().map(|g| adamw::squared_norm(g));
+        self.by_words.squared_norm() + whole.sum::<f64>()
+    }
+}
+
+fn add_scaled(sum: &mut [f32], values: &[f32], factor: f32) {
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum += factor * value;
+    }
+}
+
+/// The state of AdamW for each trained weight, in the order of the model's slots.
+pub(super) struct Optimizer {
+    states: Vec<Moments>,
+    pull: Option<Pull>,
+}
+
+enum Moments {
+    Whole(adamw::Moments),
     /// The word embedding.
     ByRow(RowMoments),
 }
 
+/// FedProx (Li et al. 2020, equation 2): the loss has μ/2·‖w - w₀‖² added to it, w₀ being the
+/// weights that the round began with.
+struct Pull {
+    mu: f32,
+    /// w₀
+    start: Vec<Vec<f32>>,
+}
+
 impl Optimizer {
-    pub(super) fn new(bert: &mut Bert) -> Self {
-        let state = |slot: Slot<'_>| match &slot.tensor {
-            SlotTensor::Words(words) => State::ByRow(RowMoments::new(words.dims())),
-            SlotTensor::Vector(_) | SlotTensor::Matrix(_) | SlotTensor::Table(_) => {
-                State::Whole(Moments::new(slot.len()))
-            }
+    pub(super) fn new(bert: &mut Bert, mu: f64) -> Result<Self, Error> {
+        let slots = bert.trained();
+        let state = |slot: &Slot<'_>| match &slot.tensor {
+            // The pull is on every row, seen in the batch or not.
+            SlotTensor::Words(words) if mu <= 0.0 => Moments::ByRow(RowMoments::new(words.dims())),
+            SlotTensor::Vector(_)
+            | SlotTensor::Matrix(_)
+            | SlotTensor::Table(_)
+            | SlotTensor::Words(_) => Moments::Whole(adamw::Moments::new(slot.len())),
         };
-        Self {
-            states: bert.slots().into_iter().map(state).collect(),
-        }
+        let states = slots.iter().map(state).collect();
+        let pull = if mu > 0.0 {
+            let start = slots.iter().map(|slot| slot.raw());
+            Some(Pull {
+                mu: mu as f32,
+                start: start.collect::<Result<_, _>>()?,
+            })
+        } else {
+            None
+        };
+        Ok(Self { states, pull })
     }
 
-    /// Moves every weight against its gradient, all gradients together scaled down to a norm of
-    /// `largest`. Biases and norms are not decayed.
+    /// Moves every trained weight against its gradient, all gradients together scaled down to a
+    /// norm of `largest`. Biases and norms are not decayed.
     pub(super) fn step(
         &mut self,
         bert: &mut Bert,
-        mut gradients: Gradients,
-        by_words: &Rows,
+        mut gradient: Gradient,
         largest: f64,
         rates: Rates,
     ) -> Result<(), Error> {
-        let mut slots = bert.slots();
-        let mut squared = by_words.squared_norm();
-        let mut whole = Vec::with_capacity(slots.len());
-        for slot in &slots {
-            let gradient = slot.gradient(&mut gradients)?;
-            squared += adamw::squared_norm(&gradient);
-            whole.push(gradient);
+        let mut slots = bert.trained();
+        if let Some(pull) = &self.pull {
+            pull.add_to(&mut gradient, &slots)?;
         }
-        drop(gradients);
+        let squared = gradient.squared_norm();
         if !squared.is_finite() {
             return Err(Error::NotFinite { step: rates.step });
         }
         let scale = adamw::clip_factor(squared, largest);
-        for ((slot, state), gradient) in slots.iter_mut().zip(&mut self.states).zip(&whole) {
+        let states = self.states.iter_mut().zip(&gradient.whole);
+        for (slot, (state, whole)) in slots.iter_mut().zip(states) {
             let weight_decay = if slot.decays() {
                 rates.weight_decay
             } else {
@@ -65,19 +123,58 @@ impl Optimizer {
             }
             .step(scale);
             slot.change(|weights| match state {
-                State::Whole(moments) => moments.update(weights, gradient, step),
-                State::ByRow(moments) => moments.update(weights, by_words, step),
+                Moments::Whole(moments) => moments.update(weights, whole, step),
+                Moments::ByRow(moments) => moments.update(weights, &gradient.by_words, step),
             })?;
         }
         Ok(())
     }
 
-    /// Makes up for what steps have put off.
-    pub(super) fn finish(self, bert: &mut Bert) -> Result<(), Error> {
-        for (slot, state) in bert.slots().iter_mut().zip(self.states) {
-            if let State::ByRow(moments) = state {
-                slot.change(|weights| moments.finish(weights))?;
+    pub(super) fn save(&self, bert: &mut Bert, saved: &mut State) -> Result<(), Error> {
+        for (slot, moments) in bert.trained().iter().zip(&self.states) {
+            saved.put(format!("weight/{}", slot.name), &slot.raw()?);
+            match moments {
+                Moments::Whole(moments) => moments.save(&slot.name, saved),
+                Moments::ByRow(moments) => moments.save(&slot.name, saved),
             }
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore(&mut self, bert: &mut Bert, saved: &State) -> Result<(), Error> {
+        for (slot, moments) in bert.trained().iter_mut().zip(&mut self.states) {
+            let (name, mut outcome) = (slot.name.clone(), Ok(()));
+            slot.change(|weights| outcome = saved.restore(&format!("weight/{name}"), weights))?;
+            outcome?;
+            match moments {
+                Moments::Whole(moments) => moments.restore(&name, saved)?,
+                Moments::ByRow(moments) => moments.restore(&name, saved)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes up for what steps have put off.
+    pub(super) fn settle(&mut self, bert: &mut Bert) -> Result<(), Error> {
+        for (slot, state) in bert.trained().iter_mut().zip(&mut self.states) {
+            if let Moments::ByRow(moments) = state {
+                slot.change(|weights| moments.settle(weights))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pull {
+    /// Adds μ·(w - w₀).
+    fn add_to(&self, gradient: &mut Gradient, slots: &[Slot<'_>]) -> Result<(), Error> {
+        let by_words = std::mem::take(&mut gradient.by_words);
+        for ((slot, whole), start) in slots.iter().zip(&mut gradient.whole).zip(&self.start) {
+            if let SlotTensor::Words(words) = &slot.tensor {
+                *whole = by_words.dense(words.dims());
+            }
+            add_scaled(whole, &slot.raw()?, self.mu);
+            add_scaled(whole, start, -self.mu);
         }
         Ok(())
     }
@@ -89,6 +186,16 @@ impl Slot<'_> {
             SlotTensor::Vector(tensor) => tensor.shape().num_elements(),
             SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) | SlotTensor::Words(tensor) => {
                 tensor.shape().num_elements()
+            }
+        }
+    }
+
+    /// The values, in the order of the tensor.
+    fn raw(&self) -> Result<Vec<f32>, Error> {
+        match &self.tensor {
+            SlotTensor::Vector(tensor) => values((**tensor).clone()),
+            SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) | SlotTensor::Words(tensor) => {
+                values((**tensor).clone())
             }
         }
     }
@@ -132,20 +239,23 @@ fn change_values<const D: usize>(
 }
 
 #[cfg(test)]
-impl Slot<'_> {
-    /// The gradient, laid out as a Hugging Face file has the weight.
-    pub(super) fn gradient_as_filed(
-        &self,
-        gradients: &mut Gradients,
-        by_words: &Rows,
-    ) -> Result<Vec<f32>, Error> {
-        match &self.tensor {
-            SlotTensor::Words(words) => Ok(by_words.dense(words.dims())),
-            SlotTensor::Matrix(tensor) => match tensor.grad_remove(gradients) {
-                Some(gradient) => values(gradient.transpose()),
-                None => Ok(vec![0.0; self.len()]),
-            },
-            SlotTensor::Vector(_) | SlotTensor::Table(_) => self.gradient(gradients),
-        }
+impl Gradient {
+    /// By the name of each weight, laid out as a Hugging Face file has it.
+    pub(super) fn as_filed(&self, bert: &mut Bert) -> Vec<(String, Vec<f32>)> {
+        let filed = |slot: Slot<'_>, whole: &Vec<f32>| {
+            let gradient = match &slot.tensor {
+                SlotTensor::Words(words) => self.by_words.dense(words.dims()),
+                SlotTensor::Matrix(tensor) => {
+                    let [inputs, outputs] = tensor.dims();
+                    let transposed = (0..outputs)
+                        .flat_map(|to| (0..inputs).map(move |from| whole[from * outputs + to]));
+                    transposed.collect()
+                }
+                SlotTensor::Vector(_) | SlotTensor::Table(_) => whole.clone(),
+            };
+            (slot.name, gradient)
+        };
+        let slots = bert.trained().into_iter().zip(&self.whole);
+        slots.map(|(slot, whole)| filed(slot, whole)).collect()
     }
 }

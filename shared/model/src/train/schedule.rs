@@ -1,6 +1,10 @@
-//! The learning rate: a linear rise, then a linear fall to zero (Devlin et al. 2019, appendix A.2).
+//! The learning rate: a linear rise, then a fall to zero, linear (Devlin et al. 2019, appendix A.2)
+//! or along half a cosine (Loshchilov and Hutter 2017, equation 5).
 
+use std::f64::consts::PI;
 use std::ops::Range;
+
+use fedner_shared::plan::Decay;
 
 use super::TrainOptions;
 
@@ -12,16 +16,20 @@ pub(super) struct Schedule {
     range: Range<f64>,
     peak: f64,
     warmup: f64,
+    decay: Decay,
 }
 
 impl Schedule {
     pub(super) fn new(options: &TrainOptions, examples: usize) -> Self {
         let training = &options.training;
+        let batches = examples.div_ceil(training.batch_size);
+        let steps = batches.div_ceil(training.gradient_accumulation);
         Self {
-            steps: examples.div_ceil(training.batch_size) * training.local_epochs as usize,
+            steps: steps * training.local_epochs as usize,
             range: options.schedule.clone(),
             peak: training.learning_rate,
             warmup: training.warmup,
+            decay: training.decay,
         }
     }
 
@@ -36,7 +44,11 @@ impl Schedule {
         if self.warmup >= 1.0 {
             return self.peak;
         }
-        self.peak * (1.0 - progress).max(0.0) / (1.0 - self.warmup)
+        let left = (1.0 - progress).max(0.0) / (1.0 - self.warmup);
+        match self.decay {
+            Decay::Linear => self.peak * left,
+            Decay::Cosine => self.peak * 0.5 * (1.0 - (PI * left).cos()),
+        }
     }
 }
 
@@ -50,6 +62,25 @@ mod tests {
             range,
             peak: 2.0,
             warmup,
+            decay: Decay::Linear,
+        }
+    }
+
+    /// `transformers.get_cosine_schedule_with_warmup`, taken in the middle of each step.
+    #[test]
+    fn a_cosine_falls_slowly_at_both_ends() {
+        let cosine = Schedule {
+            decay: Decay::Cosine,
+            ..schedule(10, 0.0..1.0, 0.2)
+        };
+        let rates: Vec<f64> = (0..10).map(|step| cosine.learning_rate(step)).collect();
+        assert!((rates[0] - 0.5).abs() < 1e-12 && (rates[1] - 1.5).abs() < 1e-12);
+        for (step, rate) in rates.iter().enumerate().skip(2) {
+            let done = (step as f64 + 0.5 - 2.0) / 8.0;
+            assert!(
+                (rate - (1.0 + (PI * done).cos())).abs() < 1e-12,
+                "{rates:?}"
+            );
         }
     }
 

@@ -1,16 +1,16 @@
 //! `model`: versions, their lineage and names, in and out.
 
+mod export;
+
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use fedner_proto::{CHUNK_BYTES, convert, v1};
-use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Origin;
 use fedner_shared::view::VersionView;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::connect;
 use super::output::{Failed, Output, or_dash, table};
@@ -45,11 +45,7 @@ pub(super) enum Command {
         alias: String,
     },
     /// Write a version as a directory that Hugging Face transformers loads
-    Export {
-        version: String,
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-    },
+    Export(export::Arguments),
 }
 
 pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Result<(), Failed> {
@@ -80,7 +76,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
         }
         Command::Tag { version, alias } => move_alias(alias, version, false, paths, output).await,
         Command::Rollback { to, alias } => move_alias(alias, to, true, paths, output).await,
-        Command::Export { version, to } => export(version, &to, paths, output).await,
+        Command::Export(arguments) => export::run(arguments, paths, output).await,
     }
 }
 
@@ -161,67 +157,6 @@ async fn move_alias(
     Ok(())
 }
 
-async fn export(version: String, to: &Path, paths: &Paths, output: &Output) -> Result<(), Failed> {
-    if to.join(FILES[2]).exists() {
-        return Err(Failed::refuse(
-            Code::AlreadyExists,
-            format!("{} holds a model already", to.display()),
-        ));
-    }
-    let answer = connect::monitoring(paths)
-        .await?
-        .get_model(v1::GetModelRequest { version })
-        .await?;
-    let view = convert::version_from_wire(answer.into_inner())?;
-    fs::create_dir_all(to).map_err(Failed::io("create", to))?;
-    let mut operations = connect::operations(paths).await?;
-    let version = &view.version;
-    for (file, digest) in FILES
-        .iter()
-        .zip([version.config, version.tokenizer, version.weights])
-    {
-        let request = v1::DownloadRequest {
-            digest: digest.as_bytes().to_vec(),
-            offset: 0,
-        };
-        let mut chunks = operations.get_object(request).await?.into_inner();
-        let path = to.join(file);
-        let mut out = fs::File::create(&path).map_err(Failed::io("create", &path))?;
-        let mut hasher = blake3::Hasher::new();
-        let bar = ProgressBar::new_spinner().with_style(
-            ProgressStyle::with_template("{msg} {bytes}")
-                .unwrap_or(ProgressStyle::default_spinner()),
-        );
-        bar.set_message(*file);
-        while let Some(chunk) = chunks.message().await? {
-            hasher.update(&chunk.data);
-            bar.inc(chunk.data.len() as u64);
-            out.write_all(&chunk.data)
-                .map_err(Failed::io("write", &path))?;
-        }
-        bar.finish_and_clear();
-        let found = Digest::from_bytes(*hasher.finalize().as_bytes());
-        if found != digest {
-            return Err(Failed::fault(format!(
-                "{file} came with the digest {found}: expected {digest}"
-            )));
-        }
-    }
-    output.data(&view, |view| {
-        let kind = if view.version.labels.is_empty() {
-            "encoder"
-        } else {
-            "BertForTokenClassification"
-        };
-        format!(
-            "exported {} as {kind} to {}",
-            view.version.name,
-            to.display()
-        )
-    });
-    Ok(())
-}
-
 fn show_all(models: Vec<v1::ModelVersion>, output: &Output) -> Result<(), Failed> {
     let views = models.into_iter().map(convert::version_from_wire);
     let views: Vec<VersionView> = views.collect::<Result<_, Refusal>>()?;
@@ -276,6 +211,7 @@ fn origin(origin: &Origin) -> String {
     match origin {
         Origin::Import => "import".to_owned(),
         Origin::Head { .. } => "new head".to_owned(),
+        Origin::Prepared { .. } => "made ready".to_owned(),
         Origin::Round(round) => format!("{} round {}", round.run, round.round),
     }
 }

@@ -3,10 +3,13 @@
 //! The coordinator builds manifests from it and the model crate builds layers from it, so both
 //! agree on the names, the shapes and the order of the weights.
 
+mod adapters;
+mod tensors;
+
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{Manifest, TensorSpec};
-use crate::plan::Method;
+pub use adapters::Adapters;
+pub use tensors::TooShallow;
 
 /// The fields of a Hugging Face `config.json` that decide the arithmetic. Others are kept by
 /// whoever rewrites the file, not here.
@@ -36,6 +39,13 @@ pub struct BertConfig {
     pub pad_token_id: usize,
     #[serde(default = "default_position")]
     pub position_embedding_type: String,
+    /// Of a version that is trained through adapters; no field of Hugging Face.
+    #[serde(
+        default,
+        rename = "fedner_adapters",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub adapters: Option<Adapters>,
 }
 
 fn default_hidden_act() -> String {
@@ -121,82 +131,6 @@ impl BertConfig {
         }
         Ok(())
     }
-
-    /// Every weight of the encoder; no pooler, which tagging never uses.
-    pub fn encoder_tensors(&self) -> Vec<TensorSpec> {
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
-        let mut tensors = Vec::new();
-        let mut push = |name: String, shape: Vec<usize>| tensors.push(TensorSpec::new(name, shape));
-        let embeddings = "bert.embeddings";
-        push(
-            format!("{embeddings}.word_embeddings.weight"),
-            vec![self.vocab_size, hidden],
-        );
-        let positions = vec![self.max_position_embeddings, hidden];
-        push(
-            format!("{embeddings}.position_embeddings.weight"),
-            positions,
-        );
-        let kinds = vec![self.type_vocab_size, hidden];
-        push(format!("{embeddings}.token_type_embeddings.weight"), kinds);
-        push(format!("{embeddings}.LayerNorm.weight"), vec![hidden]);
-        push(format!("{embeddings}.LayerNorm.bias"), vec![hidden]);
-        for layer in 0..self.num_hidden_layers {
-            let prefix = format!("bert.encoder.layer.{layer}");
-            let mut linear = |name: &str, output: usize, input: usize| {
-                push(format!("{prefix}.{name}.weight"), vec![output, input]);
-                push(format!("{prefix}.{name}.bias"), vec![output]);
-            };
-            linear("attention.self.query", hidden, hidden);
-            linear("attention.self.key", hidden, hidden);
-            linear("attention.self.value", hidden, hidden);
-            linear("attention.output.dense", hidden, hidden);
-            push(
-                format!("{prefix}.attention.output.LayerNorm.weight"),
-                vec![hidden],
-            );
-            push(
-                format!("{prefix}.attention.output.LayerNorm.bias"),
-                vec![hidden],
-            );
-            let mut linear = |name: &str, output: usize, input: usize| {
-                push(format!("{prefix}.{name}.weight"), vec![output, input]);
-                push(format!("{prefix}.{name}.bias"), vec![output]);
-            };
-            linear("intermediate.dense", inner, hidden);
-            linear("output.dense", hidden, inner);
-            push(format!("{prefix}.output.LayerNorm.weight"), vec![hidden]);
-            push(format!("{prefix}.output.LayerNorm.bias"), vec![hidden]);
-        }
-        tensors
-    }
-
-    /// The linear tagging head over `tags` tags.
-    pub fn head_tensors(&self, tags: usize) -> Vec<TensorSpec> {
-        vec![
-            TensorSpec::new("classifier.weight", [tags, self.hidden_size]),
-            TensorSpec::new("classifier.bias", [tags]),
-        ]
-    }
-
-    /// Encoder and head: every tensor of a model version, sorted by name as its file is.
-    pub fn model_tensors(&self, tags: usize) -> Vec<TensorSpec> {
-        let mut tensors = self.encoder_tensors();
-        tensors.extend(self.head_tensors(tags));
-        tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        tensors
-    }
-
-    /// The tensors that `method` trains, sorted by name: the order of a safetensors file, so that
-    /// an update can be applied in one pass over it.
-    pub fn manifest(&self, method: Method, tags: usize) -> Manifest {
-        let mut tensors = self.model_tensors(tags);
-        match method {
-            Method::Full => {}
-            Method::Head => tensors.retain(|tensor| tensor.name.starts_with("classifier.")),
-        }
-        Manifest::new(tensors)
-    }
 }
 
 fn field_error(field: &'static str, found: impl ToString, expected: &str) -> Error {
@@ -218,6 +152,7 @@ pub fn tags(labels: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Method;
 
     pub(crate) const MINILM: &str = r#"{"model_type":"bert","vocab_size":30522,"hidden_size":384,
         "num_hidden_layers":6,"num_attention_heads":12,"intermediate_size":1536,
@@ -228,10 +163,13 @@ mod tests {
         let config = BertConfig::parse(MINILM).expect("config");
         // 22,713,216 with the pooler of 147,840 (as published), plus a head of 3 tags.
         assert_eq!(
-            config.manifest(Method::Full, 3).dimension(),
+            config.manifest(&Method::Full.into(), 3).dimension(),
             22_565_376 + 3 * 385
         );
-        assert_eq!(config.manifest(Method::Head, 3).dimension(), 3 * 385);
+        assert_eq!(
+            config.manifest(&Method::Head.into(), 3).dimension(),
+            3 * 385
+        );
     }
 
     #[test]

@@ -1,0 +1,239 @@
+//! `model export`: versions for Python.
+//!
+//! A version of a `lora` or `ffa-lora` run keeps its adapters beside the frozen weights. It is
+//! exported either with the adapters merged, as a plain model, or as the adapters alone.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use fedner_proto::v1::operations_client::OperationsClient;
+use fedner_proto::{convert, v1};
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::digest::Digest;
+use fedner_shared::refusal::Code;
+use fedner_shared::version::Origin;
+use fedner_shared::view::VersionView;
+use indicatif::{ProgressBar, ProgressStyle};
+use tonic::transport::Channel;
+
+use crate::cli::connect;
+use crate::cli::output::{Failed, Output};
+use crate::config::Paths;
+
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const WEIGHTS: &str = "model.safetensors";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Arguments {
+    version: String,
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Write only the adapters and the head, as Python PEFT loads them; for versions of lora and
+    /// ffa-lora runs
+    #[arg(long)]
+    adapter: bool,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let Arguments {
+        version,
+        to,
+        adapter,
+    } = arguments;
+    if [WEIGHTS, ADAPTER_WEIGHTS]
+        .iter()
+        .any(|file| to.join(file).exists())
+    {
+        let message = format!("{} holds a model already", to.display());
+        return Err(Failed::refuse(Code::AlreadyExists, message));
+    }
+    let request = v1::GetModelRequest { version };
+    let answer = connect::monitoring(paths).await?.get_model(request).await?;
+    let view = convert::version_from_wire(answer.into_inner())?;
+    let mut objects = Objects(connect::operations(paths).await?);
+    let config_json = objects.text(CONFIG, view.version.config).await?;
+    let config = BertConfig::parse(&config_json)
+        .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
+    match (adapter, config.adapters.is_some()) {
+        (false, false) => as_it_is(&view, &to, &mut objects).await?,
+        (false, true) => merged(&view, &config_json, &to, &mut objects).await?,
+        (true, true) => adapters(&view, &config_json, &to, &mut objects).await?,
+        (true, false) => {
+            let message = format!(
+                "{} has no adapters: expected a version of a run with the method lora or ffa-lora",
+                view.version.name
+            );
+            return Err(Failed::refuse(Code::RequestInvalid, message));
+        }
+    }
+    let base = if adapter {
+        Some(adapted_base(&view, paths).await?)
+    } else {
+        None
+    };
+    output.data(&view, |view| report(view, &to, base.as_deref()));
+    Ok(())
+}
+
+async fn as_it_is(view: &VersionView, to: &Path, objects: &mut Objects) -> Result<(), Failed> {
+    let version = &view.version;
+    objects.save(version.config, to, CONFIG).await?;
+    objects.save(version.tokenizer, to, TOKENIZER).await?;
+    objects.save(version.weights, to, WEIGHTS).await
+}
+
+async fn merged(
+    view: &VersionView,
+    config_json: &str,
+    to: &Path,
+    objects: &mut Objects,
+) -> Result<(), Failed> {
+    let checkpoint = objects.checkpoint(view, config_json).await?.merged();
+    let config = checkpoint::config_with_adapters(config_json, None).map_err(unreadable)?;
+    write(to, CONFIG, config.as_bytes())?;
+    objects.save(view.version.tokenizer, to, TOKENIZER).await?;
+    write(
+        to,
+        WEIGHTS,
+        &checkpoint.to_safetensors().map_err(unreadable)?,
+    )
+}
+
+async fn adapters(
+    view: &VersionView,
+    config_json: &str,
+    to: &Path,
+    objects: &mut Objects,
+) -> Result<(), Failed> {
+    let checkpoint = objects.checkpoint(view, config_json).await?;
+    let files = checkpoint.to_peft(None).map_err(unreadable)?;
+    let files = files.ok_or_else(|| Failed::fault("the version has no adapters".to_owned()))?;
+    write(to, ADAPTER_CONFIG, files.config.as_bytes())?;
+    write(to, ADAPTER_WEIGHTS, &files.weights)
+}
+
+/// The version that the adapters began on: merged, its adapters add nothing.
+async fn adapted_base(view: &VersionView, paths: &Paths) -> Result<String, Failed> {
+    let version = view.version.name.to_string();
+    let request = v1::GetModelRequest { version };
+    let answer = connect::monitoring(paths)
+        .await?
+        .get_lineage(request)
+        .await?;
+    for model in answer.into_inner().models {
+        let ancestor = convert::version_from_wire(model)?;
+        if matches!(ancestor.version.origin, Origin::Prepared { .. }) {
+            return Ok(ancestor.version.name.to_string());
+        }
+    }
+    Err(Failed::fault(format!(
+        "{} descends from no version with new adapters",
+        view.version.name
+    )))
+}
+
+fn report(view: &VersionView, to: &Path, base: Option<&str>) -> String {
+    let (name, to) = (&view.version.name, to.display());
+    if let Some(base) = base {
+        return format!(
+            "exported the adapters of {name} for PEFT to {to}\nthey belong on the model that `model export {base} --to DIR` writes"
+        );
+    }
+    let kind = if view.version.labels.is_empty() {
+        "encoder"
+    } else {
+        "BertForTokenClassification"
+    };
+    format!("exported {name} as {kind} to {to}")
+}
+
+/// The objects of the coordinator.
+struct Objects(OperationsClient<Channel>);
+
+impl Objects {
+    /// Writes the object to a file, as it comes.
+    async fn save(&mut self, digest: Digest, to: &Path, file: &str) -> Result<(), Failed> {
+        fs::create_dir_all(to).map_err(Failed::io("create", to))?;
+        let path = to.join(file);
+        let mut out = fs::File::create(&path).map_err(Failed::io("create", &path))?;
+        let failed = |error| Failed::io("write", &path)(error);
+        self.fetch(file, digest, |bytes| out.write_all(bytes).map_err(failed))
+            .await
+    }
+
+    async fn read(&mut self, file: &str, digest: Digest) -> Result<Vec<u8>, Failed> {
+        let mut all = Vec::new();
+        self.fetch(file, digest, |bytes| {
+            all.extend_from_slice(bytes);
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    async fn text(&mut self, file: &str, digest: Digest) -> Result<String, Failed> {
+        String::from_utf8(self.read(file, digest).await?)
+            .map_err(|_| Failed::fault(format!("{file} is not UTF-8 text")))
+    }
+
+    async fn checkpoint(
+        &mut self,
+        view: &VersionView,
+        config_json: &str,
+    ) -> Result<Checkpoint, Failed> {
+        let weights = self.read(WEIGHTS, view.version.weights).await?;
+        Checkpoint::read(config_json, &weights).map_err(unreadable)
+    }
+
+    async fn fetch(
+        &mut self,
+        file: &str,
+        digest: Digest,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let request = v1::DownloadRequest {
+            digest: digest.as_bytes().to_vec(),
+            offset: 0,
+        };
+        let mut chunks = self.0.get_object(request).await?.into_inner();
+        let mut hasher = blake3::Hasher::new();
+        let bar = ProgressBar::new_spinner().with_style(
+            ProgressStyle::with_template("{msg} {bytes}")
+                .unwrap_or(ProgressStyle::default_spinner()),
+        );
+        bar.set_message(file.to_owned());
+        while let Some(chunk) = chunks.message().await? {
+            hasher.update(&chunk.data);
+            bar.inc(chunk.data.len() as u64);
+            take(&chunk.data)?;
+        }
+        bar.finish_and_clear();
+        let found = Digest::from_bytes(*hasher.finalize().as_bytes());
+        if found != digest {
+            return Err(Failed::fault(format!(
+                "{file} came with the digest {found}: expected {digest}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn write(to: &Path, file: &str, contents: &[u8]) -> Result<(), Failed> {
+    fs::create_dir_all(to).map_err(Failed::io("create", to))?;
+    let path = to.join(file);
+    fs::write(&path, contents).map_err(Failed::io("write", &path))
+}
+
+fn unreadable(error: checkpoint::Error) -> Failed {
+    Failed::refuse(Code::CheckpointInvalid, error.to_string())
+}

@@ -1,0 +1,206 @@
+//! The course of a training: epochs of batches, whatever is trained.
+
+use std::time::Instant;
+
+use fedner_shared::digest::Digest;
+use fedner_shared::manifest::Manifest;
+
+use super::adamw::Rates;
+use super::batches::grouped;
+use super::examples::Example;
+use super::keep::{self, Keep};
+use super::schedule::Schedule;
+use super::state::State;
+use super::{Observer, Progress, Stage, TrainOptions};
+use crate::Error;
+
+/// What learns from batches, one step at a time.
+pub(super) trait Learner {
+    /// One step on the sentences of `batches` (indices into the examples) together; the mean loss
+    /// before it.
+    fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error>;
+
+    /// The weights of `manifest` as they are now.
+    fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error>;
+
+    /// Puts down all that decides later steps.
+    fn save(&mut self, state: &mut State) -> Result<(), Error>;
+
+    /// Takes it up again.
+    fn restore(&mut self, state: &State) -> Result<(), Error>;
+}
+
+/// Mean losses of the first and the last epoch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Losses {
+    pub(super) first: f32,
+    pub(super) last: f32,
+}
+
+/// Which steps are made, in which order, and what is kept of them on the way.
+#[derive(Debug)]
+pub(super) struct Course<'a> {
+    options: &'a TrainOptions,
+    schedule: Schedule,
+    /// Sub-tokens of each example.
+    lengths: Vec<usize>,
+    keep: &'a Keep,
+    /// Names this training among others.
+    training: Digest,
+}
+
+/// How far a training has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    epoch: u32,
+    /// Steps done in all.
+    step: usize,
+    /// Steps done in this epoch, and the sum of their losses.
+    in_epoch: usize,
+    sum: f64,
+    losses: Losses,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(
+        examples: &[Example],
+        options: &'a TrainOptions,
+        keep: &'a Keep,
+        training: Digest,
+    ) -> Self {
+        Self {
+            options,
+            schedule: Schedule::new(options, examples.len()),
+            lengths: examples.iter().map(|e| e.encoded.ids.len()).collect(),
+            keep,
+            training,
+        }
+    }
+
+    /// Steps in all.
+    pub(super) fn steps(&self) -> usize {
+        self.schedule.steps
+    }
+
+    pub(super) fn run(
+        &self,
+        learner: &mut impl Learner,
+        observer: &mut dyn Observer,
+    ) -> Result<Losses, Error> {
+        let training = &self.options.training;
+        let mut position = self.resume(learner)?;
+        let mut kept = Instant::now();
+        while position.epoch < training.local_epochs {
+            let (seed, epoch) = (self.options.seed, position.epoch);
+            let batches = grouped(&self.lengths, training.batch_size, seed, epoch);
+            let steps = batches.chunks(training.gradient_accumulation);
+            for batches in steps.skip(position.in_epoch) {
+                let progress = self.step(learner, batches, &mut position)?;
+                let stopped = observer.step(progress).is_break();
+                if stopped || kept.elapsed() >= self.keep.every {
+                    self.save(learner, &position)?;
+                    kept = Instant::now();
+                }
+                if stopped {
+                    let Progress { step, steps, .. } = progress;
+                    return Err(Error::Stopped { step, steps });
+                }
+            }
+            position.end_epoch();
+        }
+        if let Some(path) = &self.keep.checkpoint {
+            keep::remove(path)?;
+        }
+        Ok(position.losses)
+    }
+
+    fn step(
+        &self,
+        learner: &mut impl Learner,
+        batches: &[Vec<usize>],
+        position: &mut Position,
+    ) -> Result<Progress, Error> {
+        let learning_rate = self.schedule.learning_rate(position.step);
+        position.step += 1;
+        position.in_epoch += 1;
+        let rates = Rates {
+            learning_rate,
+            weight_decay: self.options.training.weight_decay,
+            step: position.step,
+        };
+        let loss = learner.step(batches, rates)?;
+        position.sum += f64::from(loss);
+        Ok(Progress {
+            stage: Stage::Training,
+            epoch: position.epoch,
+            step: position.step,
+            steps: self.schedule.steps,
+            loss,
+            learning_rate,
+            sentences: batches.iter().map(Vec::len).sum(),
+        })
+    }
+
+    fn save(&self, learner: &mut impl Learner, position: &Position) -> Result<(), Error> {
+        let Some(path) = &self.keep.checkpoint else {
+            return Ok(());
+        };
+        let mut state = State::default();
+        learner.save(&mut state)?;
+        position.save(&mut state);
+        state.write(path, self.training)
+    }
+
+    /// Where the kept checkpoint stood; the beginning without one.
+    fn resume(&self, learner: &mut impl Learner) -> Result<Position, Error> {
+        let Some(path) = &self.keep.checkpoint else {
+            return Ok(Position::default());
+        };
+        let Some(state) = State::read(path, self.training)? else {
+            return Ok(Position::default());
+        };
+        learner.restore(&state)?;
+        let position = Position::restore(&state)?;
+        tracing::info!(
+            "training goes on after step {} of {}",
+            position.step,
+            self.schedule.steps
+        );
+        Ok(position)
+    }
+}
+
+impl Position {
+    fn end_epoch(&mut self) {
+        self.losses.last = (self.sum / self.in_epoch.max(1) as f64) as f32;
+        if self.epoch == 0 {
+            self.losses.first = self.losses.last;
+        }
+        self.epoch += 1;
+        self.in_epoch = 0;
+        self.sum = 0.0;
+    }
+
+    fn save(&self, state: &mut State) {
+        state.put_number("epoch", self.epoch.into());
+        state.put_number("step", self.step as u64);
+        state.put_number("in_epoch", self.in_epoch as u64);
+        state.put_number("sum", self.sum.to_bits());
+        state.put_number("first_loss", self.losses.first.to_bits().into());
+        state.put_number("last_loss", self.losses.last.to_bits().into());
+    }
+
+    fn restore(state: &State) -> Result<Self, Error> {
+        let loss = |name: &str| Ok::<_, Error>(f32::from_bits(state.number(name)? as u32));
+        Ok(Self {
+            epoch: state.number("epoch")? as u32,
+            step: state.number("step")? as usize,
+            in_epoch: state.number("in_epoch")? as usize,
+            sum: f64::from_bits(state.number("sum")?),
+            losses: Losses {
+                first: loss("first_loss")?,
+                last: loss("last_loss")?,
+            },
+        })
+    }
+}

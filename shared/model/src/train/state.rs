@@ -1,0 +1,150 @@
+//! The state of a training between two steps, and its file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use fedner_shared::digest::Digest;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::keep;
+use crate::Error;
+
+/// Everything that decides the steps to come, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct State {
+    pub(super) tensors: BTreeMap<String, Vec<f32>>,
+    /// Counters, and the bits of single numbers.
+    pub(super) numbers: BTreeMap<String, u64>,
+}
+
+/// What the file says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    /// Of which training it is.
+    training: Digest,
+    numbers: BTreeMap<String, u64>,
+}
+
+const HEADER: &str = "fedner";
+
+impl State {
+    pub(super) fn put(&mut self, name: impl Into<String>, values: &[f32]) {
+        self.tensors.insert(name.into(), values.to_vec());
+    }
+
+    pub(super) fn put_number(&mut self, name: impl Into<String>, number: u64) {
+        self.numbers.insert(name.into(), number);
+    }
+
+    /// Takes the values back into a tensor of the same length.
+    pub(super) fn restore(&self, name: &str, into: &mut [f32]) -> Result<(), Error> {
+        match self.tensors.get(name) {
+            Some(values) if values.len() == into.len() => {
+                into.copy_from_slice(values);
+                Ok(())
+            }
+            Some(_) | None => Err(lacks(name)),
+        }
+    }
+
+    pub(super) fn number(&self, name: &str) -> Result<u64, Error> {
+        self.numbers.get(name).copied().ok_or_else(|| lacks(name))
+    }
+
+    /// Writes the state of the training that `training` names.
+    pub(super) fn write(&self, path: &Path, training: Digest) -> Result<(), Error> {
+        let header = Header {
+            training,
+            numbers: self.numbers.clone(),
+        };
+        let tensors: Vec<(&str, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, values)| {
+                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                (name.as_str(), bytes)
+            })
+            .collect();
+        keep::write_whole(path, |writer| {
+            let json = serde_json::to_string(&header)?;
+            let views = tensors.iter().map(|(name, bytes)| {
+                let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
+                view.map(|view| (*name, view))
+            });
+            let views: Vec<_> = views.collect::<Result<_, _>>().map_err(io::Error::other)?;
+            let metadata = [(HEADER.to_owned(), json)].into();
+            let bytes = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
+            writer.write_all(&bytes)
+        })
+    }
+
+    /// The state of the training that `training` names; `None` without a file.
+    pub(super) fn read(path: &Path, training: Digest) -> Result<Option<Self>, Error> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(Error::Keep {
+                    file: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let other = || Error::OtherTraining {
+            file: path.to_owned(),
+        };
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|_| other())?;
+        let header = metadata.metadata().as_ref().and_then(|m| m.get(HEADER));
+        let header = header.ok_or_else(other)?;
+        let header: Header = serde_json::from_str(header).map_err(|_| other())?;
+        if header.training != training {
+            return Err(other());
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(|_| other())?;
+        let tensors = file.tensors().into_iter().map(|(name, view)| {
+            let values = view.data().chunks_exact(4);
+            let values = values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            (name, values.collect())
+        });
+        Ok(Some(Self {
+            tensors: tensors.collect(),
+            numbers: header.numbers,
+        }))
+    }
+}
+
+fn lacks(name: &str) -> Error {
+    Error::Tensor(format!("the checkpoint of the training lacks `{name}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_survives_its_file_and_belongs_to_one_training() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("training.checkpoint");
+        let (own, other) = (Digest::of(b"own"), Digest::of(b"other"));
+        assert_eq!(State::read(&path, own).expect("no file"), None);
+        let mut state = State::default();
+        state.put("a", &[1.0, f32::MIN_POSITIVE / 4.0, -0.0]);
+        state.put("b", &[]);
+        state.put_number("step", u64::MAX);
+        state.write(&path, own).expect("written");
+        let read = State::read(&path, own).expect("read").expect("a state");
+        assert_eq!(read, state);
+        assert!(read.restore("a", &mut [0.0; 2]).is_err());
+        assert!(read.number("epoch").is_err());
+        let error = State::read(&path, other).expect_err("another training");
+        assert!(matches!(error, Error::OtherTraining { .. }), "{error}");
+        fs::write(&path, b"cut off").expect("damage");
+        let error = State::read(&path, own).expect_err("damaged");
+        assert!(matches!(error, Error::OtherTraining { .. }), "{error}");
+        let left: Vec<_> = fs::read_dir(directory.path()).expect("directory").collect();
+        assert_eq!(left.len(), 1);
+    }
+}

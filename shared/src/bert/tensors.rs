@@ -1,0 +1,227 @@
+//! The names, shapes and order of a model's weights.
+
+use super::{Adapters, BertConfig};
+use crate::manifest::{Manifest, TensorSpec};
+use crate::plan::{Method, Trainable};
+
+impl BertConfig {
+    /// Every weight of the encoder; no pooler, which tagging never uses.
+    pub fn encoder_tensors(&self) -> Vec<TensorSpec> {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let mut tensors = Vec::new();
+        let mut push = |name: String, shape: Vec<usize>| tensors.push(TensorSpec::new(name, shape));
+        let embeddings = "bert.embeddings";
+        push(
+            format!("{embeddings}.word_embeddings.weight"),
+            vec![self.vocab_size, hidden],
+        );
+        let positions = vec![self.max_position_embeddings, hidden];
+        push(
+            format!("{embeddings}.position_embeddings.weight"),
+            positions,
+        );
+        let kinds = vec![self.type_vocab_size, hidden];
+        push(format!("{embeddings}.token_type_embeddings.weight"), kinds);
+        push(format!("{embeddings}.LayerNorm.weight"), vec![hidden]);
+        push(format!("{embeddings}.LayerNorm.bias"), vec![hidden]);
+        for layer in 0..self.num_hidden_layers {
+            let prefix = format!("bert.encoder.layer.{layer}");
+            let mut linear = |name: &str, output: usize, input: usize| {
+                push(format!("{prefix}.{name}.weight"), vec![output, input]);
+                push(format!("{prefix}.{name}.bias"), vec![output]);
+            };
+            linear("attention.self.query", hidden, hidden);
+            linear("attention.self.key", hidden, hidden);
+            linear("attention.self.value", hidden, hidden);
+            linear("attention.output.dense", hidden, hidden);
+            push(
+                format!("{prefix}.attention.output.LayerNorm.weight"),
+                vec![hidden],
+            );
+            push(
+                format!("{prefix}.attention.output.LayerNorm.bias"),
+                vec![hidden],
+            );
+            let mut linear = |name: &str, output: usize, input: usize| {
+                push(format!("{prefix}.{name}.weight"), vec![output, input]);
+                push(format!("{prefix}.{name}.bias"), vec![output]);
+            };
+            linear("intermediate.dense", inner, hidden);
+            linear("output.dense", hidden, inner);
+            push(format!("{prefix}.output.LayerNorm.weight"), vec![hidden]);
+            push(format!("{prefix}.output.LayerNorm.bias"), vec![hidden]);
+        }
+        tensors
+    }
+
+    /// The linear tagging head over `tags` tags.
+    pub fn head_tensors(&self, tags: usize) -> Vec<TensorSpec> {
+        vec![
+            TensorSpec::new("classifier.weight", [tags, self.hidden_size]),
+            TensorSpec::new("classifier.bias", [tags]),
+        ]
+    }
+
+    /// Encoder, adapters and head: every tensor of a model version, sorted by name as its file is.
+    pub fn model_tensors(&self, tags: usize) -> Vec<TensorSpec> {
+        let mut tensors = self.encoder_tensors();
+        tensors.extend(self.adapter_tensors());
+        tensors.extend(self.head_tensors(tags));
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors
+    }
+
+    /// The model as a run that trains `trainable` has it: with the adapters of that run, or none.
+    #[must_use]
+    pub fn prepared_for(&self, trainable: &Trainable) -> Self {
+        let adapters = trainable.method.adapts().then(|| Adapters {
+            lora: trainable.lora.clone(),
+            first_layer: trainable.freeze_layers,
+        });
+        Self {
+            adapters,
+            ..self.clone()
+        }
+    }
+
+    /// Whether the model is deep enough for what is to be frozen.
+    pub fn check_trainable(&self, trainable: &Trainable) -> Result<(), TooShallow> {
+        let (frozen, layers) = (trainable.freeze_layers, self.num_hidden_layers);
+        // Adapters need a layer to stand in.
+        let most = layers - usize::from(trainable.method.adapts());
+        if frozen > most {
+            return Err(TooShallow {
+                frozen,
+                layers,
+                most,
+            });
+        }
+        Ok(())
+    }
+
+    /// The tensors that are trained, sorted by name: the order of a safetensors file, so that
+    /// an update can be applied in one pass over it.
+    pub fn manifest(&self, trainable: &Trainable, tags: usize) -> Manifest {
+        let mut tensors = self.prepared_for(trainable).model_tensors(tags);
+        tensors.retain(|tensor| trainable.trains(&tensor.name));
+        Manifest::new(tensors)
+    }
+}
+
+/// The plan freezes more layers than the model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the plan's `training.freeze_layers` is {frozen}: expected at most {most}, as the model has {layers} layers"
+)]
+pub struct TooShallow {
+    frozen: usize,
+    layers: usize,
+    most: usize,
+}
+
+impl Trainable {
+    /// Whether the tensor of this name is trained, if the model has it.
+    pub fn trains(&self, tensor: &str) -> bool {
+        let head = tensor.starts_with("classifier.");
+        match self.method {
+            Method::Full => !self.freezes(tensor),
+            Method::Lora => head || tensor.contains(".lora_"),
+            Method::FfaLora => head || tensor.contains(".lora_B."),
+            Method::Head => head,
+        }
+    }
+
+    fn freezes(&self, tensor: &str) -> bool {
+        if tensor.starts_with("bert.embeddings.") {
+            return self.freeze_embeddings || self.freeze_layers > 0;
+        }
+        layer(tensor).is_some_and(|layer| layer < self.freeze_layers)
+    }
+}
+
+/// The layer that a tensor is of, counted from 0.
+fn layer(tensor: &str) -> Option<usize> {
+    let rest = tensor.strip_prefix("bert.encoder.layer.")?;
+    rest.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::MINILM;
+    use super::*;
+    use crate::plan::{Lora, Target};
+
+    fn minilm() -> BertConfig {
+        BertConfig::parse(MINILM).expect("config")
+    }
+
+    fn frozen(method: Method, embeddings: bool, layers: usize) -> Trainable {
+        Trainable {
+            freeze_embeddings: embeddings,
+            freeze_layers: layers,
+            ..method.into()
+        }
+    }
+
+    #[test]
+    fn adapters_train_only_themselves_and_the_head() {
+        let head = 3 * 385;
+        let lora = minilm().manifest(&Method::Lora.into(), 3);
+        assert_eq!(lora.dimension(), 6 * 2 * 2 * 8 * 384 + head);
+        let ffa = minilm().manifest(&Method::FfaLora.into(), 3);
+        assert_eq!(ffa.dimension(), 6 * 2 * 8 * 384 + head);
+        assert_eq!(
+            ffa.tensors[0].name,
+            "bert.encoder.layer.0.attention.self.query.lora_B.weight"
+        );
+        let upper = minilm().manifest(&frozen(Method::FfaLora, false, 4), 3);
+        assert_eq!(upper.dimension(), 2 * 2 * 8 * 384 + head);
+        let wide = Trainable {
+            lora: Lora {
+                rank: 2,
+                targets: Target::ALL.to_vec(),
+                ..Lora::default()
+            },
+            ..Method::Lora.into()
+        };
+        let shapes = 4 * (384 + 384) + 2 * (384 + 1536);
+        assert_eq!(
+            minilm().manifest(&wide, 3).dimension(),
+            6 * 2 * shapes + head
+        );
+    }
+
+    #[test]
+    fn what_is_frozen_is_not_in_the_manifest() {
+        let (hidden, vocabulary) = (384, 30_522 + 512 + 2);
+        let embeddings = vocabulary * hidden + 2 * hidden;
+        let of = |trainable: &Trainable| minilm().manifest(trainable, 3).dimension();
+        let full = of(&Method::Full.into());
+        assert_eq!(of(&frozen(Method::Full, true, 0)), full - embeddings);
+        let all = frozen(Method::Full, false, 6);
+        assert_eq!(of(&all), of(&Method::Head.into()));
+        let layer = (full - embeddings - of(&all)) / 6;
+        assert_eq!(
+            of(&frozen(Method::Full, false, 4)),
+            full - embeddings - 4 * layer
+        );
+    }
+
+    #[test]
+    fn a_model_too_shallow_for_the_plan_is_named() {
+        assert!(
+            minilm()
+                .check_trainable(&frozen(Method::Full, true, 6))
+                .is_ok()
+        );
+        for trainable in [
+            frozen(Method::Full, true, 7),
+            frozen(Method::Lora, false, 6),
+        ] {
+            let error = minilm()
+                .check_trainable(&trainable)
+                .expect_err("too shallow");
+            assert!(error.to_string().contains("freeze_layers"), "{error}");
+        }
+    }
+}

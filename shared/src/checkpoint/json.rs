@@ -1,0 +1,61 @@
+//! What training changes in a model's config.json.
+
+use serde_json::{Value, json};
+
+use super::Error;
+use crate::bert::{self, Adapters};
+
+/// `config.json` for a token classifier with `labels`, every other field kept.
+pub fn config_with_labels(config_json: &str, labels: &[String]) -> Result<String, Error> {
+    let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;
+    let tags = bert::tags(labels);
+    let id2label: serde_json::Map<String, Value> = tags
+        .iter()
+        .enumerate()
+        .map(|(id, tag)| (id.to_string(), json!(tag)))
+        .collect();
+    let label2id: serde_json::Map<String, Value> = tags
+        .iter()
+        .enumerate()
+        .map(|(id, tag)| (tag.clone(), json!(id)))
+        .collect();
+    config.insert(
+        "architectures".into(),
+        json!(["BertForTokenClassification"]),
+    );
+    config.insert("id2label".into(), Value::Object(id2label));
+    config.insert("label2id".into(), Value::Object(label2id));
+    // A stale count would contradict the maps; transformers derives it from them.
+    config.remove("num_labels");
+    config.insert("torch_dtype".into(), json!("float32"));
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
+/// The tags that `config.json` lists in `id2label`, in order; `None` where it lists none.
+pub fn tags_of_config(config_json: &str) -> Result<Option<Vec<String>>, Error> {
+    let config: Value = serde_json::from_str(config_json)?;
+    let Some(map) = config.get("id2label").and_then(Value::as_object) else {
+        return Ok(None);
+    };
+    let tag = |id: usize| {
+        map.get(&id.to_string())
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    Ok((0..map.len()).map(tag).collect())
+}
+
+/// `config.json` of a model with these adapters beside its weights, or with none.
+pub fn config_with_adapters(
+    config_json: &str,
+    adapters: Option<&Adapters>,
+) -> Result<String, Error> {
+    let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;
+    match adapters {
+        Some(adapters) => config.insert(ADAPTERS.into(), serde_json::to_value(adapters)?),
+        None => config.remove(ADAPTERS),
+    };
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
+const ADAPTERS: &str = "fedner_adapters";

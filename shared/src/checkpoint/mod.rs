@@ -1,0 +1,293 @@
+//! Hugging Face checkpoints: read with all their spellings, written in one canonical form.
+//!
+//! The canonical form is a safetensors file of float32 tensors sorted by name, with the `bert.`
+//! prefix, without pooler or pre-training heads, and with `classifier.*` once labels are known.
+
+mod adapters;
+mod json;
+mod layout;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use rand_distr::{Distribution, Normal};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::bert::{self, BertConfig};
+use crate::manifest::{Manifest, TensorSpec};
+pub use adapters::PeftFiles;
+pub use json::{config_with_adapters, config_with_labels, tags_of_config};
+pub use layout::Layout;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] bert::Error),
+    #[error("model.safetensors cannot be read: {0}")]
+    Syntax(#[from] safetensors::SafeTensorError),
+    #[error("model.safetensors lacks the tensor `{0}`")]
+    Missing(String),
+    #[error("model.safetensors has `{name}` with shape {found:?}: expected {expected:?}")]
+    Shape {
+        name: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error("model.safetensors has `{name}` of type {found}: expected F32, F16 or BF16")]
+    Dtype { name: String, found: String },
+    #[error("model.safetensors has a value that is not finite in `{0}`")]
+    NotFinite(String),
+    #[error("a model's JSON cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("a weights file cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The weights of an encoder, and of a tagging head where there is one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    pub config: BertConfig,
+    /// By canonical name: shape and row-major values.
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Checkpoint {
+    /// Reads any Hugging Face BERT checkpoint: with or without the `bert.` prefix, pooler and
+    /// pre-training heads, in float32, float16 or bfloat16, with LayerNorm as weight and bias or
+    /// as gamma and beta.
+    pub fn read(config_json: &str, safetensors: &[u8]) -> Result<Self, Error> {
+        let config = BertConfig::parse(config_json)?;
+        let file = SafeTensors::deserialize(safetensors)?;
+        let names: BTreeMap<String, String> = file
+            .names()
+            .into_iter()
+            .map(|name| (canonical_name(name), name.to_owned()))
+            .collect();
+        let mut tensors = BTreeMap::new();
+        for spec in config
+            .encoder_tensors()
+            .into_iter()
+            .chain(config.adapter_tensors())
+        {
+            let name = names
+                .get(&spec.name)
+                .ok_or_else(|| Error::Missing(spec.name.clone()))?;
+            let values = read_tensor(&spec, &file.tensor(name)?)?;
+            tensors.insert(spec.name, (spec.shape, values));
+        }
+        if let Some(name) = names.get("classifier.weight") {
+            let tags = file
+                .tensor(name)?
+                .shape()
+                .first()
+                .copied()
+                .unwrap_or_default();
+            for spec in config.head_tensors(tags) {
+                let name = names
+                    .get(&spec.name)
+                    .ok_or_else(|| Error::Missing(spec.name.clone()))?;
+                let values = read_tensor(&spec, &file.tensor(name)?)?;
+                tensors.insert(spec.name, (spec.shape, values));
+            }
+        }
+        Ok(Self { config, tensors })
+    }
+
+    /// Weights as given, for a model that was made here: `tensors` by canonical name.
+    pub fn from_tensors(
+        config: BertConfig,
+        tensors: impl IntoIterator<Item = (TensorSpec, Vec<f32>)>,
+    ) -> Self {
+        let tensors = tensors
+            .into_iter()
+            .map(|(spec, values)| (spec.name, (spec.shape, values)));
+        Self {
+            config,
+            tensors: tensors.collect(),
+        }
+    }
+
+    /// An encoder with random weights, as BERT initialises them (Devlin et al. 2019, appendix A).
+    pub fn random(config: BertConfig, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let tensors = config
+            .encoder_tensors()
+            .into_iter()
+            .map(|spec| {
+                let values = initial_values(&spec, config.initializer_range, &mut rng);
+                (spec.name, (spec.shape, values))
+            })
+            .collect();
+        Self { config, tensors }
+    }
+
+    /// How many tags the head has; `None` without a head.
+    pub fn tags(&self) -> Option<usize> {
+        self.tensors
+            .get("classifier.bias")
+            .map(|(_, values)| values.len())
+    }
+
+    /// The encoder alone.
+    #[must_use]
+    pub fn without_head(mut self) -> Self {
+        self.tensors
+            .retain(|name, _| !name.starts_with("classifier."));
+        self
+    }
+
+    /// The same encoder with a new head of `tags` tags, its weights drawn from `seed`.
+    #[must_use]
+    pub fn with_new_head(mut self, tags: usize, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        for spec in self.config.head_tensors(tags) {
+            let values = initial_values(&spec, self.config.initializer_range, &mut rng);
+            self.tensors.insert(spec.name, (spec.shape, values));
+        }
+        self
+    }
+
+    /// The values of the tensor, row-major.
+    pub fn tensor(&self, name: &str) -> Result<&[f32], Error> {
+        match self.tensors.get(name) {
+            Some((_, values)) => Ok(values),
+            None => Err(Error::Missing(name.to_owned())),
+        }
+    }
+
+    /// The weights of `manifest`, one tensor after another.
+    pub fn flatten(&self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
+        let mut flat = Vec::with_capacity(manifest.dimension());
+        for spec in &manifest.tensors {
+            flat.extend_from_slice(self.tensor(&spec.name)?);
+        }
+        Ok(flat)
+    }
+
+    /// The same model with the weights of `manifest` replaced by `flat`.
+    pub fn with_weights(mut self, manifest: &Manifest, flat: &[f32]) -> Result<Self, Error> {
+        for (offset, spec) in manifest.segments() {
+            let (_, values) = self
+                .tensors
+                .get_mut(&spec.name)
+                .ok_or_else(|| Error::Missing(spec.name.clone()))?;
+            let new = flat.get(offset..offset + spec.len());
+            match new {
+                Some(new) if new.len() == values.len() => values.copy_from_slice(new),
+                Some(_) | None => {
+                    return Err(Error::Shape {
+                        name: spec.name.clone(),
+                        expected: spec.shape.clone(),
+                        found: vec![new.map_or(0, <[f32]>::len)],
+                    });
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// The canonical file. The same weights give the same bytes.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
+        let tensors = self.tensors.iter();
+        serialize(tensors.map(|(name, tensor)| (name.as_str(), tensor)))
+    }
+}
+
+/// A safetensors file of tensors in the order of their names.
+fn serialize<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a (Vec<usize>, Vec<f32>))>,
+) -> Result<Vec<u8>, Error> {
+    let bytes: BTreeMap<&str, (&[usize], Vec<u8>)> = tensors
+        .map(|(name, (shape, values))| {
+            let bytes = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            (name, (shape.as_slice(), bytes))
+        })
+        .collect();
+    let mut views = Vec::with_capacity(bytes.len());
+    for (name, (shape, bytes)) in &bytes {
+        views.push((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?));
+    }
+    // transformers refuses a file that does not name its framework.
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    Ok(safetensors::serialize(views, Some(metadata))?)
+}
+
+fn canonical_name(name: &str) -> String {
+    let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
+    let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
+    if name.starts_with("embeddings.") || name.starts_with("encoder.") {
+        return format!("bert.{name}");
+    }
+    name
+}
+
+fn read_tensor(spec: &TensorSpec, view: &TensorView<'_>) -> Result<Vec<f32>, Error> {
+    if view.shape() != spec.shape {
+        let (expected, found) = (spec.shape.clone(), view.shape().to_vec());
+        return Err(Error::Shape {
+            name: spec.name.clone(),
+            expected,
+            found,
+        });
+    }
+    let two = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+    let bytes = view.data();
+    let dtype = view.dtype();
+    let values: Vec<f32> = if dtype == Dtype::F32 {
+        bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect()
+    } else if dtype == Dtype::BF16 {
+        bytes
+            .chunks_exact(2)
+            .map(|b| f32::from_bits(u32::from(two(b)) << 16))
+            .collect()
+    } else if dtype == Dtype::F16 {
+        bytes.chunks_exact(2).map(|b| half_to_f32(two(b))).collect()
+    } else {
+        return Err(Error::Dtype {
+            name: spec.name.clone(),
+            found: format!("{dtype:?}"),
+        });
+    };
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(Error::NotFinite(spec.name.clone()));
+    }
+    Ok(values)
+}
+
+/// IEEE 754 binary16 to binary32; exact.
+fn half_to_f32(bits: u16) -> f32 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let exponent = i32::from((bits >> 10) & 0x1f);
+    let fraction = f32::from(bits & 0x3ff);
+    match exponent {
+        0 => sign * fraction * (-24f32).exp2(),
+        31 if fraction == 0.0 => sign * f32::INFINITY,
+        31 => f32::NAN,
+        _ => sign * (1024.0 + fraction) * ((exponent - 25) as f32).exp2(),
+    }
+}
+
+/// LayerNorm starts at one and zero, biases at zero, other weights normal with deviation `range`.
+fn initial_values(spec: &TensorSpec, range: f64, rng: &mut ChaCha20Rng) -> Vec<f32> {
+    if spec.name.ends_with("LayerNorm.weight") {
+        return vec![1.0; spec.len()];
+    }
+    if spec.name.ends_with("bias") {
+        return vec![0.0; spec.len()];
+    }
+    match Normal::new(0.0, range) {
+        Ok(normal) => (0..spec.len()).map(|_| normal.sample(rng) as f32).collect(),
+        Err(_) => vec![0.0; spec.len()],
+    }
+}
+
+#[cfg(test)]
+mod tests;
