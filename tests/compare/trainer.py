@@ -106,6 +106,9 @@ def measure(sides, name):
     match name:
         case "step":
             return [("training step, cpu / PyTorch", sides.ours("step")[0], sides.fastest("step"), 1.10, "s")]
+        case "lora":
+            lora, full = sides.ours("lora")[0], sides.ours("step")[0]
+            return [("training step of `lora` / of `full`", lora, full, 0.75, "s")]
         case "inference":
             return [("inference, cpu / PyTorch", sides.ours("inference")[0], sides.fastest("inference"), 1.15, "s")]
         case "libtorch":
@@ -143,14 +146,14 @@ def table(rounds):
 
 
 def main():
-    figures = ["step", "inference", "libtorch", "epoch", "head"]
+    figures = ["step", "lora", "inference", "libtorch", "epoch", "head"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figures", nargs="+", default=figures, metavar="NAME", help=" ".join(figures))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10, help="training steps or inferences in a round")
     parser.add_argument(
         "--processor", action="store_true",
-        help="processor seconds of step, inference and libtorch: less exact, but fit for a busy machine",
+        help="processor seconds of step, lora, inference and libtorch: less exact, but fit for a busy machine",
     )
     parser.add_argument("--data", default=ROOT / "../shared/data", help="folder with ncbi-disease/")
     parser.add_argument("--reference", default=ROOT / "../shared/compare/hf_reference.py")

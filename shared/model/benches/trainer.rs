@@ -9,12 +9,13 @@
 //! | figure | is |
 //! |---|---|
 //! | `step` | one training step on 16 sentences of 128 sub-tokens, dropout on |
+//! | `lora` | the same with the method `lora` |
 //! | `inference` | the logits of such a batch |
 //! | `epoch` | one epoch of `full` on the corpus `--data` |
 //! | `head` | the second and later epochs of `head` on it |
 //!
-//! Without a figure: `step` and `inference`. These two make a model of MiniLM-L6's shape from
-//! random weights; the others want a Hugging Face directory and CoNLL columns.
+//! Without a figure: `step` and `inference`. These and `lora` make a model of MiniLM-L6's shape
+//! from random weights; the others want a Hugging Face directory and CoNLL columns.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -41,7 +42,8 @@ fn main() -> Result<(), Failure> {
     for figure in &arguments.figures {
         let before = processor_seconds();
         let times = match figure.as_str() {
-            "step" => steps(&arguments)?,
+            "step" => steps(&arguments, Method::Full)?,
+            "lora" => steps(&arguments, Method::Lora)?,
             "inference" => inferences(&arguments, device)?,
             "epoch" => epochs(&arguments, Method::Full, 1)?,
             "head" => epochs(&arguments, Method::Head, 6)?.split_off(1),
@@ -217,8 +219,9 @@ fn synthetic(sentences: usize, tags: &[String]) -> Vec<Sentence> {
 }
 
 /// The times of training steps, without the first.
-fn steps(arguments: &Arguments) -> Result<Vec<f64>, Failure> {
+fn steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
     let (base, tokenizer, tags) = minilm()?;
+    let base = base.prepared_for(&method.into(), 1);
     let corpus = synthetic(SENTENCES * (arguments.steps + 1), &tags);
     let (mut times, mut last) = (Vec::new(), Instant::now());
     let mut observer = |_: Progress| {
@@ -226,7 +229,7 @@ fn steps(arguments: &Arguments) -> Result<Vec<f64>, Failure> {
         last = Instant::now();
         ControlFlow::Continue(())
     };
-    let options = arguments.options(Method::Full, 1);
+    let options = arguments.options(method, 1);
     train(&base, &tokenizer, &tags, &corpus, &options, &mut observer)?;
     Ok(times.split_off(1))
 }
