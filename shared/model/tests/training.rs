@@ -221,7 +221,7 @@ fn adapters_learn_and_the_encoder_stays() {
         let trainable = wide(method);
         let base = untrained(1).prepared_for(&trainable, 3);
         let mut options = options(method, 12);
-        options.training.learning_rate = 2e-2;
+        options.training.learning_rate = 1e-2;
         let trained = run(&base, &notes(120), &options).expect("trained");
         let manifest = base.config.manifest(&trainable, tags().len());
         assert_eq!(trained.weights.len(), manifest.dimension(), "{method}");
