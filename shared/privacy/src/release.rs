@@ -61,11 +61,18 @@ impl Error {
 /// integer norm is proven, add discrete Gaussian noise of scale σ/γ. Each call draws fresh
 /// randomness, so that each call is a release of its own and is charged for.
 ///
-/// With `unit = "none"` the noise is left out and nothing is protected.
+/// With `unit = "none"` the noise is left out and nothing is protected. The rounding is then drawn
+/// from the update itself, so that a run without noise can be repeated to the last bit.
 pub fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)?;
-    release_with(update, privacy, &mut ChaCha20Rng::from_seed(seed))
+    let mut random = match privacy.unit {
+        Unit::None => ChaCha20Rng::seed_from_u64(clip::norm(update)?.to_bits()),
+        Unit::Institution => {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed)?;
+            ChaCha20Rng::from_seed(seed)
+        }
+    };
+    release_with(update, privacy, &mut random)
 }
 
 /// [`release`] with the given source of the rounding. The noise has OpenDP's own.
@@ -229,6 +236,14 @@ mod tests {
                 "{clip} {z}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn only_without_noise_is_a_release_repeatable() {
+        let update: Vec<f32> = (0..1000).map(|i| (i as f32).sin()).collect();
+        let draw = |unit| release(&update, &privacy(unit, 1.0, 1.0)).expect("release");
+        assert_eq!(draw(Unit::None), draw(Unit::None));
+        assert_ne!(draw(Unit::Institution), draw(Unit::Institution));
     }
 
     #[test]
