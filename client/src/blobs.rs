@@ -65,12 +65,18 @@ impl Blobs {
         Ok((digest, length))
     }
 
-    /// A download under way.
+    /// A download under way. Waits until an earlier one of the same blob has written its last
+    /// byte.
     pub fn part(&self, digest: &Digest) -> io::Result<Part> {
         let path = self.path(digest).with_extension("part");
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).read(true).open(&path)?;
+        file.lock()?;
+        let mut hasher = Box::new(blake3::Hasher::new());
+        hasher.update_reader(&file)?;
         Ok(Part {
-            length: file.metadata()?.len(),
+            length: hasher.count(),
+            hasher,
             file,
             path,
             whole: self.path(digest),
@@ -110,6 +116,8 @@ pub struct Part {
     path: PathBuf,
     whole: PathBuf,
     digest: Digest,
+    /// Boxed: it is some 2 KB, and the part moves between threads.
+    hasher: Box<blake3::Hasher>,
     length: u64,
 }
 
@@ -119,10 +127,11 @@ impl Part {
         self.length
     }
 
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn append(mut self, bytes: &[u8]) -> io::Result<Self> {
         self.file.write_all(bytes)?;
+        self.hasher.update(bytes);
         self.length += bytes.len() as u64;
-        Ok(())
+        Ok(self)
     }
 
     /// Keeps what is here for the next attempt.
@@ -138,7 +147,7 @@ impl Part {
     /// Puts the blob in its place; `false`, and nothing kept, if the digest is another.
     pub fn finish(self) -> io::Result<bool> {
         self.file.sync_all()?;
-        if Digest::of_reader(File::open(&self.path)?)? != self.digest {
+        if *self.hasher.finalize().as_bytes() != *self.digest.as_bytes() {
             fs::remove_file(&self.path)?;
             return Ok(false);
         }
@@ -211,12 +220,12 @@ mod tests {
     fn a_download_goes_on_where_it_was_cut() {
         let (_place, blobs) = blobs();
         let digest = Digest::of(b"weights");
-        let mut part = blobs.part(&digest).expect("part");
-        part.append(b"wei").expect("first");
+        let part = blobs.part(&digest).expect("part");
+        let part = part.append(b"wei").expect("first");
         part.keep().expect("kept");
-        let mut part = blobs.part(&digest).expect("again");
+        let part = blobs.part(&digest).expect("again");
         assert_eq!(part.length(), 3);
-        part.append(b"ghts").expect("rest");
+        let part = part.append(b"ghts").expect("rest");
         assert!(part.finish().expect("finished"));
         assert_eq!(blobs.read(&digest).expect("whole"), b"weights");
     }
@@ -225,8 +234,8 @@ mod tests {
     fn other_bytes_than_those_asked_for_are_thrown_away() {
         let (_place, blobs) = blobs();
         let digest = Digest::of(b"weights");
-        let mut part = blobs.part(&digest).expect("part");
-        part.append(b"malware").expect("bytes");
+        let part = blobs.part(&digest).expect("part");
+        let part = part.append(b"malware").expect("bytes");
         assert!(!part.finish().expect("finished"));
         assert!(!blobs.contains(&digest));
         assert_eq!(blobs.part(&digest).expect("again").length(), 0);

@@ -6,4 +6,5 @@ mod faults;
 mod roles;
 mod setting;
 mod several_runs;
+mod transfers;
 mod whole_loop;

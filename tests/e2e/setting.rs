@@ -26,8 +26,12 @@ impl Setting {
 
     /// The same with a tiny base model registered as `base@1`.
     pub(crate) fn with_model() -> Result<Self> {
+        Self::with_model_of(tiny::TEST)
+    }
+
+    pub(crate) fn with_model_of(size: tiny::Size) -> Result<Self> {
         let setting = Self::new()?;
-        let model = setting.base_model()?;
+        let model = setting.model_of(size)?;
         let from = model.to_str().context("path")?;
         setting
             .cluster
@@ -41,10 +45,14 @@ impl Setting {
 
     /// A tiny BERT's Hugging Face directory.
     pub(crate) fn base_model(&self) -> Result<PathBuf> {
+        self.model_of(tiny::TEST)
+    }
+
+    fn model_of(&self, size: tiny::Size) -> Result<PathBuf> {
         let model = self.path("base");
         if !model.exists() {
             let text = notes::to_conll(&notes::generate(Style::StAnna, Split::Train, 60, 1));
-            tiny::write(&model, tiny::TEST, &text, 1)?;
+            tiny::write(&model, size, &text, 1)?;
         }
         Ok(model)
     }

@@ -82,7 +82,13 @@ impl Cluster {
     }
 
     pub fn start_coordinator(&mut self) -> Result<()> {
-        let command = self.coordinator_command(&["serve"])?;
+        self.start_coordinator_with(&[])
+    }
+
+    /// The same with variables in the program's environment.
+    pub fn start_coordinator_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.coordinator_command(&["serve"])?;
+        command.envs(environment.iter().copied());
         let log = self.log("coordinator");
         let process = Process::start_ready(
             "the coordinator",
@@ -192,12 +198,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes an enrolled institution dial `address` from its next start on.
+    pub fn redirect(&self, name: &str, address: &str) -> Result<()> {
+        let path = self.client_directory(name).join("client.toml");
+        let text = fs::read_to_string(&path).context("read client.toml")?;
+        let direct = format!("coordinator = \"{}\"", self.address());
+        anyhow::ensure!(
+            text.contains(&direct),
+            "client.toml has no {direct}: {text}"
+        );
+        let through = format!("coordinator = \"{address}\"");
+        fs::write(&path, text.replace(&direct, &through)).context("write client.toml")
+    }
+
     pub fn start_client(&mut self, name: &str) -> Result<()> {
-        let process = Process::start(
-            name,
-            self.client_command(name, &["start"])?,
-            &self.log(name),
-        )?;
+        self.start_client_with(name, &[])
+    }
+
+    /// The same with variables in the program's environment.
+    pub fn start_client_with(&mut self, name: &str, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.client_command(name, &["start"])?;
+        command.envs(environment.iter().copied());
+        let process = Process::start(name, command, &self.log(name))?;
         self.clients.insert(name.to_owned(), process);
         Ok(())
     }

@@ -8,4 +8,5 @@ pub mod grpc;
 pub mod notes;
 pub mod pretrained;
 pub mod process;
+pub mod proxy;
 pub mod tiny;

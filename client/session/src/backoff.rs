@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest wait at first: a coordinator that is started again is found within a second.
+const LONGEST: Duration = Duration::from_secs(1);
+/// The longest wait after [`MANY`] failures: the end of a long outage is noticed within seconds.
+const LONGEST_LATER: Duration = Duration::from_secs(4);
+const MANY: u32 = 60;
 
 /// Exponential waits with jitter, so that a restarted coordinator is not met by everybody at once.
 ///
@@ -12,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// let mut backoff = fedner_session::Backoff::new(7);
 /// assert!(backoff.failed() <= Duration::from_millis(200));
 /// for _ in 0..20 {
-///     assert!(backoff.failed() <= Duration::from_secs(30));
+///     assert!(backoff.failed() <= Duration::from_secs(1));
 /// }
 /// backoff.succeeded();
 /// assert!(backoff.failed() <= Duration::from_millis(200));
@@ -35,9 +39,14 @@ impl Backoff {
 
     /// An attempt failed: wait for so long, between half and all of the exponential step.
     pub fn failed(&mut self) -> Duration {
+        let longest = if self.failures < MANY {
+            LONGEST
+        } else {
+            LONGEST_LATER
+        };
         let step = FIRST
             .saturating_mul(1u32 << self.failures.min(16))
-            .min(LONGEST);
+            .min(longest);
         self.failures = self.failures.saturating_add(1);
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let fraction = (splitmix(self.seed) >> 11) as f64 / (1u64 << 53) as f64;
@@ -57,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_half_a_minute_and_differ_between_seeds() {
+    fn waits_double_up_to_a_second_and_differ_between_seeds() {
         let waits = |seed| {
             let mut backoff = Backoff::new(seed);
             (0..12).map(|_| backoff.failed()).collect::<Vec<_>>()
@@ -66,6 +75,9 @@ mod tests {
             let step = (FIRST * (1 << failures)).min(LONGEST);
             assert!(wait >= step / 2 && wait <= step, "{failures}: {wait:?}");
         }
+        let mut long = Backoff::new(3);
+        let last = (0..200).map(|_| long.failed()).next_back();
+        assert!(last.is_some_and(|wait| wait >= LONGEST_LATER / 2));
         assert_eq!(waits(1), waits(1));
         assert_ne!(waits(1), waits(2));
     }

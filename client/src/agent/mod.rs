@@ -90,6 +90,8 @@ pub struct Agent {
     contact: Contact,
     /// Plans of which was said that they get no consent by themselves.
     told: BTreeSet<Digest>,
+    /// The failure that was logged last; the same one again is not worth a line.
+    reported: Option<String>,
     /// How far the upload under way had come when it was last asked.
     uploaded: u64,
     /// The task that was declined last.
@@ -125,6 +127,7 @@ impl Agent {
             trained: None,
             backoff: Backoff::new(u64::from_le_bytes(seed)),
             told: BTreeSet::new(),
+            reported: None,
             uploaded: 0,
             declined: None,
         })
@@ -145,6 +148,7 @@ impl Agent {
             };
             let Err(error) = outcome else {
                 self.backoff.succeeded();
+                self.reported = None;
                 continue;
             };
             let wait = self.wait_after(&error);
@@ -255,6 +259,11 @@ impl Agent {
 
     fn report(&mut self, error: &Error, wait: Duration) {
         let seconds = wait.as_secs_f64();
+        let message = error.to_string();
+        if self.reported.as_ref() == Some(&message) {
+            tracing::debug!("{message}; trying again in {seconds:.1} s");
+            return;
+        }
         if let Some(refusal) = error.refusal() {
             let code = refusal.code;
             let hint = code.hint();
@@ -262,7 +271,8 @@ impl Agent {
         } else {
             tracing::error!("{error}; trying again in {seconds:.1} s");
         }
-        let failure = Some(error.to_string());
+        self.reported = Some(message.clone());
+        let failure = Some(message);
         if matches!(error, Error::Transport(_)) && self.contact.failure != failure {
             self.contact.failure = failure;
             self.save_contact();

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::Error;
 use crate::config::settings::host_and_port;
 
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
 /// Notices a peer that vanished behind a VPN or a proxy during a long poll or a transfer.
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(20);

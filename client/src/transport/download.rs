@@ -1,10 +1,12 @@
 //! Downloads that go on at the byte where they were cut.
 
+use std::io;
 use std::time::Duration;
 
-use fedner_proto::v1::DownloadRequest;
+use fedner_proto::v1::{Chunk, DownloadRequest};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
+use tonic::Streaming;
 
 use super::{CALL, Coordinator, Error};
 use crate::blobs::Blobs;
@@ -19,7 +21,8 @@ impl Coordinator {
         if blobs.contains(digest) {
             return Ok(());
         }
-        let mut part = blobs.part(digest)?;
+        let (folder, wanted) = (blobs.clone(), *digest);
+        let part = blocking(move || folder.part(&wanted)).await?;
         let request = DownloadRequest {
             digest: digest.as_bytes().to_vec(),
             offset: part.length(),
@@ -34,26 +37,40 @@ impl Coordinator {
             part.discard()?;
         }
         let mut stream = opened?;
+        let mut part = part;
         loop {
-            let message = tokio::time::timeout(SILENCE, stream.message())
-                .await
-                .map_err(|_| Error::Unreachable {
-                    address: self.address.clone(),
-                    reason: format!("a download was silent for {} s", SILENCE.as_secs()),
-                })?;
-            match message {
-                Ok(Some(chunk)) => part.append(&chunk.data)?,
+            let chunk = match self.next_chunk(&mut stream).await {
+                Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
-                Err(status) => {
-                    part.keep()?;
-                    return Err(self.fault(&status));
+                Err(error) => {
+                    blocking(move || part.keep()).await?;
+                    return Err(error);
                 }
-            }
+            };
+            part = blocking(move || part.append(&chunk.data)).await?;
         }
-        if part.finish()? {
+        if blocking(move || part.finish()).await? {
             return Ok(());
         }
         let message = format!("the download of {digest} has another digest; it begins again");
         Err(Error::Refused(Refusal::new(Code::UpdateDigest, message)))
     }
+
+    async fn next_chunk(&self, stream: &mut Streaming<Chunk>) -> Result<Option<Chunk>, Error> {
+        let message = tokio::time::timeout(SILENCE, stream.message())
+            .await
+            .map_err(|_| Error::Unreachable {
+                address: self.address.clone(),
+                reason: format!("a download was silent for {} s", SILENCE.as_secs()),
+            })?;
+        message.map_err(|status| self.fault(&status))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }

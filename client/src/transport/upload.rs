@@ -1,13 +1,13 @@
 //! Uploads that go on at the byte where they were cut.
 
-use std::io::{Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 
 use fedner_proto::CHUNK_BYTES;
 use fedner_proto::convert;
 use fedner_proto::v1::upload_request::Part;
 use fedner_proto::v1::{UploadOffsetRequest, UploadRequest, UploadStart};
 use fedner_shared::refusal::Code;
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -28,29 +28,19 @@ impl Coordinator {
             receipt: Some(convert::signed_to_wire(released.receipt())),
             offset,
         };
-        let reader = tokio::spawn(async move {
-            let message = |part| UploadRequest { part: Some(part) };
-            if sender.send(message(Part::Start(start))).await.is_err() {
-                return Ok(());
-            }
-            let mut file = tokio::fs::File::from_std(file);
-            loop {
-                let mut data = Vec::with_capacity(CHUNK_BYTES);
-                (&mut file)
-                    .take(CHUNK_BYTES as u64)
-                    .read_to_end(&mut data)
-                    .await?;
-                if data.is_empty() || sender.send(message(Part::Data(data))).await.is_err() {
-                    return std::io::Result::Ok(());
-                }
-            }
-        });
+        let first = UploadRequest {
+            part: Some(Part::Start(start)),
+        };
+        let reader = tokio::task::spawn_blocking(move || read_ahead(first, file, &sender));
         let mut client = self.federation();
         let answer = client.upload(ReceiverStream::new(receiver)).await;
-        reader.abort();
         match answer {
             Ok(_) => Ok(()),
-            Err(status) => Err(self.fault(&status)),
+            // A stream that ends early because the file cannot be read is a fault of ours.
+            Err(status) => Err(match reader.await {
+                Ok(Err(error)) => error.into(),
+                Ok(Ok(())) | Err(_) => self.fault(&status),
+            }),
         }
     }
 
@@ -66,4 +56,26 @@ impl Coordinator {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Sends the file in chunks until its end, or until nobody takes them.
+fn read_ahead(
+    first: UploadRequest,
+    mut file: File,
+    sender: &mpsc::Sender<UploadRequest>,
+) -> io::Result<()> {
+    let mut next = first;
+    while sender.blocking_send(next).is_ok() {
+        let mut data = Vec::with_capacity(CHUNK_BYTES);
+        (&mut file)
+            .take(CHUNK_BYTES as u64)
+            .read_to_end(&mut data)?;
+        if data.is_empty() {
+            break;
+        }
+        next = UploadRequest {
+            part: Some(Part::Data(data)),
+        };
+    }
+    Ok(())
 }

@@ -1,0 +1,194 @@
+//! A network to break: a TCP proxy on loopback that can be slow, and can be cut and mended.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Bytes moved at a time: what a cut loses at most on its way.
+const PIECE: usize = 16 * 1024;
+
+/// Forwards connections to one address. It stops with the program.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    wire: Arc<Wire>,
+}
+
+#[derive(Debug, Default)]
+struct Wire {
+    broken: AtomicBool,
+    /// From the dialling side to the listening one.
+    up: Lane,
+    down: Lane,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub struct Lane {
+    moved: AtomicU64,
+    /// The wire breaks by itself once so many bytes have moved; 0: never.
+    break_at: AtomicU64,
+    /// Bytes a second; 0: no limit.
+    speed: AtomicU64,
+}
+
+impl Lane {
+    /// How many bytes have moved since the start.
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::SeqCst)
+    }
+
+    /// Limits the speed of each connection, in bytes a second.
+    pub fn slow_down(&self, speed: u64) {
+        self.speed.store(speed, Ordering::SeqCst);
+    }
+
+    /// Breaks the wire once so many more bytes have moved.
+    pub fn cut_after(&self, bytes: u64) {
+        self.break_at.store(self.moved() + bytes, Ordering::SeqCst);
+    }
+
+    /// Notes bytes on their way; `false` where the wire breaks before them.
+    fn carries(&self, count: usize) -> bool {
+        let speed = self.speed.load(Ordering::SeqCst);
+        if speed > 0 {
+            thread::sleep(Duration::from_secs_f64(count as f64 / speed as f64));
+        }
+        let sum = self.moved.fetch_add(count as u64, Ordering::SeqCst) + count as u64;
+        let limit = self.break_at.load(Ordering::SeqCst);
+        limit == 0 || sum < limit
+    }
+}
+
+impl Proxy {
+    pub fn start(target: &str) -> Result<Self> {
+        let target: SocketAddr = target.parse().context("read the target's address")?;
+        let listener = TcpListener::bind("127.0.0.1:0").context("bind the proxy")?;
+        let address = listener.local_addr()?;
+        let wire = Arc::new(Wire::default());
+        let accepting = Arc::clone(&wire);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A connection to a broken wire, or to nobody, is simply closed.
+                let _ = accepting.connect(stream, target);
+            }
+        });
+        Ok(Self { address, wire })
+    }
+
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// From the dialling side to the listening one.
+    pub fn up(&self) -> &Lane {
+        &self.wire.up
+    }
+
+    pub fn down(&self) -> &Lane {
+        &self.wire.down
+    }
+
+    /// Breaks every connection, now and until [`mend`](Self::mend).
+    pub fn cut(&self) {
+        self.wire.cut();
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.wire.broken.load(Ordering::SeqCst)
+    }
+
+    pub fn mend(&self) {
+        for lane in [self.up(), self.down()] {
+            lane.break_at.store(0, Ordering::SeqCst);
+        }
+        self.wire.broken.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Wire {
+    fn cut(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn connect(self: &Arc<Self>, near: TcpStream, target: SocketAddr) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let far = TcpStream::connect(target)?;
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.extend([near.try_clone()?, far.try_clone()?]);
+        drop(open);
+        for (from, to, up) in [
+            (near.try_clone()?, far.try_clone()?, true),
+            (far, near, false),
+        ] {
+            let wire = Arc::clone(self);
+            // A broken connection ends the thread.
+            thread::spawn(move || wire.forward(from, to, up));
+        }
+        Ok(())
+    }
+
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream, up: bool) -> io::Result<()> {
+        let lane = if up { &self.up } else { &self.down };
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let count = from.read(&mut buffer)?;
+            if count > 0 && !lane.carries(count) {
+                self.cut();
+            }
+            if count == 0 || self.broken.load(Ordering::SeqCst) {
+                from.shutdown(Shutdown::Both)?;
+                return to.shutdown(Shutdown::Both);
+            }
+            to.write_all(&buffer[..count])?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_wire_breaks_what_is_open_and_a_mended_one_works_again() -> Result<()> {
+        let echo = TcpListener::bind("127.0.0.1:0")?;
+        let target = echo.local_addr()?.to_string();
+        thread::spawn(move || {
+            for mut stream in echo.incoming().flatten() {
+                let mut all = [0; 3];
+                while stream.read_exact(&mut all).is_ok() && stream.write_all(&all).is_ok() {}
+            }
+        });
+        let proxy = Proxy::start(&target)?;
+        let ask = || -> io::Result<[u8; 3]> {
+            let mut stream = TcpStream::connect(proxy.address)?;
+            stream.write_all(b"abc")?;
+            let mut answer = [0; 3];
+            stream.read_exact(&mut answer)?;
+            Ok(answer)
+        };
+        assert_eq!(&ask()?, b"abc");
+        proxy.up().cut_after(2);
+        assert!(ask().is_err());
+        assert!(proxy.is_cut());
+        assert!(ask().is_err());
+        proxy.mend();
+        assert_eq!(&ask()?, b"abc");
+        assert_eq!(proxy.up().moved(), 9);
+        Ok(())
+    }
+}
