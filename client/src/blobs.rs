@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use fedner_shared::crash;
 use fedner_shared::digest::Digest;
 
 use crate::files;
@@ -58,10 +59,12 @@ impl Blobs {
         write(&mut writer)?;
         let (digest, length) = writer.finish()?;
         temporary.as_file().sync_all()?;
+        crash::point("before rename", "update");
         temporary
             .persist(self.path(&digest))
             .map_err(|error| error.error)?;
         files::sync_dir(&self.directory)?;
+        crash::point("after rename", "update");
         Ok((digest, length))
     }
 
@@ -151,8 +154,10 @@ impl Part {
             fs::remove_file(&self.path)?;
             return Ok(false);
         }
+        crash::point("before rename", "download");
         fs::rename(&self.path, &self.whole)?;
         files::sync_dir(self.whole.parent().unwrap_or(Path::new(".")))?;
+        crash::point("after rename", "download");
         Ok(true)
     }
 }

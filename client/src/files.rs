@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use fedner_shared::crash;
+
 /// Writes a file that anybody on the machine may read.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     write_with(path, contents, 0o644)
@@ -38,6 +40,7 @@ fn write_with(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let mut file = create(&temporary, mode)?;
     file.write_all(contents)?;
     file.sync_all()?;
+    crash::point("before rename", "file");
     fs::rename(&temporary, path)?;
     sync_dir(directory)
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod bad_input;
+mod crash;
 mod faults;
 mod roles;
 mod setting;

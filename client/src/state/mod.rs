@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fedner_privacy::ledger as rules;
 use fedner_session::Rejection;
+use fedner_shared::crash;
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{Signature, Signed};
@@ -107,7 +108,9 @@ impl Store {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fault)?;
         let value = work(&transaction).map_err(fault)?;
+        crash::point("before commit", name);
         transaction.commit().map_err(fault)?;
+        crash::point("after commit", name);
         Ok(value)
     }
 
