@@ -1,0 +1,236 @@
+//! An institution that takes part in every way but training.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use fedner_proto::v1::check_in_response::Todo;
+use fedner_proto::v1::decline_request::Task;
+use fedner_proto::v1::federation_client::FederationClient;
+use fedner_proto::v1::upload_request::Part;
+use fedner_proto::{CHUNK_BYTES, MESSAGE_BYTES, convert, v1};
+use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::refusal::Code;
+use fedner_shared::sign::{SecretKey, Signed};
+use fedner_shared::statement::{Consent, UpdateReceipt};
+use fedner_shared::time::Time;
+use fedner_shared::update::encode;
+use fedner_tests::grpc::{Credentials, channel};
+use futures::stream;
+use tonic::transport::Channel;
+
+/// How long a check-in may wait.
+const POLL_MS: u32 = 20_000;
+
+/// An update made before.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+}
+
+impl Encoded {
+    /// Small integers, such as a few training steps make on the grid of a plan without noise.
+    pub(crate) fn new(seed: u64, dimension: usize) -> Result<Self> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let values: Vec<i32> = (0..dimension)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state % 511) as i32 - 255
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        encode(&values, &mut bytes)?;
+        Ok(Self {
+            digest: Digest::of(&bytes),
+            bytes,
+        })
+    }
+}
+
+pub(crate) struct Hollow {
+    name: InstitutionId,
+    identity: PathBuf,
+    address: String,
+    key: SecretKey,
+    client: Option<FederationClient<Channel>>,
+    consents: Vec<v1::Signed>,
+    plans: Vec<Vec<u8>>,
+    update: Option<Arc<Encoded>>,
+    dimension: usize,
+    /// Bytes of versions and updates that went over the wire.
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+}
+
+impl Hollow {
+    pub(crate) fn new(name: &str, directory: &Path, address: &str) -> Result<Self> {
+        let identity = directory.join("identity");
+        let key = std::fs::read_to_string(identity.join("signing.key"))?;
+        Ok(Self {
+            name: name.parse()?,
+            key: SecretKey::from_pem(&key)?,
+            identity,
+            address: address.to_owned(),
+            client: None,
+            consents: Vec::new(),
+            plans: Vec::new(),
+            update: None,
+            dimension: 0,
+            downloaded: 0,
+            uploaded: 0,
+        })
+    }
+
+    pub(crate) async fn client(&mut self) -> Result<&mut FederationClient<Channel>> {
+        if self.client.is_none() {
+            let credentials = Credentials {
+                certificate: &self.identity.join("tls.pem"),
+                key: &self.identity.join("tls.key"),
+            };
+            let authority = self.identity.join("authority.pem");
+            let channel = channel(&self.address, &authority, Some(credentials)).await?;
+            let client = FederationClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
+            self.client = Some(client);
+        }
+        self.client.as_mut().context("a client")
+    }
+
+    /// Waits for something to do.
+    pub(crate) async fn check_in(&mut self) -> Result<Option<Todo>> {
+        let request = v1::CheckInRequest {
+            wait_ms: POLL_MS,
+            known_plans: self.plans.clone(),
+            consents: self.consents.clone(),
+            software: "hollow".to_owned(),
+        };
+        let response = self.client().await?.check_in(request).await?;
+        Ok(response.into_inner().todo)
+    }
+
+    /// Takes part until the future that calls this is dropped.
+    pub(crate) async fn take_part(&mut self) -> Result<()> {
+        loop {
+            match self.check_in().await? {
+                None => {}
+                Some(Todo::Proposal(proposal)) => self.agree(proposal)?,
+                Some(Todo::Train(assignment)) => self.pretend(assignment).await?,
+                Some(Todo::Evaluate(assignment)) => self.decline(assignment).await?,
+            }
+        }
+    }
+
+    pub(crate) fn agree(&mut self, proposal: v1::Proposal) -> Result<()> {
+        let plan = convert::signed("plan", proposal.plan)?.digest();
+        let consent = Consent {
+            plan,
+            institution: self.name.clone(),
+            examples: 100,
+            policy: Digest::of(b"policy"),
+            at: Time::from_millis(0),
+            expires: Time::from_millis(i64::MAX / 2),
+        };
+        self.dimension = proposal.dimension as usize;
+        self.plans.push(plan.as_bytes().to_vec());
+        let signed = Signed::new(&consent, &self.key);
+        self.consents.push(convert::signed_to_wire(&signed));
+        Ok(())
+    }
+
+    /// Fetches the version and sends an update as if it had been trained.
+    async fn pretend(&mut self, assignment: v1::Assignment) -> Result<()> {
+        let (_, version) = convert::version_from_record(&assignment.version)?;
+        self.download(version.weights).await?;
+        let update = if let Some(update) = &self.update {
+            Arc::clone(update)
+        } else {
+            let seed = u64::from_le_bytes(self.key.public().as_bytes()[..8].try_into()?);
+            Arc::clone(
+                self.update
+                    .insert(Arc::new(Encoded::new(seed, self.dimension)?)),
+            )
+        };
+        let receipt = self.receipt(&assignment, &update)?;
+        self.upload(&receipt, &update).await
+    }
+
+    pub(crate) fn receipt(
+        &self,
+        assignment: &v1::Assignment,
+        update: &Encoded,
+    ) -> Result<UpdateReceipt> {
+        let (base, _) = convert::version_from_record(&assignment.version)?;
+        Ok(UpdateReceipt {
+            run: assignment.run.parse()?,
+            plan: convert::signed("plan", assignment.plan.clone())?.digest(),
+            round: assignment.round,
+            attempt: assignment.attempt,
+            institution: self.name.clone(),
+            base,
+            manifest: convert::digest("manifest", &assignment.manifest)?,
+            weight: 100,
+            blob: update.digest,
+            bytes: update.bytes.len() as u64,
+            sigma: 0.0,
+            epsilon_after: None,
+            ledger_head: None,
+            at: Time::from_millis(0),
+        })
+    }
+
+    async fn download(&mut self, digest: Digest) -> Result<()> {
+        let request = v1::DownloadRequest {
+            digest: digest.as_bytes().to_vec(),
+            offset: 0,
+        };
+        let mut stream = self.client().await?.download(request).await?.into_inner();
+        let mut hasher = blake3::Hasher::new();
+        while let Some(chunk) = stream.message().await? {
+            hasher.update(&chunk.data);
+            self.downloaded += chunk.data.len() as u64;
+        }
+        ensure!(hasher.finalize().as_bytes() == digest.as_bytes());
+        Ok(())
+    }
+
+    pub(crate) async fn upload(
+        &mut self,
+        receipt: &UpdateReceipt,
+        update: &Arc<Encoded>,
+    ) -> Result<()> {
+        let start = v1::UploadStart {
+            receipt: Some(convert::signed_to_wire(&Signed::new(receipt, &self.key))),
+            offset: 0,
+        };
+        let first = v1::UploadRequest {
+            part: Some(Part::Start(start)),
+        };
+        let update = Arc::clone(update);
+        self.uploaded += update.bytes.len() as u64;
+        let chunks = (0..update.bytes.len()).step_by(CHUNK_BYTES).map(move |at| {
+            let end = update.bytes.len().min(at + CHUNK_BYTES);
+            v1::UploadRequest {
+                part: Some(Part::Data(update.bytes[at..end].to_vec())),
+            }
+        });
+        let parts = stream::iter(std::iter::once(first).chain(chunks));
+        self.client().await?.upload(parts).await?;
+        Ok(())
+    }
+
+    async fn decline(&mut self, assignment: v1::Assignment) -> Result<()> {
+        let request = v1::DeclineRequest {
+            run: assignment.run,
+            round: assignment.round,
+            attempt: assignment.attempt,
+            task: Task::Evaluate.into(),
+            code: Code::PolicyForbids.to_string(),
+            reason: String::new(),
+        };
+        self.client().await?.decline(request).await?;
+        Ok(())
+    }
+}
