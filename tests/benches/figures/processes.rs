@@ -15,14 +15,10 @@ use crate::federation::{Federation, plan, spread};
 const REPEATS: usize = 5;
 const PATIENCE: Duration = Duration::from_mins(2);
 
-fn text(federation: &Federation, number: usize, documents: usize) -> Result<PathBuf> {
-    let path = federation.folder.path().join(format!("{number}.conll"));
-    let notes = notes::generate(
-        Style::ALL[number % 3],
-        Split::Train,
-        documents,
-        number as u64,
-    );
+fn text(federation: &Federation, number: usize, split: Split, documents: usize) -> Result<PathBuf> {
+    let name = format!("{number}-{}.conll", split.name());
+    let path = federation.folder.path().join(name);
+    let notes = notes::generate(Style::ALL[number % 3], split, documents, number as u64);
     fs::write(&path, notes::to_conll(&notes))?;
     Ok(path)
 }
@@ -32,11 +28,10 @@ fn enrol(federation: &Federation, count: usize, documents: usize) -> Result<Vec<
     let mut names = Vec::new();
     for number in 0..count {
         let name = format!("i{number}");
-        let data = text(federation, number, documents)?;
         federation.cluster.enrol(&Member {
             name: name.clone(),
-            held_out: data.clone(),
-            data,
+            data: text(federation, number, Split::Train, documents)?,
+            held_out: text(federation, number, Split::Devel, 1)?,
             policy: Policy {
                 allow_no_privacy: true,
                 share_evaluation: false,

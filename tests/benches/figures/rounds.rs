@@ -18,13 +18,13 @@ const SMALL: Size = Size {
     inner: 64,
     words: 100,
 };
-/// 22 million weights, all of them: MiniLM-L6's encoder.
+/// 22 million weights, all of them: as many as in MiniLM-L6, more of them in layers.
 const LARGE: Size = Size {
     hidden: 384,
-    layers: 6,
+    layers: 12,
     heads: 12,
     inner: 1536,
-    words: 29_700,
+    words: 6000,
 };
 /// 7,000 weights: the head of BERT-base with nine tags, on one layer to keep the rest small.
 const WIDE: Size = Size {

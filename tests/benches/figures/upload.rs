@@ -10,13 +10,13 @@ use fedner_tests::tiny::Size;
 use crate::federation::{Federation, plan, spread};
 use crate::hollow::Encoded;
 
-/// 43 million weights, nearly all of them in the embeddings.
+/// More than 50 million weights.
 const MODEL: Size = Size {
     hidden: 1024,
-    layers: 1,
+    layers: 4,
     heads: 8,
-    inner: 64,
-    words: 36_000,
+    inner: 4096,
+    words: 6000,
 };
 const REPEATS: usize = 5;
 
