@@ -4,23 +4,36 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fedner_shared::crash;
 use fedner_shared::digest::Digest;
+use fedner_shared::machine::Machine;
 
 use crate::files;
+use crate::machine::ThisMachine;
 
 /// The folder of blobs. A blob is written under another name, made durable, and then renamed, so
 /// that a file with a digest for a name is whole.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     directory: PathBuf,
+    machine: Arc<dyn Machine>,
 }
 
 impl Blobs {
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         files::create_private_dir(&directory)?;
-        Ok(Self { directory })
+        Ok(Self {
+            directory,
+            machine: Arc::new(ThisMachine),
+        })
+    }
+
+    /// The same folder, on that machine's disk.
+    #[must_use]
+    pub fn on(self, machine: Arc<dyn Machine>) -> Self {
+        Self { machine, ..self }
     }
 
     pub fn contains(&self, digest: &Digest) -> bool {
@@ -59,12 +72,14 @@ impl Blobs {
         write(&mut writer)?;
         let (digest, length) = writer.finish()?;
         temporary.as_file().sync_all()?;
+        self.machine.before_write("keep blob")?;
         crash::point("before rename", "update");
         temporary
             .persist(self.path(&digest))
             .map_err(|error| error.error)?;
         files::sync_dir(&self.directory)?;
         crash::point("after rename", "update");
+        self.machine.after_write("keep blob")?;
         Ok((digest, length))
     }
 
@@ -84,6 +99,7 @@ impl Blobs {
             path,
             whole: self.path(digest),
             digest: *digest,
+            machine: self.machine.clone(),
         })
     }
 
@@ -122,6 +138,7 @@ pub struct Part {
     /// Boxed: it is some 2 KB, and the part moves between threads.
     hasher: Box<blake3::Hasher>,
     length: u64,
+    machine: Arc<dyn Machine>,
 }
 
 impl Part {
@@ -131,9 +148,11 @@ impl Part {
     }
 
     pub fn append(mut self, bytes: &[u8]) -> io::Result<Self> {
+        self.machine.before_write("append to download")?;
         self.file.write_all(bytes)?;
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
+        self.machine.after_write("append to download")?;
         Ok(self)
     }
 
@@ -154,10 +173,12 @@ impl Part {
             fs::remove_file(&self.path)?;
             return Ok(false);
         }
+        self.machine.before_write("keep download")?;
         crash::point("before rename", "download");
         fs::rename(&self.path, &self.whole)?;
         files::sync_dir(self.whole.parent().unwrap_or(Path::new(".")))?;
         crash::point("after rename", "download");
+        self.machine.after_write("keep download")?;
         Ok(true)
     }
 }

@@ -11,6 +11,7 @@
 //! | [`state`] | the database: session, plans, consents, ledger, receipts |
 //! | [`blobs`] | files by digest |
 //! | [`identity`] | keys and certificates, enrolment, renewal |
+//! | [`machine`] | the clock, and work beside the asynchronous threads |
 //! | [`config`] | the directory of an institution and its TOML files |
 
 pub mod agent;
@@ -22,6 +23,7 @@ pub mod consent;
 pub mod egress;
 pub mod files;
 pub mod identity;
+pub mod machine;
 mod progress;
 pub mod state;
 pub mod training;

@@ -36,6 +36,8 @@ pub enum Error {
     },
     #[error("a model file cannot be read: {0}")]
     Blob(#[from] std::io::Error),
+    #[error("a worker thread failed: {0}")]
+    Worker(#[from] tokio::task::JoinError),
 }
 
 impl Error {
@@ -45,7 +47,7 @@ impl Error {
             Self::Corpus(error) => code_of_corpus(error),
             Self::Checkpoint(_) | Self::Read { .. } => Code::CheckpointInvalid,
             Self::Model(error) => return Some(Refusal::new(code_of(error)?, error.to_string())),
-            Self::Blob(_) => return None,
+            Self::Blob(_) | Self::Worker(_) => return None,
         };
         Some(Refusal::new(code, self.to_string()))
     }

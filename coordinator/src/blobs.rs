@@ -7,7 +7,7 @@ mod verified;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,11 +20,15 @@ use object_store::path::Path as ObjectPath;
 use object_store::{
     GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
 };
-use tokio::io::AsyncReadExt;
 use tokio::sync::RwLock;
 
 use crate::config::{Config, Paths};
+use crate::machine::{blocking, on_disk};
+
 pub use verified::Verified;
+
+/// Bytes handed to the store at a time.
+const PART: usize = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -108,13 +112,21 @@ impl Blobs {
             },
         };
         fs::create_dir_all(&root)?;
-        fs::create_dir_all(staging)?;
         let store = LocalFileSystem::new_with_prefix(&root)
             .map_err(Error::Open)?
             .with_fsync(true);
         Ok(Self {
-            store: Arc::new(store),
             folder: Some(root),
+            ..Self::over(Arc::new(store), staging)?
+        })
+    }
+
+    /// Objects in that store.
+    pub fn over(store: Arc<dyn ObjectStore>, staging: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(staging)?;
+        Ok(Self {
+            store,
+            folder: None,
             staging: staging.to_owned(),
             removing: Arc::default(),
         })
@@ -162,7 +174,7 @@ impl Blobs {
         }
         if let Some(folder) = self.folder.clone() {
             let path = path.to_owned();
-            let linked = tokio::task::spawn_blocking(move || link(&folder, digest, &path));
+            let linked = blocking(move || link(&folder, digest, &path));
             if linked.await.map_err(io::Error::other)?? {
                 return Ok(());
             }
@@ -177,9 +189,7 @@ impl Blobs {
         }
         let mut source = other.open_verified(digest).await?;
         let mut scratch = self.scratch()?;
-        let scratch = tokio::task::spawn_blocking(move || {
-            io::copy(&mut source, &mut scratch).map(|_| scratch)
-        });
+        let scratch = blocking(move || io::copy(&mut source, &mut scratch).map(|_| scratch));
         let scratch = match scratch.await.map_err(io::Error::other)? {
             Ok(scratch) => scratch,
             Err(error) => return Err(Error::of_read(error)),
@@ -247,15 +257,20 @@ impl Blobs {
             .await
             .map_err(failed)?;
         let mut writer = WriteMultipart::new(upload);
-        let mut file = tokio::fs::File::open(path).await?;
-        let mut buffer = vec![0u8; 1 << 20];
+        let path = path.to_owned();
+        let file = Arc::new(on_disk(move || File::open(path)).await?);
         loop {
-            let count = file.read(&mut buffer).await?;
-            if count == 0 {
+            let file = file.clone();
+            let part = on_disk(move || {
+                let mut part = Vec::with_capacity(PART);
+                file.take(PART as u64).read_to_end(&mut part).map(|_| part)
+            });
+            let part = part.await?;
+            if part.is_empty() {
                 break;
             }
             writer.wait_for_capacity(4).await.map_err(failed)?;
-            writer.write(&buffer[..count]);
+            writer.write(&part);
         }
         writer.finish().await.map_err(failed)?;
         Ok(())

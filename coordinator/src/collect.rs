@@ -34,6 +34,7 @@ pub async fn regularly(engine: Handle, blobs: Blobs, lock: PathBuf, stop: Cancel
             Err(failure) => tracing::error!(%failure, "cannot remove unneeded objects"),
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
@@ -326,7 +327,10 @@ mod tests {
         let key = SecretKey::generate().expect("key").public();
         let Bench { store, blobs, .. } = bench;
         let digest = blobs.put(b"unneeded".to_vec()).await.expect("put");
-        let (engine, _effects, _thread) = crate::engine::start(store, key).expect("engine");
+        let machine = std::sync::Arc::new(crate::machine::ThisMachine);
+        let loaded = crate::engine::load(store, key, machine).expect("engine");
+        let (engine, _effects, serving) = loaded.serve();
+        tokio::spawn(serving);
         let later = SystemTime::now() + Duration::from_hours(1);
         let hold = Hold::new(&lock).expect("hold");
         let held = once(&engine, &blobs, &lock, later).await.expect("skipped");

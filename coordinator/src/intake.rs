@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{self, Blobs};
 use crate::engine::{Failure, Handle};
+use crate::machine::on_disk;
 use crate::observe;
 use lines::Lines;
 use writer::{Form, Writer};
@@ -59,7 +60,8 @@ impl Intake {
     }
 
     async fn staged(&self, digest: Digest) -> Result<u64, Failure> {
-        match tokio::fs::metadata(self.blobs.staging_path(digest)).await {
+        let path = self.blobs.staging_path(digest);
+        match on_disk(move || std::fs::metadata(path)).await {
             Ok(metadata) => Ok(metadata.len()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(blobs::Error::Staging(error).into()),
@@ -101,6 +103,7 @@ impl Intake {
             bytes: receipt.bytes,
             dimension,
             bound: plan.privacy.value_bound(),
+            machine: self.engine.machine().clone(),
         };
         Ok(Upload {
             intake: self.clone(),

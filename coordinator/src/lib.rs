@@ -13,6 +13,7 @@ pub mod config;
 pub mod engine;
 pub mod identity;
 pub mod intake;
+pub mod machine;
 pub mod observe;
 pub mod registry;
 pub mod rpc;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::aggregate::{self, Weighted};
 use crate::blobs::{Blobs, Verified};
 use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
+use crate::machine::blocking;
 use crate::observe;
 use crate::store::Pending;
 
@@ -50,7 +51,7 @@ impl Registry {
         let tokenizer = self.read_text("tokenizer.json", files.tokenizer).await?;
         check_tokenizer(&tokenizer)?;
         let raw = self.read(files.weights).await?;
-        let (config, labels, bytes) = tokio::task::spawn_blocking(move || {
+        let (config, labels, bytes) = blocking(move || {
             canonical(&config, &raw).map(|(labels, bytes)| (config.into_bytes(), labels, bytes))
         })
         .await??;
@@ -132,7 +133,7 @@ impl Registry {
         let raw = self.read(base.version.weights).await?;
         let (config_json, plan) = (config_json.to_owned(), plan.clone());
         let labels = plan.labels.clone();
-        let (config_json, weights) = tokio::task::spawn_blocking(move || {
+        let (config_json, weights) = blocking(move || {
             let checkpoint = Checkpoint::read(&config_json, &raw)?;
             prepare(&config_json, checkpoint, &plan, needs_head)
         })
@@ -151,7 +152,7 @@ impl Registry {
             weights: self.blobs.put(weights).await?,
             config: self.blobs.put(config_json.into_bytes()).await?,
             tokenizer: base.version.tokenizer,
-            created: crate::engine::now(),
+            created: self.engine.machine().now(),
         }))
     }
 
@@ -238,7 +239,7 @@ impl Summation<'_> {
         }
         let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
         let out = blobs.scratch()?;
-        let (out, digest) = tokio::task::spawn_blocking(move || {
+        let (out, digest) = blocking(move || {
             let layout = layout_of(&base)?;
             let (reader, writer) = (Verified::new(base, weights), out.as_file());
             let digest =

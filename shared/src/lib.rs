@@ -9,6 +9,7 @@ pub mod crash;
 pub mod digest;
 pub mod event;
 pub mod id;
+pub mod machine;
 pub mod manifest;
 pub mod plan;
 pub mod refusal;

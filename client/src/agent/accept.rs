@@ -9,8 +9,8 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Version;
 
 use super::{Agent, Error};
+use crate::consent;
 use crate::state::PlanRecord;
-use crate::{clock, consent};
 
 impl Agent {
     /// The task of an assignment, or why it is declined.
@@ -31,7 +31,7 @@ impl Agent {
         }
         if self
             .store
-            .consent_in_force(&task.plan, clock::now())?
+            .consent_in_force(&task.plan, self.outside.machine.now())?
             .is_none()
         {
             let message = format!("no consent to the plan {} is in force", plan.name);
@@ -83,7 +83,7 @@ impl Agent {
             plan: plan.clone(),
             signed,
             dimension: 0,
-            proposed: clock::now(),
+            proposed: self.outside.machine.now(),
         };
         Ok((task, plan, known))
     }

@@ -12,9 +12,9 @@ use fedner_shared::sign::Signed;
 
 use super::{Agent, Error};
 use crate::config::ConsentMode;
+use crate::consent;
 use crate::state::{PlanRecord, Standing, Store};
 use crate::transport::Todo;
-use crate::{clock, consent};
 
 /// How soon a consent that is granted or revoked by a command is acted upon.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -28,11 +28,12 @@ impl Agent {
         let known: Vec<_> = self.store.plans()?.iter().map(|plan| plan.digest).collect();
         let consents: Vec<Signed> = self
             .store
-            .consents_in_force(clock::now())?
+            .consents_in_force(self.outside.machine.now())?
             .into_iter()
             .map(|record| record.signed)
             .collect();
         let todo = tokio::select! {
+            biased;
             todo = self.coordinator.check_in(&known, &consents) => todo?,
             // A command changed the consents: they are told at once.
             changed = changed_outside(&self.store) => return changed,
@@ -129,7 +130,7 @@ impl Agent {
             plan,
             signed,
             dimension: proposal.dimension,
-            proposed: clock::now(),
+            proposed: self.outside.machine.now(),
         })
     }
 
@@ -153,7 +154,7 @@ impl Agent {
         if self.directory.policy()?.consent != ConsentMode::Auto {
             return Ok(());
         }
-        let now = clock::now();
+        let now = self.outside.machine.now();
         for record in self.store.plans()? {
             let newest = self.store.consent(&record.digest)?;
             let standing = newest.map_or(Standing::Pending, |record| record.standing(now));

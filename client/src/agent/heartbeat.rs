@@ -7,7 +7,7 @@ use fedner_session::{Event, Task};
 use fedner_shared::refusal::{Class, Code, Refusal};
 
 use super::Agent;
-use crate::{clock, transport};
+use crate::transport;
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -44,6 +44,7 @@ impl Agent {
         work: impl Future<Output = T>,
     ) -> Result<T, Interruption> {
         tokio::select! {
+            biased;
             outcome = work => Ok(outcome),
             why = self.beat(task, stage) => Err(why),
         }
@@ -65,6 +66,7 @@ impl Agent {
             }
         };
         tokio::select! {
+            biased;
             outcome = work => outcome,
             () = signs => unreachable!("signs of life have no end"),
         }
@@ -88,7 +90,10 @@ impl Agent {
     }
 
     fn is_withdrawn(&self, task: &Task) -> bool {
-        match self.store.consent_in_force(&task.plan, clock::now()) {
+        match self
+            .store
+            .consent_in_force(&task.plan, self.outside.machine.now())
+        {
             Ok(consent) => consent.is_none(),
             Err(error) => {
                 tracing::warn!("{error}");

@@ -7,6 +7,8 @@
 mod accept;
 mod check_in;
 mod heartbeat;
+mod jobs;
+mod outside;
 mod send;
 mod work;
 
@@ -26,7 +28,10 @@ use crate::egress::{self, Gate};
 use crate::identity::{self, Identity};
 use crate::state::{self, Contact, Store};
 use crate::transport::{self, Coordinator};
-use crate::{clock, consent, training};
+use crate::{consent, training};
+
+pub use jobs::{EvaluateJob, TrainJob, TrainedUpdate};
+pub use outside::{Network, Outcome, Outside, Trainer};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -75,6 +80,7 @@ const CONTACT_EVERY: Duration = Duration::from_secs(5);
 /// The daemon of one institution.
 #[derive(Debug)]
 pub struct Agent {
+    outside: Outside,
     directory: Directory,
     _lock: Lock,
     store: Store,
@@ -85,7 +91,7 @@ pub struct Agent {
     session: Session,
     effects: VecDeque<Effect>,
     /// A training's result on its way from the trainer to the gate.
-    trained: Option<work::TrainedUpdate>,
+    trained: Option<TrainedUpdate>,
     backoff: Backoff,
     contact: Contact,
     /// Plans of which was said that they get no consent by themselves.
@@ -100,19 +106,17 @@ pub struct Agent {
 
 impl Agent {
     /// Opens the directory; a second daemon is refused.
-    pub fn open(directory: Directory) -> Result<Self, Error> {
+    pub fn open(directory: Directory, outside: Outside) -> Result<Self, Error> {
         let settings = directory.settings()?;
         directory.policy()?;
         let lock = directory.lock()?;
         let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
         let identity = Arc::new(identity);
-        let store = Store::open(&directory.database())?;
+        let store = Store::open(&directory.database())?.on(outside.machine.clone());
         // A broken ledger is found now, not after hours of training.
         store.ledger()?;
-        let blobs = Blobs::open(directory.blobs())?;
-        let coordinator = Coordinator::new(&settings.coordinator, &identity.tls)?;
-        let mut seed = [0u8; 8];
-        getrandom::fill(&mut seed)?;
+        let blobs = Blobs::open(directory.blobs())?.on(outside.machine.clone());
+        let channel = outside.network.dial(&settings.coordinator, &identity.tls)?;
         Ok(Self {
             gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
             session: store.session()?,
@@ -122,14 +126,15 @@ impl Agent {
             store,
             blobs,
             identity,
-            coordinator,
+            coordinator: Coordinator::over(&settings.coordinator, channel),
             effects: VecDeque::new(),
             trained: None,
-            backoff: Backoff::new(u64::from_le_bytes(seed)),
+            backoff: Backoff::new(outside.machine.seed()?),
             told: BTreeSet::new(),
             reported: None,
             uploaded: 0,
             declined: None,
+            outside,
         })
     }
 
@@ -154,6 +159,7 @@ impl Agent {
             let wait = self.wait_after(&error);
             self.report(&error, wait);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
             }
@@ -183,7 +189,7 @@ impl Agent {
     fn apply(&mut self, event: Event) -> Result<(), Error> {
         let transition = self
             .session
-            .step(clock::now(), event)
+            .step(self.outside.machine.now(), event)
             .map_err(state::Error::from)?;
         self.store.save_session(&transition.session)?;
         tracing::debug!("the session is {}", transition.session.state.name());
@@ -211,7 +217,7 @@ impl Agent {
     }
 
     async fn renew_if_due(&mut self) {
-        if !identity::is_due(self.identity.validity, clock::now()) {
+        if !identity::is_due(self.identity.validity, self.outside.machine.now()) {
             return;
         }
         match self.renew().await {
@@ -230,7 +236,9 @@ impl Agent {
         let renewed = identity::renew(&self.directory, &self.identity, &self.coordinator).await?;
         let settings = self.directory.settings()?;
         self.identity = Arc::new(renewed);
-        self.coordinator = Coordinator::new(&settings.coordinator, &self.identity.tls)?;
+        let address = &settings.coordinator;
+        let channel = self.outside.network.dial(address, &self.identity.tls)?;
+        self.coordinator = Coordinator::over(address, channel);
         self.gate = Gate::new(
             self.store.clone(),
             self.blobs.clone(),
@@ -281,7 +289,7 @@ impl Agent {
 
     /// The coordinator answered.
     fn heard(&mut self) {
-        let now = clock::now();
+        let now = self.outside.machine.now();
         let stale = |at: Time| now.since(at) >= CONTACT_EVERY;
         if self.contact.failure.is_some() || self.contact.succeeded.is_none_or(stale) {
             self.contact = Contact {

@@ -6,7 +6,7 @@ use fedner_shared::refusal::{Code, Refusal};
 
 use super::{Agent, Error};
 use crate::egress::{self, ReleasedEvaluation};
-use crate::{clock, transport};
+use crate::transport;
 
 /// How often a refusal or counts are told again over a bad connection. The coordinator asks again
 /// for what it did not hear.
@@ -77,7 +77,8 @@ impl Agent {
     }
 
     fn taken(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
-        self.store.mark_taken(&release.receipt, clock::now())?;
+        self.store
+            .mark_taken(&release.receipt, self.outside.machine.now())?;
         self.uploaded = 0;
         self.heard();
         tracing::info!("{task}: the update of {} bytes is taken", release.bytes);
@@ -94,7 +95,8 @@ impl Agent {
             match self.coordinator.submit_evaluation(released).await {
                 Ok(()) => {
                     let receipt = released.receipt().digest();
-                    self.store.mark_taken(&receipt, clock::now())?;
+                    self.store
+                        .mark_taken(&receipt, self.outside.machine.now())?;
                     self.heard();
                     tracing::info!("{task}: the counts are taken");
                     return Ok(Event::Submitted);

@@ -2,30 +2,21 @@
 
 use std::path::PathBuf;
 
-use fedner_model::corpus::ReadOptions;
 use fedner_model::{Keep, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Session, Task, Transition};
 use fedner_shared::digest::Digest;
-use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::Plan;
-use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::score::Scores;
-use fedner_shared::version::Version;
+use fedner_shared::refusal::Code;
+use fedner_shared::time::Time;
 
+use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
 use super::{Agent, Error};
-use crate::blobs::Blobs;
 use crate::config::Policy;
 use crate::egress::{self, Gate, UpdateRequest};
-use crate::training::{self, Material, Stop};
-use crate::{clock, transport};
-
-/// What the trainer hands to the gate.
-#[derive(Debug)]
-pub(super) struct TrainedUpdate {
-    manifest: Manifest,
-    values: Vec<f32>,
-}
+use crate::machine::blocking;
+use crate::training::{self, Stop};
+use crate::transport;
 
 /// Stops the worker when the one who waits for it goes away.
 struct StopOnDrop(Stop);
@@ -85,6 +76,7 @@ impl Agent {
             reading: settings.reading,
             blobs: self.blobs.clone(),
             store: self.store.clone(),
+            machine: self.outside.machine.clone(),
             institution,
             task: task.clone(),
             plan,
@@ -93,18 +85,16 @@ impl Agent {
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());
-        let worker = tokio::task::spawn_blocking(move || job.run(&stop));
+        let worker = self.outside.trainer.train(job, stop);
         let outcome = self.with_heartbeat(task, Stage::Training, worker).await;
         drop(guard);
         match outcome {
             Err(interruption) => Ok(interruption.event(task)),
-            Ok(joined) => match joined? {
-                Ok(trained) => {
-                    self.trained = Some(trained);
-                    Ok(Event::Trained)
-                }
-                Err(error) => declined_or(error),
-            },
+            Ok(Ok(trained)) => {
+                self.trained = Some(trained);
+                Ok(Event::Trained)
+            }
+            Ok(Err(error)) => declined_or(error),
         }
     }
 
@@ -121,9 +111,10 @@ impl Agent {
             plan,
             policy: self.directory.policy()?,
             session: self.session.clone(),
+            now: self.outside.machine.now(),
             trained,
         };
-        let worker = tokio::task::spawn_blocking(move || job.run());
+        let worker = blocking(move || job.run());
         // Not given up half-way: it is either paid for and in the session, or never happened.
         let joined = self
             .with_signs_of_life(task, Stage::Training, worker)
@@ -159,17 +150,15 @@ impl Agent {
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());
-        let worker = tokio::task::spawn_blocking(move || job.run(&stop));
+        let worker = self.outside.trainer.evaluate(job, stop);
         let outcome = self.with_heartbeat(task, Stage::Evaluating, worker).await;
         drop(guard);
         let scores = match outcome {
             Err(interruption) => return Ok(interruption.event(task)),
-            Ok(joined) => match joined? {
-                Ok(scores) => scores,
-                Err(error) => return declined_or(error),
-            },
+            Ok(Ok(scores)) => scores,
+            Ok(Err(error)) => return declined_or(error),
         };
-        let now = clock::now();
+        let now = self.outside.machine.now();
         match self
             .gate
             .release_evaluation(task, &plan, &policy, &scores, now)
@@ -193,68 +182,13 @@ fn declined_or(error: training::Error) -> Result<Event, Error> {
     }
 }
 
-struct TrainJob {
-    blobs: Blobs,
-    store: crate::state::Store,
-    institution: fedner_shared::id::InstitutionId,
-    task: Task,
-    plan: Plan,
-    policy: Policy,
-    version: Version,
-    data: Vec<PathBuf>,
-    reading: ReadOptions,
-    options: TrainOptions,
-    keep: Keep,
-}
-
-impl TrainJob {
-    fn run(self, stop: &Stop) -> Result<TrainedUpdate, training::Error> {
-        let Self { task, plan, .. } = &self;
-        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
-        self.check_budget(&material.manifest)?;
-        let sentences = training::read_corpora(&self.data, &plan.labels, self.reading)?;
-        let least = self.policy.minimum_examples as usize;
-        if sentences.len() < least {
-            let message = format!(
-                "the data has {} sentences: the policy asks for {least}",
-                sentences.len()
-            );
-            return Err(Refusal::new(Code::PolicyForbids, message).into());
-        }
-        let values =
-            training::train_round(&material, &sentences, plan, &self.options, &self.keep, stop)?;
-        Ok(TrainedUpdate {
-            manifest: material.manifest,
-            values,
-        })
-    }
-
-    /// Before hours of training, and again at the gate.
-    fn check_budget(&self, manifest: &Manifest) -> Result<(), training::Error> {
-        let refusal = |error: crate::state::Error| {
-            let code = error.refusal().map_or(Code::StateInvalid, |r| r.code);
-            Refusal::new(code, error.to_string())
-        };
-        let ledger = self.store.ledger().map_err(refusal)?;
-        egress::check_budget(
-            &ledger,
-            &self.institution,
-            &self.task,
-            &self.plan,
-            &self.policy,
-            manifest.dimension(),
-            clock::now(),
-        )?;
-        Ok(())
-    }
-}
-
 struct ReleaseJob {
     gate: Gate,
     task: Task,
     plan: Plan,
     policy: Policy,
     session: Session,
+    now: Time,
     trained: TrainedUpdate,
 }
 
@@ -267,31 +201,9 @@ impl ReleaseJob {
             manifest: &self.trained.manifest,
             update: &self.trained.values,
             session: &self.session,
-            now: clock::now(),
+            now: self.now,
         };
         let (_, transition) = self.gate.release_update(&request)?;
         Ok(transition)
-    }
-}
-
-struct EvaluateJob {
-    blobs: Blobs,
-    held_out: Vec<PathBuf>,
-    reading: ReadOptions,
-    device: String,
-    task: Task,
-    plan: Plan,
-    version: Version,
-}
-
-impl EvaluateJob {
-    fn run(self, stop: &Stop) -> Result<Scores, training::Error> {
-        let Self { task, plan, .. } = &self;
-        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
-        let sentences = training::read_corpora(&self.held_out, &plan.labels, self.reading)?;
-        let settings = training::settings_here(plan, &self.device);
-        let tags = plan.tags();
-        let found = training::evaluate(&material, &sentences, &tags, &settings, stop)?;
-        Ok(found.scores)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, runtime};
-use crate::agent::Agent;
+use crate::agent::{Agent, Outside};
 
 /// How long a training step may take to notice that it is to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     let agent = {
         // The connection belongs to the runtime, though it is only dialled when first used.
         let _inside = runtime.enter();
-        Agent::open(context.directory()?)?
+        Agent::open(context.directory()?, Outside::here())?
     };
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();

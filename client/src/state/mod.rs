@@ -19,9 +19,12 @@ use fedner_privacy::ledger as rules;
 use fedner_session::Rejection;
 use fedner_shared::crash;
 use fedner_shared::digest::Digest;
+use fedner_shared::machine::Machine;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{Signature, Signed};
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+
+use crate::machine::ThisMachine;
 
 pub use consents::{ConsentRecord, Standing};
 pub use notes::Contact;
@@ -43,6 +46,11 @@ pub enum Error {
         name: &'static str,
         source: rusqlite::Error,
     },
+    #[error("the transaction `{name}` failed: {source}")]
+    Disk {
+        name: &'static str,
+        source: std::io::Error,
+    },
     #[error("the database holds something that cannot be read: {0}")]
     Content(String),
     #[error(transparent)]
@@ -56,7 +64,7 @@ impl Error {
         let code = match self {
             Self::Open { .. } | Self::Schema { .. } | Self::Content(_) => Code::StateInvalid,
             Self::Ledger(_) => Code::LedgerInvalid,
-            Self::Transaction { .. } | Self::Session(_) => return None,
+            Self::Transaction { .. } | Self::Disk { .. } | Self::Session(_) => return None,
         };
         Some(Refusal::new(code, self.to_string()))
     }
@@ -66,6 +74,7 @@ impl Error {
 #[derive(Debug, Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    machine: Arc<dyn Machine>,
 }
 
 impl Store {
@@ -86,7 +95,14 @@ impl Store {
         }
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
+            machine: Arc::new(ThisMachine),
         })
+    }
+
+    /// The same store, on that machine's disk.
+    #[must_use]
+    pub fn on(self, machine: Arc<dyn Machine>) -> Self {
+        Self { machine, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -108,9 +124,12 @@ impl Store {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fault)?;
         let value = work(&transaction).map_err(fault)?;
+        let disk = |source| Error::Disk { name, source };
+        self.machine.before_write(name).map_err(disk)?;
         crash::point("before commit", name);
         transaction.commit().map_err(fault)?;
         crash::point("after commit", name);
+        self.machine.after_write(name).map_err(disk)?;
         Ok(value)
     }
 

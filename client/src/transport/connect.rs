@@ -38,15 +38,20 @@ pub(super) fn channel(address: &str, config: ClientConfig) -> Result<Channel, Er
             Ok::<_, io::Error>(TokioIo::new(stream))
         }
     });
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| setup(e.to_string()))?
+    Ok(endpoint(address)?.connect_with_connector_lazy(connector))
+}
+
+/// How gRPC is spoken to HOST:PORT, whatever lies beneath.
+pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let setup = |error: tonic::transport::Error| Error::Setup(error.to_string());
+    Ok(Endpoint::from_shared(format!("http://{address}"))
+        .map_err(setup)?
         .user_agent(crate::SOFTWARE)
-        .map_err(|e| setup(e.to_string()))?
+        .map_err(setup)?
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
-    Ok(endpoint.connect_with_connector_lazy(connector))
+        .initial_connection_window_size(CONNECTION_WINDOW))
 }

@@ -1,6 +1,5 @@
 //! Downloads that go on at the byte where they were cut.
 
-use std::io;
 use std::time::Duration;
 
 use fedner_proto::v1::{Chunk, DownloadRequest};
@@ -10,6 +9,7 @@ use tonic::Streaming;
 
 use super::{CALL, Coordinator, Error};
 use crate::blobs::Blobs;
+use crate::machine::on_disk;
 
 /// With no chunk for so long the connection counts as broken.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -22,7 +22,7 @@ impl Coordinator {
             return Ok(());
         }
         let (folder, wanted) = (blobs.clone(), *digest);
-        let part = blocking(move || folder.part(&wanted)).await?;
+        let part = on_disk(move || folder.part(&wanted)).await?;
         let request = DownloadRequest {
             digest: digest.as_bytes().to_vec(),
             offset: part.length(),
@@ -43,13 +43,13 @@ impl Coordinator {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(error) => {
-                    blocking(move || part.keep()).await?;
+                    on_disk(move || part.keep()).await?;
                     return Err(error);
                 }
             };
-            part = blocking(move || part.append(&chunk.data)).await?;
+            part = on_disk(move || part.append(&chunk.data)).await?;
         }
-        if blocking(move || part.finish()).await? {
+        if on_disk(move || part.finish()).await? {
             return Ok(());
         }
         let message = format!("the download of {digest} has another digest; it begins again");
@@ -65,12 +65,4 @@ impl Coordinator {
             })?;
         message.map_err(|status| self.fault(&status))
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
 }

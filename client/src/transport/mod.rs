@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use crate::identity::TlsIdentity;
 
 pub use calls::Todo;
+pub use connect::endpoint;
 pub use error::Error;
 
 /// How long a call that is answered at once may take.
@@ -38,10 +39,15 @@ pub struct Coordinator {
 impl Coordinator {
     /// `address` is HOST:PORT, `tls` the institution's identity.
     pub fn new(address: &str, tls: &TlsIdentity) -> Result<Self, Error> {
-        Ok(Self {
+        Ok(Self::over(address, secured(address, tls)?))
+    }
+
+    /// The coordinator at the other end of `channel`, called `address` in messages.
+    pub fn over(address: &str, channel: Channel) -> Self {
+        Self {
             address: address.to_owned(),
-            channel: connect::channel(address, tls::mutual(tls)?)?,
-        })
+            channel,
+        }
     }
 
     fn federation(&self) -> FederationClient<Channel> {
@@ -73,6 +79,11 @@ impl Coordinator {
             }),
         }
     }
+}
+
+/// A channel over mutual TLS to HOST:PORT that connects on first use.
+pub fn secured(address: &str, tls: &TlsIdentity) -> Result<Channel, Error> {
+    connect::channel(address, tls::mutual(tls)?)
 }
 
 /// Uses an invite. The server is trusted if its authority's certificate has the SHA-256 that the

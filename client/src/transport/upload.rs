@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use fedner_proto::CHUNK_BYTES;
 use fedner_proto::convert;
@@ -13,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{CALL, Coordinator, Error};
 use crate::egress::Released;
+use crate::machine::on_disk;
 
 /// Chunks read ahead of the network.
 const AHEAD: usize = 4;
@@ -31,7 +33,7 @@ impl Coordinator {
         let first = UploadRequest {
             part: Some(Part::Start(start)),
         };
-        let reader = tokio::task::spawn_blocking(move || read_ahead(first, file, &sender));
+        let reader = tokio::spawn(read_ahead(first, file, sender));
         let mut client = self.federation();
         let answer = client.upload(ReceiverStream::new(receiver)).await;
         match answer {
@@ -59,17 +61,20 @@ impl Coordinator {
 }
 
 /// Sends the file in chunks until its end, or until nobody takes them.
-fn read_ahead(
+async fn read_ahead(
     first: UploadRequest,
-    mut file: File,
-    sender: &mpsc::Sender<UploadRequest>,
+    file: File,
+    sender: mpsc::Sender<UploadRequest>,
 ) -> io::Result<()> {
-    let mut next = first;
-    while sender.blocking_send(next).is_ok() {
-        let mut data = Vec::with_capacity(CHUNK_BYTES);
-        (&mut file)
-            .take(CHUNK_BYTES as u64)
-            .read_to_end(&mut data)?;
+    let (mut next, file) = (first, Arc::new(file));
+    while sender.send(next).await.is_ok() {
+        let file = Arc::clone(&file);
+        let data = on_disk(move || {
+            let mut data = Vec::with_capacity(CHUNK_BYTES);
+            file.take(CHUNK_BYTES as u64).read_to_end(&mut data)?;
+            Ok(data)
+        });
+        let data = data.await?;
         if data.is_empty() {
             break;
         }

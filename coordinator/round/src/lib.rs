@@ -28,6 +28,7 @@ mod apply;
 mod effect;
 mod explain;
 mod input;
+mod invariant;
 mod member;
 mod phase;
 mod rejection;

@@ -132,6 +132,7 @@ impl Run {
         let mut settling = Settling::new(self.clone(), now);
         settling.apply(input)?;
         settling.settle();
+        debug_assert_eq!(settling.run.violation(), None);
         Ok(settling.finish())
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use clap::Args;
 use fedner_shared::event::Event;
+use fedner_shared::machine::Machine as _;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::SecretKey;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::output::{Failed, Output};
 use crate::authority::{Authority, Role};
 use crate::config::{Config, Paths, host_and_port};
-use crate::engine::now;
+use crate::machine::ThisMachine;
 use crate::store::Store;
 
 #[derive(Debug, Args)]
@@ -48,12 +49,12 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
     }
     let fault = |error: &dyn std::fmt::Display| Failed::fault(error.to_string());
     let (authority, authority_key) =
-        Authority::create(&arguments.name, now()).map_err(|e| fault(&e))?;
+        Authority::create(&arguments.name, ThisMachine.now()).map_err(|e| fault(&e))?;
     let operator = authority
-        .person("operator", Role::Operator, now())
+        .person("operator", Role::Operator, ThisMachine.now())
         .map_err(|e| fault(&e))?;
     let viewer = authority
-        .person("viewer", Role::Viewer, now())
+        .person("viewer", Role::Viewer, ThisMachine.now())
         .map_err(|e| fault(&e))?;
     let signing = SecretKey::generate().map_err(|e| fault(&e))?;
 
@@ -90,7 +91,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
     let mut store = Store::open(&paths.store()).map_err(|e| fault(&e))?;
     store
         .transact("create store", |tx| {
-            tx.append_event(now(), None, Event::CoordinatorCreated { name })
+            tx.append_event(ThisMachine.now(), None, Event::CoordinatorCreated { name })
         })
         .map_err(|e| fault(&e))?;
 

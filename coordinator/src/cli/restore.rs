@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fedner_shared::event::Event;
+use fedner_shared::machine::Machine as _;
 use fedner_shared::refusal::Code;
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use super::backup::{copy_file, copy_folder, create_private};
 use super::output::{Failed, Output};
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
-use crate::engine::now;
+use crate::machine::ThisMachine;
 use crate::store::{self, Store};
 
 #[derive(Debug, Args)]
@@ -54,7 +55,11 @@ pub(super) async fn run(
     }
     store
         .transact("record restore", |tx| {
-            tx.append_event(now(), None, Event::CoordinatorRestored { events })
+            tx.append_event(
+                ThisMachine.now(),
+                None,
+                Event::CoordinatorRestored { events },
+            )
         })
         .map_err(damaged)?;
     // Last: a directory with this file is a whole one.

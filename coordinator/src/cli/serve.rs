@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use fedner_shared::machine::Machine as _;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use crate::authority::Authority;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths, host_and_port};
 use crate::intake::Intake;
+use crate::machine::ThisMachine;
 use crate::registry::Registry;
 use crate::rpc::{self, Services};
 use crate::store::Store;
@@ -39,7 +41,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let authority = read_authority(paths)?;
     let operator_key = read_operator_key(paths)?;
     let server = authority
-        .server(&host, engine::now())
+        .server(&host, ThisMachine.now())
         .map_err(|e| Failed::fault(e.to_string()))?;
     let tls_config =
         tls::server_config(&authority, &server).map_err(|e| Failed::fault(e.to_string()))?;
@@ -66,8 +68,10 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             format!("cannot listen on {}: {error}", config.listen),
         )
     })?;
-    let (engine, effects, thread) =
-        engine::start(store, operator_key).map_err(|e| Failed::fault(e.to_string()))?;
+    let (engine, effects, thread) = engine::load(store, operator_key, Arc::new(ThisMachine))
+        .map_err(|e| Failed::fault(e.to_string()))?
+        .serve_on_thread()
+        .map_err(|e| Failed::fault(e.to_string()))?;
     let registry = Registry::new(engine.clone(), blobs.clone());
     let publisher = tokio::spawn(registry.clone().carry_out(effects));
     let stop = CancellationToken::new();

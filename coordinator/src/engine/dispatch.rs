@@ -12,7 +12,7 @@ use fedner_shared::version::Version;
 use tokio::sync::watch;
 
 use super::runs::same_author;
-use super::{Engine, Failure, Fault, now};
+use super::{Engine, Failure, Fault};
 use crate::store::StatementKind;
 
 /// What a check-in is answered with.
@@ -53,7 +53,7 @@ impl Engine {
 
     /// A sign of life.
     pub fn note_presence(&mut self, institution: &InstitutionId) -> Result<(), Failure> {
-        self.seen.insert(institution.clone(), now());
+        self.seen.insert(institution.clone(), self.now());
         for id in self.runs_of(institution) {
             self.step(
                 &id,

@@ -9,7 +9,7 @@ use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
 use fedner_shared::view::InstitutionView;
 
-use super::{Engine, Failure, now};
+use super::{Engine, Failure};
 use crate::authority::{Authority, Issued};
 use crate::identity::Caller;
 use crate::store::{Institution, InstitutionState, Invite, InviteUse, Tx};
@@ -41,7 +41,7 @@ impl Engine {
         request: &str,
         signing_key: PublicKey,
     ) -> Result<(InstitutionId, Issued), Failure> {
-        let time = now();
+        let time = self.now();
         let newest = self.store.transact("enrol institution", |tx| {
             let name = match tx.use_invite(time, Digest::of(secret.as_bytes()))? {
                 InviteUse::Accepted(name) => name,
@@ -96,7 +96,7 @@ impl Engine {
         request: &str,
     ) -> Result<Issued, Failure> {
         let issued = authority
-            .institution(institution.as_str(), request, now())
+            .institution(institution.as_str(), request, self.now())
             .map_err(|error| Failure::refuse(Code::CertificateRequest, error.to_string()))?;
         let event = Event::CertificateRenewed {
             institution: institution.clone(),
@@ -222,9 +222,10 @@ impl Engine {
         event: Event,
         work: impl FnOnce(&Tx<'_>) -> Result<(), crate::store::Error>,
     ) -> Result<(), Failure> {
+        let now = self.now();
         let newest = self.store.transact(name, |tx| {
             work(tx)?;
-            tx.append_event(now(), None, event)?;
+            tx.append_event(now, None, event)?;
             tx.last_sequence()
         })?;
         self.newest.send_replace(newest);

@@ -1,8 +1,8 @@
 //! The one owner of all runs.
 //!
-//! The engine is a thread that takes one request after another. A step of a run is computed by
-//! the pure core, made durable in one transaction, taken over in memory, and only then acted on.
-//! Others hold a [`Handle`], which is cheap to clone.
+//! The engine takes one request after another, on a thread of its own. A step of a run is computed
+//! by the pure core, made durable in one transaction, taken over in memory, and only then acted
+//! on. Others hold a [`Handle`], which is cheap to clone.
 
 pub mod dispatch;
 mod failure;
@@ -11,11 +11,12 @@ pub mod models;
 pub mod runs;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use fedner_round::{Input, Run};
 use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::machine::Machine;
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,9 +27,13 @@ use crate::store::{self, Pending, Store};
 
 type Call = Box<dyn FnOnce(&mut Engine) + Send>;
 
-/// The state of the coordinator, owned by its thread.
+/// However long a run may wait, the clock is looked at so often: it may have been set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// The state of the coordinator, owned by one task.
 #[derive(Debug)]
 pub struct Engine {
+    machine: Arc<dyn Machine>,
     store: Store,
     /// In the order of their creation.
     runs: Vec<Run>,
@@ -44,12 +49,17 @@ pub struct Engine {
 /// The way to the engine.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    calls: Sender<Call>,
+    machine: Arc<dyn Machine>,
+    calls: mpsc::UnboundedSender<Call>,
     newest: watch::Receiver<u64>,
 }
 
 impl Handle {
-    /// Runs `work` on the engine's thread.
+    pub fn machine(&self) -> &Arc<dyn Machine> {
+        &self.machine
+    }
+
+    /// Runs `work` where the engine is.
     pub async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Engine) -> Result<T, Failure> + Send + 'static,
@@ -69,36 +79,81 @@ impl Handle {
     }
 }
 
-/// Starts the engine over `store`. Effects to carry out, those left by a crash included, come out
-/// of the receiver. The thread ends when the last handle is gone.
-pub fn start(
+/// An engine that waits to be served.
+#[derive(Debug)]
+pub struct Loaded {
+    pub handle: Handle,
+    /// Effects to carry out, those left by a crash included.
+    pub effects: mpsc::UnboundedReceiver<Pending>,
+    engine: Engine,
+    inbox: mpsc::UnboundedReceiver<Call>,
+}
+
+/// Reads the state that `store` keeps.
+pub fn load(
     store: Store,
     operator_key: PublicKey,
-) -> Result<
-    (
-        Handle,
-        mpsc::UnboundedReceiver<Pending>,
-        std::thread::JoinHandle<()>,
-    ),
-    store::Error,
-> {
-    let (effects, receiver) = mpsc::unbounded_channel();
-    let mut engine = Engine::load(store, effects, operator_key)?;
-    let (calls, inbox) = channel();
+    machine: Arc<dyn Machine>,
+) -> Result<Loaded, store::Error> {
+    let (sender, effects) = mpsc::unbounded_channel();
+    let engine = Engine::load(store, sender, operator_key, machine)?;
+    let (calls, inbox) = mpsc::unbounded_channel();
     let handle = Handle {
+        machine: engine.machine.clone(),
         calls,
         newest: engine.newest.subscribe(),
     };
-    let thread = std::thread::spawn(move || engine.serve(&inbox));
-    Ok((handle, receiver, thread))
+    Ok(Loaded {
+        handle,
+        effects,
+        engine,
+        inbox,
+    })
+}
+
+impl Loaded {
+    /// The handle, the effects, and the engine at work. It ends when the last handle is gone.
+    pub fn serve(
+        self,
+    ) -> (
+        Handle,
+        mpsc::UnboundedReceiver<Pending>,
+        impl Future<Output = ()>,
+    ) {
+        let Self {
+            handle,
+            effects,
+            engine,
+            inbox,
+        } = self;
+        (handle, effects, engine.serve(inbox))
+    }
+
+    /// The same, on a thread of its own.
+    pub fn serve_on_thread(
+        self,
+    ) -> std::io::Result<(
+        Handle,
+        mpsc::UnboundedReceiver<Pending>,
+        std::thread::JoinHandle<()>,
+    )> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let (handle, effects, engine) = self.serve();
+        let thread = std::thread::spawn(move || runtime.block_on(engine));
+        Ok((handle, effects, thread))
+    }
 }
 
 impl Engine {
     fn load(
-        mut store: Store,
+        store: Store,
         effects: mpsc::UnboundedSender<Pending>,
         operator_key: PublicKey,
+        machine: Arc<dyn Machine>,
     ) -> Result<Self, store::Error> {
+        let mut store = store.on(machine.clone());
         let (runs, outbox, last) =
             store.read(|tx| Ok((tx.runs()?, tx.outbox()?, tx.last_sequence()?)))?;
         let (newest, _) = watch::channel(last);
@@ -107,6 +162,7 @@ impl Engine {
             let _ = effects.send(pending);
         }
         let mut engine = Self {
+            machine,
             store,
             runs,
             seen: BTreeMap::new(),
@@ -121,12 +177,12 @@ impl Engine {
         Ok(engine)
     }
 
-    fn serve(&mut self, inbox: &Receiver<Call>) {
+    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Call>) {
         loop {
-            match inbox.recv_timeout(self.until_deadline()) {
-                Ok(call) => call(self),
-                Err(RecvTimeoutError::Timeout) => self.tick(),
-                Err(RecvTimeoutError::Disconnected) => return,
+            match tokio::time::timeout(self.until_deadline(), inbox.recv()).await {
+                Ok(Some(call)) => call(&mut self),
+                Ok(None) => return,
+                Err(_) => self.tick(),
             }
         }
     }
@@ -134,13 +190,14 @@ impl Engine {
     fn until_deadline(&self) -> Duration {
         let deadlines = self.runs.iter().filter_map(|run| run.next_deadline());
         let next = deadlines.map(|(instant, _)| instant).min();
-        next.map_or(Duration::from_mins(1), |instant| {
-            instant.since(now()).max(Duration::from_millis(1))
+        next.map_or(LONGEST_SLEEP, |instant| {
+            let left = instant.since(self.now());
+            left.clamp(Duration::from_millis(1), LONGEST_SLEEP)
         })
     }
 
     fn tick(&mut self) {
-        let now = now();
+        let now = self.now();
         for id in self.under_way() {
             let due = self
                 .run(&id)
@@ -164,15 +221,12 @@ impl Engine {
         runs.map(|run| run.id.clone()).collect()
     }
 
+    /// The wall clock, read here and handed to everything pure.
+    fn now(&self) -> Time {
+        self.machine.now()
+    }
+
     fn run(&self, id: &RunId) -> Option<&Run> {
         self.runs.iter().find(|run| run.id == *id)
     }
-}
-
-/// The wall clock, read here and handed to everything pure.
-pub fn now() -> Time {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Time::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -9,7 +9,7 @@ use fedner_shared::refusal::Code;
 use fedner_shared::version::{Origin, Version};
 use fedner_shared::view::{VersionRef, VersionView};
 
-use super::{Engine, Failure, Fault, now};
+use super::{Engine, Failure, Fault};
 
 /// The files of an imported model, all in the blob store.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl Engine {
             weights,
             config,
             tokenizer,
-            created: now(),
+            created: self.now(),
         };
         let digest = version.digest();
         self.record(

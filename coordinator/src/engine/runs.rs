@@ -10,7 +10,7 @@ use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
 use fedner_shared::version::{Origin, Participant, Round, Version};
 use fedner_shared::view::{Explanation, RunView};
 
-use super::{Engine, Failure, Fault, now};
+use super::{Engine, Failure, Fault};
 use crate::observe;
 use crate::store::{Pending, StatementKind, StoredStatement, Tx};
 
@@ -69,7 +69,7 @@ impl Engine {
             dimension,
             base,
         };
-        let mut transition = Run::create(now(), created);
+        let mut transition = Run::create(self.now(), created);
         for earlier in &self.runs {
             transition.run.learn(earlier);
         }
@@ -96,7 +96,7 @@ impl Engine {
         input: Input,
         also: impl FnOnce(&Tx<'_>) -> Result<(), crate::store::Error>,
     ) -> Result<(), Failure> {
-        let transition = self.require(id)?.step(now(), input)?;
+        let transition = self.require(id)?.step(self.now(), input)?;
         self.commit(name, transition, also)
     }
 
@@ -113,11 +113,12 @@ impl Engine {
             effects,
         } = transition;
         if durable {
+            let now = self.now();
             let newest = self.store.transact(name, |tx| {
                 also(tx)?;
                 tx.put_run(&run)?;
                 for event in events {
-                    let entry = tx.append_event(now(), Some(&run.id), event)?;
+                    let entry = tx.append_event(now, Some(&run.id), event)?;
                     tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
                 }
                 for effect in &effects {
@@ -193,7 +194,7 @@ impl Engine {
     /// Whether an announced update is awaited; returns the plan and d.
     pub fn check_update(&self, update: &UpdateReceipt) -> Result<(Plan, usize), Failure> {
         let run = self.require(&update.run)?;
-        run.check_update(now(), update)?;
+        run.check_update(self.now(), update)?;
         Ok((run.plan.clone(), run.dimension as usize))
     }
 
@@ -294,7 +295,7 @@ impl Engine {
             weights,
             config: parent.config,
             tokenizer: parent.tokenizer,
-            created: now(),
+            created: self.now(),
         };
         let (round, attempt) = (effect.round, effect.attempt);
         let input = Input::Published {

@@ -3,15 +3,18 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fedner_shared::digest::Digest;
+use fedner_shared::machine::Machine;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::update::{self, Checker};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 use super::lines::Line;
 use crate::blobs;
 use crate::engine::{Failure, Fault};
+use crate::machine::begin;
 
 const READ: usize = 1 << 18;
 
@@ -23,6 +26,7 @@ pub(super) struct Form {
     pub(super) bytes: u64,
     pub(super) dimension: usize,
     pub(super) bound: i64,
+    pub(super) machine: Arc<dyn Machine>,
 }
 
 /// One chunk is worked on while the next comes over the network, and no more than that.
@@ -36,20 +40,20 @@ impl Writer {
     /// Goes on with what lies at the path. The line is held until the last byte is written.
     pub(super) fn start(form: Form, line: Line) -> Self {
         Self {
-            work: Some(spawn_blocking(move || Staged::open(form, line))),
+            work: Some(begin(move || Staged::open(form, line))),
         }
     }
 
     pub(super) async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
         let staged = self.settle().await?;
-        self.work = Some(spawn_blocking(move || staged.append(&bytes)));
+        self.work = Some(begin(move || staged.append(&bytes)));
         Ok(())
     }
 
     /// No more bytes come: the line, once what came is written and, if it is all, found sound.
     pub(super) async fn finish(mut self) -> Result<Line, Failure> {
         let staged = self.settle().await?;
-        spawn_blocking(move || staged.finish()).await?
+        begin(move || staged.finish()).await?
     }
 
     async fn settle(&mut self) -> Result<Staged, Failure> {
@@ -100,8 +104,15 @@ impl Staged {
 
     fn append(mut self, bytes: &[u8]) -> Result<Self, Failure> {
         self.check(bytes)?;
-        self.file.write_all(bytes).map_err(blobs::Error::Staging)?;
+        self.write(bytes).map_err(blobs::Error::Staging)?;
         Ok(self)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let machine = &self.form.machine;
+        machine.before_write("append to upload")?;
+        self.file.write_all(bytes)?;
+        machine.after_write("append to upload")
     }
 
     fn check(&mut self, bytes: &[u8]) -> Result<(), Failure> {

@@ -70,6 +70,7 @@ impl v1::federation_server::Federation for Federation {
                 }));
             }
             let go_on = tokio::select! {
+                biased;
                 changed = waiter.changed() => changed.is_ok(),
                 () = tokio::time::sleep_until(until) => false,
                 () = self.0.stop.cancelled() => false,
@@ -146,6 +147,7 @@ impl v1::federation_server::Federation for Federation {
         tokio::pin!(superseded);
         loop {
             let part = tokio::select! {
+                biased;
                 part = next_part(&mut parts) => part?,
                 () = &mut superseded => {
                     return Err(Status::aborted("another stream of yours took this one's place"));

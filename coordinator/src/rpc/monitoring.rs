@@ -239,6 +239,7 @@ async fn follow(
             continue;
         }
         tokio::select! {
+            biased;
             changed = newest.changed() => if changed.is_err() { return },
             () = sender.closed() => return,
             () = services.stop.cancelled() => return,

@@ -39,7 +39,7 @@ impl v1::operations_server::Operations for Operations {
         getrandom::fill(&mut secret)
             .map_err(|error| status(crate::authority::Error::from(error)))?;
         let secret = hex::encode(secret);
-        let expires = crate::engine::now() + Duration::from_secs(ttl_s);
+        let expires = self.0.engine.machine().now() + Duration::from_secs(ttl_s);
         let hash = Digest::of(secret.as_bytes());
         self.0
             .engine

@@ -1,19 +1,22 @@
 //! Objects as streams of chunks.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use fedner_proto::{CHUNK_BYTES, v1};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use futures::Stream;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::STALLED;
 use super::gate::status;
-use crate::blobs::Blobs;
+use crate::blobs::{self, Blobs};
+use crate::machine::on_disk;
 use crate::observe;
 
 pub(super) type Chunks = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;
@@ -29,23 +32,21 @@ pub(super) async fn object(blobs: &Blobs, digest: Digest, offset: u64) -> Result
         }
         status(error)
     })?;
-    let mut file = tokio::fs::File::from_std(file);
-    let failed = |error: std::io::Error| status(crate::blobs::Error::Staging(error));
-    file.seek(std::io::SeekFrom::Start(offset))
-        .await
-        .map_err(failed)?;
+    let file = Arc::new(file);
+    (&*file)
+        .seek(SeekFrom::Start(offset))
+        .map_err(|error| status(blobs::Error::Staging(error)))?;
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         loop {
-            let mut data = vec![0u8; CHUNK_BYTES];
-            let chunk = match fill(&mut file, &mut data).await {
-                Ok(0) => return,
-                Ok(count) => {
-                    data.truncate(count);
-                    observe::count_downloaded(count as u64);
+            let file = file.clone();
+            let chunk = match on_disk(move || next_chunk(&file)).await {
+                Ok(data) if data.is_empty() => return,
+                Ok(data) => {
+                    observe::count_downloaded(data.len() as u64);
                     Ok(v1::Chunk { data })
                 }
-                Err(error) => Err(status(crate::blobs::Error::Staging(error))),
+                Err(error) => Err(status(blobs::Error::Staging(error))),
             };
             // A reader that takes nothing for so long is gone; it may come back for the rest.
             match tokio::time::timeout(STALLED, sender.send(chunk)).await {
@@ -57,13 +58,8 @@ pub(super) async fn object(blobs: &Blobs, digest: Digest, offset: u64) -> Result
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
-async fn fill(file: &mut tokio::fs::File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]).await? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    Ok(filled)
+fn next_chunk(file: &File) -> io::Result<Vec<u8>> {
+    let mut data = Vec::with_capacity(CHUNK_BYTES);
+    file.take(CHUNK_BYTES as u64).read_to_end(&mut data)?;
+    Ok(data)
 }

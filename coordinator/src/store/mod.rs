@@ -12,10 +12,13 @@ mod runs;
 mod schema;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use fedner_shared::crash;
+use fedner_shared::machine::Machine;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 
+use crate::machine::ThisMachine;
 use crate::observe;
 
 pub use backup::backup;
@@ -30,6 +33,11 @@ pub enum Error {
         name: &'static str,
         source: rusqlite::Error,
     },
+    #[error("transaction `{name}` failed: {source}")]
+    Disk {
+        name: &'static str,
+        source: std::io::Error,
+    },
     #[error("the store cannot be opened: {0}")]
     Open(rusqlite::Error),
     #[error("the store has schema version {found}: this program knows {known:?}")]
@@ -41,13 +49,14 @@ pub enum Error {
 impl Error {
     /// Whether the disk has no room left, or cannot be written to at present.
     pub fn is_full(&self) -> bool {
-        let (Self::Transaction { source, .. } | Self::Open(source)) = self else {
-            return false;
-        };
-        matches!(
-            source.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly)
-        )
+        match self {
+            Self::Transaction { source, .. } | Self::Open(source) => matches!(
+                source.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly)
+            ),
+            Self::Disk { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Schema { .. } | Self::Damaged(_) => false,
+        }
     }
 }
 
@@ -55,6 +64,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    machine: Arc<dyn Machine>,
 }
 
 /// What can be read and written inside one transaction.
@@ -67,7 +77,16 @@ impl Store {
         let mut connection = Connection::open(path).map_err(Error::Open)?;
         configure(&connection).map_err(Error::Open)?;
         schema::migrate(&mut connection)?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            machine: Arc::new(ThisMachine),
+        })
+    }
+
+    /// The same store, on that machine's disk.
+    #[must_use]
+    pub fn on(self, machine: Arc<dyn Machine>) -> Self {
+        Self { machine, ..self }
     }
 
     /// Opens an existing database to look at, beside a running coordinator.
@@ -78,7 +97,10 @@ impl Store {
             .pragma_update(None, "query_only", true)
             .map_err(Error::Open)?;
         schema::check(&connection)?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            machine: Arc::new(ThisMachine),
+        })
     }
 
     /// Runs `work` in a transaction called `name`, and commits it if it succeeds.
@@ -91,9 +113,11 @@ impl Store {
         let transaction = self.connection.transaction().map_err(failed)?;
         let tx = Tx(transaction);
         let value = work(&tx)?;
+        self.machine.before_write(name).map_err(disk(name))?;
         crash::point("before commit", name);
         tx.0.commit().map_err(failed)?;
         crash::point("after commit", name);
+        self.machine.after_write(name).map_err(disk(name))?;
         observe::count_commit(name);
         Ok(value)
     }
@@ -138,6 +162,10 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))
+}
+
+fn disk(name: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::Disk { name, source }
 }
 
 /// For the methods of [`Tx`]: names the failing statement.

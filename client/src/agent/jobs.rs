@@ -1,0 +1,145 @@
+//! One round's training and one version's evaluation, as a trainer is handed them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fedner_model::corpus::ReadOptions;
+use fedner_model::{Keep, Sentence, TrainOptions};
+use fedner_session::Task;
+use fedner_shared::id::InstitutionId;
+use fedner_shared::machine::Machine;
+use fedner_shared::manifest::Manifest;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::score::Scores;
+use fedner_shared::version::Version;
+
+use crate::blobs::Blobs;
+use crate::config::Policy;
+use crate::egress;
+use crate::state::Store;
+use crate::training::{self, Error, Material, Stop};
+
+/// What the trainer hands to the gate.
+#[derive(Debug)]
+pub struct TrainedUpdate {
+    pub manifest: Manifest,
+    /// The change of each trainable weight, in manifest order.
+    pub values: Vec<f32>,
+}
+
+/// Everything that one round's training needs.
+#[derive(Debug)]
+pub struct TrainJob {
+    pub(super) blobs: Blobs,
+    pub(super) store: Store,
+    pub(super) machine: Arc<dyn Machine>,
+    pub(super) institution: InstitutionId,
+    pub(super) task: Task,
+    pub(super) plan: Plan,
+    pub(super) policy: Policy,
+    pub(super) version: Version,
+    pub(super) data: Vec<PathBuf>,
+    pub(super) reading: ReadOptions,
+    pub(super) options: TrainOptions,
+    pub(super) keep: Keep,
+}
+
+impl TrainJob {
+    pub fn institution(&self) -> &InstitutionId {
+        &self.institution
+    }
+
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    pub(super) fn run(self, stop: &Stop) -> Result<TrainedUpdate, Error> {
+        let (material, sentences) = self.prepare()?;
+        let Self {
+            plan,
+            options,
+            keep,
+            ..
+        } = &self;
+        let values = training::train_round(&material, &sentences, plan, options, keep, stop)?;
+        Ok(TrainedUpdate {
+            manifest: material.manifest,
+            values,
+        })
+    }
+
+    /// The model and the sentences, after it was asked whether the result could be paid for.
+    pub fn prepare(&self) -> Result<(Material, Vec<Sentence>), Error> {
+        let Self { task, plan, .. } = self;
+        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
+        self.check_budget(&material.manifest)?;
+        let sentences = training::read_corpora(&self.data, &plan.labels, self.reading)?;
+        let least = self.policy.minimum_examples as usize;
+        if sentences.len() < least {
+            let message = format!(
+                "the data has {} sentences: the policy asks for {least}",
+                sentences.len()
+            );
+            return Err(Refusal::new(Code::PolicyForbids, message).into());
+        }
+        Ok((material, sentences))
+    }
+
+    /// Before hours of training, and again at the gate.
+    fn check_budget(&self, manifest: &Manifest) -> Result<(), Error> {
+        let refusal = |error: crate::state::Error| {
+            let code = error.refusal().map_or(Code::StateInvalid, |r| r.code);
+            Refusal::new(code, error.to_string())
+        };
+        let ledger = self.store.ledger().map_err(refusal)?;
+        egress::check_budget(
+            &ledger,
+            &self.institution,
+            &self.task,
+            &self.plan,
+            &self.policy,
+            manifest.dimension(),
+            self.machine.now(),
+        )?;
+        Ok(())
+    }
+}
+
+/// Everything that one evaluation needs.
+#[derive(Debug)]
+pub struct EvaluateJob {
+    pub(super) blobs: Blobs,
+    pub(super) held_out: Vec<PathBuf>,
+    pub(super) reading: ReadOptions,
+    pub(super) device: String,
+    pub(super) task: Task,
+    pub(super) plan: Plan,
+    pub(super) version: Version,
+}
+
+impl EvaluateJob {
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn run(self, stop: &Stop) -> Result<Scores, Error> {
+        let (material, sentences) = self.prepare()?;
+        let settings = training::settings_here(&self.plan, &self.device);
+        let tags = self.plan.tags();
+        let found = training::evaluate(&material, &sentences, &tags, &settings, stop)?;
+        Ok(found.scores)
+    }
+
+    /// The model and the held-out sentences.
+    pub fn prepare(&self) -> Result<(Material, Vec<Sentence>), Error> {
+        let Self { task, plan, .. } = self;
+        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
+        let sentences = training::read_corpora(&self.held_out, &plan.labels, self.reading)?;
+        Ok((material, sentences))
+    }
+}

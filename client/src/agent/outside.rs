@@ -1,0 +1,73 @@
+//! What a daemon takes from outside of its directory.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use fedner_shared::machine::Machine;
+use fedner_shared::score::Scores;
+use tonic::transport::Channel;
+
+use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
+use crate::identity::TlsIdentity;
+use crate::machine::{ThisMachine, blocking};
+use crate::training::{self, Stop};
+use crate::transport;
+
+/// The machine, the network and the trainer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Outside {
+    pub machine: Arc<dyn Machine>,
+    pub network: Arc<dyn Network>,
+    pub trainer: Arc<dyn Trainer>,
+}
+
+impl Outside {
+    /// This machine, mutual TLS, and training on the device of the plan.
+    pub fn here() -> Self {
+        Self {
+            machine: Arc::new(ThisMachine),
+            network: Arc::new(Tls),
+            trainer: Arc::new(OnDevice),
+        }
+    }
+}
+
+/// The way to a coordinator.
+pub trait Network: Debug + Send + Sync {
+    /// A channel to HOST:PORT that connects on first use, by which `identity` calls.
+    fn dial(&self, address: &str, identity: &TlsIdentity) -> Result<Channel, transport::Error>;
+}
+
+/// What a trainer does comes some time later.
+pub type Outcome<T> = Pin<Box<dyn Future<Output = Result<T, training::Error>> + Send>>;
+
+/// Trains and evaluates. What it makes goes through the egress gate, whatever it is.
+pub trait Trainer: Debug + Send + Sync {
+    fn train(&self, job: TrainJob, stop: Stop) -> Outcome<TrainedUpdate>;
+    fn evaluate(&self, job: EvaluateJob, stop: Stop) -> Outcome<Scores>;
+}
+
+/// Mutual TLS 1.3 over TCP.
+#[derive(Debug, Clone, Copy)]
+struct Tls;
+
+impl Network for Tls {
+    fn dial(&self, address: &str, identity: &TlsIdentity) -> Result<Channel, transport::Error> {
+        transport::secured(address, identity)
+    }
+}
+
+/// Beside the asynchronous threads, on the device that plan and settings name.
+#[derive(Debug, Clone, Copy)]
+struct OnDevice;
+
+impl Trainer for OnDevice {
+    fn train(&self, job: TrainJob, stop: Stop) -> Outcome<TrainedUpdate> {
+        Box::pin(async move { blocking(move || job.run(&stop)).await? })
+    }
+
+    fn evaluate(&self, job: EvaluateJob, stop: Stop) -> Outcome<Scores> {
+        Box::pin(async move { blocking(move || job.run(&stop)).await? })
+    }
+}
