@@ -1,0 +1,195 @@
+//! Messages that are not right, each in one way, by somebody who has a site's keys.
+
+use std::time::Duration;
+
+use fedner_round::Run;
+use fedner_shared::digest::Digest;
+use fedner_shared::score::{Counts, Scores};
+use fedner_shared::sign::{SecretKey, Signed};
+use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+use fedner_shared::time::Time;
+use fedner_shared::update::encode;
+
+use crate::op::Forgery;
+use crate::outsider::{Call, Message};
+use crate::prepared::{LABEL, SITES, site_key};
+
+/// A forged message about `run`, and what it would leave behind if it were taken.
+pub(crate) fn forge(
+    run: &Run,
+    site: usize,
+    forgery: Forgery,
+    now: Time,
+    salt: u64,
+) -> (Message, Vec<Digest>) {
+    let forger = Forger {
+        run,
+        site,
+        now,
+        salt,
+    };
+    let (call, traces) = forger.call(forgery);
+    let caller = if forgery == Forgery::Viewer {
+        "viewer"
+    } else {
+        SITES[site]
+    };
+    let message = Message {
+        what: format!("{forgery:?} of {}", SITES[site]),
+        caller: caller.to_owned(),
+        call,
+        forged: Some(run.id.clone()),
+    };
+    (message, traces)
+}
+
+struct Forger<'a> {
+    run: &'a Run,
+    site: usize,
+    now: Time,
+    /// Makes each forgery another one.
+    salt: u64,
+}
+
+impl Forger<'_> {
+    fn call(&self, forgery: Forgery) -> (Call, Vec<Digest>) {
+        let nonsense = Digest::of(format!("nonsense {}", self.salt).as_bytes());
+        match forgery {
+            Forgery::Base => self.receipt(|receipt| receipt.base = nonsense),
+            Forgery::Manifest => self.receipt(|receipt| receipt.manifest = nonsense),
+            Forgery::Weight => self.receipt(|receipt| receipt.weight += 1),
+            Forgery::Round => self.receipt(|receipt| receipt.round += 100),
+            Forgery::Plan => self.receipt(|receipt| receipt.plan = nonsense),
+            Forgery::Run => {
+                self.receipt(|receipt| receipt.run = "other.1".parse().expect("a name"))
+            }
+            Forgery::ForeignKey => self.update(self.honest(), |_| (), &site_key(50)),
+            Forgery::OtherAuthor => {
+                let other = (self.site + 1) % SITES.len();
+                self.receipt(|receipt| receipt.institution = SITES[other].parse().expect("a name"))
+            }
+            Forgery::Garbage => self.bytes(format!("garbage {}", self.salt).into_bytes()),
+            Forgery::OutOfRange => {
+                let beyond = self.run.plan.privacy.value_bound() + 1;
+                let mut values = self.values(self.run.dimension as usize);
+                values[0] = i32::try_from(beyond).unwrap_or(i32::MAX);
+                self.bytes(encoded(&values))
+            }
+            Forgery::Dimension => {
+                self.bytes(encoded(&self.values(self.run.dimension as usize + 1)))
+            }
+            Forgery::OtherBytes => {
+                let (call, traces) = self.receipt(|receipt| receipt.blob = nonsense);
+                (call, [traces, vec![nonsense]].concat())
+            }
+            Forgery::TooLong => self.receipt(|receipt| receipt.bytes -= 1),
+            Forgery::EvaluationLabel => self.evaluation("Secret", self.run.version),
+            Forgery::EvaluationVersion => self.evaluation(LABEL, nonsense),
+            Forgery::ConsentZero => self.consent(0, self.site),
+            Forgery::ConsentAuthor => self.consent(7, (self.site + 1) % SITES.len()),
+            Forgery::StaleDecline => {
+                let (run, round) = (self.run.id.to_string(), self.run.plan.rounds + 100);
+                (Call::Decline { run, round }, Vec::new())
+            }
+            Forgery::Download => (Call::Download(nonsense), Vec::new()),
+            Forgery::Viewer => (Call::CheckIn(Vec::new()), Vec::new()),
+        }
+    }
+
+    fn values(&self, dimension: usize) -> Vec<i32> {
+        let spread = |index: usize| ((index as u64 * 31 + self.salt) % 1000) as i32 - 500;
+        (0..dimension).map(spread).collect()
+    }
+
+    /// An update that nobody trained and nobody paid for.
+    fn honest(&self) -> Vec<u8> {
+        encoded(&self.values(self.run.dimension as usize))
+    }
+
+    fn receipt(&self, edit: impl FnOnce(&mut UpdateReceipt)) -> (Call, Vec<Digest>) {
+        self.update(self.honest(), edit, &site_key(self.site))
+    }
+
+    fn bytes(&self, bytes: Vec<u8>) -> (Call, Vec<Digest>) {
+        self.update(bytes, |_| (), &site_key(self.site))
+    }
+
+    fn update(
+        &self,
+        bytes: Vec<u8>,
+        edit: impl FnOnce(&mut UpdateReceipt),
+        key: &SecretKey,
+    ) -> (Call, Vec<Digest>) {
+        let run = self.run;
+        let blob = Digest::of(&bytes);
+        let name = SITES[self.site].parse().expect("a name");
+        let granted = run
+            .members
+            .get(&name)
+            .and_then(|member| member.consent.as_ref());
+        let mut receipt = UpdateReceipt {
+            run: run.id.clone(),
+            plan: run.plan_digest,
+            round: run.round,
+            attempt: run.attempt,
+            base: run.version,
+            manifest: run.manifest,
+            weight: run
+                .plan
+                .weight(granted.map_or(1, |granted| granted.examples)),
+            institution: name,
+            blob,
+            bytes: bytes.len() as u64,
+            sigma: 1.0,
+            epsilon_after: Some(0.1),
+            ledger_head: None,
+            at: self.now,
+        };
+        edit(&mut receipt);
+        let receipt = Signed::new(&receipt, key);
+        let traces = vec![blob, receipt.digest()];
+        (Call::Upload { receipt, bytes }, traces)
+    }
+
+    fn evaluation(&self, label: &str, version: Digest) -> (Call, Vec<Digest>) {
+        let counts = Counts {
+            true_positives: self.salt,
+            false_positives: 0,
+            false_negatives: 0,
+        };
+        let receipt = EvaluationReceipt {
+            run: self.run.id.clone(),
+            plan: self.run.plan_digest,
+            round: self.run.round,
+            institution: SITES[self.site].parse().expect("a name"),
+            version,
+            scores: Scores {
+                by_type: [(label.to_owned(), counts)].into(),
+            },
+            at: self.now,
+        };
+        let receipt = Signed::new(&receipt, &site_key(self.site));
+        let trace = receipt.digest();
+        (Call::Evaluation(receipt), vec![trace])
+    }
+
+    fn consent(&self, examples: u32, author: usize) -> (Call, Vec<Digest>) {
+        let consent = Consent {
+            plan: self.run.plan_digest,
+            institution: SITES[author].parse().expect("a name"),
+            examples,
+            policy: Digest::of(&self.salt.to_le_bytes()),
+            at: self.now,
+            expires: self.now + Duration::from_hours(24),
+        };
+        let consent = Signed::new(&consent, &site_key(self.site));
+        let trace = consent.digest();
+        (Call::CheckIn(vec![consent]), vec![trace])
+    }
+}
+
+fn encoded(values: &[i32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(values, &mut bytes).expect("memory takes it");
+    bytes
+}

@@ -1,0 +1,415 @@
+//! The naive reference: who sent what in the open attempt, what was summed, what was paid for.
+//!
+//! It reads what the coordinator and the institutions made durable, never what they hold in
+//! memory, and follows the events one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use fedner_client::egress;
+use fedner_client::state::ReceiptKind;
+use fedner_round::{Phase, Run};
+use fedner_shared::digest::Digest;
+use fedner_shared::event::{Entry, Event};
+use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::refusal::Code;
+use fedner_shared::statement::UpdateReceipt;
+use fedner_shared::version::{Origin, Version};
+
+use crate::naive;
+use crate::objects::SimObjects;
+use crate::place::Place;
+
+/// Bytes that a run's state may take, and that each member may add to it. An update is never in it.
+const RUN_BYTES: usize = 3000;
+const MEMBER_BYTES: usize = 1500;
+
+/// An attempt at a round, as its events tell it.
+#[derive(Debug, Default)]
+struct Attempt {
+    base: Option<Digest>,
+    number: (u32, u32),
+    open: BTreeMap<InstitutionId, Digest>,
+    closed: bool,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    /// The newest event followed, and its digest.
+    sequence: u64,
+    previous: Option<Digest>,
+    attempts: BTreeMap<RunId, Attempt>,
+    /// Where each update was summed.
+    counted: BTreeMap<Digest, (RunId, u32)>,
+    published: BTreeMap<(RunId, u32), Digest>,
+    consents: BTreeSet<(RunId, Digest)>,
+    /// The largest ε that the coordinator was told of each run by each institution.
+    told: BTreeMap<(RunId, InstitutionId), f64>,
+    /// What nothing may be left of.
+    pub(crate) forged: BTreeSet<Digest>,
+    /// The events, as two runs of one seed must both tell them.
+    pub(crate) log: Vec<String>,
+}
+
+impl Model {
+    /// Follows what is new, and checks what must hold at every moment.
+    pub(crate) fn look(&mut self, place: &mut Place, objects: &SimObjects) -> Result<()> {
+        let entries = place.events_from(self.sequence + 1)?;
+        let news = !entries.is_empty();
+        for entry in entries {
+            let text = format!("at event {} ({})", entry.sequence, entry.event.kind());
+            self.follow(entry, place, objects).context(text)?;
+        }
+        for run in place.runs()? {
+            check_run(&run).with_context(|| format!("run {}", run.id))?;
+        }
+        let outbox = place.outbox()?;
+        let runs: BTreeSet<_> = outbox.iter().map(|pending| &pending.run).collect();
+        ensure!(runs.len() == outbox.len(), "a run has two sums under way");
+        if news {
+            self.check_ledgers(place)?;
+        }
+        self.check_staging(place)
+    }
+
+    /// What must hold once nothing moves any more.
+    pub(crate) fn look_back(&self, place: &mut Place, objects: &SimObjects) -> Result<()> {
+        let length = place.verify_chain()?;
+        ensure!(
+            length == self.sequence,
+            "{length} events: {} were followed",
+            self.sequence
+        );
+        for statement in place.statements()? {
+            let digest = statement.digest;
+            ensure!(
+                !self.forged.contains(&digest),
+                "the forged statement {digest} was kept"
+            );
+        }
+        for forged in &self.forged {
+            ensure!(
+                objects.peek(*forged).is_none(),
+                "the forged object {forged} was kept"
+            );
+        }
+        self.check_ledgers(place)
+    }
+
+    fn follow(&mut self, entry: Entry, place: &mut Place, objects: &SimObjects) -> Result<()> {
+        ensure!(
+            entry.sequence == self.sequence + 1,
+            "event {} is missing",
+            self.sequence + 1
+        );
+        if let Some(previous) = self.previous {
+            ensure!(entry.previous == previous, "the chain is broken");
+        }
+        self.sequence = entry.sequence;
+        self.previous = Some(entry.digest());
+        self.log.push(format!(
+            "{} {} {}",
+            entry.time.as_millis(),
+            entry.run.as_ref().map_or("-", RunId::as_str),
+            serde_json::to_string(&entry.event)?
+        ));
+        let Some(run) = entry.run else { return Ok(()) };
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "what else happened changes nothing that is summed"
+        )]
+        match entry.event {
+            Event::RoundStarted {
+                round,
+                attempt,
+                participants,
+                base,
+            } => {
+                let quorum = place.run(&run)?.plan.cohort.quorum;
+                ensure!(
+                    participants.len() >= quorum,
+                    "a round began without its quorum"
+                );
+                self.attempts.insert(
+                    run,
+                    Attempt {
+                        base: Some(base),
+                        number: (round, attempt),
+                        ..Attempt::default()
+                    },
+                );
+            }
+            Event::Joined {
+                consent,
+                institution,
+                ..
+            } => {
+                let new = self.consents.insert((run, consent));
+                ensure!(new, "an old consent of {institution} undid its departure");
+                ensure!(
+                    !self.forged.contains(&consent),
+                    "a forged consent was taken"
+                );
+            }
+            Event::UpdateAccepted {
+                round,
+                attempt,
+                institution,
+                update,
+                epsilon,
+                ..
+            } => {
+                ensure!(!self.forged.contains(&update), "a forged update was taken");
+                let open = self.attempts.entry(run.clone()).or_default();
+                ensure!(
+                    open.number == (round, attempt) && !open.closed,
+                    "a late update was taken"
+                );
+                let before = open.open.insert(institution.clone(), update);
+                ensure!(
+                    before.is_none(),
+                    "{institution} was heard twice in one attempt"
+                );
+                self.paid(&run, &institution, update, epsilon, place)?;
+            }
+            Event::Left {
+                institution, code, ..
+            } => {
+                let excluded =
+                    matches!(code, Code::InstitutionRevoked | Code::InstitutionSuspended);
+                if let Some(open) = self.attempts.get_mut(&run)
+                    && excluded
+                    && !open.closed
+                {
+                    open.open.remove(&institution);
+                }
+            }
+            Event::RoundClosed { updates, .. } => {
+                let open = self.attempts.entry(run).or_default();
+                ensure!(
+                    updates == open.open.len(),
+                    "{updates} updates are said to be there: {:?}",
+                    open.open
+                );
+                open.closed = true;
+            }
+            Event::VersionPublished {
+                round,
+                attempt,
+                digest,
+                weights,
+                ..
+            } => {
+                let number = (round, attempt);
+                self.published(&run, number, digest, weights, place, objects)?;
+            }
+            Event::RunCompleted { version } => {
+                let plan = place.run(&run)?.plan;
+                let rounds: Vec<_> = self.published.keys().filter(|(of, _)| *of == run).collect();
+                ensure!(
+                    rounds.len() == plan.rounds as usize,
+                    "completed after {rounds:?}"
+                );
+                let last = self.published.get(&(run, plan.rounds));
+                ensure!(
+                    last == Some(&version),
+                    "completed with another version than the last"
+                );
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An update that the coordinator has taken was debited and signed beforehand.
+    fn paid(
+        &mut self,
+        run: &RunId,
+        institution: &InstitutionId,
+        update: Digest,
+        epsilon: Option<f64>,
+        place: &mut Place,
+    ) -> Result<()> {
+        let site = place.site(institution)?;
+        let receipts = site.receipts()?;
+        let receipt = receipts.iter().find(|receipt| receipt.blob == Some(update));
+        let receipt = receipt.context("an update was taken that has no receipt")?;
+        let statement: UpdateReceipt = receipt.signed.peek()?;
+        ensure!(statement.run == *run, "an update was taken in another run");
+        ensure!(
+            statement.epsilon_after == epsilon,
+            "ε differs from the receipt"
+        );
+        let head = statement
+            .ledger_head
+            .context("the receipt names no ledger")?;
+        ensure!(
+            site.ledger()?.contains(&head),
+            "an update was taken that was not debited"
+        );
+        let told = self
+            .told
+            .entry((run.clone(), institution.clone()))
+            .or_default();
+        *told = told.max(epsilon.unwrap_or_default());
+        Ok(())
+    }
+
+    /// A version is the sum of the updates of its attempt, no more and no fewer, each for the
+    /// first time.
+    fn published(
+        &mut self,
+        run: &RunId,
+        (round, attempt): (u32, u32),
+        digest: Digest,
+        weights: Digest,
+        place: &mut Place,
+        objects: &SimObjects,
+    ) -> Result<()> {
+        let version = place.version(digest)?.context("a version has no record")?;
+        ensure!(
+            version.weights == weights,
+            "the event names other weights than the record"
+        );
+        let Origin::Round(of) = &version.origin else {
+            bail!("a version of no round")
+        };
+        ensure!((of.run == *run) && (of.round, of.attempt) == (round, attempt));
+        let open = self.attempts.get(run).context("a version of no attempt")?;
+        ensure!(
+            open.number == (round, attempt) && open.closed,
+            "a version of another attempt"
+        );
+        ensure!(
+            version.parent == open.base,
+            "the version has another parent than its round's base"
+        );
+        let plan = place.run(run)?.plan;
+        ensure!(of.plan == plan.digest(), "a version of another plan");
+        let summed: BTreeMap<_, _> = of
+            .participants
+            .iter()
+            .map(|p| (p.institution.clone(), p.update))
+            .collect();
+        ensure!(
+            summed.len() == of.participants.len(),
+            "an institution was summed twice"
+        );
+        ensure!(
+            summed.len() >= plan.cohort.quorum,
+            "a version without its quorum"
+        );
+        ensure!(
+            summed == open.open,
+            "summed {summed:?}: sent {:?}",
+            open.open
+        );
+        for update in summed.into_values() {
+            let before = self.counted.insert(update, (run.clone(), round));
+            ensure!(
+                before.is_none(),
+                "update {update} was counted before, in {before:?}"
+            );
+        }
+        let again = self.published.insert((run.clone(), round), digest);
+        ensure!(again.is_none(), "round {round} has two versions");
+        replays(&plan, &version, place, objects)
+    }
+
+    /// Each ledger is whole, and holds at least what the coordinator was told.
+    fn check_ledgers(&self, place: &mut Place) -> Result<()> {
+        for ((run, institution), told) in &self.told {
+            let plan = place.run(run)?.plan;
+            let site = place.site(institution)?;
+            let ledger = site.ledger()?;
+            let updates = site.receipts()?;
+            let updates = updates.iter().filter(|receipt| {
+                receipt.kind == ReceiptKind::Update && receipt.plan == plan.digest()
+            });
+            let debits = ledger
+                .entries()
+                .iter()
+                .filter(|entry| entry.debit.plan == plan.digest());
+            let (updates, debits) = (updates.count(), debits.count());
+            ensure!(
+                updates == debits,
+                "{institution} signed {updates} updates and paid for {debits}"
+            );
+            if plan.privacy.unit != Unit::None {
+                let spent = egress::spent(&ledger, institution, &plan).unwrap_or_default();
+                ensure!(
+                    spent >= *told,
+                    "{institution} has spent {spent}: the coordinator knows of {told}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Not a byte arrives of what has no receipt.
+    fn check_staging(&self, place: &mut Place) -> Result<()> {
+        for digest in place.staged()? {
+            let known = self.forged.contains(&digest) || place.is_released(digest)?;
+            ensure!(known, "bytes of {digest} arrived before they were paid for");
+        }
+        Ok(())
+    }
+}
+
+/// A version is what the plain average gives, and what replaying it gives.
+fn replays(plan: &Plan, version: &Version, place: &mut Place, objects: &SimObjects) -> Result<()> {
+    let parent = version
+        .parent
+        .context("a version of a round has a parent")?;
+    let parent = place.version(parent)?.context("the parent has no record")?;
+    let naive = naive::federated_average(plan, version, &parent, objects)?;
+    ensure!(
+        Digest::of(&naive) == version.weights,
+        "the version is not the average of its updates"
+    );
+    let replayed = place.replay(plan, version, &parent)?;
+    ensure!(
+        replayed == version.weights,
+        "the version replays to another digest"
+    );
+    Ok(())
+}
+
+/// What must hold of a run at every moment.
+fn check_run(run: &Run) -> Result<()> {
+    ensure!(run.violation().is_none(), "{:?}", run.violation());
+    let cohort = &run.plan.cohort;
+    ensure!(
+        run.members.len() == cohort.institutions.len(),
+        "the cohort changed"
+    );
+    ensure!(
+        run.attempt <= cohort.max_attempts,
+        "attempt {}",
+        run.attempt
+    );
+    ensure!(run.round <= run.plan.rounds, "round {}", run.round);
+    let size = serde_json::to_string(run)?.len();
+    let most = RUN_BYTES + MEMBER_BYTES * run.members.len();
+    ensure!(
+        size <= most,
+        "its state takes {size} bytes: expected at most {most}"
+    );
+    let explanation = run.explain();
+    ensure!(
+        !explanation.awaits.is_empty() && !explanation.then.is_empty(),
+        "waits for nothing"
+    );
+    let waits = matches!(
+        run.phase,
+        Phase::Recruiting { .. } | Phase::Collecting { .. } | Phase::Evaluating { .. }
+    );
+    ensure!(
+        explanation.until.is_some() == (waits && run.paused.is_none()),
+        "{} does not say until when",
+        explanation.state
+    );
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! What may happen in a simulation, and how it is made up.
+
+use proptest::prelude::*;
+
+use crate::machine::Side;
+
+/// A federation and what happens to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    /// Of the network's latencies.
+    pub(crate) seed: u64,
+    pub(crate) setting: Setting,
+    pub(crate) ops: Vec<Op>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) sites: usize,
+    pub(crate) quorum: usize,
+    pub(crate) rounds: u32,
+    pub(crate) noise: bool,
+    /// The budget of the first institution is spent after its first update.
+    pub(crate) poor: bool,
+    /// The last institution lets no counts out.
+    pub(crate) shy: bool,
+    /// Seconds that each training takes.
+    pub(crate) training: u32,
+}
+
+/// Numbers of sites and machines are taken modulo how many there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Op {
+    Wait {
+        seconds: u8,
+    },
+    /// Nothing gets through between the site and the coordinator; what is under way is lost.
+    Partition {
+        site: usize,
+    },
+    /// The same in one direction only.
+    OneWay {
+        site: usize,
+        out: bool,
+    },
+    /// Nothing gets through, and all of it arrives later.
+    Hold {
+        site: usize,
+    },
+    /// Every message takes so long.
+    Slow {
+        site: usize,
+        millis: u16,
+    },
+    /// So many of a hundred messages are lost, and with each the connection it belonged to.
+    Lossy {
+        site: usize,
+        percent: u8,
+    },
+    Heal {
+        site: usize,
+    },
+    /// The program is killed; with the power gone, what was not synced may be torn or lost.
+    Crash {
+        machine: usize,
+        power: bool,
+    },
+    Restart {
+        machine: usize,
+    },
+    /// The machine stops at one of its next durable writes.
+    StopAtWrite {
+        machine: usize,
+        writes: u8,
+        side: Side,
+    },
+    DiskFull {
+        machine: usize,
+        writes: u8,
+    },
+    ClockJump {
+        machine: usize,
+        seconds: i32,
+    },
+    /// Every clock jumps: everybody was suspended.
+    Asleep {
+        hours: u16,
+    },
+    /// The site's next training takes longer than the round.
+    Late {
+        site: usize,
+    },
+    /// The site's next training diverges, so that it declines.
+    Diverge {
+        site: usize,
+    },
+    /// Somebody with the site's keys sends something that is not right.
+    Forge {
+        site: usize,
+        forgery: Forgery,
+    },
+    /// Everything the site ever sent is sent once more.
+    Duplicate {
+        site: usize,
+    },
+    Revoke {
+        site: usize,
+    },
+    Grant {
+        site: usize,
+    },
+    Pause,
+    Resume,
+    Cancel,
+    Suspend {
+        site: usize,
+    },
+    Reinstate {
+        site: usize,
+    },
+    Expel {
+        site: usize,
+    },
+    /// A second run of the same institutions.
+    SecondRun,
+}
+
+/// What can be wrong with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Forgery {
+    Base,
+    Manifest,
+    Weight,
+    Round,
+    Plan,
+    Run,
+    ForeignKey,
+    OtherAuthor,
+    /// Bytes that are no update, under a right receipt.
+    Garbage,
+    /// Other bytes than those of the receipt.
+    OtherBytes,
+    /// Values that no clip and no noise can give.
+    OutOfRange,
+    Dimension,
+    TooLong,
+    EvaluationLabel,
+    EvaluationVersion,
+    ConsentZero,
+    ConsentAuthor,
+    StaleDecline,
+    Download,
+    Viewer,
+}
+
+pub(crate) const FORGERIES: [Forgery; 20] = [
+    Forgery::Base,
+    Forgery::Manifest,
+    Forgery::Weight,
+    Forgery::Round,
+    Forgery::Plan,
+    Forgery::Run,
+    Forgery::ForeignKey,
+    Forgery::OtherAuthor,
+    Forgery::Garbage,
+    Forgery::OtherBytes,
+    Forgery::OutOfRange,
+    Forgery::Dimension,
+    Forgery::TooLong,
+    Forgery::EvaluationLabel,
+    Forgery::EvaluationVersion,
+    Forgery::ConsentZero,
+    Forgery::ConsentAuthor,
+    Forgery::StaleDecline,
+    Forgery::Download,
+    Forgery::Viewer,
+];
+
+impl Op {
+    /// The fault's name, for counting.
+    pub(crate) fn name(&self) -> String {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others are their names")]
+        match self {
+            Self::Crash { power: true, .. } => "power loss".to_owned(),
+            Self::Crash { power: false, .. } => "kill".to_owned(),
+            Self::Forge { forgery, .. } => format!("forge {forgery:?}").to_lowercase(),
+            other => {
+                let text = format!("{other:?}");
+                text.split([' ', '{'])
+                    .next()
+                    .unwrap_or_default()
+                    .to_lowercase()
+            }
+        }
+    }
+
+    /// Whether an ERROR in the log is what this should lead to.
+    pub(crate) fn breaks_a_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::StopAtWrite { .. } | Self::DiskFull { .. } | Self::Crash { power: true, .. }
+        )
+    }
+}
+
+pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
+    (any::<u64>(), setting(), prop::collection::vec(op(), 4..36))
+        .prop_map(|(seed, setting, ops)| Scenario { seed, setting, ops })
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let chance = prop::bool::weighted;
+    (
+        2..=4usize,
+        1..=4usize,
+        1..=3u32,
+        chance(0.7),
+        chance(0.2),
+        chance(0.2),
+        1..8u32,
+    )
+        .prop_map(
+            |(sites, quorum, rounds, noise, poor, shy, training)| Setting {
+                sites,
+                quorum: quorum.min(sites),
+                rounds,
+                noise,
+                poor,
+                shy,
+                training,
+            },
+        )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let who = || 0..5usize;
+    let side = prop_oneof![Just(Side::Before), Just(Side::After)];
+    prop_oneof![
+        20 => (1..12u8).prop_map(|seconds| Op::Wait { seconds }),
+        12 => network(),
+        5 => (who(), any::<bool>()).prop_map(|(machine, power)| Op::Crash { machine, power }),
+        5 => who().prop_map(|machine| Op::Restart { machine }),
+        5 => (who(), 0..12u8, side)
+            .prop_map(|(machine, writes, side)| Op::StopAtWrite { machine, writes, side }),
+        3 => (who(), 1..8u8).prop_map(|(machine, writes)| Op::DiskFull { machine, writes }),
+        2 => (who(), -40..400i32).prop_map(|(machine, seconds)| Op::ClockJump { machine, seconds }),
+        1 => (1..96u16).prop_map(|hours| Op::Asleep { hours }),
+        2 => who().prop_map(|site| Op::Late { site }),
+        1 => who().prop_map(|site| Op::Diverge { site }),
+        6 => (who(), prop::sample::select(FORGERIES.to_vec()))
+            .prop_map(|(site, forgery)| Op::Forge { site, forgery }),
+        3 => who().prop_map(|site| Op::Duplicate { site }),
+        10 => operator(),
+    ]
+}
+
+fn network() -> impl Strategy<Value = Op> {
+    let who = || 0..4usize;
+    prop_oneof![
+        3 => who().prop_map(|site| Op::Partition { site }),
+        1 => (who(), any::<bool>()).prop_map(|(site, out)| Op::OneWay { site, out }),
+        2 => who().prop_map(|site| Op::Hold { site }),
+        2 => (who(), 100..4000u16).prop_map(|(site, millis)| Op::Slow { site, millis }),
+        2 => (who(), 1..20u8).prop_map(|(site, percent)| Op::Lossy { site, percent }),
+        6 => who().prop_map(|site| Op::Heal { site }),
+    ]
+}
+
+fn operator() -> impl Strategy<Value = Op> {
+    let who = || 0..4usize;
+    prop_oneof![
+        2 => who().prop_map(|site| Op::Revoke { site }),
+        3 => who().prop_map(|site| Op::Grant { site }),
+        3 => Just(Op::Pause),
+        4 => Just(Op::Resume),
+        1 => Just(Op::Cancel),
+        2 => who().prop_map(|site| Op::Suspend { site }),
+        3 => who().prop_map(|site| Op::Reinstate { site }),
+        1 => who().prop_map(|site| Op::Expel { site }),
+        2 => Just(Op::SecondRun),
+    ]
+}

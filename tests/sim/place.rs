@@ -1,0 +1,140 @@
+//! What lies on the simulated disks, for those who look on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use fedner_client::state::Store as SiteStore;
+use fedner_coordinator::blobs::Blobs;
+use fedner_coordinator::registry::Summation;
+use fedner_coordinator::store::{Pending, Store, StoredStatement};
+use fedner_round::{Contribution, Run};
+use fedner_shared::digest::Digest;
+use fedner_shared::event::Entry;
+use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::plan::Plan;
+use fedner_shared::version::{Origin, Version};
+use object_store::ObjectStore;
+
+/// The databases and folders of all machines.
+#[derive(Debug)]
+pub(crate) struct Place {
+    store: Store,
+    blobs: Blobs,
+    staging: PathBuf,
+    sites: BTreeMap<InstitutionId, SiteStore>,
+}
+
+impl Place {
+    pub(crate) fn open(
+        directory: &Path,
+        sites: &[&str],
+        objects: Arc<dyn ObjectStore>,
+    ) -> Result<Self> {
+        let coordinator = directory.join("coordinator");
+        let staging = coordinator.join("staging");
+        let sites = sites.iter().map(|name| {
+            let store = SiteStore::open(&directory.join(name).join("state.sqlite"))?;
+            Ok((name.parse()?, store))
+        });
+        Ok(Self {
+            store: Store::open_read_only(&coordinator.join("state.sqlite"))?,
+            blobs: Blobs::over(objects, &directory.join("onlooker"))?,
+            staging,
+            sites: sites.collect::<Result<_>>()?,
+        })
+    }
+
+    pub(crate) fn events_from(&mut self, sequence: u64) -> Result<Vec<Entry>> {
+        Ok(self.store.read(|tx| tx.events(None, sequence, 10_000))?)
+    }
+
+    /// Oldest first.
+    pub(crate) fn runs(&mut self) -> Result<Vec<Run>> {
+        Ok(self.store.read(|tx| tx.runs())?)
+    }
+
+    pub(crate) fn run(&mut self, id: &RunId) -> Result<Run> {
+        let run = self.runs()?.into_iter().find(|run| run.id == *id);
+        run.with_context(|| format!("run {id} is gone"))
+    }
+
+    pub(crate) fn outbox(&mut self) -> Result<Vec<Pending>> {
+        Ok(self.store.read(|tx| tx.outbox())?)
+    }
+
+    pub(crate) fn version(&mut self, digest: Digest) -> Result<Option<Version>> {
+        Ok(self.store.read(|tx| tx.version(digest))?)
+    }
+
+    pub(crate) fn statements(&mut self) -> Result<Vec<StoredStatement>> {
+        Ok(self.store.read(|tx| tx.statements())?)
+    }
+
+    pub(crate) fn verify_chain(&mut self) -> Result<u64> {
+        Ok(self.store.read(|tx| tx.verify_chain())?)
+    }
+
+    pub(crate) fn site(&self, name: &InstitutionId) -> Result<&SiteStore> {
+        self.sites
+            .get(name)
+            .with_context(|| format!("{name} takes no part"))
+    }
+
+    /// Whether some institution has a receipt for that update.
+    pub(crate) fn is_released(&self, update: Digest) -> Result<bool> {
+        for site in self.sites.values() {
+            if site
+                .receipts()?
+                .iter()
+                .any(|receipt| receipt.blob == Some(update))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The digests of the uploads under way.
+    pub(crate) fn staged(&self) -> Result<Vec<Digest>> {
+        let mut digests = Vec::new();
+        for entry in std::fs::read_dir(&self.staging)? {
+            let path = entry?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            digests.extend(stem.and_then(|stem| stem.parse::<Digest>().ok()));
+        }
+        digests.sort();
+        Ok(digests)
+    }
+
+    /// The digest of the weights, computed again by the coordinator's own code.
+    pub(crate) fn replay(
+        &self,
+        plan: &Plan,
+        version: &Version,
+        parent: &Version,
+    ) -> Result<Digest> {
+        let Origin::Round(round) = &version.origin else {
+            return Ok(version.weights);
+        };
+        let contributions: Vec<Contribution> = round
+            .participants
+            .iter()
+            .map(|p| Contribution {
+                institution: p.institution.clone(),
+                weight: p.weight,
+                update: p.update,
+                receipt: p.receipt,
+                epsilon: p.epsilon,
+            })
+            .collect();
+        let sum = Summation {
+            plan,
+            parent,
+            contributions: &contributions,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        Ok(runtime.block_on(sum.compute(&self.blobs, false))?)
+    }
+}

@@ -1,0 +1,566 @@
+//! Runs one scenario: machines, network, operations one after another, and the model beside it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use fedner_client::config::Directory;
+use fedner_client::consent;
+use fedner_client::identity::Identity;
+use fedner_proto::v1::control_run_request::Action;
+use fedner_proto::v1::set_institution_state_request::State;
+use fedner_round::{Phase, Run};
+use fedner_shared::plan::Plan;
+use fedner_shared::sign::Signed;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use turmoil::Sim;
+
+use crate::duplicate;
+use crate::forge::forge;
+use crate::hosts::{CoordinatorHost, SiteHost};
+use crate::machine::SimMachine;
+use crate::model::Model;
+use crate::network::COORDINATOR;
+use crate::objects::SimObjects;
+use crate::op::{Forgery, Op, Scenario, Setting};
+use crate::outsider::{Answer, Call, Message, Outsider, Reply};
+use crate::place::Place;
+use crate::prepared::{LABEL, SITES, folder, operator_key, prepared};
+use crate::trainer::{Mood, SimTrainer};
+
+/// The least that a message takes; everything happens in steps of it.
+const TICK: Duration = Duration::from_millis(100);
+const ELSEWHERE: &str = "elsewhere";
+/// ε of one round at the noise of these plans lies between this and its double.
+const ONE_UPDATE: f64 = 6.5;
+const PLENTY: f64 = 1e6;
+
+/// What became of a scenario.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Every event with its time, digests named in the order of their appearance.
+    pub(crate) log: Vec<String>,
+    /// The faults that were injected, and how often.
+    pub(crate) faults: BTreeMap<String, u64>,
+    pub(crate) published: usize,
+    pub(crate) simulated: Duration,
+    /// How the runs ended.
+    pub(crate) ends: BTreeMap<String, u64>,
+}
+
+pub(crate) struct World {
+    sim: Sim<'static>,
+    setting: Setting,
+    directory: TempDir,
+    /// The coordinator's first, then the institutions'.
+    machines: Vec<Arc<SimMachine>>,
+    up: Vec<bool>,
+    moods: Vec<Arc<Mutex<Mood>>>,
+    objects: Arc<SimObjects>,
+    place: Place,
+    model: Model,
+    outsider: Outsider,
+    outbox: mpsc::UnboundedSender<Message>,
+    plans: Vec<Plan>,
+    /// Distinguishes one forgery from another.
+    salt: u64,
+    faults: BTreeMap<String, u64>,
+}
+
+/// Runs the scenario to its end, or to the first thing that must not be.
+pub(crate) fn run(scenario: &Scenario) -> Result<Report> {
+    let mut world = World::new(scenario)?;
+    world.begin()?;
+    for (number, op) in scenario.ops.iter().enumerate() {
+        *world.faults.entry(op.name()).or_default() += 1;
+        world
+            .apply(*op)
+            .with_context(|| format!("operation {number}, {op:?}"))?;
+        world
+            .check()
+            .with_context(|| format!("after operation {number}, {op:?}"))?;
+    }
+    world.rest().context("after everything was mended")?;
+    world.report()
+}
+
+impl World {
+    fn new(scenario: &Scenario) -> Result<Self> {
+        let Scenario { seed, setting, .. } = scenario;
+        let directory = folder()?;
+        let prepared = prepared();
+        prepared.copy(directory.path(), setting.sites)?;
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(*seed)
+            .tick_duration(TICK)
+            .simulation_duration(Duration::from_hours(10_000))
+            .min_message_latency(Duration::from_millis(10))
+            .max_message_latency(Duration::from_millis(400))
+            .tcp_capacity(4096)
+            .build();
+        let machines: Vec<_> = (0..=setting.sites)
+            .map(|number| Arc::new(SimMachine::new(seed.wrapping_add(number as u64))))
+            .collect();
+        let objects = Arc::new(SimObjects::new(prepared.objects(), machines[0].clone()));
+        let coordinator = CoordinatorHost {
+            directory: directory.path().join(COORDINATOR),
+            machine: machines[0].clone(),
+            objects: objects.clone(),
+        };
+        sim.host(COORDINATOR, move || coordinator.clone().run());
+        let mut moods = Vec::new();
+        for site in 0..setting.sites {
+            let mood = Arc::new(Mutex::new(Mood::default()));
+            moods.push(mood.clone());
+            let directory = directory.path().join(SITES[site]);
+            write_policy(&directory, setting, site)?;
+            let host = SiteHost {
+                directory,
+                machine: machines[site + 1].clone(),
+                trainer: Arc::new(SimTrainer {
+                    seconds: setting.training,
+                    mood,
+                }),
+            };
+            sim.host(SITES[site], move || host.clone().run());
+        }
+        let outsider = Outsider::default();
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let reliable = Arc::new(SimMachine::new(0));
+        sim.client(ELSEWHERE, outsider.clone().run(reliable, inbox));
+        let place = Place::open(directory.path(), &SITES[..setting.sites], objects.clone())?;
+        Ok(Self {
+            up: vec![true; machines.len()],
+            sim,
+            setting: setting.clone(),
+            directory,
+            machines,
+            moods,
+            objects,
+            place,
+            model: Model::default(),
+            outsider,
+            outbox,
+            plans: Vec::new(),
+            salt: 0,
+            faults: BTreeMap::new(),
+        })
+    }
+
+    /// The operator creates a run and starts it.
+    fn begin(&mut self) -> Result<()> {
+        self.create_run()?;
+        self.pass(Duration::from_secs(2))?;
+        self.start_all();
+        self.pass(Duration::from_secs(2))?;
+        self.check()
+    }
+
+    fn create_run(&mut self) -> Result<()> {
+        let plan = plan(&self.setting, self.plans.len())?;
+        let signed = Signed::new(&plan, &operator_key());
+        self.plans.push(plan);
+        self.operate("create a run", Call::CreateRun(signed));
+        Ok(())
+    }
+
+    fn start_all(&mut self) {
+        self.control(|run| run.phase == Phase::Created, Action::Start);
+    }
+
+    fn control(&mut self, which: impl Fn(&Run) -> bool, action: Action) {
+        for run in self.place.runs().unwrap_or_default() {
+            if which(&run) {
+                let call = Call::Control(run.id.to_string(), action);
+                self.operate(&format!("{action:?} of {}", run.id), call);
+            }
+        }
+    }
+
+    fn operate(&mut self, what: &str, call: Call) {
+        let message = Message {
+            what: what.to_owned(),
+            caller: "operator".to_owned(),
+            call,
+            forged: None,
+        };
+        self.say(message);
+    }
+
+    fn say(&mut self, message: Message) {
+        // The outsider lives as long as the simulation.
+        let _ = self.outbox.send(message);
+    }
+
+    fn apply(&mut self, op: Op) -> Result<()> {
+        let sites = self.setting.sites;
+        match op {
+            Op::Wait { seconds } => return self.pass(Duration::from_secs(seconds.into())),
+            Op::Partition { site } => self.sim.partition(SITES[site % sites], COORDINATOR),
+            Op::OneWay { site, out: true } => {
+                self.sim.partition_oneway(SITES[site % sites], COORDINATOR);
+            }
+            Op::OneWay { site, out: false } => {
+                self.sim.partition_oneway(COORDINATOR, SITES[site % sites]);
+            }
+            Op::Hold { site } => self.sim.hold(SITES[site % sites], COORDINATOR),
+            Op::Slow { site, millis } => {
+                let latency = Duration::from_millis(millis.into());
+                self.sim
+                    .set_link_latency(SITES[site % sites], COORDINATOR, latency);
+            }
+            Op::Lossy { site, percent } => {
+                let rate = f64::from(percent) / 100.0;
+                self.sim
+                    .set_link_fail_rate(SITES[site % sites], COORDINATOR, rate);
+            }
+            Op::Heal { site } => self.heal(site % sites),
+            Op::Crash { machine, power } => self.crash(machine % (sites + 1), power)?,
+            Op::Restart { machine } => self.restart(machine % (sites + 1)),
+            Op::StopAtWrite {
+                machine,
+                writes,
+                side,
+            } => {
+                self.machines[machine % (sites + 1)].stop_at_write(writes.into(), side);
+            }
+            Op::DiskFull { machine, writes } => {
+                self.machines[machine % (sites + 1)].fill_disk(writes.into());
+            }
+            Op::ClockJump { machine, seconds } => {
+                self.machines[machine % (sites + 1)].set_clock(seconds.into());
+            }
+            Op::Asleep { hours } => {
+                for machine in &self.machines {
+                    machine.set_clock(i64::from(hours) * 3600);
+                }
+            }
+            Op::Late { site } => self.mood(site % sites, |mood| mood.late = 60),
+            Op::Diverge { site } => self.mood(site % sites, |mood| mood.diverges = true),
+            Op::Forge { site, forgery } => self.forge(site % sites, forgery)?,
+            Op::Duplicate { site } => {
+                let site = site % sites;
+                let name = SITES[site].parse()?;
+                for message in duplicate::everything(self.place.site(&name)?, &name, &self.objects)?
+                {
+                    self.say(message);
+                }
+            }
+            Op::Revoke { site } => self.consent(site % sites, false)?,
+            Op::Grant { site } => self.consent(site % sites, true)?,
+            Op::Pause => self.control(|run| !run.phase.is_end(), Action::Pause),
+            Op::Resume => self.control(|run| run.paused.is_some(), Action::Resume),
+            Op::Cancel => self.control(|run| !run.phase.is_end(), Action::Cancel),
+            Op::Suspend { site } => self.set_state(site % sites, State::Suspended),
+            Op::Reinstate { site } => self.set_state(site % sites, State::Active),
+            Op::Expel { site } => self.set_state(site % sites, State::Revoked),
+            Op::SecondRun => {
+                if self.plans.len() < 2 {
+                    self.create_run()?;
+                    self.pass(Duration::from_secs(2))?;
+                    self.start_all();
+                }
+            }
+        }
+        // Whatever was said takes a moment to arrive.
+        self.pass(Duration::from_millis(500))
+    }
+
+    fn mood(&self, site: usize, change: impl FnOnce(&mut Mood)) {
+        change(
+            &mut self.moods[site]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    fn set_state(&mut self, site: usize, state: State) {
+        let what = format!("{state:?} of {}", SITES[site]);
+        self.operate(&what, Call::SetState(SITES[site].to_owned(), state));
+    }
+
+    fn heal(&mut self, site: usize) {
+        let site = SITES[site];
+        self.sim.repair(site, COORDINATOR);
+        self.sim.release(site, COORDINATOR);
+        self.sim.set_link_fail_rate(site, COORDINATOR, 0.0);
+        self.sim
+            .set_link_latency(site, COORDINATOR, Duration::from_millis(50));
+    }
+
+    fn host(machine: usize) -> &'static str {
+        if machine == 0 {
+            COORDINATOR
+        } else {
+            SITES[machine - 1]
+        }
+    }
+
+    fn crash(&mut self, machine: usize, power: bool) -> Result<()> {
+        if !std::mem::replace(&mut self.up[machine], false) {
+            return Ok(());
+        }
+        self.sim.crash(Self::host(machine));
+        if power {
+            let folder = if machine == 0 { "staging" } else { "blobs" };
+            self.salt += 1;
+            tear(
+                &self.directory.path().join(Self::host(machine)).join(folder),
+                self.salt,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, machine: usize) {
+        if !std::mem::replace(&mut self.up[machine], true) {
+            self.sim.bounce(Self::host(machine));
+        }
+    }
+
+    /// What a person at the institution does with the client's commands.
+    fn consent(&mut self, site: usize, grant: bool) -> Result<()> {
+        let now = self.machines[site + 1].at(self.sim.elapsed());
+        let root = self.directory.path().join(SITES[site]);
+        let directory = Directory::new(Some(root))?;
+        let name = SITES[site].parse()?;
+        let identity = Identity::load(&directory.identity(), name)?;
+        let store = self.place.site(&identity.institution)?;
+        for record in store.plans()? {
+            if grant {
+                // Refused where the policy or the plan says so.
+                let _ = consent::grant(store, &identity, &directory, &record, None, now);
+            } else {
+                store.revoke_consents(&record.digest, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forge(&mut self, site: usize, forgery: Forgery) -> Result<()> {
+        self.salt += 1;
+        let now = self.machines[site + 1].at(self.sim.elapsed());
+        for run in self.place.runs()? {
+            let name = SITES[site].parse()?;
+            let granted = run
+                .members
+                .get(&name)
+                .is_some_and(|member| member.consent.is_some());
+            // To decline a plan that it has not agreed to is any member's right.
+            if forgery == Forgery::StaleDecline && !granted {
+                continue;
+            }
+            let (message, traces) = forge(&run, site, forgery, now, self.salt);
+            self.model.forged.extend(traces);
+            self.say(message);
+        }
+        Ok(())
+    }
+
+    /// Lets simulated time pass. A machine that lost its power in it stays off for a while.
+    fn pass(&mut self, time: Duration) -> Result<()> {
+        let until = self.sim.elapsed() + time;
+        while self.sim.elapsed() < until {
+            self.sim
+                .step()
+                .map_err(|error| anyhow!("a machine failed: {error}"))?;
+            for machine in 0..self.machines.len() {
+                if self.up[machine] && !self.machines[machine].is_powered() {
+                    self.crash(machine, true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        for Answer { message, result } in self.outsider.take_answers() {
+            self.model.log.push(format!("{}: {result:?}", message.what));
+            if let (Some(run), Ok(())) = (&message.forged, &result) {
+                let ended = self.place.run(run)?.phase.is_end();
+                ensure!(ended, "the forgery was taken: {}", message.what);
+            }
+            if let Err(Reply::Failed(text)) = &result {
+                ensure!(
+                    text != "Internal" || self.breaks(),
+                    "a fault over {}",
+                    message.what
+                );
+            }
+        }
+        self.model.look(&mut self.place, &self.objects)
+    }
+
+    /// Whether some disk was broken, so that a fault is no wonder.
+    fn breaks(&self) -> bool {
+        self.machines
+            .iter()
+            .any(|machine| !machine.happened().is_empty())
+    }
+
+    /// Everything is mended, and everybody comes back: every run must come to an end.
+    fn rest(&mut self) -> Result<()> {
+        for (number, machine) in self.machines.clone().iter().enumerate() {
+            machine.mend();
+            self.restart(number);
+        }
+        for site in 0..self.setting.sites {
+            self.heal(site);
+            self.set_state(site, State::Active);
+            self.consent(site, true)?;
+        }
+        let cohort = &self.plans[0].cohort;
+        let attempt = cohort.recruit_timeout() + cohort.train_timeout() + cohort.evaluate_timeout();
+        let attempts = self.setting.rounds * cohort.max_attempts * self.plans.len() as u32;
+        let longest = attempt * attempts + Duration::from_mins(3);
+        let until = self.sim.elapsed() + longest;
+        loop {
+            self.pass(Duration::from_secs(5))?;
+            self.check()?;
+            let runs = self.place.runs()?;
+            if runs.iter().all(|run| run.phase.is_end()) {
+                break;
+            }
+            self.start_all();
+            self.control(|run| run.paused.is_some(), Action::Resume);
+            ensure!(
+                self.sim.elapsed() < until,
+                "after {longest:?} there still wait: {:?}",
+                runs.iter().map(Run::explain).collect::<Vec<_>>()
+            );
+        }
+        // Late answers may still come in.
+        self.pass(Duration::from_secs(5))?;
+        self.check()?;
+        self.model.look_back(&mut self.place, &self.objects)
+    }
+
+    fn report(mut self) -> Result<Report> {
+        let mut faults = self.faults;
+        for machine in &self.machines {
+            for (what, count) in machine.happened() {
+                *faults.entry(what).or_default() += count;
+            }
+        }
+        let runs = self.place.runs()?;
+        let mut ends = BTreeMap::new();
+        for run in &runs {
+            *ends.entry(run.phase.name().to_owned()).or_default() += 1;
+        }
+        Ok(Report {
+            published: self
+                .model
+                .log
+                .iter()
+                .filter(|line| line.contains("version_published"))
+                .count(),
+            log: anonymous(&self.model.log),
+            faults,
+            simulated: self.sim.elapsed(),
+            ends,
+        })
+    }
+}
+
+/// What was not synced when the power went out is cut short, or not what was written.
+fn tear(folder: &Path, salt: u64) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|ending| ending != "part") {
+            continue;
+        }
+        let length = fs::metadata(&path)?.len();
+        let kept = length * (salt * 7 % 10) / 10;
+        let file = OpenOptions::new().write(true).open(&path)?;
+        file.set_len(kept)?;
+        if salt.is_multiple_of(3) {
+            // The length was written, the bytes were not.
+            file.set_len(length)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> {
+    let shares = !(setting.shy && site + 1 == setting.sites);
+    let poor = setting.poor && site == 0;
+    let total = if poor { ONE_UPDATE } else { PLENTY };
+    let policy = format!(
+        "consent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\n\
+         max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
+    );
+    Ok(fs::write(directory.join("policy.toml"), policy)?)
+}
+
+fn plan(setting: &Setting, number: usize) -> Result<Plan> {
+    let institutions = &SITES[..setting.sites];
+    let unit = if setting.noise { "institution" } else { "none" };
+    let Setting { quorum, rounds, .. } = setting;
+    let text = format!(
+        r#"
+        name = "sim{number}"
+        base = "base@1"
+        labels = ["{LABEL}"]
+        method = "head"
+        rounds = {rounds}
+        [cohort]
+        institutions = {institutions:?}
+        quorum = {quorum}
+        recruit_timeout_s = 30
+        train_timeout_s = 40
+        evaluate_timeout_s = 20
+        away_after_s = 12
+        max_attempts = 3
+        [privacy]
+        unit = "{unit}"
+        noise_multiplier = 1.0
+        max_epsilon = 1000.0
+        "#
+    );
+    Ok(Plan::parse(&text)?)
+}
+
+/// The log with digests named in the order of their appearance, and without the lengths of
+/// updates: the noise, and so the bytes of every update, come from the operating system.
+fn anonymous(log: &[String]) -> Vec<String> {
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut line_of = |line: &String| {
+        let mut out = String::new();
+        let mut rest = line.as_str();
+        while let Some(start) = rest.find('"') {
+            let (before, after) = rest.split_at(start + 1);
+            out.push_str(before);
+            let end = after.find('"').unwrap_or(after.len());
+            let word = &after[..end];
+            if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                let next = names.len();
+                out.push('#');
+                let number = names.entry(word.to_owned()).or_insert(next);
+                out.push_str(&number.to_string());
+            } else {
+                out.push_str(word);
+            }
+            rest = &after[end..];
+            if let Some(left) = rest.strip_prefix('"') {
+                out.push('"');
+                rest = left;
+            }
+        }
+        out.push_str(rest);
+        match out.split_once("\"bytes\":") {
+            Some((before, after)) => {
+                let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("{before}\"bytes\":…{after}")
+            }
+            None => out,
+        }
+    };
+    log.iter().map(&mut line_of).collect()
+}
