@@ -12,7 +12,7 @@ use fedner_shared::update::encode;
 
 use crate::op::Forgery;
 use crate::outsider::{Call, Message};
-use crate::prepared::{LABEL, SITES, site_key};
+use crate::prepared::{LABEL, SITES, declared_examples, site_key};
 
 /// A forged message about `run`, and what it would leave behind if it were taken.
 pub(crate) fn forge(
@@ -41,6 +41,25 @@ pub(crate) fn forge(
         forged: Some(run.id.clone()),
     };
     (message, traces)
+}
+
+/// Two consents, each of them right.
+pub(crate) fn two_consents(run: &Run, site: usize, now: Time, salt: u64) -> Message {
+    let consent = |salt| {
+        let forger = Forger {
+            run,
+            site,
+            now,
+            salt,
+        };
+        forger.signed_consent(declared_examples(site), site)
+    };
+    Message {
+        what: format!("two consents of {}", SITES[site]),
+        caller: SITES[site].to_owned(),
+        call: Call::CheckIn(vec![consent(salt), consent(salt + 1_000_000)]),
+        forged: None,
+    }
 }
 
 struct Forger<'a> {
@@ -174,6 +193,12 @@ impl Forger<'_> {
     }
 
     fn consent(&self, examples: u32, author: usize) -> (Call, Vec<Digest>) {
+        let consent = self.signed_consent(examples, author);
+        let trace = consent.digest();
+        (Call::CheckIn(vec![consent]), vec![trace])
+    }
+
+    fn signed_consent(&self, examples: u32, author: usize) -> Signed {
         let consent = Consent {
             plan: self.run.plan_digest,
             institution: SITES[author].parse().expect("a name"),
@@ -182,9 +207,7 @@ impl Forger<'_> {
             at: self.now,
             expires: self.now + Duration::from_hours(24),
         };
-        let consent = Signed::new(&consent, &site_key(self.site));
-        let trace = consent.digest();
-        (Call::CheckIn(vec![consent]), vec![trace])
+        Signed::new(&consent, &site_key(self.site))
     }
 }
 

@@ -9,6 +9,9 @@ use std::time::Duration;
 use fedner_shared::machine::Machine;
 use fedner_shared::time::Time;
 
+/// Writes at one instant of a machine that does nothing else any more.
+const WITHOUT_END: u32 = 5000;
+
 /// When every simulation begins.
 pub(crate) const EPOCH: Time = Time::from_millis(1_767_225_600_000);
 
@@ -25,6 +28,8 @@ pub(crate) struct SimMachine {
 
 #[derive(Debug, Default)]
 struct Disk {
+    /// The instant of the newest write, and how many there were at it.
+    busy: (Duration, u32),
     /// How many of the next writes fail for want of room.
     full_for: u32,
     outage: Option<Outage>,
@@ -112,6 +117,15 @@ impl SimMachine {
 }
 
 impl Disk {
+    /// Time stands still while a machine works: one that never waits would hold it for ever.
+    fn note(&mut self, instant: Duration) {
+        if self.busy.0 != instant {
+            self.busy = (instant, 0);
+        }
+        self.busy.1 += 1;
+        assert!(self.busy.1 < WITHOUT_END, "a machine writes without end");
+    }
+
     fn count(&mut self, how: &str, what: &str) {
         *self.happened.entry(format!("{how} {what}")).or_default() += 1;
     }
@@ -135,6 +149,7 @@ impl Machine for SimMachine {
             return Err(dark());
         }
         let mut disk = self.disk();
+        disk.note(turmoil::sim_elapsed().unwrap_or_default());
         if disk.full_for > 0 {
             disk.full_for -= 1;
             disk.count("disk full at", what);

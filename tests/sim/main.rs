@@ -73,6 +73,34 @@ fn federations_keep_their_promises_whatever_happens() {
     );
 }
 
+/// While a run recruits, each consent wakes whoever waits: two that took turns would never end.
+#[test]
+fn two_consents_in_one_check_in_count_once_each() {
+    let setting = op::Setting {
+        sites: 2,
+        quorum: 2,
+        rounds: 1,
+        noise: true,
+        poor: false,
+        shy: false,
+        training: 5,
+    };
+    let scenario = op::Scenario {
+        seed: 1,
+        setting,
+        ops: vec![
+            op::Op::Wait { seconds: 30 },
+            op::Op::Partition { site: 1 },
+            op::Op::SecondRun,
+            op::Op::TwoConsents { site: 0 },
+        ],
+    };
+    let report = campaign::run(&scenario).expect("passes");
+    let said = |text: &str| report.log.iter().any(|line| line.contains(text));
+    assert!(said("two consents of anna: Ok"), "{:#?}", report.log);
+    assert_eq!(report.published, 2, "{:#?}", report.log);
+}
+
 #[test]
 fn one_seed_gives_one_history() {
     for seed in 0..6 {

@@ -102,6 +102,10 @@ pub(crate) enum Op {
     Duplicate {
         site: usize,
     },
+    /// One check-in brings two consents to the same plan.
+    TwoConsents {
+        site: usize,
+    },
     Revoke {
         site: usize,
     },
@@ -249,6 +253,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (who(), prop::sample::select(FORGERIES.to_vec()))
             .prop_map(|(site, forgery)| Op::Forge { site, forgery }),
         3 => who().prop_map(|site| Op::Duplicate { site }),
+        1 => who().prop_map(|site| Op::TwoConsents { site }),
         10 => operator(),
     ]
 }

@@ -56,6 +56,10 @@ pub(crate) fn site_key(site: usize) -> SecretKey {
     SecretKey::from_seed([100 + site as u8; 32])
 }
 
+pub(crate) fn declared_examples(site: usize) -> u32 {
+    100 * (site as u32 + 1)
+}
+
 /// Made by the first caller.
 pub(crate) fn prepared() -> &'static Prepared {
     static PREPARED: OnceLock<Prepared> = OnceLock::new();
@@ -186,7 +190,7 @@ fn write_site(directory: &Path, site: usize, certificate: &str, authority: &str)
         "institution = \"{}\"\ncoordinator = \"{}\"\ndata = [\"train.conll\"]\nheld_out = [\"held.conll\"]\ndeclared_examples = {}\n",
         SITES[site],
         network::address(),
-        100 * (site + 1),
+        declared_examples(site),
     );
     fs::write(directory.join("client.toml"), settings)?;
     Ok(())

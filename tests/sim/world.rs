@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use turmoil::Sim;
 
 use crate::duplicate;
-use crate::forge::forge;
+use crate::forge::{forge, two_consents};
 use crate::hosts::{CoordinatorHost, SiteHost};
 use crate::machine::SimMachine;
 use crate::model::Model;
@@ -248,6 +248,14 @@ impl World {
                 for message in duplicate::everything(self.place.site(&name)?, &name, &self.objects)?
                 {
                     self.say(message);
+                }
+            }
+            Op::TwoConsents { site } => {
+                let site = site % sites;
+                let now = self.machines[site + 1].at(self.sim.elapsed());
+                for run in self.place.runs()? {
+                    self.salt += 1;
+                    self.say(two_consents(&run, site, now, self.salt));
                 }
             }
             Op::Revoke { site } => self.consent(site % sites, false)?,

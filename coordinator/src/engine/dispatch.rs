@@ -85,6 +85,10 @@ impl Engine {
         if self.runs.iter().any(known) {
             return Ok(());
         }
+        // Each counts once: one that was revoked or replaced does not come back.
+        if self.store.read(|tx| tx.has_statement(digest))? {
+            return Ok(());
+        }
         let key = self.signing_key(caller)?;
         let consent: Consent = signed
             .verify(&key)

@@ -58,6 +58,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    pub fn has_statement(&self, digest: Digest) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM statements WHERE digest = ?1)";
+        self.0
+            .query_row(sql, [digest.to_string()], |row| row.get(0))
+            .map_err(named("look for statement"))
+    }
+
     pub fn statements(&self) -> Result<Vec<StoredStatement>, Error> {
         let failed = named("list statements");
         let sql = "SELECT digest, kind, author, author_key, signed FROM statements ORDER BY rowid";
