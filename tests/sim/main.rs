@@ -11,9 +11,9 @@
 //!
 //! A scenario is a setting and a list of operations ([`op`]), made up from a seed and shrunk by
 //! proptest. After each operation a naive model ([`model`]) follows the events and looks at what
-//! is on the disks. One seed gives one history: work that blocks is done in place, every choice
-//! comes from the seed, and only the noise, whose generator nothing may replace, is drawn afresh;
-//! histories therefore name digests in the order of their appearance.
+//! is on the disks. One seed, run alone, gives one history: work that blocks is done in place, every
+//! choice comes from the seed, and only the noise, whose generator nothing may replace, is drawn
+//! afresh; histories therefore name digests in the order of their appearance.
 //!
 //! `FEDNER_SIM_SEEDS=10000 cargo test -p fedner-tests --test sim -- --nocapture` runs as many
 //! seeds as asked, `FEDNER_SIM_SEED=17` runs one and shows its history.
@@ -36,9 +36,18 @@ mod trainer;
 mod world;
 
 use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Seeds of an ordinary `cargo test`.
 const SEEDS: u64 = 200;
+
+/// Held by each test: two simulations beside each other in one process still share something that
+/// moves messages by a tick, so that a history is its seed's only where it runs alone.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -50,6 +59,7 @@ fn say(text: &str) {
 
 #[test]
 fn federations_keep_their_promises_whatever_happens() {
+    let _alone = alone();
     if let Some(seed) = variable("FEDNER_SIM_SEED") {
         let scenario = campaign::scenario_of(seed);
         say(&format!("{scenario:#?}"));
@@ -76,6 +86,7 @@ fn federations_keep_their_promises_whatever_happens() {
 /// While a run recruits, each consent wakes whoever waits: two that took turns would never end.
 #[test]
 fn two_consents_in_one_check_in_count_once_each() {
+    let _alone = alone();
     let setting = op::Setting {
         sites: 2,
         quorum: 2,
@@ -103,6 +114,7 @@ fn two_consents_in_one_check_in_count_once_each() {
 
 #[test]
 fn one_seed_gives_one_history() {
+    let _alone = alone();
     for seed in 0..6 {
         let mut scenario = campaign::scenario_of(seed);
         // Noise is the one thing that no seed decides.
