@@ -4,20 +4,27 @@
 //! |---|---|---|
 //! | [`zcdp`] | ρ of the discrete Gaussian, ρ → ε | the ledger and the hard stop: valid when later rounds depend on earlier ones |
 //! | [`rdp`] | Rényi divergence of the sampled Gaussian → ε | DP-SGD, for the units smaller than an institution |
+//! | [`pld`] | privacy loss distribution of the sampled Gaussian → ε | reported, the tightest; the plan must have fixed everything beforehand |
 //! | [`gdp`] | closed form of the continuous Gaussian | reported; the plan must have fixed everything beforehand |
-//! | [`forecast`] | both, over the rounds of a plan | shown before anything runs |
+//! | [`noise_multiplier`] | ε → noise, by RDP or PLD | calibration |
+//! | [`forecast`] | all that apply, over the rounds of a plan | shown before anything runs |
 //!
 //! Every ε is rounded up, and every δ beneath it: formulas are evaluated with an allowance for
 //! their own rounding error and bisections return the end that is safe. The functions of `libm`
 //! are used instead of the platform's, so that every machine computes the same figures.
 
+mod calibrate;
 mod forecast;
 pub mod gdp;
 mod normal;
+mod phase;
+pub mod pld;
 pub mod rdp;
 pub mod zcdp;
 
+pub use calibrate::{Accountant, noise_multiplier};
 pub use forecast::{Forecast, MAX_NOISE_TO_SIGNAL, forecast, solve_noise_multiplier};
+pub use phase::Phase;
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -33,7 +40,7 @@ pub enum Error {
 
 /// The boundary between where `holds` is false (at `low`) and true (at `high`), to the last bit
 /// and from the true side.
-fn first_true(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> f64 {
+pub(crate) fn first_true(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> f64 {
     loop {
         let middle = f64::midpoint(low, high);
         if middle <= low || middle >= high {

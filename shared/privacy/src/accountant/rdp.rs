@@ -6,8 +6,8 @@
 //! Neighbouring data sets differ by one unit being there or not. RDP of one order adds up under
 //! adaptive composition, so these figures may decide.
 
-use super::Error;
 use super::normal::ln_tail;
+use super::{Error, Phase};
 
 /// Largest order of [`orders`].
 const LARGEST_ORDER: u32 = 1024;
@@ -27,6 +27,28 @@ pub fn orders() -> Vec<f64> {
     tenths.chain(whole).chain(powers.map(f64::from)).collect()
 }
 
+/// The smallest ε that `phases` one after another give at `delta`, rounded up.
+pub fn epsilon(phases: &[Phase], delta: f64) -> Result<f64, Error> {
+    Ok(composed(phases, Curve::sampled_gaussian)?.epsilon(delta))
+}
+
+/// The same when the noise is discrete, see [`Curve::sampled_discrete_gaussian`].
+pub fn epsilon_discrete(phases: &[Phase], delta: f64) -> Result<f64, Error> {
+    Ok(composed(phases, Curve::sampled_discrete_gaussian)?.epsilon(delta))
+}
+
+fn composed(
+    phases: &[Phase],
+    curve: impl Fn(f64, f64) -> Result<Curve, Error>,
+) -> Result<Curve, Error> {
+    let free = Curve::sampled_gaussian(0.0, 1.0);
+    phases.iter().try_fold(free?, |sum, phase| {
+        phase.check()?;
+        let one = curve(phase.sampling_rate, phase.noise_multiplier)?;
+        Ok(sum.plus(&one.times(phase.steps)))
+    })
+}
+
 /// RDP at each of [`orders`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
@@ -39,6 +61,55 @@ impl Curve {
         let point = |order| Ok((order, sampled_gaussian(q, sigma, order)?));
         let points = orders().into_iter().map(point).collect::<Result<_, _>>()?;
         Ok(Self { points })
+    }
+
+    /// An upper bound for noise from the discrete Gaussian of parameter σ·Δ on integer sums, where Δ
+    /// bounds the norm of one unit's integer contribution.
+    ///
+    /// At whole orders n the moment of the unit removed is the binomial sum of
+    /// `E_Q (P/Q)^k`, k ≤ n. P is Q shifted by an integer vector of norm up to Δ, so each of these is
+    /// at most that of the continuous Gaussian (Canonne, Kamath and Steinke 2020, Proposition 5), and
+    /// the whole is at most [`sampled_gaussian`]. The unit added costs no more: x → μ − x exchanges P
+    /// and Q, the condition of Mironov, Talwar and Zhang 2019, Theorem 5. Between whole orders the
+    /// chord holds for any pair of distributions; the series for the continuous Gaussian is not
+    /// used.
+    pub fn sampled_discrete_gaussian(q: f64, sigma: f64) -> Result<Self, Error> {
+        let whole = |order| Ok(sampled_gaussian(q, sigma, order)? * (order - 1.0));
+        let point = |order: f64| {
+            let (below, part) = (order.floor(), order.fract());
+            // ln A at order 1 is 0.
+            let low = if below > 1.0 { whole(below)? } else { 0.0 };
+            let high = if part > 0.0 { whole(below + 1.0)? } else { low };
+            let ln_moment = low + (high - low) * part;
+            Ok((
+                order,
+                ln_moment / (order - 1.0) * (1.0 + 8.0 * f64::EPSILON),
+            ))
+        };
+        let points = orders().into_iter().map(point).collect::<Result<_, _>>()?;
+        Ok(Self { points })
+    }
+
+    /// The curve αρ of ρ-zero-concentrated differential privacy.
+    pub fn of_rho(rho: f64) -> Self {
+        let point = |order| (order, rho * order * (1.0 + 2.0 * f64::EPSILON));
+        Self {
+            points: orders().into_iter().map(point).collect(),
+        }
+    }
+
+    /// The curve of both, one after the other.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        for ((_, sum), (_, more)) in self.points.iter_mut().zip(&other.points) {
+            let exact = *sum <= 0.0 || *more <= 0.0;
+            *sum = if exact {
+                *sum + more
+            } else {
+                (*sum + more).next_up()
+            };
+        }
+        self
     }
 
     /// The curve of `steps` such steps, each free to depend on what the earlier ones released.
@@ -251,9 +322,57 @@ mod tests {
         sampled_gaussian(q, sigma, alpha).expect("in range")
     }
 
+    fn phase(sampling_rate: f64, noise_multiplier: f64, steps: u64) -> Phase {
+        Phase {
+            sampling_rate,
+            noise_multiplier,
+            steps,
+        }
+    }
+
     fn epsilon(q: f64, sigma: f64, steps: u64, delta: f64) -> f64 {
-        let curve = Curve::sampled_gaussian(q, sigma).expect("in range");
-        curve.times(steps).epsilon(delta)
+        super::epsilon(&[phase(q, sigma, steps)], delta).expect("in range")
+    }
+
+    #[test]
+    fn phases_add_up() {
+        let (early, late) = (phase(0.05, 1.5, 200), phase(0.01, 0.9, 300));
+        let together = super::epsilon(&[early, late], 1e-5).expect("in range");
+        let alone = |phase| super::epsilon(&[phase], 1e-5).expect("in range");
+        assert!(together > alone(early).max(alone(late)) && together < alone(early) + alone(late));
+        let halves = super::epsilon(&[phase(0.05, 1.5, 100), phase(0.05, 1.5, 100)], 1e-5);
+        assert_near(halves.expect("in range"), alone(early), 1e-12);
+        assert!(super::epsilon(&[early, phase(2.0, 1.0, 1)], 1e-5).is_err());
+    }
+
+    #[test]
+    fn discrete_noise_costs_what_continuous_noise_does_at_whole_orders() {
+        let whole = |curve: &Curve| Curve {
+            points: (curve.points.iter().copied())
+                .filter(|(order, _)| order.fract() <= 0.0)
+                .collect(),
+        };
+        for (q, sigma, steps) in [
+            (0.05, 1.5, 200),
+            (0.01, 0.9, 300),
+            (1.0, 4.0, 50),
+            (0.2, 1.0, 30),
+        ] {
+            let continuous = Curve::sampled_gaussian(q, sigma).expect("in range");
+            let discrete = Curve::sampled_discrete_gaussian(q, sigma).expect("in range");
+            for ((order, least), (_, found)) in continuous.points.iter().zip(&discrete.points) {
+                let above = found / least - 1.0;
+                let exact = order.fract() <= 0.0;
+                assert!(above > -1e-12, "{q} {sigma} {order}: {above}");
+                assert!(!exact || above < 1e-12, "{q} {sigma} {order}: {above}");
+            }
+            // So ε is at most what whole orders alone would give, which is all that the proof has.
+            let found = epsilon_discrete(&[phase(q, sigma, steps)], 1e-5).expect("in range");
+            let most = whole(&continuous).times(steps).epsilon(1e-5) * (1.0 + 1e-12);
+            let least = epsilon(q, sigma, steps, 1e-5) * (1.0 - 1e-12);
+            assert!((least..=most).contains(&found), "{found}: {least} {most}");
+            assert!(found < least * 1.02, "{q} {sigma}: {found} {least}");
+        }
     }
 
     #[test]

@@ -1,0 +1,70 @@
+//! Privacy loss distributions of the sampled Gaussian mechanism, composed by Fourier transforms.
+//!
+//! The tightest figure here, for plans that fixed every setting beforehand: unlike RDP and zCDP,
+//! it does not hold when later settings depend on what was released before, and it is that of
+//! the continuous Gaussian. So it is reported and decides nothing.
+//!
+//! Neighbouring data sets differ by one unit being there or not, and both directions count: the
+//! unit is removed, `P = (1−q)·N(0,σ²) + q·N(1,σ²)` and `Q = N(0,σ²)`, or it is added, P and Q
+//! exchanged. The privacy loss of an outcome x ~ P is `ln P(x)/Q(x)`, losses add up over steps, and
+//! `δ(ε) = E (1 − e^(ε−L))₊` of their sum (Sommer, Meiser and Mohammadi 2019, "Privacy Loss
+//! Classes"; Koskela, Jälkö and Honkela 2020, "Computing Tight Differential Privacy Guarantees
+//! Using FFT").
+//!
+//! Upwards: [`loss`] rounds each step's distribution to a grid so that δ(ε) grows everywhere, and
+//! [`compose`] adds what its truncations and floating point can amount to. Both are upper bounds, and
+//! RDP is another of the same quantity: where it is the smaller, for more steps than a grid can
+//! carry or a δ below the reach of floating point, it is the figure.
+
+mod compose;
+mod fourier;
+mod loss;
+
+use super::{Error, Phase, rdp};
+use compose::{Part, Sum};
+use loss::{Grid, Loss};
+
+/// The smallest ε that `phases` one after another give at `delta`, rounded up.
+pub fn epsilon(phases: &[Phase], delta: f64) -> Result<f64, Error> {
+    let Some(phases) = paid(phases)? else {
+        return Ok(0.0);
+    };
+    if delta >= 1.0 {
+        return Ok(0.0);
+    }
+    let endless = phases.iter().any(|phase| phase.noise_multiplier <= 0.0);
+    if endless || delta.is_nan() || delta <= 0.0 {
+        return Ok(f64::INFINITY);
+    }
+    Ok(composed(&phases, delta).min(rdp::epsilon(&phases, delta)?))
+}
+
+/// By the transforms alone; infinite where they are of no use.
+fn composed(phases: &[Phase], delta: f64) -> f64 {
+    let grid = Grid::fitting(phases, delta);
+    let (mut removed, mut added) = (Vec::new(), Vec::new());
+    for phase in phases {
+        let steps = phase.steps;
+        let (one, other) = Loss::both_directions(phase, grid);
+        removed.push(Part { loss: one, steps });
+        added.push(Part { loss: other, steps });
+    }
+    let of = |parts: &[Part]| {
+        Sum::of(parts, grid.step, delta).map_or(f64::INFINITY, |sum| sum.epsilon(delta))
+    };
+    of(&removed).max(of(&added))
+}
+
+/// The phases that release anything, once all are found sound.
+fn paid(phases: &[Phase]) -> Result<Option<Vec<Phase>>, Error> {
+    phases.iter().try_for_each(Phase::check)?;
+    let paid: Vec<Phase> = phases
+        .iter()
+        .copied()
+        .filter(|phase| !phase.is_free())
+        .collect();
+    Ok(Some(paid).filter(|paid| !paid.is_empty()))
+}
+
+#[cfg(test)]
+mod tests;
