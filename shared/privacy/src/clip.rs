@@ -1,24 +1,45 @@
 //! Scaling an update to its largest permitted norm.
 
+use pulp::Arch;
+
 use crate::release::Error;
 
 /// Partial sums of this many squares keep the rounding error of a long sum far below the slack of
 /// the integer bound.
 const CHUNK: usize = 4096;
+/// Sums kept side by side, so that they are added at once.
+const LANES: usize = 16;
 
 /// ‖Δ‖₂ in f64, or the place of the first value that is not finite.
 pub(crate) fn norm(update: &[f32]) -> Result<f64, Error> {
-    if let Some(index) = update.iter().position(|value| !value.is_finite()) {
-        return Err(Error::NotFinite {
-            index,
-            value: update[index],
-        });
+    let squares: f64 = update.chunks(CHUNK).map(squares).sum();
+    // f32 squares neither overflow f64 nor, that many of them, its sum.
+    if squares.is_finite() {
+        return Ok(squares.sqrt());
     }
-    let square = |value: &f32| f64::from(*value) * f64::from(*value);
-    let squares = update
-        .chunks(CHUNK)
-        .map(|chunk| chunk.iter().map(square).sum::<f64>());
-    Ok(squares.sum::<f64>().sqrt())
+    let found = update
+        .iter()
+        .copied()
+        .enumerate()
+        .find(|(_, value)| !value.is_finite());
+    let (index, value) = found.unwrap_or((0, f32::INFINITY));
+    Err(Error::NotFinite { index, value })
+}
+
+fn squares(chunk: &[f32]) -> f64 {
+    Arch::new().dispatch(|| {
+        let mut sums = [0.0f64; LANES];
+        let (whole, rest) = chunk.as_chunks::<LANES>();
+        for values in whole {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += f64::from(*value) * f64::from(*value);
+            }
+        }
+        for (sum, value) in sums.iter_mut().zip(rest) {
+            *sum += f64::from(*value) * f64::from(*value);
+        }
+        sums.iter().sum()
+    })
 }
 
 /// The factor from a weight's change to grid steps: `min(1, C/‖Δ‖₂) / γ`, written as

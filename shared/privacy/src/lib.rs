@@ -16,7 +16,7 @@
 pub mod accountant;
 mod clip;
 pub mod ledger;
-mod noise;
+pub mod noise;
 mod nullable;
 pub mod release;
 mod round;

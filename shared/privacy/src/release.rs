@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use crate::accountant::zcdp;
+use crate::noise::{Generator, Shape};
 use crate::sensitivity::squared_bound;
 use crate::{clip, noise, round};
 
@@ -36,84 +37,106 @@ pub enum Error {
         found: f64,
         expected: &'static str,
     },
+    #[error("the update has {found} weights: expected {expected}")]
+    Dimension { expected: usize, found: usize },
     #[error("no rounding was within the norm bound in {attempts} attempts")]
     Rounding { attempts: u32 },
-    #[error("weight {index} with its noise is beyond {bound}: nothing is released")]
-    OutOfRange { index: usize, bound: i64 },
     #[error("OpenDP's privacy map says that the release costs more than the ρ = {rho} accounted")]
     Cost { rho: f64 },
     #[error("the noise could not be drawn: {0}")]
-    Noise(String),
-    #[error("the operating system gave no randomness: {0}")]
-    Random(#[from] getrandom::Error),
-}
-
-impl Error {
-    pub(crate) fn noise(error: opendp::error::Error) -> Self {
-        let message = error.message.unwrap_or_default();
-        Self::Noise(format!("OpenDP: {} {message}", error.variant))
-    }
+    Noise(#[from] noise::Error),
 }
 
 /// Makes the release of `update` (the trainable weights' change, flattened in manifest order).
 ///
-/// Steps 1 to 3 of "The update on the wire": scale to the clip C, round to the grid until the
-/// integer norm is proven, add discrete Gaussian noise of scale σ/γ. Each call draws fresh
-/// randomness, so that each call is a release of its own and is charged for.
+/// Each call draws fresh randomness, so that each call is a release of its own and is charged for.
 ///
 /// With `unit = "none"` the noise is left out and nothing is protected. The rounding is then drawn
 /// from the update itself, so that a run without noise can be repeated to the last bit.
 pub fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
-    let mut random = match privacy.unit {
-        Unit::None => ChaCha20Rng::seed_from_u64(clip::norm(update)?.to_bits()),
-        Unit::Institution => {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed)?;
-            ChaCha20Rng::from_seed(seed)
-        }
-    };
-    release_with(update, privacy, &mut random)
+    Releaser::new(privacy, update.len())?.release(update)
 }
 
-/// [`release`] with the given source of the rounding. The noise has OpenDP's own.
-fn release_with(
-    update: &[f32],
-    privacy: &Privacy,
-    random: &mut impl Rng,
-) -> Result<Release, Error> {
-    check(privacy)?;
-    let grid = privacy.grid();
-    let norm_before = clip::norm(update)?;
-    let factor = clip::steps_per_weight(norm_before, grid.clip, grid.steps());
-    let bound = squared_bound(grid, update.len());
-    let rounded = round::round(update, factor, bound, random)?;
-    let mut values = rounded.values;
-    match privacy.unit {
-        Unit::Institution => add_noise(&mut values, privacy, grid, bound)?,
-        Unit::None => {}
-    }
-    Ok(Release {
-        values,
-        norm_before,
-        norm_after: norm_before.min(grid.clip),
-        clipped: norm_before > grid.clip,
-        rounding_attempts: rounded.attempts,
-    })
-}
-
-fn add_noise(
-    values: &mut [i32],
-    privacy: &Privacy,
+/// The mechanism for updates of one plan and dimension, for several releases.
+///
+/// Steps 1 to 3 of "The update on the wire": scale to the clip C, round to the grid until the
+/// integer norm is proven, add discrete Gaussian noise of scale σ/γ.
+#[derive(Debug)]
+pub struct Releaser {
     grid: Grid,
+    dimension: usize,
     squared_bound: u128,
-) -> Result<(), Error> {
-    // Exact: C/γ is a power of two.
-    let scale = privacy.noise() * grid.steps();
-    let rho = zcdp::rho_per_round(privacy, values.len());
-    if !noise::costs_at_most(scale, squared_bound, rho)? {
-        return Err(Error::Cost { rho });
+    value_bound: i64,
+    noise: Option<noise::Shared>,
+}
+
+impl Releaser {
+    /// Fails where the guarantee would be void, whoever wrote the plan, and where OpenDP's privacy
+    /// map says that a release costs more than [`zcdp::rho_per_round`].
+    pub fn new(privacy: &Privacy, dimension: usize) -> Result<Self, Error> {
+        check(privacy)?;
+        let grid = privacy.grid();
+        let squared_bound = squared_bound(grid, dimension);
+        let noise = match privacy.unit {
+            Unit::None => None,
+            Unit::Institution => {
+                // Exact: C/γ is a power of two.
+                let scale = privacy.noise() * grid.steps();
+                let rho = zcdp::rho_per_round(privacy, dimension);
+                if !noise::costs_at_most(scale, squared_bound, rho)? {
+                    return Err(Error::Cost { rho });
+                }
+                Some(noise::Shared::new(Shape::Gaussian { sigma: scale })?)
+            }
+        };
+        Ok(Self {
+            grid,
+            dimension,
+            squared_bound,
+            value_bound: privacy.value_bound(),
+            noise,
+        })
     }
-    noise::add(values, scale, privacy.value_bound())
+
+    /// Draws noise on so many threads instead of on all processors.
+    #[must_use]
+    pub fn on_threads(mut self, threads: usize) -> Self {
+        self.noise = self.noise.map(|noise| noise.on_threads(threads));
+        self
+    }
+
+    /// One release, which is to be charged for.
+    pub fn release(&self, update: &[f32]) -> Result<Release, Error> {
+        if self.noise.is_none() {
+            let seed = clip::norm(update)?.to_bits();
+            return self.release_with(update, &mut ChaCha20Rng::seed_from_u64(seed));
+        }
+        let mut generator = Generator::from_system().map_err(noise::Error::from)?;
+        self.release_with(update, generator.bulk())
+    }
+
+    /// With the given source of the rounding. The noise has its own.
+    fn release_with(&self, update: &[f32], random: &mut impl Rng) -> Result<Release, Error> {
+        let (expected, found) = (self.dimension, update.len());
+        if expected != found {
+            return Err(Error::Dimension { expected, found });
+        }
+        let grid = self.grid;
+        let norm_before = clip::norm(update)?;
+        let factor = clip::steps_per_weight(norm_before, grid.clip, grid.steps());
+        let rounded = round::round(update, factor, self.squared_bound, random)?;
+        let mut values = rounded.values;
+        if let Some(noise) = &self.noise {
+            noise.add(&mut values, self.value_bound)?;
+        }
+        Ok(Release {
+            values,
+            norm_before,
+            norm_after: norm_before.min(grid.clip),
+            clipped: norm_before > grid.clip,
+            rounding_attempts: rounded.attempts,
+        })
+    }
 }
 
 /// What would make the guarantee void or the integers too wide, whoever wrote the plan.
@@ -148,6 +171,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn release_with(
+        update: &[f32],
+        privacy: &Privacy,
+        random: &mut impl Rng,
+    ) -> Result<Release, Error> {
+        Releaser::new(privacy, update.len())?.release_with(update, random)
+    }
 
     fn privacy(unit: Unit, clip: f64, noise_multiplier: f64) -> Privacy {
         Privacy {

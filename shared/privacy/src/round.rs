@@ -1,5 +1,6 @@
 //! Conditional stochastic rounding: from weights to integers of a proven norm.
 
+use pulp::Arch;
 use rand::Rng;
 
 use crate::release::Error;
@@ -8,8 +9,14 @@ use crate::release::Error;
 /// fail with one below 10^-54.
 const MAX_ATTEMPTS: u32 = 256;
 
-/// 2^64, by which a fraction becomes a threshold for 64 random bits.
-const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+/// 2^32, by which a fraction becomes a threshold for 32 random bits.
+const TWO_TO_32: f64 = 4_294_967_296.0;
+
+/// Weights rounded at a time.
+const PART: usize = 2048;
+
+/// Values below this have squares of which a part's sum fits 64 bits.
+const SMALL: u32 = 1 << 26;
 
 /// Integers on the grid, their squared norm at most the bound, and how many roundings it took.
 #[derive(Debug)]
@@ -27,11 +34,20 @@ pub(crate) fn round(
     random: &mut impl Rng,
 ) -> Result<Rounded, Error> {
     let mut values = vec![0; update.len()];
+    let mut bits = [0u32; PART];
     for attempts in 1..=MAX_ATTEMPTS {
-        for (value, weight) in values.iter_mut().zip(update) {
-            *value = stochastic(f64::from(*weight) * factor, random);
+        let mut squared = 0;
+        for (values, weights) in values.chunks_mut(PART).zip(update.chunks(PART)) {
+            let bits = &mut bits[..weights.len()];
+            random.fill_bytes(bytemuck::cast_slice_mut(bits));
+            Arch::new().dispatch(|| {
+                for ((value, weight), bits) in values.iter_mut().zip(weights).zip(&*bits) {
+                    *value = stochastic(f64::from(*weight) * factor, *bits);
+                }
+            });
+            squared += squared_norm(values);
         }
-        if squared_norm(&values) <= squared_bound {
+        if squared <= squared_bound {
             return Ok(Rounded { values, attempts });
         }
     }
@@ -40,20 +56,36 @@ pub(crate) fn round(
     })
 }
 
-/// `x` rounded to one of its two neighbouring integers, with the expectation `x` (to 2^-64).
+/// `x` rounded to one of its two neighbouring integers, with the expectation `x` to 2^-32.
 ///
-/// The magnitude is split, not the number, because then the fraction is exact in f64. A magnitude
-/// that i32 cannot hold saturates, and the norm check refuses it.
-fn stochastic(x: f64, random: &mut impl Rng) -> i32 {
-    let magnitude = x.abs();
-    let whole = magnitude.floor();
-    let threshold = ((magnitude - whole) * TWO_TO_64) as u64;
-    let up = i32::from(random.next_u64() < threshold);
-    let rounded = (whole as i32).saturating_add(up);
-    if x < 0.0 { -rounded } else { rounded }
+/// A number that i32 cannot hold saturates, and the norm check refuses it.
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    reason = "vector code needs the whole loop in one function"
+)]
+fn stochastic(x: f64, bits: u32) -> i32 {
+    let whole = x.floor();
+    let up = f64::from(bits) < (x - whole) * TWO_TO_32;
+    (whole + f64::from(u8::from(up))) as i32
 }
 
 pub(crate) fn squared_norm(values: &[i32]) -> u128 {
+    values.chunks(PART).map(squared_norm_of_part).sum()
+}
+
+/// In 64 bits where all values are small, as those of a clipped update are.
+fn squared_norm_of_part(values: &[i32]) -> u128 {
+    let (union, sum) = Arch::new().dispatch(|| {
+        values.iter().fold((0, 0u64), |(union, sum), value| {
+            let magnitude = value.unsigned_abs();
+            let square = u64::from(magnitude) * u64::from(magnitude);
+            (union | magnitude, sum.wrapping_add(square))
+        })
+    });
+    if union < SMALL {
+        return u128::from(sum);
+    }
     let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
     values.iter().map(square).sum()
 }
@@ -96,7 +128,7 @@ mod tests {
         for x in [0.0, 0.25, -0.25, 3.9, -7.5, -1e-3] {
             let count = 100_000;
             let sum: i64 = (0..count)
-                .map(|_| i64::from(stochastic(x, &mut random)))
+                .map(|_| i64::from(stochastic(x, random.next_u32())))
                 .sum();
             // Six standard deviations of a Bernoulli mean, whose variance is at most 1/4.
             let error = (sum as f64 / f64::from(count) - x).abs();
@@ -116,6 +148,17 @@ mod tests {
         );
         let error = round(&[f32::MAX], 1.0, 1 << 48, &mut random).expect_err("saturated");
         assert!(matches!(error, Error::Rounding { .. }), "{error}");
+        let error = round(&[f32::MIN], 1.0, 1 << 48, &mut random).expect_err("saturated");
+        assert!(matches!(error, Error::Rounding { .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn norms_are_exact(values in prop::collection::vec(any::<i32>(), 0..5000), shift in 0..32) {
+            let values: Vec<i32> = values.into_iter().map(|value| value >> shift).collect();
+            let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
+            prop_assert_eq!(squared_norm(&values), values.iter().map(square).sum::<u128>());
+        }
     }
 
     #[test]
