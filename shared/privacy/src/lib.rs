@@ -9,6 +9,9 @@
 //! the stronger neighbouring relation in which one data set is replaced by any other, the
 //! sensitivity doubles and every ρ here is four times as large.
 //!
+//! For the units within an institution the neighbours are data sets with and without one of them, and
+//! the mechanism is DP-SGD: [`sampling`] chooses a step's units, [`sum`] releases their clipped sum.
+//!
 //! [`release`](release::release) is the only way from weights to integers that may leave.
 //! [`accountant`] says what it costs, and [`ledger`] whether that may still be paid. Nothing here
 //! reads a clock, a file or a socket; randomness comes from the operating system.
@@ -20,7 +23,9 @@ pub mod noise;
 mod nullable;
 pub mod release;
 mod round;
+pub mod sampling;
 pub mod sensitivity;
+pub mod sum;
 
 #[cfg(test)]
 mod golden;
