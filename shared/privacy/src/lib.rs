@@ -17,6 +17,7 @@
 //! reads a clock, a file or a socket; randomness comes from the operating system.
 
 pub mod accountant;
+pub mod audit;
 mod clip;
 pub mod ledger;
 pub mod noise;

@@ -1,0 +1,65 @@
+//! Proof by attack: lower bounds on ε from what an adversary can tell.
+//!
+//! A claim of (ε, δ) bounds how well anybody can tell whether a unit was there. An attack that does
+//! better refutes the claim; one that does not proves nothing, but one that comes close shows that
+//! the attack is worth something. So each comes with controls that must fail.
+//!
+//! | module | attack | bound |
+//! |---|---|---|
+//! | [`distinguish`] | many runs with and without a canary, one score each | errors of a threshold test, by Clopper and Pearson |
+//! | [`one_run`] | many canaries in one run, each in it by a coin | correct guesses, by Steinke, Nasr and Jagielski 2023 |
+//! | [`canary`] | the largest update there is, on the path that real updates take | through [`distinguish`] |
+
+mod binomial;
+pub mod canary;
+pub mod distinguish;
+pub mod one_run;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+/// What an attack found beside what is claimed, both at the same δ.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Verdict {
+    /// ε is at least this, unless the attack was luckier than `1 - confidence` allows.
+    pub epsilon_lower_bound: f64,
+    pub epsilon_claimed: f64,
+    pub delta: f64,
+    pub confidence: f64,
+}
+
+impl Verdict {
+    /// Whether the claim stands. False where a figure is not a number.
+    pub fn holds(&self) -> bool {
+        self.epsilon_lower_bound <= self.epsilon_claimed
+    }
+}
+
+/// Why an attack says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the audit's {name} is {found}: expected {expected}")]
+    Value {
+        name: &'static str,
+        found: f64,
+        expected: &'static str,
+    },
+    #[error("the audited path released nothing: {0}")]
+    Release(#[from] crate::release::Error),
+    #[error("the audited path could not encode: {0}")]
+    Encode(#[from] fedner_shared::update::Error),
+    #[error(transparent)]
+    Accountant(#[from] crate::accountant::Error),
+}
+
+fn value(name: &'static str, found: f64, holds: bool, expected: &'static str) -> Result<(), Error> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Value {
+        name,
+        found,
+        expected,
+    })
+}

@@ -1,0 +1,200 @@
+//! Auditing in one run (Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training
+//! Run").
+//!
+//! Each of m canaries is in the run by an independent fair coin. From the run's outcome the auditor
+//! guesses r of the coins, those it is surest of, and v of these guesses are right. An
+//! (ε, δ)-private run makes many right guesses unlikely, however the guesser works.
+
+use super::{Error, Verdict, binomial, value};
+
+/// How an audit in one run came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guesses {
+    /// m, each in the run by a coin of its own.
+    pub canaries: u64,
+    /// r.
+    pub guesses: u64,
+    /// v.
+    pub correct: u64,
+}
+
+impl Guesses {
+    /// Guesses by score: "it was in" for the `guesses / 2` highest, "it was not" for as many
+    /// lowest; `scores[i]` is canary i's, `inside[i]` its coin.
+    pub fn by_score(scores: &[f64], inside: &[bool], guesses: usize) -> Result<Self, Error> {
+        let (found, expected) = (inside.len() as f64, "as many coins as scores");
+        value(
+            "number of coins",
+            found,
+            inside.len() == scores.len(),
+            expected,
+        )?;
+        let enough = guesses <= scores.len() && guesses.is_multiple_of(2);
+        value(
+            "number of guesses",
+            guesses as f64,
+            enough,
+            "an even number up to that of canaries",
+        )?;
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        let half = guesses / 2;
+        let low = order[..half].iter().filter(|i| !inside[**i]).count();
+        let high = order[order.len() - half..]
+            .iter()
+            .filter(|i| inside[**i])
+            .count();
+        Ok(Self {
+            canaries: scores.len() as u64,
+            guesses: guesses as u64,
+            correct: (low + high) as u64,
+        })
+    }
+
+    /// The largest ε that the guesses refute at `delta` with `confidence`; 0 where they refute none.
+    pub fn epsilon_lower_bound(&self, delta: f64, confidence: f64) -> Result<f64, Error> {
+        let Self {
+            canaries,
+            guesses,
+            correct,
+        } = *self;
+        let ordered = correct <= guesses && guesses <= canaries;
+        value(
+            "number of correct guesses",
+            correct as f64,
+            ordered,
+            "at most the guesses, and these at most the canaries",
+        )?;
+        value(
+            "δ",
+            delta,
+            (0.0..1.0).contains(&delta),
+            "a number from 0, below 1",
+        )?;
+        value(
+            "confidence",
+            confidence,
+            confidence > 0.0 && confidence < 1.0,
+            "a number between 0 and 1",
+        )?;
+        let refuted = |epsilon: f64| self.chance(epsilon, delta) < 1.0 - confidence;
+        let (mut low, mut high) = (0.0, 1.0);
+        // Beyond 64 nothing can be refuted with guesses that fit in memory.
+        while refuted(high) && high < 64.0 {
+            (low, high) = (high, 2.0 * high);
+        }
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            if refuted(middle) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    pub fn verdict(&self, claimed: f64, delta: f64, confidence: f64) -> Result<Verdict, Error> {
+        Ok(Verdict {
+            epsilon_lower_bound: self.epsilon_lower_bound(delta, confidence)?,
+            epsilon_claimed: claimed,
+            delta,
+            confidence,
+        })
+    }
+
+    /// Bounds the probability of so many correct guesses under (ε, δ) (Theorem 5.2): that of the
+    /// binomial with success probability `e^ε/(1+e^ε)`, and for δ
+    /// `2mδ · max_i P(v > X ≥ v − i) / i`.
+    fn chance(&self, epsilon: f64, delta: f64) -> f64 {
+        let (r, v) = (self.guesses, self.correct);
+        let p = 1.0 / (1.0 + libm::exp(-epsilon));
+        let pure = binomial::at_least(r, v, p);
+        if delta <= 0.0 {
+            return pure;
+        }
+        let (mut sum, mut steepest) = (0.0, 0.0f64);
+        for i in 1..=v {
+            sum += libm::exp(binomial::ln_mass(r, v - i, p));
+            steepest = steepest.max(sum / i as f64);
+        }
+        (pure + 2.0 * self.canaries as f64 * delta * steepest).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::{array, assert_near, number};
+
+    #[test]
+    fn agrees_with_the_reference_values() {
+        let bound = |canaries, guesses, correct, delta, p| {
+            let guesses = Guesses {
+                canaries,
+                guesses,
+                correct,
+            };
+            guesses.epsilon_lower_bound(delta, 1.0 - p).expect("bound")
+        };
+        assert_near(bound(100, 100, 100, 0.0, 0.05), 3.492_965, 1e-6);
+        assert_near(bound(1000, 1000, 600, 1e-5, 0.05), 0.297_227, 1e-6);
+        for case in array("one_run_audit_epsilon_lower_bound") {
+            let [m, r, v] = ["canaries", "guesses", "correct"].map(|key| number(&case, key) as u64);
+            let found = bound(m, r, v, number(&case, "delta"), number(&case, "p"));
+            assert_near(found, number(&case, "epsilon"), 1e-6);
+        }
+    }
+
+    #[test]
+    fn guesses_are_the_surest_scores() {
+        let scores = [0.1, 5.0, -3.0, 0.0, 4.0, -2.0];
+        let inside = [true, true, false, true, false, false];
+        let guesses = Guesses::by_score(&scores, &inside, 4).expect("guesses");
+        // Right: 5.0 in, −3.0 and −2.0 out. Wrong: 4.0.
+        assert_eq!(
+            guesses,
+            Guesses {
+                canaries: 6,
+                guesses: 4,
+                correct: 3
+            }
+        );
+        assert!(Guesses::by_score(&scores, &inside, 3).is_err());
+        assert!(Guesses::by_score(&scores, &inside, 8).is_err());
+        assert!(Guesses::by_score(&scores, &inside[1..], 4).is_err());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let bound = |correct, delta, confidence| {
+            let guesses = Guesses {
+                canaries: 10,
+                guesses: 5,
+                correct,
+            };
+            guesses.epsilon_lower_bound(delta, confidence)
+        };
+        assert!(bound(6, 0.0, 0.95).is_err());
+        assert!(bound(5, 1.0, 0.95).is_err());
+        assert!(bound(5, 0.0, 1.0).is_err());
+        assert!(bound(5, f64::NAN, 0.9).is_err());
+    }
+
+    #[test]
+    fn randomised_response_is_bounded_by_its_own_epsilon() {
+        // 731 of 1000 right is what ε = 1 gives; its bound is below and near.
+        let guesses = Guesses {
+            canaries: 1000,
+            guesses: 1000,
+            correct: 731,
+        };
+        let verdict = guesses.verdict(1.0, 0.0, 0.95).expect("verdict");
+        assert!(
+            verdict.holds() && verdict.epsilon_lower_bound > 0.85,
+            "{verdict:?}"
+        );
+        let control = guesses.verdict(0.5, 0.0, 0.95).expect("verdict");
+        assert!(!control.holds());
+    }
+}
