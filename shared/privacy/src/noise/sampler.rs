@@ -26,7 +26,7 @@
 //! a process that shares the core.
 
 use dashu_int::UBig;
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rand::Rng;
 
 use super::Error;
@@ -103,10 +103,10 @@ impl Sampler {
                 .bulk()
                 .fill_bytes(bytemuck::cast_slice_mut(&mut block.wide));
         }
-        let undecided = Arch::new().dispatch(|| {
-            let tied = block.look_up(&self.table);
-            let near = block.accept(&self.approximation, narrow);
-            tied || near
+        let undecided = Arch::new().dispatch(Decide {
+            sampler: self,
+            block,
+            narrow,
         });
         if undecided {
             self.settle_block(generator, block, narrow);
@@ -184,6 +184,30 @@ impl Sampler {
             bits += 64;
             precision += 64;
         }
+    }
+}
+
+/// All lanes of a block at once; whether any must be settled. A closure of this size would not be
+/// compiled into the vector unit's instructions.
+struct Decide<'a> {
+    sampler: &'a Sampler,
+    block: &'a mut Block,
+    narrow: bool,
+}
+
+impl NullaryFnOnce for Decide<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "see above")]
+    fn call(self) -> bool {
+        let tied = self.block.look_up(&self.sampler.table);
+        let near = if self.narrow {
+            self.block.accept_narrow(&self.sampler.approximation)
+        } else {
+            self.block.accept_wide(&self.sampler.approximation)
+        };
+        tied | near
     }
 }
 
@@ -300,32 +324,42 @@ impl Block {
 
     /// Makes each lane's value and decides on it; whether any lane must be settled.
     #[inline(always)]
-    fn accept(&mut self, by: &Approximation, narrow: bool) -> bool {
+    fn accept_narrow(&mut self, by: &Approximation) -> bool {
         let mut any = 0;
         for lane in 0..LANES {
-            let lower = self.lower[lane];
-            let sign = lower >> 10 & by.sign;
-            let u = self.cell[lane];
-            let z = if narrow {
-                let place = u32::from(self.narrow[lane]) & by.place as u32;
-                let y = (u << by.width_bits) | place as i32;
-                self.values[lane] = i64::from(y ^ -(sign as i32));
-                (place + sign) as i32 as f32
-            } else {
-                let place = self.wide[lane] & by.place;
-                let y = (i64::from(u) << by.width_bits) | place as i64;
-                self.values[lane] = y ^ -i64::from(sign);
-                (place + u64::from(sign)) as i64 as f32
-            };
-            let limit = by.probability(u as f32, z * by.per_width) as i32;
-            let r = (lower >> 11 & ((1 << ACCEPT_BITS) - 1)) as i32;
-            let accepted = u32::from(r < limit - 1);
-            let near = u32::from(r <= limit + 1) ^ accepted;
-            self.accepted[lane] = accepted;
-            self.near[lane] = near;
-            any |= near;
+            let sign = self.lower[lane] >> 10 & by.sign;
+            let place = u32::from(self.narrow[lane]) & by.place as u32;
+            let y = self.cell[lane].wrapping_shl(by.width_bits) | place as i32;
+            self.values[lane] = i64::from(y ^ (sign as i32).wrapping_neg());
+            any |= self.decide(lane, place.wrapping_add(sign) as i32 as f32, by);
         }
         any != 0
+    }
+
+    /// The same for cells wider than 2^16.
+    #[inline(always)]
+    fn accept_wide(&mut self, by: &Approximation) -> bool {
+        let mut any = 0;
+        for lane in 0..LANES {
+            let sign = u64::from(self.lower[lane] >> 10 & by.sign);
+            let place = self.wide[lane] & by.place;
+            let y = i64::from(self.cell[lane]).wrapping_shl(by.width_bits) | place as i64;
+            self.values[lane] = y ^ (sign as i64).wrapping_neg();
+            any |= self.decide(lane, place.wrapping_add(sign) as i64 as f32, by);
+        }
+        any != 0
+    }
+
+    /// Decides on a lane `z` integers beyond the beginning of its cell; not zero if it cannot.
+    #[inline(always)]
+    fn decide(&mut self, lane: usize, z: f32, by: &Approximation) -> u32 {
+        let limit = by.probability(self.cell[lane] as f32, z * by.per_width) as i32;
+        let r = (self.lower[lane] >> 11 & ((1 << ACCEPT_BITS) - 1)) as i32;
+        let accepted = u32::from(r < limit.wrapping_sub(1));
+        let near = u32::from(r <= limit.wrapping_add(1)) ^ accepted;
+        self.accepted[lane] = accepted;
+        self.near[lane] = near;
+        near
     }
 
     /// Copies accepted values until `noise` is full; how many.
@@ -354,7 +388,11 @@ mod tests {
             *narrow = wide as u16;
         }
         block.look_up(&sampler.table);
-        block.accept(&sampler.approximation, sampler.table.width_bits <= 16);
+        if sampler.table.width_bits <= 16 {
+            block.accept_narrow(&sampler.approximation);
+        } else {
+            block.accept_wide(&sampler.approximation);
+        }
         block
     }
 
