@@ -1,6 +1,6 @@
 //! Conditional stochastic rounding: from weights to integers of a proven norm.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rand::Rng;
 
 use crate::release::Error;
@@ -40,10 +40,11 @@ pub(crate) fn round(
         for (values, weights) in values.chunks_mut(PART).zip(update.chunks(PART)) {
             let bits = &mut bits[..weights.len()];
             random.fill_bytes(bytemuck::cast_slice_mut(bits));
-            Arch::new().dispatch(|| {
-                for ((value, weight), bits) in values.iter_mut().zip(weights).zip(&*bits) {
-                    *value = stochastic(f64::from(*weight) * factor, *bits);
-                }
+            Arch::new().dispatch(Part {
+                values,
+                weights,
+                bits,
+                factor,
             });
             squared += squared_norm(values);
         }
@@ -54,6 +55,28 @@ pub(crate) fn round(
     Err(Error::Rounding {
         attempts: MAX_ATTEMPTS,
     })
+}
+
+/// Weights to round, with 32 random bits each. A closure would not surely be compiled into the
+/// vector unit's instructions, without which rounding down is a call.
+struct Part<'a> {
+    values: &'a mut [i32],
+    weights: &'a [f32],
+    bits: &'a [u32],
+    factor: f64,
+}
+
+impl NullaryFnOnce for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "see above")]
+    fn call(self) {
+        let inputs = self.weights.iter().zip(self.bits);
+        for (value, (weight, bits)) in self.values.iter_mut().zip(inputs) {
+            *value = stochastic(f64::from(*weight) * self.factor, *bits);
+        }
+    }
 }
 
 /// `x` rounded to one of its two neighbouring integers, with the expectation `x` to 2^-32.
