@@ -16,7 +16,7 @@ use fedner_shared::version::Version;
 
 use crate::blobs::Blobs;
 use crate::config::Policy;
-use crate::egress;
+use crate::egress::Budget;
 use crate::state::Store;
 use crate::training::{self, Error, Material, Stop};
 
@@ -73,7 +73,7 @@ impl TrainJob {
     pub fn prepare(&self) -> Result<(Material, Vec<Sentence>), Error> {
         let Self { task, plan, .. } = self;
         let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
-        self.check_budget(&material.manifest)?;
+        self.plan_debit(&material.manifest)?;
         let sentences = training::read_corpora(&self.data, &plan.labels, self.reading)?;
         let least = self.policy.minimum_examples as usize;
         if sentences.len() < least {
@@ -86,22 +86,23 @@ impl TrainJob {
         Ok((material, sentences))
     }
 
-    /// Before hours of training, and again at the gate.
-    fn check_budget(&self, manifest: &Manifest) -> Result<(), Error> {
+    /// Asks before hours of training, and notes it; the gate asks again.
+    fn plan_debit(&self, manifest: &Manifest) -> Result<(), Error> {
         let refusal = |error: crate::state::Error| {
             let code = error.refusal().map_or(Code::StateInvalid, |r| r.code);
             Refusal::new(code, error.to_string())
         };
+        let budget = Budget {
+            institution: &self.institution,
+            task: &self.task,
+            plan: &self.plan,
+            policy: &self.policy,
+            dimension: manifest.dimension(),
+        };
         let ledger = self.store.ledger().map_err(refusal)?;
-        egress::check_budget(
-            &ledger,
-            &self.institution,
-            &self.task,
-            &self.plan,
-            &self.policy,
-            manifest.dimension(),
-            self.machine.now(),
-        )?;
+        if let Some(entry) = budget.plan(&ledger, self.machine.now())? {
+            self.store.add_planned(&entry).map_err(refusal)?;
+        }
         Ok(())
     }
 }

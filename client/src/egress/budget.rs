@@ -1,10 +1,10 @@
 //! What a round would cost, and whether the limits of plan and policy allow it.
 
-use fedner_privacy::accountant::zcdp;
-use fedner_privacy::ledger::{Account, Debit, Entry, Kind, Ledger, Refused};
+use fedner_privacy::ledger::{Account, Cost, Debit, Entry, Kind, Ledger, Refused};
+use fedner_privacy::sensitivity::squared_bound;
 use fedner_session::Task;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::plan::{Plan, Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 
@@ -32,46 +32,84 @@ pub fn spent(ledger: &Ledger, institution: &InstitutionId, plan: &Plan) -> Optio
     }
 }
 
-/// The entry that one more update would make, if the limits allow it. Asked before a training
-/// begins, and again before its update is made.
-pub fn check_budget(
-    ledger: &Ledger,
-    institution: &InstitutionId,
-    task: &Task,
-    plan: &Plan,
-    policy: &Policy,
-    dimension: usize,
-    now: Time,
-) -> Result<Entry, Refusal> {
-    let privacy = &plan.privacy;
-    let (delta, run_limit, total_limit) = match privacy.unit {
-        Unit::None => (NO_DELTA, f64::INFINITY, None),
-        Unit::Institution => (
-            privacy.delta,
-            privacy.max_epsilon.min(policy.max_epsilon_run),
-            Some(policy.max_epsilon_total),
-        ),
-    };
-    let debit = Debit {
-        account: account(institution, privacy.unit),
-        plan: task.plan,
-        run: task.run.clone(),
-        round: task.round,
-        attempt: task.attempt,
-        kind: Kind::Update,
-        rho: zcdp::rho_per_round(privacy, dimension),
-        delta,
-    };
-    ledger
-        .propose(now, debit, run_limit, total_limit)
-        .map_err(|refused| {
-            let code = match refused {
-                Refused::Run { .. } | Refused::Account { .. } => Code::BudgetSpent,
-                Refused::Value { .. } => Code::PlanInvalid,
-            };
-            Refusal::new(
-                code,
-                format!("round {} of {}: {refused}", task.round, plan.name),
-            )
-        })
+fn cost(privacy: &Privacy, dimension: usize) -> Cost {
+    match privacy.unit {
+        Unit::None => Cost::Unprotected,
+        Unit::Institution => Cost::Gaussian {
+            // Below 2^64 for every model that fits in memory.
+            squared_sensitivity: squared_bound(privacy.grid(), dimension) as u64,
+            scale: privacy.noise() * privacy.grid().steps(),
+        },
+    }
+}
+
+/// What one more update is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget<'a> {
+    pub institution: &'a InstitutionId,
+    pub task: &'a Task,
+    pub plan: &'a Plan,
+    pub policy: &'a Policy,
+    /// Trainable weights.
+    pub dimension: usize,
+}
+
+impl Budget<'_> {
+    /// The entry that one more update would make, if the limits allow it: to be made durable before
+    /// the update leaves.
+    pub fn debit(&self, ledger: &Ledger, now: Time) -> Result<Entry, Refusal> {
+        let (run_limit, total_limit) = self.limits();
+        ledger
+            .propose(now, self.wish(), run_limit, total_limit)
+            .map_err(|refused| self.refusal(&refused))
+    }
+
+    /// The same question before a training begins, whose hours would be lost. The entry says so in
+    /// the ledger; there is none if it is said already.
+    pub fn plan(&self, ledger: &Ledger, now: Time) -> Result<Option<Entry>, Refusal> {
+        let (run_limit, total_limit) = self.limits();
+        ledger
+            .plan(now, self.wish(), run_limit, total_limit)
+            .map_err(|refused| self.refusal(&refused))
+    }
+
+    fn limits(&self) -> (f64, Option<f64>) {
+        match self.plan.privacy.unit {
+            Unit::None => (f64::INFINITY, None),
+            Unit::Institution => (
+                self.plan
+                    .privacy
+                    .max_epsilon
+                    .min(self.policy.max_epsilon_run),
+                Some(self.policy.max_epsilon_total),
+            ),
+        }
+    }
+
+    fn wish(&self) -> Debit {
+        let privacy = &self.plan.privacy;
+        let delta = match privacy.unit {
+            Unit::None => NO_DELTA,
+            Unit::Institution => privacy.delta,
+        };
+        Debit {
+            account: account(self.institution, privacy.unit),
+            plan: self.task.plan,
+            run: self.task.run.clone(),
+            round: self.task.round,
+            attempt: self.task.attempt,
+            kind: Kind::Update,
+            cost: cost(privacy, self.dimension),
+            delta,
+        }
+    }
+
+    fn refusal(&self, refused: &Refused) -> Refusal {
+        let code = match refused {
+            Refused::Run { .. } | Refused::Account { .. } => Code::BudgetSpent,
+            Refused::Value { .. } => Code::PlanInvalid,
+        };
+        let (round, name) = (self.task.round, &self.plan.name);
+        Refusal::new(code, format!("round {round} of {name}: {refused}"))
+    }
 }

@@ -1,5 +1,8 @@
+mod kill_tests;
+
 use std::path::Path;
 
+use fedner_privacy::ledger::{Cost, Stage};
 use fedner_session::{Kind, Session, State, Task};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::digest::Digest;
@@ -253,7 +256,24 @@ fn without_noise_the_release_is_recorded_and_has_no_epsilon() {
     assert!(receipt.sigma.abs() < f64::MIN_POSITIVE);
     let ledger = bench.place.open().ledger().expect("ledger");
     assert_eq!(ledger.entries().len(), 1);
-    assert!(ledger.entries()[0].debit.rho.is_infinite());
+    assert_eq!(ledger.entries()[0].debit.cost, Cost::Unprotected);
+}
+
+#[test]
+fn a_taken_update_is_confirmed_once() {
+    let bench = Bench::new("institution");
+    let released = bench.release(1, &[0.01; 15], NOW).expect("released");
+    let store = bench.place.open();
+    for _ in 0..2 {
+        store
+            .mark_taken(&released.receipt().digest(), NOW)
+            .expect("marked");
+    }
+    let ledger = store.ledger().expect("ledger");
+    let stages: Vec<_> = ledger.entries().iter().map(|entry| entry.stage).collect();
+    assert_eq!(stages, [Stage::Debited, Stage::Confirmed]);
+    let taken = store.receipts().expect("receipts")[0].taken;
+    assert_eq!(taken, Some(NOW));
 }
 
 #[test]

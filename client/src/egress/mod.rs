@@ -34,7 +34,7 @@ use crate::config::Policy;
 use crate::identity::Identity;
 use crate::state::{self, Store};
 
-pub use budget::{account, check_budget, spent};
+pub use budget::{Budget, account, spent};
 pub use evaluation::ReleasedEvaluation;
 pub use reason::Reason;
 pub use update::{Released, UpdateRequest};

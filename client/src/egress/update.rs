@@ -15,7 +15,7 @@ use fedner_shared::time::Time;
 use fedner_shared::update::encode;
 use serde_json::json;
 
-use super::{Error, Gate, check_budget};
+use super::{Budget, Error, Gate};
 use crate::config::Policy;
 use crate::state::{PaidRelease, Receipt, ReceiptKind};
 
@@ -70,15 +70,14 @@ impl Gate {
         check_schema(request)?;
         let consent = self.permitted(plan, request.policy, request.now)?;
         let mut ledger = self.store.ledger()?;
-        let entry = check_budget(
-            &ledger,
-            &self.identity.institution,
+        let budget = Budget {
+            institution: &self.identity.institution,
             task,
             plan,
-            request.policy,
-            request.manifest.dimension(),
-            request.now,
-        )?;
+            policy: request.policy,
+            dimension: request.manifest.dimension(),
+        };
+        let entry = budget.debit(&ledger, request.now)?;
         ledger
             .append(entry.clone())
             .map_err(crate::state::Error::from)?;

@@ -1,14 +1,54 @@
 //! The ledger's entries. The rules are `fedner_privacy::ledger`'s.
 
 use fedner_privacy::ledger::{Entry, Ledger};
-use rusqlite::{Connection, params};
+use fedner_shared::digest::Digest;
+use fedner_shared::statement::UpdateReceipt;
+use fedner_shared::time::Time;
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, Store};
+use super::{Error, Store, signed_of};
 
 impl Store {
     /// The verified ledger.
     pub fn ledger(&self) -> Result<Ledger, Error> {
         Ok(Ledger::replay(self.ledger_entries()?)?)
+    }
+
+    /// Adds an entry that spends nothing. One that does not continue the ledger is not taken.
+    pub fn add_planned(&self, entry: &Entry) -> Result<(), Error> {
+        self.transaction("plan debit", |transaction| insert(transaction, entry))
+    }
+
+    /// The coordinator has what the receipt is about: marks it, and confirms its debit, together.
+    pub fn mark_taken(&self, receipt: &Digest, now: Time) -> Result<(), Error> {
+        let debited = self.debit_of(receipt)?;
+        let ledger = self.ledger()?;
+        let confirmed = debited.and_then(|debited| ledger.confirm(now, &debited));
+        self.transaction("mark taken", |transaction| {
+            if let Some(entry) = &confirmed {
+                insert(transaction, entry)?;
+            }
+            let sql = "UPDATE receipts SET taken_ms = ?2 WHERE digest = ?1";
+            transaction.execute(sql, params![receipt.to_string(), now.as_millis()])?;
+            Ok(())
+        })
+    }
+
+    /// The ledger entry that an update's receipt names: the debit that paid for it.
+    fn debit_of(&self, receipt: &Digest) -> Result<Option<Digest>, Error> {
+        let signed = self.query("read the debit of a receipt", |connection| {
+            let sql = "SELECT body, signature FROM receipts WHERE digest = ?1 AND kind = 'update'";
+            connection
+                .query_row(sql, [receipt.to_string()], signed_of)
+                .optional()
+        })?;
+        let Some(signed) = signed else {
+            return Ok(None);
+        };
+        let update: UpdateReceipt = signed
+            .peek()
+            .map_err(|error| Error::Content(format!("the receipt {receipt}: {error}")))?;
+        Ok(update.ledger_head)
     }
 
     fn ledger_entries(&self) -> Result<Vec<Entry>, Error> {

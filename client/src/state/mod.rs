@@ -173,22 +173,30 @@ pub(crate) mod tests {
 
     /// A store in a directory of its own, which can be opened again.
     pub(crate) struct Place {
-        directory: tempfile::TempDir,
+        path: PathBuf,
+        _own: Option<tempfile::TempDir>,
     }
 
     impl Place {
         pub(crate) fn new() -> Self {
+            let own = tempfile::tempdir().expect("directory");
             Self {
-                directory: tempfile::tempdir().expect("directory"),
+                path: own.path().to_owned(),
+                _own: Some(own),
             }
         }
 
+        /// One that another process made, and keeps.
+        pub(crate) fn at(path: PathBuf) -> Self {
+            Self { path, _own: None }
+        }
+
         pub(crate) fn path(&self) -> &Path {
-            self.directory.path()
+            &self.path
         }
 
         pub(crate) fn open(&self) -> Store {
-            Store::open(&self.directory.path().join("state.sqlite")).expect("store")
+            Store::open(&self.path.join("state.sqlite")).expect("store")
         }
 
         /// Every later insert into `table` fails, as a full disk would make it.

@@ -143,13 +143,4 @@ impl Store {
             connection.query_row(sql, key, release).optional()
         })
     }
-
-    /// The coordinator has what the receipt is about.
-    pub fn mark_taken(&self, receipt: &Digest, now: Time) -> Result<(), Error> {
-        self.transaction("mark taken", |transaction| {
-            let sql = "UPDATE receipts SET taken_ms = ?2 WHERE digest = ?1";
-            transaction.execute(sql, params![receipt.to_string(), now.as_millis()])?;
-            Ok(())
-        })
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fedner_privacy::ledger::{Entry, Ledger};
+use fedner_privacy::ledger::{Cost, Entry, Ledger, Stage};
 use fedner_shared::plan::Unit;
 use fedner_shared::time::Time;
 use serde::Serialize;
@@ -27,12 +27,18 @@ struct Report {
 struct AccountRow {
     cohort: String,
     unit: Unit,
+    /// Trainings begun, updates paid for, and those of them that the coordinator has.
+    planned: usize,
     updates: usize,
+    confirmed: usize,
     /// All runs together, at the δ of the newest entry.
     epsilon: Option<f64>,
     delta: f64,
+    /// What sampled mechanisms cost is not in it.
     rho: Option<f64>,
     max_epsilon_total: f64,
+    /// `max_epsilon_total` less `epsilon`, never below 0.
+    epsilon_left: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,18 +51,23 @@ struct PlanRow {
     epsilon: Option<f64>,
     delta: f64,
     max_epsilon: Option<f64>,
+    epsilon_left: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 struct EntryRow {
     sequence: u64,
     time: Time,
+    stage: Stage,
     digest: String,
     plan: String,
     run: String,
     round: u32,
     attempt: u32,
     unit: Unit,
+    /// The inputs of the formula.
+    #[serde(flatten)]
+    cost: Cost,
     rho: Option<f64>,
     epsilon_after: Option<f64>,
     epsilon_account: Option<f64>,
@@ -87,11 +98,14 @@ impl Report {
                 accounts.push(AccountRow {
                     cohort: debit.account.cohort.clone(),
                     unit: debit.account.unit,
-                    updates: entries.iter().filter(same).count(),
+                    planned: ledger.count(&debit.account, Stage::Planned),
+                    updates: ledger.count(&debit.account, Stage::Debited),
+                    confirmed: ledger.count(&debit.account, Stage::Confirmed),
                     epsilon: finite(entry.epsilon_account),
                     delta: debit.delta,
                     rho: finite(ledger.rho(&debit.account, None)),
                     max_epsilon_total: policy.max_epsilon_total,
+                    epsilon_left: left(policy.max_epsilon_total, entry.epsilon_account),
                 });
             }
             if !later.iter().any(|other| other.debit.plan == debit.plan) {
@@ -120,11 +134,14 @@ fn plan_row(entry: &Entry, entries: &[Entry], plans: &[PlanRecord], policy: &Pol
         unit: debit.account.unit,
         updates: entries
             .iter()
-            .filter(|other| other.debit.plan == debit.plan)
+            .filter(|other| other.debit.plan == debit.plan && other.stage == Stage::Debited)
             .count(),
         epsilon: finite(entry.epsilon_after),
         delta: debit.delta,
         max_epsilon: limit.filter(|_| entry.epsilon_after.is_finite()),
+        epsilon_left: limit
+            .filter(|_| entry.epsilon_after.is_finite())
+            .map(|limit| left(limit, entry.epsilon_after)),
     }
 }
 
@@ -134,16 +151,45 @@ impl EntryRow {
         Self {
             sequence: entry.sequence,
             time: entry.time,
+            stage: entry.stage,
             digest: entry.digest().to_string(),
             plan: debit.plan.to_string(),
             run: debit.run.to_string(),
             round: debit.round,
             attempt: debit.attempt,
             unit: debit.account.unit,
-            rho: finite(debit.rho),
+            cost: debit.cost,
+            rho: debit.cost.rho().and_then(finite),
             epsilon_after: finite(entry.epsilon_after),
             epsilon_account: finite(entry.epsilon_account),
         }
+    }
+}
+
+fn left(limit: f64, spent: f64) -> f64 {
+    (limit - spent).max(0.0)
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Planned => "planned",
+        Stage::Debited => "debited",
+        Stage::Confirmed => "confirmed",
+    }
+}
+
+fn cost(cost: &Cost) -> String {
+    match cost {
+        Cost::Unprotected => "no noise".to_owned(),
+        Cost::Gaussian {
+            squared_sensitivity,
+            scale,
+        } => format!("{:.0} / {scale:.0}", (*squared_sensitivity as f64).sqrt()),
+        Cost::SampledGaussian {
+            sampling_rate,
+            noise_multiplier,
+            steps,
+        } => format!("q {sampling_rate:.4}, z {noise_multiplier:.3}, T {steps}"),
     }
 }
 
@@ -163,9 +209,11 @@ fn text(report: &Report) -> String {
         [
             row.unit.to_string(),
             row.updates.to_string(),
+            row.confirmed.to_string(),
             shown(row.epsilon),
             format!("{:e}", row.delta),
             row.max_epsilon_total.to_string(),
+            format!("{:.3}", row.epsilon_left),
         ]
     });
     let plans = report.plans.iter().map(|row| {
@@ -186,9 +234,11 @@ fn text(report: &Report) -> String {
         [
             row.sequence.to_string(),
             row.time.to_string(),
+            stage(row.stage).to_owned(),
             row.run.clone(),
             row.round.to_string(),
             row.attempt.to_string(),
+            cost(&row.cost),
             shown(row.epsilon_after),
             shown(row.epsilon_account),
         ]
@@ -196,8 +246,16 @@ fn text(report: &Report) -> String {
     format!(
         "{}\n\n{}\n\n{}",
         table(
-            ["UNIT", "UPDATES", "EPSILON", "DELTA", "LIMIT"],
-            &[1, 2, 3, 4],
+            [
+                "UNIT",
+                "UPDATES",
+                "CONFIRMED",
+                "EPSILON",
+                "DELTA",
+                "LIMIT",
+                "LEFT"
+            ],
+            &[1, 2, 3, 4, 5, 6],
             accounts
         ),
         table(
@@ -209,9 +267,17 @@ fn text(report: &Report) -> String {
         ),
         table(
             [
-                "ENTRY", "TIME", "RUN", "ROUND", "ATTEMPT", "EPSILON", "IN ALL"
+                "ENTRY",
+                "TIME",
+                "STAGE",
+                "RUN",
+                "ROUND",
+                "ATTEMPT",
+                "SENSITIVITY / NOISE",
+                "EPSILON",
+                "IN ALL"
             ],
-            &[0, 3, 4, 5, 6],
+            &[0, 4, 5, 6, 7, 8],
             entries
         )
     )

@@ -25,8 +25,15 @@ pub fn rho(grid: Grid, dimension: usize, noise_multiplier: f64) -> f64 {
     if noise_multiplier.is_nan() || noise_multiplier <= 0.0 {
         return f64::INFINITY;
     }
-    let scale = noise_multiplier * grid.steps();
-    let rho = squared_bound(grid, dimension) as f64 / (2.0 * scale * scale);
+    rho_of(
+        squared_bound(grid, dimension) as f64,
+        noise_multiplier * grid.steps(),
+    )
+}
+
+/// ρ = Δ̃² / (2 σ̃²), rounded up.
+pub fn rho_of(squared_sensitivity: f64, scale: f64) -> f64 {
+    let rho = squared_sensitivity / (2.0 * scale * scale);
     // Four roundings here, and those of the f64 distance that OpenDP's map is asked about.
     rho * (1.0 + 16.0 * f64::EPSILON)
 }

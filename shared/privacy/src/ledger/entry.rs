@@ -6,6 +6,7 @@ use fedner_shared::plan::Unit;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::Cost;
 use crate::nullable;
 
 /// What the first entry names as the one before it.
@@ -41,9 +42,7 @@ pub struct Debit {
     pub round: u32,
     pub attempt: u32,
     pub kind: Kind,
-    /// Its zCDP cost; infinite (`null` in JSON) without noise.
-    #[serde(with = "nullable")]
-    pub rho: f64,
+    pub cost: Cost,
     /// The δ at which the plan counts ε.
     pub delta: f64,
 }
@@ -51,8 +50,8 @@ pub struct Debit {
 impl Debit {
     /// A figure that cannot be accounted: key, what was found, what was expected.
     pub(super) fn fault(&self) -> Option<(&'static str, f64, &'static str)> {
-        if self.rho.is_nan() || self.rho < 0.0 {
-            return Some(("rho", self.rho, "a number from 0, or infinity"));
+        if let Some(fault) = self.cost.fault() {
+            return Some(fault);
         }
         if !(self.delta > 0.0 && self.delta < 1.0) {
             return Some(("delta", self.delta, "a number between 0 and 1"));
@@ -61,13 +60,26 @@ impl Debit {
     }
 }
 
-/// A debit that was made, linked to the one before.
+/// What an entry says of its debit. Of a release that went well there are three entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Work has begun whose result would cost this. Nothing is spent.
+    Planned,
+    /// Spent, before the first byte leaves. Only this stage counts.
+    Debited,
+    /// The coordinator has what was paid for. Nothing more is spent.
+    Confirmed,
+}
+
+/// One stage of a debit, linked to the entry before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// 1, 2, 3, … without gaps.
     pub sequence: u64,
     pub time: Time,
+    pub stage: Stage,
     pub debit: Debit,
     /// ε of the plan on this account after this entry, at its δ; infinite (`null`) without noise.
     #[serde(with = "nullable")]
@@ -80,6 +92,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What this entry adds to its account.
+    pub fn spends(&self) -> Option<&Cost> {
+        match self.stage {
+            Stage::Debited => Some(&self.debit.cost),
+            Stage::Planned | Stage::Confirmed => None,
+        }
+    }
+
     /// The digest of the canonical JSON, `previous` included.
     pub fn digest(&self) -> Digest {
         Digest::of_json(self)

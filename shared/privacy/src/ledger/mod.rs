@@ -4,9 +4,14 @@
 //! budget and never creates any. Keeping the entries is the caller's business; nothing here opens
 //! a file or reads a clock.
 //!
-//! Spending adds up in ρ ([`zcdp`], valid under adaptive composition) and
-//! is converted to ε at a δ only to be compared or shown. Two sums count: that of one plan on an
-//! account, against the plan's limit, and that of the whole account, against the institution's own.
+//! A debit passes through [stages](Stage): planned when work for it begins, debited before its result
+//! leaves, confirmed when the coordinator has it. Only the second spends. A crash leaves a debit in
+//! the stage that it had reached, which is never one too early.
+//!
+//! Spending adds up in ρ, and for sampled mechanisms in Rényi divergences ([`Cost`]; both valid under
+//! adaptive composition), and is converted to ε at a δ only to be compared or shown. Two sums
+//! count: that of one plan on an account, against the plan's limit, and that of the whole account,
+//! against the institution's own.
 //!
 //! Each entry carries the digest of the one before. [`Ledger::replay`] finds an entry that was
 //! edited, removed from the middle or moved. The chain has no key, so whoever rewrites it from some
@@ -14,6 +19,7 @@
 //! names the newest entry of its moment, names one that the ledger does not
 //! [`contain`](Ledger::contains).
 
+mod cost;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -23,9 +29,10 @@ use std::collections::{HashMap, HashSet};
 use fedner_shared::digest::Digest;
 use fedner_shared::time::Time;
 
-pub use entry::{Account, Debit, Entry, GENESIS, Kind};
+pub use cost::Cost;
+pub use entry::{Account, Debit, Entry, GENESIS, Kind, Stage};
 
-use crate::accountant::zcdp;
+use cost::Spending;
 
 /// What the chain says against an entry. Sequences count from 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -48,6 +55,8 @@ pub enum Error {
         expected: f64,
         found: f64,
     },
+    #[error("ledger entry {sequence} confirms a debit that was not made, or once more")]
+    Confirmation { sequence: u64 },
     #[error("ledger entry {sequence} has {key} = {found}: expected {expected}")]
     Value {
         sequence: u64,
@@ -78,9 +87,33 @@ pub struct Ledger {
     entries: Vec<Entry>,
     digests: HashSet<Digest>,
     head: Option<Digest>,
-    /// ρ of an account, over all plans and by plan. Only ever looked up.
-    by_account: HashMap<Account, f64>,
-    by_plan: HashMap<(Account, Digest), f64>,
+    /// Of an account, over all plans and by plan. Only ever looked up.
+    by_account: HashMap<Account, Spending>,
+    by_plan: HashMap<(Account, Digest), Spending>,
+    /// How many debits of a release are made and not confirmed.
+    open: HashMap<Release, u32>,
+}
+
+/// What one debit is for. Every attempt is its own, and so is every release of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Release {
+    account: Account,
+    plan: Digest,
+    round: u32,
+    attempt: u32,
+    kind: Kind,
+}
+
+impl Release {
+    fn of(debit: &Debit) -> Self {
+        Self {
+            account: debit.account.clone(),
+            plan: debit.plan,
+            round: debit.round,
+            attempt: debit.attempt,
+            kind: debit.kind,
+        }
+    }
 }
 
 /// Figures are recomputed with the same formulas; a later version may round its own differently.
@@ -98,22 +131,27 @@ impl Ledger {
 
     /// ε spent on `account` at `delta`, rounded up: by the plan named, or by all of them.
     pub fn spent(&self, account: &Account, plan: Option<Digest>, delta: f64) -> f64 {
-        zcdp::epsilon(self.rho(account, plan), delta)
+        self.spending(account, plan).epsilon(delta)
     }
 
-    /// ρ spent on `account`, rounded up: by the plan named, or by all of them.
+    /// ρ spent on `account`, rounded up: by the plan named, or by all of them. What sampled
+    /// mechanisms spent is not in it.
     pub fn rho(&self, account: &Account, plan: Option<Digest>) -> f64 {
+        self.spending(account, plan).rho()
+    }
+
+    fn spending(&self, account: &Account, plan: Option<Digest>) -> Spending {
         let sum = match plan {
             Some(plan) => self.by_plan.get(&(account.clone(), plan)),
             None => self.by_account.get(account),
         };
-        sum.copied().unwrap_or(0.0)
+        sum.cloned().unwrap_or_default()
     }
 
     /// The entry that would record `debit`, if both limits allow it. Nothing is recorded yet: make
     /// the entry durable, [`append`](Self::append) it, and only then let anything leave.
     ///
-    /// A limit is an ε at the debit's δ. A release without noise has ρ = ∞ and passes no limit but
+    /// A limit is an ε at the debit's δ. A release without noise costs ∞ and passes no limit but
     /// an infinite one.
     pub fn propose(
         &self,
@@ -145,6 +183,7 @@ impl Ledger {
         Ok(Entry {
             sequence: self.next_sequence(),
             time: now,
+            stage: Stage::Debited,
             debit,
             epsilon_after,
             epsilon_account,
@@ -152,16 +191,68 @@ impl Ledger {
         })
     }
 
+    /// The entry that says that work for `debit` begins, if it could be paid for as things stand;
+    /// nothing where that is said already.
+    pub fn plan(
+        &self,
+        now: Time,
+        debit: Debit,
+        max_epsilon_run: f64,
+        max_epsilon_account: Option<f64>,
+    ) -> Result<Option<Entry>, Refused> {
+        let entry = self.propose(now, debit, max_epsilon_run, max_epsilon_account)?;
+        if self.entries.iter().any(|other| other.debit == entry.debit) {
+            return Ok(None);
+        }
+        let Entry { debit, .. } = entry;
+        Ok(Some(self.unpaid(now, Stage::Planned, debit)))
+    }
+
+    /// The entry that says that the coordinator has what the entry `debited` paid for; nothing where
+    /// that is said already, or where there is no such debit.
+    pub fn confirm(&self, now: Time, debited: &Digest) -> Option<Entry> {
+        let is = |entry: &&Entry| entry.stage == Stage::Debited && entry.digest() == *debited;
+        let debit = self.entries.iter().rev().find(is)?.debit.clone();
+        let open = self.open.get(&Release::of(&debit)).copied().unwrap_or(0);
+        (open > 0).then(|| self.unpaid(now, Stage::Confirmed, debit))
+    }
+
+    /// Entries of an account in this stage.
+    pub fn count(&self, account: &Account, stage: Stage) -> usize {
+        let is = |entry: &&Entry| entry.stage == stage && entry.debit.account == *account;
+        self.entries.iter().filter(is).count()
+    }
+
+    fn unpaid(&self, now: Time, stage: Stage, debit: Debit) -> Entry {
+        let (epsilon_after, epsilon_account) = self.figures(&debit, None);
+        Entry {
+            sequence: self.next_sequence(),
+            time: now,
+            stage,
+            debit,
+            epsilon_after,
+            epsilon_account,
+            previous: self.head(),
+        }
+    }
+
     /// Adds an entry after verifying that it continues the chain and that its figures are right.
     pub fn append(&mut self, entry: Entry) -> Result<(), Error> {
         self.verify(&entry)?;
-        let Debit { account, plan, .. } = &entry.debit;
-        let rho = entry.debit.rho;
-        let sum = self.by_account.entry(account.clone()).or_insert(0.0);
-        *sum = zcdp::add(*sum, rho);
-        let key = (account.clone(), *plan);
-        let sum = self.by_plan.entry(key).or_insert(0.0);
-        *sum = zcdp::add(*sum, rho);
+        if let Some(cost) = entry.spends() {
+            let Debit { account, plan, .. } = &entry.debit;
+            let sum = self.by_account.entry(account.clone()).or_default();
+            *sum = sum.with(cost);
+            let key = (account.clone(), *plan);
+            let sum = self.by_plan.entry(key).or_default();
+            *sum = sum.with(cost);
+        }
+        let open = self.open.entry(Release::of(&entry.debit)).or_insert(0);
+        match entry.stage {
+            Stage::Planned => {}
+            Stage::Debited => *open += 1,
+            Stage::Confirmed => *open -= 1,
+        }
         let digest = entry.digest();
         self.head = Some(digest);
         self.digests.insert(digest);
@@ -190,9 +281,15 @@ impl Ledger {
 
     /// ε of the debit's run and of its account, once it is made.
     fn figures_after(&self, debit: &Debit) -> (f64, f64) {
+        self.figures(debit, Some(&debit.cost))
+    }
+
+    /// ε of the debit's run and of its account, with so much more spent.
+    fn figures(&self, debit: &Debit, more: Option<&Cost>) -> (f64, f64) {
         let after = |plan| {
-            let rho = zcdp::add(self.rho(&debit.account, plan), debit.rho);
-            zcdp::epsilon(rho, debit.delta)
+            let spending = self.spending(&debit.account, plan);
+            more.map_or(spending.clone(), |cost| spending.with(cost))
+                .epsilon(debit.delta)
         };
         (after(Some(debit.plan)), after(None))
     }
@@ -220,7 +317,13 @@ impl Ledger {
                 expected,
             });
         }
-        let (run, account) = self.figures_after(&entry.debit);
+        if entry.stage == Stage::Confirmed {
+            let open = self.open.get(&Release::of(&entry.debit));
+            if open.is_none_or(|open| *open == 0) {
+                return Err(Error::Confirmation { sequence });
+            }
+        }
+        let (run, account) = self.figures(&entry.debit, entry.spends());
         for (expected, found) in [(run, entry.epsilon_after), (account, entry.epsilon_account)] {
             if !same(expected, found) {
                 return Err(Error::Figure {

@@ -2,6 +2,7 @@ use fedner_shared::plan::Unit;
 use proptest::prelude::*;
 
 use super::*;
+use crate::accountant::zcdp;
 
 const DELTA: f64 = 1e-5;
 
@@ -16,6 +17,14 @@ fn plan(name: &str) -> Digest {
     Digest::of(name.as_bytes())
 }
 
+/// Costs ρ, to within the rounding of its square root.
+fn cost(rho: f64) -> Cost {
+    Cost::Gaussian {
+        squared_sensitivity: 2,
+        scale: rho.recip().sqrt(),
+    }
+}
+
 fn debit(cohort: &str, plan_name: &str, rho: f64) -> Debit {
     Debit {
         account: account(cohort),
@@ -24,7 +33,7 @@ fn debit(cohort: &str, plan_name: &str, rho: f64) -> Debit {
         round: 1,
         attempt: 1,
         kind: Kind::Update,
-        rho,
+        cost: cost(rho),
         delta: DELTA,
     }
 }
@@ -85,7 +94,8 @@ fn a_debit_is_refused_exactly_when_it_would_pass_a_limit() {
     let mut ledger = Ledger::default();
     spend(&mut ledger, debit("wards", "a", 0.25));
     let next = debit("wards", "a", 0.25);
-    let reached = zcdp::epsilon(zcdp::add(0.25, 0.25), DELTA);
+    let quarter = cost(0.25).rho().expect("ρ");
+    let reached = zcdp::epsilon(zcdp::add(quarter, quarter), DELTA);
     assert!(
         ledger
             .propose(now(1), next.clone(), reached, Some(reached))
@@ -128,7 +138,10 @@ fn a_refusal_records_nothing_and_a_proposal_neither() {
 #[test]
 fn release_without_noise_passes_only_an_infinite_limit() {
     let mut ledger = Ledger::default();
-    let open = debit("wards", "a", f64::INFINITY);
+    let open = Debit {
+        cost: Cost::Unprotected,
+        ..debit("wards", "a", 1.0)
+    };
     assert!(
         ledger
             .propose(now(0), open.clone(), f64::MAX, None)
@@ -153,12 +166,13 @@ fn what_cannot_be_accounted_is_refused_and_not_replayed() {
     for (rho, delta) in [
         (-0.1, DELTA),
         (f64::NAN, DELTA),
+        (0.0, DELTA),
         (0.1, 0.0),
         (0.1, 1.0),
         (0.1, f64::NAN),
     ] {
         let wrong = Debit {
-            rho,
+            cost: cost(rho),
             delta,
             ..debit("wards", "a", 0.1)
         };
@@ -167,6 +181,7 @@ fn what_cannot_be_accounted_is_refused_and_not_replayed() {
         let entry = Entry {
             sequence: 1,
             time: now(0),
+            stage: Stage::Debited,
             debit: wrong,
             epsilon_after: 0.0,
             epsilon_account: 0.0,
@@ -179,8 +194,10 @@ fn what_cannot_be_accounted_is_refused_and_not_replayed() {
 
 #[test]
 fn every_edit_of_an_entry_is_found() {
-    let edits: [fn(&mut Entry); 10] = [
-        |e| e.debit.rho *= 0.5,
+    let edits: [fn(&mut Entry); 12] = [
+        |e| e.stage = Stage::Planned,
+        |e| e.debit.cost = cost(0.1),
+        |e| e.debit.cost = Cost::Unprotected,
         |e| e.debit.delta = 0.4,
         |e| e.debit.account.cohort = "others".into(),
         |e| e.debit.plan = Digest::of(b"other"),
@@ -224,6 +241,78 @@ fn removal_and_reordering_are_found_and_a_lost_end_by_the_head() {
 }
 
 #[test]
+fn only_the_debit_itself_spends() {
+    let mut ledger = Ledger::default();
+    let wish = debit("wards", "a", 0.25);
+    let wards = account("wards");
+    let limit = zcdp::epsilon(0.3, DELTA);
+    let planned = ledger
+        .plan(now(0), wish.clone(), limit, None)
+        .expect("fits");
+    ledger.append(planned.expect("new")).expect("own entry");
+    assert!(ledger.rho(&wards, None) <= 0.0, "planned is not spent");
+    let again = ledger
+        .plan(now(1), wish.clone(), limit, None)
+        .expect("fits");
+    assert_eq!(again, None, "the same work is planned once");
+    let paid = ledger
+        .propose(now(1), wish.clone(), limit, None)
+        .expect("fits");
+    assert_eq!(ledger.confirm(now(1), &paid.digest()), None, "not made yet");
+    ledger.append(paid.clone()).expect("own entry");
+    let confirmed = ledger.confirm(now(2), &paid.digest()).expect("made");
+    assert!((confirmed.epsilon_after - paid.epsilon_after).abs() < 1e-12);
+    ledger.append(confirmed).expect("own entry");
+    assert_eq!(
+        ledger.confirm(now(3), &paid.digest()),
+        None,
+        "confirmed once"
+    );
+    assert!(
+        (ledger.rho(&wards, None) - 0.25).abs() < 1e-12,
+        "spent once"
+    );
+    assert!(
+        ledger.plan(now(3), wish, limit, None).is_err(),
+        "no more fits"
+    );
+    for stage in [Stage::Planned, Stage::Debited, Stage::Confirmed] {
+        assert_eq!(ledger.count(&wards, stage), 1, "{stage:?}");
+    }
+    let replayed = Ledger::replay(ledger.entries().to_vec()).expect("chain");
+    assert_eq!(replayed.head(), ledger.head());
+}
+
+#[test]
+fn a_confirmation_without_its_debit_is_found() {
+    let mut ledger = Ledger::default();
+    spend(&mut ledger, debit("wards", "a", 0.1));
+    let paid = ledger.head();
+    let confirmed = ledger.confirm(now(1), &paid).expect("made");
+    // Moved to where there is no debit yet.
+    let first = Entry {
+        sequence: 1,
+        previous: GENESIS,
+        ..confirmed.clone()
+    };
+    let error = Ledger::replay([first]).expect_err("nothing to confirm");
+    assert!(
+        matches!(error, Error::Confirmation { sequence: 1 }),
+        "{error}"
+    );
+    ledger.append(confirmed.clone()).expect("own entry");
+    let twice = Entry {
+        sequence: 3,
+        previous: ledger.head(),
+        ..confirmed
+    };
+    assert!(matches!(
+        ledger.append(twice),
+        Err(Error::Confirmation { sequence: 3 })
+    ));
+}
+
+#[test]
 fn an_entry_made_for_an_older_state_does_not_fit() {
     let mut ledger = example();
     let stale = ledger
@@ -257,7 +346,7 @@ proptest! {
     /// Whatever is proposed, the sums recorded never pass the limits.
     #[test]
     fn limits_hold_in_every_order(
-        wishes in prop::collection::vec((0usize..2, 0usize..3, 0f64..1.0), 0..60),
+        wishes in prop::collection::vec((0usize..2, 0usize..3, 1e-6f64..1.0), 0..60),
         max_run in 0.1f64..12.0,
         max_account in 0.1f64..12.0,
     ) {

@@ -1,0 +1,217 @@
+//! What a debit costs, by the inputs of its formula, and what costs add up to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::accountant::rdp::Curve;
+use crate::accountant::{Phase, zcdp};
+
+/// The mechanism that a debit pays for. Its cost is always computed from these, never stated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "mechanism", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Cost {
+    /// No noise: no ε covers it.
+    Unprotected,
+    /// One release of an integer vector with discrete Gaussian noise: ρ = Δ̃² / 2σ̃².
+    Gaussian {
+        /// Δ̃², in squared grid steps, see [`squared_bound`](crate::sensitivity::squared_bound).
+        squared_sensitivity: u64,
+        /// σ̃, in grid steps.
+        scale: f64,
+    },
+    /// Steps of DP-SGD: the sampled discrete Gaussian, by Rényi divergence, see
+    /// [`Curve::sampled_discrete_gaussian`].
+    SampledGaussian {
+        sampling_rate: f64,
+        noise_multiplier: f64,
+        steps: u64,
+    },
+}
+
+impl Cost {
+    /// ρ of zero-concentrated differential privacy, rounded up; nothing where the mechanism has none
+    /// that is worth stating.
+    pub fn rho(&self) -> Option<f64> {
+        match *self {
+            Self::Unprotected => Some(f64::INFINITY),
+            Self::Gaussian {
+                squared_sensitivity,
+                scale,
+            } => Some(zcdp::rho_of(squared_sensitivity as f64, scale)),
+            Self::SampledGaussian { .. } => None,
+        }
+    }
+
+    /// An input that is none: key, what was found, what was expected.
+    pub(super) fn fault(&self) -> Option<(&'static str, f64, &'static str)> {
+        let positive = |key, found: f64| {
+            let sound = found.is_finite() && found > 0.0;
+            (!sound).then_some((key, found, "a positive number"))
+        };
+        match *self {
+            Self::Unprotected => None,
+            Self::Gaussian { scale, .. } => positive("scale", scale),
+            Self::SampledGaussian {
+                sampling_rate,
+                noise_multiplier,
+                ..
+            } => {
+                let rate = (0.0..=1.0).contains(&sampling_rate);
+                let rate =
+                    (!rate).then_some(("sampling_rate", sampling_rate, "a number from 0 to 1"));
+                rate.or_else(|| positive("noise_multiplier", noise_multiplier))
+            }
+        }
+    }
+
+    fn curve(&self) -> Option<Curve> {
+        let Self::SampledGaussian {
+            sampling_rate,
+            noise_multiplier,
+            steps,
+        } = *self
+        else {
+            return None;
+        };
+        // Inputs that are none never get here, and would cost everything.
+        let curve = Curve::sampled_discrete_gaussian(sampling_rate, noise_multiplier);
+        Some(curve.map_or_else(|_| Curve::of_rho(f64::INFINITY), |curve| curve.times(steps)))
+    }
+}
+
+impl From<Phase> for Cost {
+    fn from(phase: Phase) -> Self {
+        Self::SampledGaussian {
+            sampling_rate: phase.sampling_rate,
+            noise_multiplier: phase.noise_multiplier,
+            steps: phase.steps,
+        }
+    }
+}
+
+/// A sum of costs, valid when later ones were chosen by what earlier ones released.
+///
+/// What has a ρ adds up in ρ, and the rest order by order; both add up to one ε.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Spending {
+    rho: f64,
+    sampled: Option<Curve>,
+}
+
+impl Spending {
+    #[must_use]
+    pub(super) fn with(&self, cost: &Cost) -> Self {
+        let sampled = match (&self.sampled, cost.curve()) {
+            (Some(sum), Some(more)) => Some(sum.clone().plus(&more)),
+            (sum, more) => more.or_else(|| sum.clone()),
+        };
+        Self {
+            rho: zcdp::add(self.rho, cost.rho().unwrap_or(0.0)),
+            sampled,
+        }
+    }
+
+    pub(super) fn rho(&self) -> f64 {
+        self.rho
+    }
+
+    /// Rounded up.
+    pub(super) fn epsilon(&self, delta: f64) -> f64 {
+        match &self.sampled {
+            None => zcdp::epsilon(self.rho, delta),
+            Some(sampled) => Curve::of_rho(self.rho).plus(sampled).epsilon(delta),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accountant::rdp;
+
+    const DELTA: f64 = 1e-5;
+
+    #[test]
+    fn kinds_of_cost_add_up() {
+        let gaussian = Cost::Gaussian {
+            squared_sensitivity: 8,
+            scale: 4.0,
+        };
+        assert!((gaussian.rho().expect("ρ") - 0.25).abs() < 1e-12);
+        let phase = Phase {
+            sampling_rate: 0.05,
+            noise_multiplier: 1.5,
+            steps: 200,
+        };
+        let sampled = Cost::from(phase);
+        let nothing = Spending::default();
+        assert!(nothing.epsilon(DELTA) <= 0.0);
+        let one = nothing.with(&gaussian);
+        assert!((one.epsilon(DELTA) - zcdp::epsilon(0.25, DELTA)).abs() < 1e-9);
+        let other = nothing.with(&sampled);
+        let expected = rdp::epsilon_discrete(&[phase], DELTA).expect("in range");
+        assert!((other.epsilon(DELTA) - expected).abs() < 1e-9);
+        let both = one.with(&sampled);
+        assert_eq!(both, other.with(&gaussian));
+        assert!(both.epsilon(DELTA) > one.epsilon(DELTA).max(other.epsilon(DELTA)));
+        assert!(both.epsilon(DELTA) < one.epsilon(DELTA) + other.epsilon(DELTA));
+        assert!(both.with(&Cost::Unprotected).epsilon(DELTA).is_infinite());
+        let twice = other.with(&sampled);
+        let doubled = Phase {
+            steps: 400,
+            ..phase
+        };
+        let expected = rdp::epsilon_discrete(&[doubled], DELTA).expect("in range");
+        assert!((twice.epsilon(DELTA) - expected).abs() < 1e-9);
+    }
+
+    #[test]
+    fn inputs_that_are_none_are_named() {
+        let gaussian = |scale| Cost::Gaussian {
+            squared_sensitivity: 1,
+            scale,
+        };
+        for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(
+                matches!(gaussian(scale).fault(), Some(("scale", ..))),
+                "{scale}"
+            );
+        }
+        assert_eq!(gaussian(1.0).fault(), None);
+        let sampled = |sampling_rate, noise_multiplier| Cost::SampledGaussian {
+            sampling_rate,
+            noise_multiplier,
+            steps: 1,
+        };
+        assert!(matches!(
+            sampled(1.5, 1.0).fault(),
+            Some(("sampling_rate", ..))
+        ));
+        assert!(matches!(
+            sampled(0.5, 0.0).fault(),
+            Some(("noise_multiplier", ..))
+        ));
+    }
+
+    #[test]
+    fn json_keeps_every_bit() {
+        for cost in [
+            Cost::Unprotected,
+            Cost::Gaussian {
+                squared_sensitivity: 68_719_738_624,
+                scale: 0.1 + 0.2,
+            },
+            Cost::SampledGaussian {
+                sampling_rate: 1.0 / 3.0,
+                noise_multiplier: 0.7,
+                steps: 9,
+            },
+        ] {
+            let json = serde_json::to_string(&cost).expect("json");
+            assert_eq!(
+                serde_json::from_str::<Cost>(&json).expect("cost"),
+                cost,
+                "{json}"
+            );
+        }
+    }
+}
