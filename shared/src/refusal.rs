@@ -107,6 +107,7 @@ codes! {
     AlreadyExists = "already-exists", Exists, "choose another directory or remove the old one";
     Unreachable = "coordinator-unreachable", State, "is it running, and is the address right? see `fedner-client check`";
     LedgerInvalid = "ledger-invalid", State, "the ledger's chain is broken; restore the directory from a backup and tell the operator";
+    LedgerBehind = "ledger-behind", State, "this directory is an old copy; bring back the newest one: what was spent since would not be counted";
     NoReadings = "nothing-found", Missing, "check the spelling";
 }
 

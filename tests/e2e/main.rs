@@ -4,6 +4,7 @@ mod backup;
 mod bad_input;
 mod crash;
 mod faults;
+mod old_copy;
 mod roles;
 mod setting;
 mod several_runs;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fedner_proto::convert;
 use fedner_proto::v1::{Assignment, Proposal};
 use fedner_session::{Event, Kind};
+use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
@@ -12,7 +13,7 @@ use fedner_shared::sign::Signed;
 
 use super::{Agent, Error};
 use crate::config::ConsentMode;
-use crate::consent;
+use crate::{consent, egress};
 use crate::state::{PlanRecord, Standing, Store};
 use crate::transport::Todo;
 
@@ -32,18 +33,39 @@ impl Agent {
             .into_iter()
             .map(|record| record.signed)
             .collect();
-        let todo = tokio::select! {
+        let answer = tokio::select! {
             biased;
-            todo = self.coordinator.check_in(&known, &consents) => todo?,
+            answer = self.coordinator.check_in(&known, &consents) => answer?,
             // A command changed the consents: they are told at once.
             changed = changed_outside(&self.store) => return changed,
         };
         self.heard();
-        match todo {
+        self.compare_ledger(answer.ledger_head)?;
+        match answer.todo {
             Todo::Nothing => Ok(()),
             Todo::Consider(proposal) => self.consider(proposal).await,
             Todo::Do(kind, assignment) => self.take_on(kind, assignment).await,
         }
+    }
+
+    /// Compares the ledger with the coordinator's receipts before anything is begun or gone on with
+    /// after a start: the directory may be an old copy, which knows less than was spent.
+    pub(super) async fn compare_at_start(&mut self) -> Result<(), Error> {
+        let answer = self
+            .coordinator
+            .check_in_within(Duration::ZERO, &[], &[])
+            .await?;
+        self.compare_ledger(answer.ledger_head)
+    }
+
+    fn compare_ledger(&mut self, head: Option<Digest>) -> Result<(), Error> {
+        if let Some(head) = head.filter(|head| self.compared != Some(*head)) {
+            egress::check_not_behind(&self.store.ledger()?, &head)
+                .map_err(consent::Error::Refused)?;
+        }
+        self.compared = head.or(self.compared);
+        self.started = true;
+        Ok(())
     }
 
     async fn take_on(&mut self, kind: Kind, assignment: Assignment) -> Result<(), Error> {

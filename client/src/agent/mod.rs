@@ -102,6 +102,10 @@ pub struct Agent {
     uploaded: u64,
     /// The task that was declined last.
     declined: Option<(String, u32, u32, Kind)>,
+    /// Whether the ledger was compared with the coordinator's receipts since the start.
+    started: bool,
+    /// The entry of the coordinator's newest receipt that was found in the ledger.
+    compared: Option<Digest>,
 }
 
 impl Agent {
@@ -135,6 +139,8 @@ impl Agent {
             uploaded: 0,
             declined: None,
             outside,
+            started: false,
+            compared: None,
         })
     }
 
@@ -171,6 +177,9 @@ impl Agent {
     /// One check-in, or one assignment from where it stands to its end.
     async fn turn(&mut self) -> Result<(), Error> {
         self.renew_if_due().await;
+        if !self.started {
+            self.compare_at_start().await?;
+        }
         if self.session.is_idle() {
             self.check_in().await?;
         } else {
@@ -259,6 +268,7 @@ impl Agent {
                 | Code::RoleForbidden
                 | Code::StateInvalid
                 | Code::LedgerInvalid
+                | Code::LedgerBehind
                 | Code::ConfigInvalid,
             ) => BARRED,
             _ => wait,

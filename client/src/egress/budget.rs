@@ -3,6 +3,7 @@
 use fedner_privacy::ledger::{Account, Cost, Debit, Entry, Kind, Ledger, Refused};
 use fedner_privacy::sensitivity::squared_bound;
 use fedner_session::Task;
+use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Plan, Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
@@ -30,6 +31,21 @@ pub fn spent(ledger: &Ledger, institution: &InstitutionId, plan: &Plan) -> Optio
             Some(ledger.spent(&account, Some(plan.digest()), plan.privacy.delta))
         }
     }
+}
+
+/// Refuses to go on with a ledger that lacks the entry `head`, which a receipt that the coordinator
+/// has names: something was paid for that is not in it.
+pub fn check_not_behind(ledger: &Ledger, head: &Digest) -> Result<(), Refusal> {
+    if ledger.contains(head) {
+        return Ok(());
+    }
+    let message = format!(
+        "the coordinator has an update of this institution paid for by ledger entry {}, which is not \
+         among the {} here",
+        head.short(),
+        ledger.entries().len()
+    );
+    Err(Refusal::new(Code::LedgerBehind, message))
 }
 
 fn cost(privacy: &Privacy, dimension: usize) -> Cost {

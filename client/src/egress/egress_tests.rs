@@ -260,6 +260,20 @@ fn without_noise_the_release_is_recorded_and_has_no_epsilon() {
 }
 
 #[test]
+fn an_old_copy_of_the_ledger_is_told_by_the_coordinators_receipt() {
+    let bench = Bench::new("institution");
+    bench.release(1, &[0.01; 15], NOW).expect("released");
+    let old = bench.place.open().ledger().expect("ledger");
+    let released = bench.release(2, &[0.01; 15], NOW).expect("released");
+    let receipt: UpdateReceipt = released.receipt().peek().expect("receipt");
+    let head = receipt.ledger_head.expect("a debit");
+    let ledger = bench.place.open().ledger().expect("ledger");
+    assert_eq!(check_not_behind(&ledger, &head), Ok(()));
+    let refusal = check_not_behind(&old, &head).expect_err("an old copy");
+    assert_eq!(refusal.code, Code::LedgerBehind);
+}
+
+#[test]
 fn a_taken_update_is_confirmed_once() {
     let bench = Bench::new("institution");
     let released = bench.release(1, &[0.01; 15], NOW).expect("released");

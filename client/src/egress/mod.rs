@@ -34,7 +34,7 @@ use crate::config::Policy;
 use crate::identity::Identity;
 use crate::state::{self, Store};
 
-pub use budget::{Budget, account, spent};
+pub use budget::{Budget, account, check_not_behind, spent};
 pub use evaluation::ReleasedEvaluation;
 pub use reason::Reason;
 pub use update::{Released, UpdateRequest};

@@ -30,9 +30,17 @@ pub enum Todo {
     Do(Kind, Assignment),
 }
 
+/// What a check-in is answered with.
+#[derive(Debug)]
+pub struct Answer {
+    pub todo: Todo,
+    /// The ledger entry named by the newest update that the coordinator has from here.
+    pub ledger_head: Option<Digest>,
+}
+
 impl Coordinator {
     /// Asks what is to be done; answers at once if there is something, else after the long poll.
-    pub async fn check_in(&self, known: &[Digest], consents: &[Signed]) -> Result<Todo, Error> {
+    pub async fn check_in(&self, known: &[Digest], consents: &[Signed]) -> Result<Answer, Error> {
         self.check_in_within(POLL, known, consents).await
     }
 
@@ -42,7 +50,7 @@ impl Coordinator {
         poll: Duration,
         known: &[Digest],
         consents: &[Signed],
-    ) -> Result<Todo, Error> {
+    ) -> Result<Answer, Error> {
         let request = CheckInRequest {
             wait_ms: poll.as_millis() as u32,
             known_plans: known.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
@@ -51,12 +59,17 @@ impl Coordinator {
         };
         let mut client = self.federation();
         let response = self.within(poll + CALL, client.check_in(request)).await?;
-        Ok(match response.todo {
+        let ledger_head = match response.ledger_head.as_slice() {
+            [] => None,
+            bytes => Some(convert::digest("ledger_head", bytes).map_err(Error::Refused)?),
+        };
+        let todo = match response.todo {
             None => Todo::Nothing,
             Some(WireTodo::Proposal(proposal)) => Todo::Consider(proposal),
             Some(WireTodo::Train(assignment)) => Todo::Do(Kind::Train, assignment),
             Some(WireTodo::Evaluate(assignment)) => Todo::Do(Kind::Evaluate, assignment),
-        })
+        };
+        Ok(Answer { todo, ledger_head })
     }
 
     /// A sign of life; answers whether the task is still wanted.

@@ -7,7 +7,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
-use fedner_shared::statement::Consent;
+use fedner_shared::statement::{Consent, UpdateReceipt};
 use fedner_shared::version::Version;
 use tokio::sync::watch;
 
@@ -49,6 +49,14 @@ impl Engine {
             self.note_consent(&check_in.institution, consent)?;
         }
         self.next_todo(&check_in.institution, &check_in.known_plans)
+    }
+
+    /// The ledger entry that the institution's newest update names, by which it can tell whether its
+    /// ledger is whole.
+    pub fn ledger_head(&mut self, institution: &InstitutionId) -> Result<Option<Digest>, Failure> {
+        let newest = self.store.read(|tx| tx.newest_update(institution))?;
+        let receipt = newest.and_then(|signed| signed.peek::<UpdateReceipt>().ok());
+        Ok(receipt.and_then(|receipt| receipt.ledger_head))
     }
 
     /// A sign of life.

@@ -58,16 +58,23 @@ impl v1::federation_server::Federation for Federation {
         loop {
             waiter.mark_unchanged();
             let asked = check_in.clone();
-            let todo = self
+            let (todo, head) = self
                 .0
                 .engine
-                .call(move |engine| engine.check_in(&asked))
+                .call(move |engine| {
+                    let todo = engine.check_in(&asked)?;
+                    Ok((todo, engine.ledger_head(&asked.institution)?))
+                })
                 .await
                 .map_err(status)?;
-            if todo.is_some() {
-                return Ok(Response::new(v1::CheckInResponse {
+            let answer = |todo: Option<Todo>| {
+                Ok(Response::new(v1::CheckInResponse {
                     todo: todo.map(todo_to_wire),
-                }));
+                    ledger_head: head.map_or_else(Vec::new, |head| head.as_bytes().to_vec()),
+                }))
+            };
+            if todo.is_some() {
+                return answer(todo);
             }
             let go_on = tokio::select! {
                 biased;
@@ -76,7 +83,7 @@ impl v1::federation_server::Federation for Federation {
                 () = self.0.stop.cancelled() => false,
             };
             if !go_on {
-                return Ok(Response::new(v1::CheckInResponse { todo: None }));
+                return answer(None);
             }
         }
     }

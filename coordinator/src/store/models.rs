@@ -98,6 +98,20 @@ impl Tx<'_> {
         .collect()
     }
 
+    /// The newest update receipt of an institution that was accepted.
+    pub fn newest_update(&self, author: &InstitutionId) -> Result<Option<Signed>, Error> {
+        let sql = "SELECT signed FROM statements WHERE author = ?1 AND kind = ?2
+                   ORDER BY rowid DESC LIMIT 1";
+        let key = params![author.as_str(), StatementKind::Update.as_str()];
+        let json: Option<String> = self
+            .0
+            .query_row(sql, key, |row| row.get(0))
+            .optional()
+            .map_err(named("read newest update"))?;
+        json.map(|json| serde_json::from_str(&json).map_err(damaged))
+            .transpose()
+    }
+
     /// The number the next version of `model` will have.
     pub fn next_number(&self, model: &PlanName) -> Result<u32, Error> {
         self.0

@@ -1,0 +1,78 @@
+//! An institution's directory restored from an old copy.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
+
+/// What an old copy does not know of was spent all the same, so that nothing more may leave by it.
+#[test]
+fn a_client_with_an_old_copy_of_its_ledger_is_barred_until_the_newest_is_back() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(2, 12)?;
+    let first = setting.start_run(&one_round(1))?;
+    setting.wait_for_state(&first, "completed", MINUTES)?;
+    setting.cluster.kill_client("i0")?;
+    let (directory, old) = (
+        setting.cluster.client_directory("i0"),
+        setting.path("old-copy"),
+    );
+    copy(&directory, &old)?;
+
+    // One more update is paid for and leaves.
+    setting.cluster.start_client("i0")?;
+    let second = setting.start_run(&one_round(2))?;
+    setting.wait_for_state(&second, "completed", MINUTES)?;
+    setting.cluster.kill_client("i0")?;
+    let newest = setting.path("newest");
+    fs::rename(&directory, &newest)?;
+    fs::rename(&old, &directory)?;
+
+    setting.cluster.start_client("i0")?;
+    let third = setting.start_run(&one_round(3))?;
+    wait_for_log(&setting.cluster.log("i0"), "ledger-behind")?;
+    let receipts = setting.cluster.consult("i0", &["receipts", "list"])?;
+    let receipts = receipts.as_array().context("receipts")?.iter();
+    let updates = receipts.filter(|row| row["kind"] == "update").count();
+    assert_eq!(updates, 1, "only what the old copy knew of");
+
+    setting.cluster.kill_client("i0")?;
+    fs::remove_dir_all(&directory)?;
+    fs::rename(&newest, &directory)?;
+    setting.cluster.start_client("i0")?;
+    setting.wait_for_state(&third, "completed", MINUTES)?;
+    Ok(())
+}
+
+fn one_round(seed: u32) -> String {
+    plan(2, 2, 1, "full", "", NO_NOISE).replace("seed = 7", &format!("seed = {seed}"))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_log(log: &Path, code: &str) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < MINUTES {
+        let text = fs::read_to_string(log).context("log")?;
+        if text.contains(code) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    anyhow::bail!("{code} was not logged")
+}
