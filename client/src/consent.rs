@@ -90,7 +90,16 @@ fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Resul
         return Ok(declared);
     }
     match (plan.privacy.unit, plan.cohort.weighting) {
-        (_, Weighting::Equal) => Ok(1),
+        (unit @ (Unit::Person | Unit::Document | Unit::Sentence), _) => {
+            let message = format!(
+                "the plan {} samples units, here each {unit}: expected how many there are about, as \
+                 `declared_examples` in client.toml or --examples; the number is public, and decides \
+                 how often each is sampled",
+                plan.name
+            );
+            Err(Refusal::new(Code::ExamplesOutOfRange, message).into())
+        }
+        (Unit::Institution | Unit::None, Weighting::Equal) => Ok(1),
         (Unit::None, Weighting::Examples) => count(settings, directory),
         (Unit::Institution, Weighting::Examples) => {
             let message = format!(

@@ -24,6 +24,7 @@ pub mod egress;
 pub mod files;
 pub mod identity;
 pub mod machine;
+pub mod private;
 mod progress;
 pub mod state;
 pub mod training;

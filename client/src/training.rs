@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fedner_model::corpus::{self, Corpus, ReadOptions, Reader};
-use fedner_model::{Evaluation, Keep, Model, Sentence, Tokenizer, TrainOptions, Trained};
+use fedner_model::{Evaluation, Keep, Manner, Model, Sentence, Tokenizer, TrainOptions, Trained};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Plan, Training};
+use fedner_shared::plan::{Plan, Sampling, Training};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Version;
 
 use crate::blobs::Blobs;
+use crate::private::{self, Steps};
 use crate::progress::Progress;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,8 @@ pub enum Error {
     Checkpoint(#[from] checkpoint::Error),
     #[error(transparent)]
     Model(#[from] fedner_model::Error),
+    #[error(transparent)]
+    Private(#[from] private::Error),
     #[error("{} cannot be read: {source}", file.display())]
     Read {
         file: PathBuf,
@@ -47,7 +50,8 @@ impl Error {
             Self::Corpus(error) => code_of_corpus(error),
             Self::Checkpoint(_) | Self::Read { .. } => Code::CheckpointInvalid,
             Self::Model(error) => return Some(Refusal::new(code_of(error)?, error.to_string())),
-            Self::Blob(_) | Self::Worker(_) => return None,
+            Self::Private(private::Error::Sum(_)) => Code::PlanInvalid,
+            Self::Private(private::Error::Random(_)) | Self::Blob(_) | Self::Worker(_) => return None,
         };
         Some(Refusal::new(code, self.to_string()))
     }
@@ -80,7 +84,8 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Encode { .. }
         | Error::Vocabulary { .. } => Code::CheckpointInvalid,
         Error::Device(_) => Code::DeviceUnknown,
-        Error::TooShallow(_) => Code::PlanInvalid,
+        Error::TooShallow(_) | Error::NotPrivate { .. } => Code::PlanInvalid,
+        Error::NoUnit { .. } => Code::CorpusInvalid,
         Error::OtherTraining { .. } => Code::StateInvalid,
         Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
         Error::Window { .. } => Code::RequestInvalid,
@@ -88,6 +93,7 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         Error::NotFinite { .. } => Code::NotFinite,
         // Sentences are cut to windows beforehand; a longer one is our own fault.
         Error::Length { .. }
+        | Error::Mechanism(_)
         | Error::Tensor(_)
         | Error::Adapters { .. }
         | Error::Keep { .. }
@@ -232,31 +238,75 @@ fn read_checked(
     Ok(corpora)
 }
 
-/// One round's training: the change of each trainable weight, in manifest order.
+/// What a round's training gave. Only [`train_round`] makes one with noise in it, so that the gate
+/// can tell.
+#[derive(Debug)]
+pub struct RoundUpdate {
+    /// The change of each trainable weight, in manifest order.
+    values: Vec<f32>,
+    /// How units were sampled into its steps, each of which was clipped and noised as the plan says;
+    /// `None` if there is no noise in it yet.
+    sampling: Option<Sampling>,
+}
+
+impl RoundUpdate {
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.sampling
+    }
+
+    /// A change without noise in it.
+    pub fn without_noise(values: Vec<f32>) -> Self {
+        Self {
+            values,
+            sampling: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(values: &[f32], sampling: Option<Sampling>) -> Self {
+        Self {
+            values: values.to_vec(),
+            sampling,
+        }
+    }
+}
+
+/// One round's training at an institution that declared `units` in its consent.
 pub fn train_round(
     material: &Material,
     sentences: &[Sentence],
-    plan: &Plan,
+    (plan, units): (&Plan, u32),
     options: &TrainOptions,
     keep: &Keep,
     stop: &Stop,
-) -> Result<Vec<f32>, Error> {
+) -> Result<RoundUpdate, Error> {
     let tags = plan.tags();
-    let trained = match train(material, sentences, &tags, options, keep, stop) {
+    let mut steps = Steps::private(plan, units, material.manifest.dimension())?;
+    let sampling = steps.as_ref().map(Steps::sampling);
+    let mut once = || {
+        let private = steps.as_mut().map(|steps| steps.settings(plan));
+        let manner = Manner { keep, private };
+        train(material, sentences, &tags, options, manner, stop)
+    };
+    let trained = match once() {
         // An assignment that was dropped, or whose text or settings changed here meanwhile.
         Err(Error::Model(fedner_model::Error::OtherTraining { file })) => {
             tracing::info!("{} is of another training: removed", file.display());
             std::fs::remove_file(&file)?;
-            train(material, sentences, &tags, options, keep, stop)?
+            once()?
         }
         outcome => outcome?,
     };
-    let mut update = trained.weights;
+    let mut values = trained.weights;
     let base = material.checkpoint.flatten(&material.manifest)?;
-    for (new, old) in update.iter_mut().zip(&base) {
+    for (new, old) in values.iter_mut().zip(&base) {
         *new -= old;
     }
-    Ok(update)
+    Ok(RoundUpdate { values, sampling })
 }
 
 /// Trains and shows how far it has come.
@@ -265,7 +315,7 @@ pub fn train(
     sentences: &[Sentence],
     tags: &[String],
     options: &TrainOptions,
-    keep: &Keep,
+    manner: Manner<'_>,
     stop: &Stop,
 ) -> Result<Trained, Error> {
     let mut shown = Progress::new("training");
@@ -276,13 +326,13 @@ pub fn train(
         stop.flow()
     };
     let (checkpoint, tokenizer) = (&material.checkpoint, &material.tokenizer);
-    Ok(fedner_model::train_keeping(
+    Ok(fedner_model::train_as(
         checkpoint,
         tokenizer,
         tags,
         sentences,
         options,
-        keep,
+        manner,
         &mut observer,
     )?)
 }

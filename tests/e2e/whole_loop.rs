@@ -214,6 +214,37 @@ fn noise_is_paid_for_and_the_budget_ends_the_run() -> Result<()> {
 }
 
 #[test]
+fn persons_are_protected_in_every_step() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(2, 24)?;
+    let privacy =
+        "unit = \"person\"\nclip = 1.0\nnoise_multiplier = 2.0\ndelta = 1e-5\nmax_epsilon = 50.0";
+    let run = setting.start_run(&plan(2, 2, 2, "head", "", privacy))?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    let published = setting.published()?;
+    assert_eq!(published.len(), 2);
+    // A batch of 8 of the 100 and 101 declared: 13 steps an epoch, 26 a round.
+    let epsilon = |round: usize| {
+        let participants = &published[round]["version"]["origin"]["participants"];
+        participants[0]["epsilon"].as_f64().unwrap_or_default()
+    };
+    let (first, second) = (epsilon(0), epsilon(1));
+    assert!(
+        0.5 < first && first < second && second < 3.0,
+        "{first} {second}"
+    );
+    setting.assert_replays()?;
+    let ledger = setting.cluster.consult("i0", &["privacy", "show"])?;
+    for input in ["person", "sampled_gaussian", "0.08", "26"] {
+        assert!(ledger.to_string().contains(input), "{input}: {ledger}");
+    }
+    setting.cluster.consult("i0", &["privacy", "verify"])?;
+    setting.cluster.consult("i0", &["receipts", "verify"])?;
+    setting.assert_no_errors_logged();
+    Ok(())
+}
+
+#[test]
 fn nothing_is_trained_without_consent() -> Result<()> {
     let mut setting = Setting::with_model()?;
     setting.enrol("i0", 0, 4)?;

@@ -18,14 +18,13 @@ use crate::blobs::Blobs;
 use crate::config::Policy;
 use crate::egress::Budget;
 use crate::state::Store;
-use crate::training::{self, Error, Material, Stop};
+use crate::training::{self, Error, Material, RoundUpdate, Stop};
 
 /// What the trainer hands to the gate.
 #[derive(Debug)]
 pub struct TrainedUpdate {
     pub manifest: Manifest,
-    /// The change of each trainable weight, in manifest order.
-    pub values: Vec<f32>,
+    pub update: RoundUpdate,
 }
 
 /// Everything that one round's training needs.
@@ -37,6 +36,8 @@ pub struct TrainJob {
     pub(super) institution: InstitutionId,
     pub(super) task: Task,
     pub(super) plan: Plan,
+    /// How many the consent declares.
+    pub(super) units: u32,
     pub(super) policy: Policy,
     pub(super) version: Version,
     pub(super) data: Vec<PathBuf>,
@@ -62,10 +63,11 @@ impl TrainJob {
             keep,
             ..
         } = &self;
-        let values = training::train_round(&material, &sentences, plan, options, keep, stop)?;
+        let plan = (plan, self.units);
+        let update = training::train_round(&material, &sentences, plan, options, keep, stop)?;
         Ok(TrainedUpdate {
             manifest: material.manifest,
-            values,
+            update,
         })
     }
 
@@ -97,6 +99,7 @@ impl TrainJob {
             task: &self.task,
             plan: &self.plan,
             policy: &self.policy,
+            units: self.units,
             dimension: manifest.dimension(),
         };
         let ledger = self.store.ledger().map_err(refusal)?;

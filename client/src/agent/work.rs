@@ -58,6 +58,10 @@ impl Agent {
         let settings = self.directory.settings()?;
         let policy = self.directory.policy()?;
         let institution = self.identity.institution.clone();
+        let units = match self.store.consent_in_force(&task.plan, self.outside.machine.now())? {
+            Some(consent) => consent.examples,
+            None => return Ok(Event::Declined(egress::consent_missing(&plan))),
+        };
         let rounds = f64::from(plan.rounds);
         let round = f64::from(task.round);
         let job = TrainJob {
@@ -80,6 +84,7 @@ impl Agent {
             institution,
             task: task.clone(),
             plan,
+            units,
             policy,
             version,
         };
@@ -199,7 +204,7 @@ impl ReleaseJob {
             plan: &self.plan,
             policy: &self.policy,
             manifest: &self.trained.manifest,
-            update: &self.trained.values,
+            update: &self.trained.update,
             session: &self.session,
             now: self.now,
         };

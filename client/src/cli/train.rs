@@ -1,25 +1,30 @@
 //! `train`: the single-institution baseline.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use fedner_model::{Keep, TrainOptions};
+use fedner_model::{Keep, Manner, Sentence, TrainOptions};
+use fedner_privacy::accountant::{Phase, rdp};
 use fedner_shared::checkpoint::{Checkpoint, config_with_labels};
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
 use super::Context;
 use super::evaluate::Entities;
 use super::models::HfModel;
+use super::output;
 use super::reading::ReadArguments;
+use crate::private::Steps;
 use crate::training::{self, Material, Stop};
 
 /// Train without a federation: the single-institution baseline, by the same trainer
 ///
-/// All rounds of the plan run here, one after another, without clipping and without noise.
+/// All rounds of the plan run here, one after another, without clipping and without noise unless
+/// `--private` asks for them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Hugging Face directory to start from
@@ -46,6 +51,10 @@ pub(super) struct Arguments {
     /// Go on with the training that was stopped or cut off in the directory
     #[arg(long)]
     resume: bool,
+    /// Sample, clip and noise every step as the plan says; for the units person, document and
+    /// sentence
+    #[arg(long)]
+    private: bool,
     /// Where to train [default: the plan's]
     #[arg(
         long,
@@ -68,13 +77,50 @@ struct Report {
     first_loss: f32,
     loss: f32,
     seconds: f64,
+    /// What the result guarantees; absent without noise.
+    privacy: Option<Guarantee>,
     /// Scores on the held-out files; absent without any.
     held_out: Option<Entities>,
 }
 
+/// What differential privacy says of the trained weights.
+#[derive(Debug, Serialize)]
+struct Guarantee {
+    unit: Unit,
+    /// In the text; taken as known to everybody.
+    units: usize,
+    sampling_rate: f64,
+    steps: u64,
+    noise_multiplier: f64,
+    delta: f64,
+    epsilon: f64,
+}
+
+impl Guarantee {
+    fn of(plan: &Plan, units: usize, sampling: Sampling) -> anyhow::Result<Self> {
+        let privacy = &plan.privacy;
+        let phase = Phase {
+            sampling_rate: sampling.rate,
+            noise_multiplier: privacy.noise_multiplier,
+            steps: sampling.steps,
+        };
+        Ok(Self {
+            unit: privacy.unit,
+            units,
+            sampling_rate: sampling.rate,
+            steps: sampling.steps,
+            noise_multiplier: privacy.noise_multiplier,
+            delta: privacy.delta,
+            epsilon: rdp::epsilon_discrete(&[phase], privacy.delta)?,
+        })
+    }
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let plan = read_plan(&arguments.plan)?;
+    let mut plan = read_plan(&arguments.plan)?;
     check_arguments(&plan, arguments)?;
+    plan.training = training::settings_here(&plan, &arguments.device);
+    plan.training.local_epochs = plan.training.local_epochs.saturating_mul(plan.rounds);
     let model = HfModel::read(&arguments.model)?;
     let tags = plan.tags();
     let trainable = plan.trainable();
@@ -87,18 +133,22 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     };
     let sentences =
         training::read_corpora(&arguments.data, &plan.labels, arguments.reading.options())?;
-    let mut settings = training::settings_here(&plan, &arguments.device);
-    settings.local_epochs = settings.local_epochs.saturating_mul(plan.rounds);
     let options = TrainOptions {
         method: plan.method,
-        training: settings.clone(),
+        training: plan.training.clone(),
         seed: plan.seed,
         schedule: 0.0..1.0,
     };
     let stop = Stop::default();
     let began = Instant::now();
     let keep = kept_in(&arguments.to);
-    let trained = training::train(&material, &sentences, &tags, &options, &keep, &stop)?;
+    let (units, mut steps) = steps(&plan, &sentences, &material, arguments.private)?;
+    let private = steps.as_mut().map(|steps| steps.settings(&plan));
+    let manner = Manner {
+        keep: &keep,
+        private,
+    };
+    let trained = training::train(&material, &sentences, &tags, &options, manner, &stop)?;
     let seconds = began.elapsed().as_secs_f64();
     material.checkpoint = material
         .checkpoint
@@ -123,7 +173,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         None
     } else {
         let held_out = training::read_sentences(&arguments.held_out, arguments.reading.options())?;
-        let found = training::evaluate(&material, &held_out.sentences, &tags, &settings, &stop)?;
+        let found =
+            training::evaluate(&material, &held_out.sentences, &tags, &plan.training, &stop)?;
         Some(Entities::of(&found.scores))
     };
     let report = Report {
@@ -131,16 +182,42 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         method: plan.method.to_string(),
         sentences: sentences.len(),
         words: trained.words,
-        epochs: settings.local_epochs,
+        epochs: plan.training.local_epochs,
         steps: trained.steps,
         trainable_weights: material.manifest.dimension(),
         first_loss: trained.first_loss,
         loss: trained.loss,
         seconds,
+        privacy: match steps.filter(|_| arguments.private) {
+            Some(steps) => Some(Guarantee::of(&plan, units, steps.sampling())?),
+            None => None,
+        },
         held_out,
     };
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The steps of a plan that samples units, and how many there are.
+fn steps(
+    plan: &Plan,
+    sentences: &[Sentence],
+    material: &Material,
+    private: bool,
+) -> anyhow::Result<(usize, Option<Steps>)> {
+    if !plan.privacy.unit.is_sampled() {
+        return Ok((0, None));
+    }
+    let units =
+        fedner_model::count_units(plan.privacy.unit, sentences).map_err(training::Error::from)?;
+    let declared = u32::try_from(units).unwrap_or(u32::MAX);
+    let steps = if private {
+        Steps::private(plan, declared, material.manifest.dimension())
+            .map_err(training::Error::from)?
+    } else {
+        Steps::open(plan, declared)
+    };
+    Ok((units, steps))
 }
 
 /// What would be found out only after hours of training.
@@ -160,6 +237,13 @@ fn check_arguments(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
             to.display()
         );
         return Err(Refusal::new(Code::AlreadyExists, message));
+    }
+    if arguments.private && !plan.privacy.unit.is_sampled() {
+        let message = format!(
+            "--private with the plan's unit {}: expected person, document or sentence",
+            plan.privacy.unit
+        );
+        return Err(Refusal::new(Code::PlanInvalid, message));
     }
     if arguments.adapter && !plan.method.adapts() {
         let message = format!(
@@ -252,6 +336,20 @@ fn text(report: &Report) -> String {
         report.loss,
         report.directory.display()
     );
+    if let Some(privacy) = &report.privacy {
+        let _ = write!(
+            text,
+            "\nε = {} (δ = {:e}) for each {} of {}: {} steps of noise multiplier {}, each with a part of \
+             {:.4} of them",
+            output::epsilon(privacy.epsilon),
+            privacy.delta,
+            privacy.unit,
+            privacy.units,
+            privacy.steps,
+            privacy.noise_multiplier,
+            privacy.sampling_rate
+        );
+    }
     if let Some(scores) = &report.held_out {
         text.push_str("\n\n");
         text.push_str(&scores.table());

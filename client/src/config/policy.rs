@@ -106,13 +106,15 @@ impl Policy {
                     "the plan {name} has unit \"none\": expected noise, as the policy has allow_no_privacy = false"
                 ));
             }
-            Unit::Institution if plan.privacy.max_epsilon > self.max_epsilon_run => {
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution
+                if plan.privacy.max_epsilon > self.max_epsilon_run =>
+            {
                 return forbid(format!(
                     "the plan {name} allows itself ε = {}: expected at most max_epsilon_run = {}",
                     plan.privacy.max_epsilon, self.max_epsilon_run
                 ));
             }
-            Unit::None | Unit::Institution => {}
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution | Unit::None => {}
         }
         if !self.methods.contains(&plan.method) {
             return forbid(format!(

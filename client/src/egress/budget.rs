@@ -5,7 +5,7 @@ use fedner_privacy::sensitivity::squared_bound;
 use fedner_session::Task;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::{Plan, Privacy, Unit};
+use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 
@@ -26,7 +26,7 @@ pub fn account(institution: &InstitutionId, unit: Unit) -> Account {
 pub fn spent(ledger: &Ledger, institution: &InstitutionId, plan: &Plan) -> Option<f64> {
     match plan.privacy.unit {
         Unit::None => None,
-        Unit::Institution => {
+        Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => {
             let account = account(institution, plan.privacy.unit);
             Some(ledger.spent(&account, Some(plan.digest()), plan.privacy.delta))
         }
@@ -48,14 +48,22 @@ pub fn check_not_behind(ledger: &Ledger, head: &Digest) -> Result<(), Refusal> {
     Err(Refusal::new(Code::LedgerBehind, message))
 }
 
-fn cost(privacy: &Privacy, dimension: usize) -> Cost {
-    match privacy.unit {
-        Unit::None => Cost::Unprotected,
-        Unit::Institution => Cost::Gaussian {
-            // Below 2^64 for every model that fits in memory.
-            squared_sensitivity: squared_bound(privacy.grid(), dimension) as u64,
-            scale: privacy.noise() * privacy.grid().steps(),
-        },
+fn cost(plan: &Plan, units: u32, dimension: usize) -> Cost {
+    let privacy = &plan.privacy;
+    if let Some(Sampling { rate, steps }) = plan.sampling(units) {
+        return Cost::SampledGaussian {
+            sampling_rate: rate,
+            noise_multiplier: privacy.noise_multiplier,
+            steps,
+        };
+    }
+    if privacy.unit == Unit::None {
+        return Cost::Unprotected;
+    }
+    Cost::Gaussian {
+        // Below 2^64 for every model that fits in memory.
+        squared_sensitivity: squared_bound(privacy.grid(), dimension) as u64,
+        scale: privacy.noise() * privacy.grid().steps(),
     }
 }
 
@@ -66,6 +74,8 @@ pub struct Budget<'a> {
     pub task: &'a Task,
     pub plan: &'a Plan,
     pub policy: &'a Policy,
+    /// How many the consent declares.
+    pub units: u32,
     /// Trainable weights.
     pub dimension: usize,
 }
@@ -92,7 +102,7 @@ impl Budget<'_> {
     fn limits(&self) -> (f64, Option<f64>) {
         match self.plan.privacy.unit {
             Unit::None => (f64::INFINITY, None),
-            Unit::Institution => (
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => (
                 self.plan
                     .privacy
                     .max_epsilon
@@ -106,7 +116,7 @@ impl Budget<'_> {
         let privacy = &self.plan.privacy;
         let delta = match privacy.unit {
             Unit::None => NO_DELTA,
-            Unit::Institution => privacy.delta,
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => privacy.delta,
         };
         Debit {
             account: account(self.institution, privacy.unit),
@@ -115,7 +125,7 @@ impl Budget<'_> {
             round: self.task.round,
             attempt: self.task.attempt,
             kind: Kind::Update,
-            cost: cost(privacy, self.dimension),
+            cost: cost(self.plan, self.units, self.dimension),
             delta,
         }
     }

@@ -17,6 +17,7 @@ use super::*;
 use crate::config::policy::tests::plan;
 use crate::identity::{TlsIdentity, Validity};
 use crate::state::tests::Place;
+use crate::training::RoundUpdate;
 
 const NOW: Time = Time::from_millis(1_000_000);
 
@@ -118,7 +119,7 @@ impl Bench {
             plan: &self.plan,
             policy: &self.policy,
             manifest: &manifest(),
-            update,
+            update: &RoundUpdate::of(update, self.plan.sampling(7)),
             session: &session,
             now,
         };

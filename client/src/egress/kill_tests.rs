@@ -48,6 +48,7 @@ fn releasing_process() {
             task: &task,
             plan: &bench.plan,
             policy: &bench.policy,
+            units: 7,
             dimension: 15,
         };
         if let Some(planned) = budget.plan(&ledger, NOW).expect("within the limits") {

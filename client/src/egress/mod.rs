@@ -89,12 +89,14 @@ impl Gate {
         let digest = plan.digest();
         match self.store.consent_in_force(&digest, now)? {
             Some(consent) => Ok(consent),
-            None => Err(Error::Refused(Refusal::new(
-                Code::ConsentMissing,
-                format!("no consent to the plan {} is in force", plan.name),
-            ))),
+            None => Err(Error::Refused(consent_missing(plan))),
         }
     }
+}
+
+pub(crate) fn consent_missing(plan: &Plan) -> Refusal {
+    let message = format!("no consent to the plan {} is in force", plan.name);
+    Refusal::new(Code::ConsentMissing, message)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::{Budget, Error, Gate};
 use crate::config::Policy;
 use crate::state::{PaidRelease, Receipt, ReceiptKind};
+use crate::training::RoundUpdate;
 
 /// An update that may leave: encoded, paid for and signed, all of it durable.
 #[derive(Debug)]
@@ -53,8 +54,7 @@ pub struct UpdateRequest<'a> {
     pub plan: &'a Plan,
     pub policy: &'a Policy,
     pub manifest: &'a Manifest,
-    /// The change of each trainable weight, in manifest order.
-    pub update: &'a [f32],
+    pub update: &'a RoundUpdate,
     /// In the state `releasing`.
     pub session: &'a Session,
     pub now: Time,
@@ -69,19 +69,21 @@ impl Gate {
         let UpdateRequest { task, plan, .. } = *request;
         check_schema(request)?;
         let consent = self.permitted(plan, request.policy, request.now)?;
+        check_noise(request, consent.examples)?;
         let mut ledger = self.store.ledger()?;
         let budget = Budget {
             institution: &self.identity.institution,
             task,
             plan,
             policy: request.policy,
+            units: consent.examples,
             dimension: request.manifest.dimension(),
         };
         let entry = budget.debit(&ledger, request.now)?;
         ledger
             .append(entry.clone())
             .map_err(crate::state::Error::from)?;
-        let values = release(request.update, &plan.privacy).map_err(refuse_not_finite)?;
+        let values = release(request.update.values(), &plan.privacy).map_err(refuse_not_finite)?;
         let (blob, bytes) = self.blobs.create(|writer| encode(&values.values, writer))?;
         let statement = UpdateReceipt {
             run: task.run.clone(),
@@ -94,7 +96,7 @@ impl Gate {
             weight: plan.weight(consent.examples),
             blob,
             bytes,
-            sigma: plan.privacy.noise() * plan.privacy.grid().clip,
+            sigma: plan.privacy.sigma(),
             epsilon_after: Some(entry.epsilon_after).filter(|epsilon| epsilon.is_finite()),
             ledger_head: Some(ledger.head()),
             at: request.now,
@@ -164,7 +166,7 @@ impl Gate {
 
 fn check_schema(request: &UpdateRequest<'_>) -> Result<(), Refusal> {
     let wrong = |message: String| Err(Refusal::new(Code::UpdateShape, message));
-    let (expected, found) = (request.manifest.dimension(), request.update.len());
+    let (expected, found) = (request.manifest.dimension(), request.update.values().len());
     if expected != found {
         return wrong(format!(
             "the update has {found} weights: the manifest has {expected}"
@@ -183,6 +185,18 @@ fn check_schema(request: &UpdateRequest<'_>) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Steps that were sampled otherwise cost otherwise than the ledger would say.
+fn check_noise(request: &UpdateRequest<'_>, units: u32) -> Result<(), Refusal> {
+    let (expected, found) = (request.plan.sampling(units), request.update.sampling());
+    if expected == found {
+        return Ok(());
+    }
+    let message = format!(
+        "the update was trained with the sampling {found:?}: plan and consent have {expected:?}"
+    );
+    Err(Refusal::new(Code::StateInvalid, message))
 }
 
 fn refuse_not_finite(error: release::Error) -> Error {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use fedner_shared::bert::TooShallow;
 use fedner_shared::checkpoint;
-use fedner_shared::plan::Method;
+use fedner_shared::plan::{Method, Unit};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,6 +41,12 @@ pub enum Error {
         line: usize,
         expected: Vec<String>,
     },
+    #[error("the sentence at line {line} belongs to no {unit}: expected one for every sentence")]
+    NoUnit { unit: Unit, line: usize },
+    #[error("the gradients' sum could not be released: {0}")]
+    Mechanism(String),
+    #[error("the method {method} has no private training: expected head")]
+    NotPrivate { method: Method },
     #[error("the loss is not finite at step {step}: training diverged")]
     NotFinite { step: usize },
     #[error("a tensor could not be read: {0}")]

@@ -28,4 +28,7 @@ pub use model::{Model, Tagged};
 pub use predict::{Entity, Prediction, brat, conll, json_line, predict_text};
 pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
-pub use train::{Keep, Observer, Progress, Stage, TrainOptions, Trained, train, train_keeping};
+pub use train::{
+    Keep, Manner, Mechanism, Observer, Private, Progress, Stage, TrainOptions, Trained,
+    count_units, train, train_as, train_keeping,
+};

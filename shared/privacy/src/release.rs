@@ -51,8 +51,9 @@ pub enum Error {
 ///
 /// Each call draws fresh randomness, so that each call is a release of its own and is charged for.
 ///
-/// With `unit = "none"` the noise is left out and nothing is protected. The rounding is then drawn
-/// from the update itself, so that a run without noise can be repeated to the last bit.
+/// With `unit = "none"` the noise is left out and nothing is protected; where units are sampled, it
+/// is left out because every step of the training had its own. The rounding is then drawn from the
+/// update itself, so that a run without noise can be repeated to the last bit.
 pub fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
     Releaser::new(privacy, update.len())?.release(update)
 }
@@ -78,7 +79,8 @@ impl Releaser {
         let grid = privacy.grid();
         let squared_bound = squared_bound(grid, dimension);
         let noise = match privacy.unit {
-            Unit::None => None,
+            // Where units are sampled, every step of the training had its noise.
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::None => None,
             Unit::Institution => {
                 // Exact: C/γ is a power of two.
                 let scale = privacy.noise() * grid.steps();

@@ -20,7 +20,7 @@
 //! step costs no more at any order than the continuous Gaussian with noise multiplier z:
 //! `ρ = 1/(2z²)` without sampling, and with Poisson sampling the curve of
 //! [`Curve::sampled_discrete_gaussian`](crate::accountant::rdp::Curve::sampled_discrete_gaussian).
-//! Scaling by γ and rounding to f32 only use what was released.
+//! Scaling by γ only uses what was released.
 
 use crate::noise::{self, Generator, Sampler, Shape};
 
@@ -44,7 +44,7 @@ pub enum Error {
     #[error(
         "coordinate {index} of the sum is {value}: expected a finite number of at most 10^10 clips"
     )]
-    Value { index: usize, value: f32 },
+    Value { index: usize, value: f64 },
     #[error(transparent)]
     Noise(#[from] noise::Error),
 }
@@ -59,8 +59,8 @@ pub struct Settings {
     /// d, coordinates of a sum.
     pub dimension: usize,
     /// e: how much further apart than C floating point can put the sums of neighbouring data sets,
-    /// in L2. A sum of B terms of norm C in f32 is right to within about `B·C·2^-23` if they are
-    /// added pairwise or in blocks; 0 only where sums are exact.
+    /// in L2. A sum of B terms of norm C in f64 is right to within about `B·C·2^-52`; 0 only where
+    /// sums are exact.
     pub summation_error: f64,
 }
 
@@ -116,13 +116,13 @@ impl PrivateSum {
     ///
     /// On an error `sum` may be noised in part and must be thrown away; that an error happened
     /// depends on the data.
-    pub fn release(&self, sum: &mut [f32], generator: &mut Generator) -> Result<(), Error> {
+    pub fn release(&self, sum: &mut [f64], generator: &mut Generator) -> Result<(), Error> {
         let (expected, found) = (self.settings.dimension, sum.len());
         if expected != found {
             return Err(Error::Dimension { expected, found });
         }
         let largest = LARGEST_SUM * self.settings.clip;
-        let fits = |value: &f32| f64::from(value.abs()) <= largest;
+        let fits = |value: &f64| value.abs() <= largest;
         if let Some(index) = sum.iter().position(|value| !fits(value)) {
             let value = sum[index];
             return Err(Error::Value { index, value });
@@ -133,8 +133,8 @@ impl PrivateSum {
             let noise = &mut noise[..part.len()];
             self.sampler.fill(generator, noise);
             for (value, noise) in part.iter_mut().zip(noise) {
-                let rounded = (f64::from(*value) * steps).round_ties_even() as i64;
-                *value = ((rounded + *noise) as f64 * self.grid) as f32;
+                let rounded = (*value * steps).round_ties_even() as i64;
+                *value = (rounded + *noise) as f64 * self.grid;
             }
         }
         Ok(())
@@ -214,12 +214,12 @@ mod tests {
         );
         assert!(mechanism.sigma() > 0.75);
         let mut generator = Generator::from_seed([5; 32]);
-        let exact: Vec<f32> = (0..dimension).map(|i| (i as f32).sin() * 20.0).collect();
+        let exact: Vec<f64> = (0..dimension).map(|i| (i as f64).sin() * 20.0).collect();
         let mut noised = exact.clone();
         mechanism
             .release(&mut noised, &mut generator)
             .expect("released");
-        let errors = noised.iter().zip(&exact).map(|(a, b)| f64::from(a - b));
+        let errors = noised.iter().zip(&exact).map(|(a, b)| a - b);
         let (mean, square) = errors.fold((0.0, 0.0), |(m, s), e| (m + e, s + e * e));
         let n = dimension as f64;
         assert!((mean / n).abs() < 6.0 * 0.75 / n.sqrt(), "{}", mean / n);
@@ -278,7 +278,7 @@ mod tests {
         ));
         let mechanism = PrivateSum::new(settings(1.0, 1.0, 3)).expect("mechanism");
         let mut generator = Generator::from_seed([6; 32]);
-        let release = |sum: &[f32], generator: &mut Generator| {
+        let release = |sum: &[f64], generator: &mut Generator| {
             mechanism.release(&mut sum.to_vec(), generator)
         };
         assert!(matches!(
@@ -288,7 +288,7 @@ mod tests {
                 found: 2
             })
         ));
-        for bad in [f32::NAN, f32::INFINITY, 1.01e10] {
+        for bad in [f64::NAN, f64::INFINITY, 1.01e10] {
             let error = release(&[0.0, bad, 0.0], &mut generator);
             assert!(matches!(error, Err(Error::Value { index: 1, .. })), "{bad}");
         }

@@ -163,6 +163,7 @@ impl Plan {
         )?;
         range("privacy.delta", p.delta, 0.0, 0.5, false)?;
         range("privacy.max_epsilon", p.max_epsilon, 0.0, 1e9, false)?;
+        self.check_sampled()?;
         // The weighted sum must fit a machine word whatever the institutions declare.
         let weights = self.cohort.institutions.len() as i128 * i128::from(self.largest_weight());
         if weights * i128::from(p.value_bound()) >= 1 << 62 {
@@ -172,6 +173,27 @@ impl Plan {
                 self.cohort.max_examples,
                 expected,
             ));
+        }
+        Ok(())
+    }
+
+    /// What the training of sampled units does not do.
+    fn check_sampled(&self) -> Result<(), Error> {
+        let unit = self.privacy.unit;
+        if !unit.is_sampled() {
+            return Ok(());
+        }
+        if self.method != Method::Head {
+            let found = format!("{} with the unit {unit}", self.method);
+            return Err(value("method", found, "head, or the unit institution"));
+        }
+        if self.training.gradient_accumulation > 1 {
+            let found = format!(
+                "{} with the unit {unit}",
+                self.training.gradient_accumulation
+            );
+            let expected = "1: a step's units are taken together whatever their number";
+            return Err(value("training.gradient_accumulation", found, expected));
         }
         Ok(())
     }

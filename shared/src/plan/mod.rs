@@ -15,7 +15,7 @@ use crate::sign::Statement;
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use method::{Lora, Method, Target, Trainable};
-pub use privacy::{Grid, Privacy, Unit};
+pub use privacy::{Grid, Privacy, Sampling, Unit};
 pub use training::{Decay, Training};
 
 /// A plan as its TOML file writes it. Unknown keys are errors; units are in the names.
@@ -84,14 +84,32 @@ impl Plan {
         Trainable::new(self.method, self.lora.as_ref(), &self.training)
     }
 
-    /// How much larger the noise in the mean of all updates is than the signal can be, with `d`
-    /// trainable weights: `z · √(d / N)`.
+    /// How much larger the noise is than the signal can be, with `d` trainable weights.
     ///
-    /// Each of the N institutions adds noise of deviation zC to each weight of its own update, so
+    /// Where units are sampled it is `z · √d / B`, in the gradient of one step at one institution: B
+    /// units are expected in it, of a norm of at most C each.
+    ///
+    /// With the unit `institution` it is `z · √(d / N)`, in the mean of all updates: each of the N institutions adds noise of deviation zC to each weight of its own update, so
     /// that its guarantee holds against the coordinator too. The mean has deviation zC/√N a
     /// weight, a norm of zC√(d/N), against a signal whose norm is at most C.
     pub fn noise_to_signal(&self, d: usize) -> f64 {
-        self.privacy.noise() * (d as f64 / self.cohort.institutions.len() as f64).sqrt()
+        let (weights, privacy) = (d as f64, &self.privacy);
+        if privacy.unit.is_sampled() {
+            return privacy.noise_multiplier * weights.sqrt() / self.training.batch_size as f64;
+        }
+        privacy.noise() * (weights / self.cohort.institutions.len() as f64).sqrt()
+    }
+
+    /// How an institution that declared `units` takes them into steps; `None` where the plan's unit
+    /// is not sampled.
+    pub fn sampling(&self, units: u32) -> Option<Sampling> {
+        let batch = self.training.batch_size as f64;
+        let rate = (batch / f64::from(units.max(1))).min(1.0);
+        let steps = f64::from(self.training.local_epochs) * rate.recip().ceil();
+        self.privacy.unit.is_sampled().then_some(Sampling {
+            rate,
+            steps: steps as u64,
+        })
     }
 
     /// The largest weight FedAvg can give one institution.

@@ -9,10 +9,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
+    /// All text of one person in one institution.
+    Person,
+    Document,
+    Sentence,
     /// Everything one institution holds.
     Institution,
     /// No noise: public text and baselines only.
     None,
+}
+
+impl Unit {
+    pub const ALL: [Self; 5] = [
+        Self::Person,
+        Self::Document,
+        Self::Sentence,
+        Self::Institution,
+        Self::None,
+    ];
+
+    /// Whether the units are within an institution, so that its training samples them and noises
+    /// every step (DP-SGD), and the update needs no noise of its own.
+    pub const fn is_sampled(self) -> bool {
+        matches!(self, Self::Person | Self::Document | Self::Sentence)
+    }
 }
 
 /// The guarantee every institution gives itself. With `unit = "none"` the other keys do nothing.
@@ -20,10 +40,12 @@ pub enum Unit {
 #[serde(deny_unknown_fields)]
 pub struct Privacy {
     pub unit: Unit,
-    /// C, the largest L2 norm of an update before noise.
+    /// C, the largest L2 norm before noise: of an update, or, where units are sampled, of one
+    /// unit's gradient.
     #[serde(default = "default_clip")]
     pub clip: f64,
-    /// z = σ / C, the noise every institution adds to its own update.
+    /// z = σ / C, the noise every institution adds to its own update, or to the sum of the
+    /// gradients of each step.
     #[serde(default)]
     pub noise_multiplier: f64,
     #[serde(default = "default_delta")]
@@ -43,7 +65,7 @@ const fn default_max_epsilon() -> f64 {
     8.0
 }
 
-/// With `unit = "none"` nothing is clipped in earnest, but the integer range must still be
+/// Where the clip of an update protects nobody, nothing is clipped in earnest, but the integer range must still be
 /// bounded: larger updates than this L2 norm come from a training that diverged.
 const UNPROTECTED_CLIP: f64 = 64.0;
 
@@ -68,6 +90,15 @@ impl Grid {
     }
 }
 
+/// Poisson sampling of units, each in a step with the same probability and independently.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// q: the plan's batch over the units the institution declared, which are public.
+    pub rate: f64,
+    /// Steps of one round.
+    pub steps: u64,
+}
+
 impl Privacy {
     pub fn grid(&self) -> Grid {
         match self.unit {
@@ -75,18 +106,30 @@ impl Privacy {
                 clip: self.clip,
                 exponent: 18,
             },
-            Unit::None => Grid {
+            // Noised in every step, what leaves needs neither clip nor noise.
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::None => Grid {
                 clip: UNPROTECTED_CLIP,
                 exponent: 24,
             },
         }
     }
 
-    /// The noise multiplier in force: zero where the unit is `none`.
+    /// The noise multiplier of an update: zero where every step had its noise, and where the unit
+    /// is `none`.
     pub fn noise(&self) -> f64 {
         match self.unit {
             Unit::Institution => self.noise_multiplier,
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::None => 0.0,
+        }
+    }
+
+    /// σ, the noise's standard deviation: in an update, or in the sum of the gradients of each step.
+    pub fn sigma(&self) -> f64 {
+        match self.unit {
             Unit::None => 0.0,
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => {
+                self.noise_multiplier * self.clip
+            }
         }
     }
 
@@ -102,19 +145,21 @@ impl FromStr for Unit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "institution" => Ok(Self::Institution),
-            "none" => Ok(Self::None),
-            other => Err(format!(
-                "`{other}` is not a unit: expected institution or none"
-            )),
-        }
+        let found = Self::ALL.into_iter().find(|unit| unit.to_string() == text);
+        found.ok_or_else(|| {
+            format!(
+                "`{text}` is not a unit: expected person, document, sentence, institution or none"
+            )
+        })
     }
 }
 
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Person => "person",
+            Self::Document => "document",
+            Self::Sentence => "sentence",
             Self::Institution => "institution",
             Self::None => "none",
         })

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
     pub local_epochs: u32,
-    /// Sentences.
+    /// Sentences; where the plan's unit is sampled, the units expected in a step.
     pub batch_size: usize,
     /// Batches of which one step is made, as if they were one.
     pub gradient_accumulation: usize,

@@ -27,7 +27,7 @@ pub struct Tokenizer {
 }
 
 /// A sentence, or a window of it, as the model reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
     /// Sub-tokens, `[CLS]` and `[SEP]` included.
     pub ids: Vec<u32>,

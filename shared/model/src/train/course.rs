@@ -16,6 +16,11 @@ use crate::Error;
 
 /// What learns from batches, one step at a time.
 pub(super) trait Learner {
+    /// The batches of each step of an epoch.
+    fn epoch(&mut self, order: &Order, epoch: u32) -> Vec<Vec<Vec<usize>>> {
+        order.epoch(epoch)
+    }
+
     /// One step on the sentences of `batches` (indices into the examples) together; the mean loss
     /// before it.
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error>;
@@ -30,6 +35,42 @@ pub(super) trait Learner {
     fn restore(&mut self, state: &State) -> Result<(), Error>;
 }
 
+/// Every example once an epoch, shuffled, grouped by length.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Sub-tokens of each example.
+    lengths: Vec<usize>,
+    batch_size: usize,
+    /// Batches of one step.
+    accumulated: usize,
+    seed: u64,
+}
+
+impl Order {
+    pub(super) fn new(examples: &[Example], options: &TrainOptions) -> Self {
+        Self {
+            lengths: examples.iter().map(|e| e.encoded.ids.len()).collect(),
+            batch_size: options.training.batch_size,
+            accumulated: options.training.gradient_accumulation,
+            seed: options.seed,
+        }
+    }
+
+    /// Steps of an epoch.
+    pub(super) fn steps(&self) -> usize {
+        let batches = self.lengths.len().div_ceil(self.batch_size);
+        batches.div_ceil(self.accumulated)
+    }
+
+    fn epoch(&self, epoch: u32) -> Vec<Vec<Vec<usize>>> {
+        let batches = grouped(&self.lengths, self.batch_size, self.seed, epoch);
+        batches
+            .chunks(self.accumulated)
+            .map(<[_]>::to_vec)
+            .collect()
+    }
+}
+
 /// Mean losses of the first and the last epoch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Losses {
@@ -41,9 +82,8 @@ pub(super) struct Losses {
 #[derive(Debug)]
 pub(super) struct Course<'a> {
     options: &'a TrainOptions,
+    order: Order,
     schedule: Schedule,
-    /// Sub-tokens of each example.
-    lengths: Vec<usize>,
     keep: &'a Keep,
     /// Names this training among others.
     training: Digest,
@@ -63,15 +103,16 @@ struct Position {
 
 impl<'a> Course<'a> {
     pub(super) fn new(
-        examples: &[Example],
         options: &'a TrainOptions,
+        order: Order,
+        steps_an_epoch: usize,
         keep: &'a Keep,
         training: Digest,
     ) -> Self {
         Self {
             options,
-            schedule: Schedule::new(options, examples.len()),
-            lengths: examples.iter().map(|e| e.encoded.ids.len()).collect(),
+            schedule: Schedule::new(options, steps_an_epoch),
+            order,
             keep,
             training,
         }
@@ -91,11 +132,9 @@ impl<'a> Course<'a> {
         let mut position = self.resume(learner)?;
         let mut kept = Instant::now();
         while position.epoch < training.local_epochs {
-            let (seed, epoch) = (self.options.seed, position.epoch);
-            let batches = grouped(&self.lengths, training.batch_size, seed, epoch);
-            let steps = batches.chunks(training.gradient_accumulation);
-            for batches in steps.skip(position.in_epoch) {
-                let progress = self.step(learner, batches, &mut position)?;
+            let steps = learner.epoch(&self.order, position.epoch);
+            for batches in steps.into_iter().skip(position.in_epoch) {
+                let progress = self.step(learner, &batches, &mut position)?;
                 let stopped = observer.step(progress).is_break();
                 if stopped || kept.elapsed() >= self.keep.every {
                     self.save(learner, &position)?;

@@ -8,6 +8,8 @@ use crate::{Encoded, Error, Sentence, Tokenizer};
 /// A sentence, or a window of a long one, with the tags to learn.
 #[derive(Debug)]
 pub(super) struct Example {
+    /// Its number in the corpus.
+    pub(super) sentence: usize,
     pub(super) encoded: Encoded,
     /// One a word that has a sub-token, as an index into the tags.
     pub(super) targets: Vec<usize>,
@@ -23,7 +25,7 @@ pub(super) fn examples(
     let limit = training.max_tokens.min(config.max_position_embeddings);
     let windows = tokenizer.windows_of_sentences(corpus, limit)?;
     let mut examples = Vec::with_capacity(corpus.len());
-    for (sentence, windows) in corpus.iter().zip(windows) {
+    for (number, (sentence, windows)) in corpus.iter().zip(windows).enumerate() {
         let mut targets = targets(sentence, tags)?.into_iter();
         for encoded in windows {
             crate::model::check_ids(&[&encoded], config)?;
@@ -32,7 +34,11 @@ pub(super) fn examples(
             let targets: Vec<usize> = kept.collect();
             // A window without a word that the tokenizer knows has nothing to learn from.
             if !targets.is_empty() {
-                examples.push(Example { encoded, targets });
+                examples.push(Example {
+                    sentence: number,
+                    encoded,
+                    targets,
+                });
             }
         }
     }

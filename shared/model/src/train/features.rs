@@ -15,8 +15,25 @@ use crate::bert::{Batch, Bert, Dropout, values};
 use crate::device::Device;
 use crate::{Encoded, Error};
 
-/// Sentences whose features are made together.
-const TOGETHER: usize = 32;
+/// How the encoder runs over a corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grouping {
+    /// Sentences of about the same length together, which is faster.
+    Batches,
+    /// Each by itself, so that its features are the same to the last bit whatever else is in the
+    /// corpus: the sensitivity of a private sum leaves no room for the rounding of others.
+    Alone,
+}
+
+impl Grouping {
+    /// Sentences whose features are made together.
+    fn sentences(self) -> usize {
+        match self {
+            Self::Batches => 32,
+            Self::Alone => 1,
+        }
+    }
+}
 
 /// The last hidden states of each example's words: row-major [words, width].
 #[derive(Debug)]
@@ -42,7 +59,7 @@ impl Features {
     pub(super) fn prepare(
         base: &Checkpoint,
         examples: &[Example],
-        device: Device,
+        (device, grouping): (Device, Grouping),
         keep: &Keep,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
@@ -59,10 +76,13 @@ impl Features {
         };
         let Some(directory) = &keep.features else {
             features.rows = Rows::Memory(vec![0.0; total * width]);
-            features.compute(base, examples, device, observer)?;
+            features.compute(base, examples, (device, grouping), observer)?;
             return Ok(features);
         };
-        let path = directory.join(format!("{}.features", key(base, examples, device)?));
+        let path = directory.join(format!(
+            "{}.features",
+            key(base, examples, device, grouping)?
+        ));
         let fault = |source| Error::Keep {
             file: path.clone(),
             source,
@@ -81,7 +101,7 @@ impl Features {
             file,
             path: path.clone(),
         };
-        features.compute(base, examples, device, observer)?;
+        features.compute(base, examples, (device, grouping), observer)?;
         features.name(&temporary).map_err(fault)?;
         Ok(features)
     }
@@ -138,15 +158,16 @@ impl Features {
         &mut self,
         base: &Checkpoint,
         examples: &[Example],
-        device: Device,
+        (device, grouping): (Device, Grouping),
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
         let device = device.plain();
         let bert = Bert::load(base, &device)?;
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by_key(|index| examples[*index].encoded.ids.len());
-        let steps = order.len().div_ceil(TOGETHER);
-        for (step, batch) in order.chunks(TOGETHER).enumerate() {
+        let together = grouping.sentences();
+        let steps = order.len().div_ceil(together);
+        for (step, batch) in order.chunks(together).enumerate() {
             let encoded: Vec<&Encoded> = batch.iter().map(|i| &examples[*i].encoded).collect();
             let tensors = Batch::new(&encoded, base.config.pad_token_id, &device);
             let words = bert.look_up(&tensors);
@@ -185,12 +206,17 @@ fn write_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// What decides the features: encoder, text, device.
-fn key(base: &Checkpoint, examples: &[Example], device: Device) -> Result<Digest, Error> {
+/// What decides the features: encoder, text, device, and what runs together.
+fn key(
+    base: &Checkpoint,
+    examples: &[Example],
+    device: Device,
+    grouping: Grouping,
+) -> Result<Digest, Error> {
     let encoder = keep::digest_of_weights(base, 0, |name| !name.starts_with("classifier."))?;
     let text = keep::digest_of_examples(examples, false);
     Ok(Digest::of(
-        format!("{encoder}/{text}/{device:?}").as_bytes(),
+        format!("{encoder}/{text}/{device:?}/{grouping:?}").as_bytes(),
     ))
 }
 

@@ -57,7 +57,7 @@ impl Learner for HeadLearner<'_> {
         let rows: Vec<(&[f32], usize)> = rows.zip(targets).collect();
         let head = &mut self.head;
         let training = &self.options.training;
-        let (loss, mut by_weight, mut by_bias) = head.gradient(&rows, &self.loss);
+        let (loss, mut by_weight, mut by_bias) = head.gradient(&rows, 1.0, &self.loss);
         if let Some((weight, bias)) = &self.start {
             let mu = training.proximal_mu as f32;
             pull(&mut by_weight, &head.weight, weight, mu);
@@ -72,65 +72,89 @@ impl Learner for HeadLearner<'_> {
     }
 
     fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
+        Head::flat(&self.head.weight, &self.head.bias, manifest)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), Error> {
+        self.head.save(state);
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &State) -> Result<(), Error> {
+        self.head.restore(state)
+    }
+}
+
+/// gradient += μ·(now - start)
+pub(super) fn pull(gradient: &mut [f32], now: &[f32], start: &[f32], mu: f32) {
+    for ((gradient, now), start) in gradient.iter_mut().zip(now).zip(start) {
+        *gradient += mu * (now - start);
+    }
+}
+
+pub(super) struct Head {
+    hidden: usize,
+    /// [tags, hidden]
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    weight_moments: Moments,
+    bias_moments: Moments,
+}
+
+impl Head {
+    pub(super) fn new(base: &Checkpoint) -> Result<Self, Error> {
+        let weight = base.tensor("classifier.weight")?.to_vec();
+        let bias = base.tensor("classifier.bias")?.to_vec();
+        Ok(Self::of(base.config.hidden_size, weight, bias))
+    }
+
+    pub(super) fn of(hidden: usize, weight: Vec<f32>, bias: Vec<f32>) -> Self {
+        Self {
+            hidden,
+            weight_moments: Moments::new(weight.len()),
+            bias_moments: Moments::new(bias.len()),
+            weight,
+            bias,
+        }
+    }
+
+    /// Weights in all.
+    pub(super) fn dimension(&self) -> usize {
+        self.weight.len() + self.bias.len()
+    }
+
+    /// A head's weights in the order of `manifest`.
+    pub(super) fn flat(
+        weight: &[f32],
+        bias: &[f32],
+        manifest: &Manifest,
+    ) -> Result<Vec<f32>, Error> {
         let mut flat = Vec::with_capacity(manifest.dimension());
         for spec in &manifest.tensors {
             flat.extend_from_slice(match spec.name.as_str() {
-                "classifier.weight" => &self.head.weight,
-                "classifier.bias" => &self.head.bias,
+                "classifier.weight" => weight,
+                "classifier.bias" => bias,
                 other => return Err(checkpoint::Error::Missing(other.to_owned()).into()),
             });
         }
         Ok(flat)
     }
 
-    fn save(&mut self, state: &mut State) -> Result<(), Error> {
-        let head = &self.head;
-        state.put("weight", &head.weight);
-        state.put("bias", &head.bias);
-        head.weight_moments.save("weight", state);
-        head.bias_moments.save("bias", state);
-        Ok(())
+    pub(super) fn save(&self, state: &mut State) {
+        state.put("weight", &self.weight);
+        state.put("bias", &self.bias);
+        self.weight_moments.save("weight", state);
+        self.bias_moments.save("bias", state);
     }
 
-    fn restore(&mut self, state: &State) -> Result<(), Error> {
-        let head = &mut self.head;
-        state.restore("weight", &mut head.weight)?;
-        state.restore("bias", &mut head.bias)?;
-        head.weight_moments.restore("weight", state)?;
-        head.bias_moments.restore("bias", state)
-    }
-}
-
-/// gradient += μ·(now - start)
-fn pull(gradient: &mut [f32], now: &[f32], start: &[f32], mu: f32) {
-    for ((gradient, now), start) in gradient.iter_mut().zip(now).zip(start) {
-        *gradient += mu * (now - start);
-    }
-}
-
-struct Head {
-    hidden: usize,
-    /// [tags, hidden]
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    weight_moments: Moments,
-    bias_moments: Moments,
-}
-
-impl Head {
-    fn new(base: &Checkpoint) -> Result<Self, Error> {
-        let weight = base.tensor("classifier.weight")?.to_vec();
-        let bias = base.tensor("classifier.bias")?.to_vec();
-        Ok(Self {
-            hidden: base.config.hidden_size,
-            weight_moments: Moments::new(weight.len()),
-            bias_moments: Moments::new(bias.len()),
-            weight,
-            bias,
-        })
+    pub(super) fn restore(&mut self, state: &State) -> Result<(), Error> {
+        state.restore("weight", &mut self.weight)?;
+        state.restore("bias", &mut self.bias)?;
+        self.weight_moments.restore("weight", state)?;
+        self.bias_moments.restore("bias", state)
     }
 
-    fn update(
+    pub(super) fn update(
         &mut self,
         by_weight: &[f32],
         by_bias: &[f32],
@@ -154,12 +178,18 @@ impl Head {
     }
 
     /// The mean loss of the rows, and its gradient by weight and bias: with e the gradient of a
-    /// row x by its scores, Σ e xᵀ and Σ e, divided as the mean is.
-    fn gradient(&self, rows: &[(&[f32], usize)], loss: &Loss) -> (f32, Vec<f32>, Vec<f32>) {
+    /// row x by its scores, Σ e xᵀ and Σ e·c, divided as the mean is. The bias counts `c` times in
+    /// the scores.
+    pub(super) fn gradient(
+        &self,
+        rows: &[(&[f32], usize)],
+        c: f32,
+        loss: &Loss,
+    ) -> (f32, Vec<f32>, Vec<f32>) {
         let errors: Vec<(f32, Vec<f32>)> = rows
             .par_iter()
             .map(|(x, target)| {
-                let mut scores = self.scores(x);
+                let mut scores = self.scores(x, c);
                 (loss.of_scores(&mut scores, *target), scores)
             })
             .collect();
@@ -180,7 +210,7 @@ impl Head {
         let mut bias_gradient = vec![0.0; self.bias.len()];
         for (_, error) in &errors {
             for (sum, value) in bias_gradient.iter_mut().zip(error) {
-                *sum += value / divisor;
+                *sum += c * value / divisor;
             }
         }
         let sum = errors.iter().map(|(loss, _)| f64::from(*loss)).sum::<f64>();
@@ -188,9 +218,9 @@ impl Head {
     }
 
     /// The scores of each tag for the features of one word.
-    fn scores(&self, x: &[f32]) -> Vec<f32> {
+    fn scores(&self, x: &[f32], c: f32) -> Vec<f32> {
         let weights = self.weight.chunks_exact(self.hidden);
-        let scores = weights.zip(&self.bias).map(|(w, b)| dot(w, x) + b);
+        let scores = weights.zip(&self.bias).map(|(w, b)| dot(w, x) + c * b);
         scores.collect()
     }
 }

@@ -123,7 +123,10 @@ pub(super) fn digest_of_examples(examples: &[Example], with_targets: bool) -> Di
     let mut add = |number: usize| {
         hasher.update(&(number as u64).to_le_bytes());
     };
-    for Example { encoded, targets } in examples {
+    for Example {
+        encoded, targets, ..
+    } in examples
+    {
         add(encoded.ids.len());
         for id in &encoded.ids {
             add(*id as usize);

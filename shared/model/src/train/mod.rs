@@ -9,7 +9,10 @@ mod features;
 mod head;
 mod keep;
 mod loss;
+mod normal;
 mod optimizer;
+mod private;
+mod private_head;
 mod schedule;
 mod state;
 
@@ -18,16 +21,19 @@ use std::ops::{ControlFlow, Range};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
+use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Method, Trainable, Training};
 
 use crate::device::Device;
 use crate::{Error, Sentence, Tokenizer};
-use course::{Course, Learner as _};
+use course::{Course, Learner, Losses, Order};
 use encoder::EncoderLearner;
 use examples::{Example, examples};
-use features::Features;
+use features::{Features, Grouping};
 use head::HeadLearner;
 pub use keep::Keep;
+pub use private::{Mechanism, Private, count_units};
+use private_head::PrivateHeadLearner;
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,27 +132,77 @@ pub fn train_keeping(
     keep: &Keep,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
+    let manner = Manner {
+        keep,
+        private: None,
+    };
+    train_as(base, tokenizer, tags, corpus, options, manner, observer)
+}
+
+/// What a training has beside its options.
+#[derive(Debug)]
+pub struct Manner<'a> {
+    pub keep: &'a Keep,
+    /// How, if the training is private: then the weights tell no more of the corpus than the
+    /// mechanism's releases. Losses and counts are not for others.
+    pub private: Option<Private<'a>>,
+}
+
+/// The same, privately if so asked.
+pub fn train_as(
+    base: &Checkpoint,
+    tokenizer: &Tokenizer,
+    tags: &[String],
+    corpus: &[Sentence],
+    options: &TrainOptions,
+    manner: Manner<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Trained, Error> {
+    let Manner { keep, private } = manner;
     let device: Device = options.training.device.parse()?;
     tracing::info!(%device, "training");
     let trainable = options.trainable(&base.config);
     check_base(base, tags.len(), &trainable)?;
     let examples = examples(&base.config, tokenizer, tags, corpus, &options.training)?;
     let words = examples.iter().map(|example| example.targets.len()).sum();
-    let name = name(base, tags, &examples, options)?;
-    let course = Course::new(&examples, options, keep, name);
+    let units = match &private {
+        Some(private) => private::units(private.unit, corpus, &examples)?,
+        None => Vec::new(),
+    };
+    let order = Order::new(&examples, options);
+    let steps_an_epoch = match &private {
+        Some(private) => private.steps_an_epoch,
+        None => order.steps(),
+    };
+    let name = name(base, tags, &examples, options, private.as_ref())?;
+    let course = Course::new(options, order, steps_an_epoch, keep, name);
     let manifest = base.config.manifest(&trainable, tags.len());
-    let (weights, losses) = match options.method {
-        Method::Full | Method::Lora | Method::FfaLora => {
-            let mut learner =
-                EncoderLearner::new(base, &examples, options, &trainable, tags, device)?;
-            let losses = course.run(&mut learner, observer)?;
-            (learner.weights(&manifest)?, losses)
+    let (weights, losses) = match (options.method, private) {
+        (Method::Full | Method::Lora | Method::FfaLora, None) => {
+            let learner = EncoderLearner::new(base, &examples, options, &trainable, tags, device)?;
+            learn(learner, &course, &manifest, observer)?
         }
-        Method::Head => {
-            let features = Features::prepare(base, &examples, device, keep, observer)?;
-            let mut learner = HeadLearner::new(base, &examples, features, options, tags)?;
-            let losses = course.run(&mut learner, observer)?;
-            (learner.weights(&manifest)?, losses)
+        (method @ (Method::Full | Method::Lora | Method::FfaLora), Some(_)) => {
+            return Err(Error::NotPrivate { method });
+        }
+        (Method::Head, private) => {
+            let features = |grouping, observer: &mut dyn Observer| {
+                Features::prepare(base, &examples, (device, grouping), keep, observer)
+            };
+            match private {
+                None => {
+                    let features = features(Grouping::Batches, observer)?;
+                    let learner = HeadLearner::new(base, &examples, features, options, tags)?;
+                    learn(learner, &course, &manifest, observer)?
+                }
+                Some(private) => {
+                    let features = features(Grouping::Alone, observer)?;
+                    let of = (examples.as_slice(), units.as_slice());
+                    let learner =
+                        PrivateHeadLearner::new(base, of, features, options, tags, private)?;
+                    learn(learner, &course, &manifest, observer)?
+                }
+            }
         }
     };
     Ok(Trained {
@@ -158,19 +214,41 @@ pub fn train_keeping(
     })
 }
 
+fn learn(
+    mut learner: impl Learner,
+    course: &Course<'_>,
+    manifest: &Manifest,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<f32>, Losses), Error> {
+    let losses = course.run(&mut learner, observer)?;
+    Ok((learner.weights(manifest)?, losses))
+}
+
 /// The digest of all that decides a training's result.
 fn name(
     base: &Checkpoint,
     tags: &[String],
     examples: &[Example],
     options: &TrainOptions,
+    private: Option<&Private<'_>>,
 ) -> Result<Digest, Error> {
     let base = keep::digest_of_weights(base, tags.len(), |_| true)?;
     let examples = keep::digest_of_examples(examples, true);
     let (method, training, seed) = (options.method, &options.training, options.seed);
     let schedule = (options.schedule.start, options.schedule.end);
     let all = (base, examples, tags, method, training, seed, schedule);
-    Ok(Digest::of_json(&all))
+    let private = private.map(|private| {
+        let &Private {
+            unit,
+            clip,
+            noise_multiplier,
+            expected_batch,
+            steps_an_epoch,
+            ..
+        } = private;
+        (unit, clip, noise_multiplier, expected_batch, steps_an_epoch)
+    });
+    Ok(Digest::of_json(&(all, private)))
 }
 
 fn check_base(base: &Checkpoint, tags: usize, trainable: &Trainable) -> Result<(), Error> {

@@ -20,12 +20,10 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new(options: &TrainOptions, examples: usize) -> Self {
+    pub(super) fn new(options: &TrainOptions, steps_an_epoch: usize) -> Self {
         let training = &options.training;
-        let batches = examples.div_ceil(training.batch_size);
-        let steps = batches.div_ceil(training.gradient_accumulation);
         Self {
-            steps: steps * training.local_epochs as usize,
+            steps: steps_an_epoch * training.local_epochs as usize,
             range: options.schedule.clone(),
             peak: training.learning_rate,
             warmup: training.warmup,

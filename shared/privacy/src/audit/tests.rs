@@ -120,16 +120,16 @@ impl Trainer {
         }
     }
 
-    fn step(&mut self, sum: f32) -> f64 {
+    fn step(&mut self, sum: f64) -> f64 {
         let mut sum = [sum];
         self.mechanism
             .release(&mut sum, &mut self.generator)
             .expect("released");
-        f64::from(sum[0])
+        sum[0]
     }
 
     /// Scores a run whose batches of all others are empty, by the largest step.
-    fn run(&mut self, batches: &[f32]) -> f64 {
+    fn run(&mut self, batches: &[f64]) -> f64 {
         batches
             .iter()
             .map(|sum| self.step(*sum))
@@ -159,14 +159,14 @@ fn poisson_batches_hold_the_sampled_claim_and_shuffled_ones_fail() {
     let mut with_shuffle = Vec::new();
     let mut without = Vec::new();
     for run in 0..runs {
-        let mut batches = [0.0f32; STEPS];
+        let mut batches = [0.0f64; STEPS];
         without.push(trainer.run(&batches));
         // A shuffled unit is in exactly one batch of each epoch; which one tells nothing more.
         batches[run % STEPS] = 1.0;
         with_shuffle.push(trainer.run(&batches));
         let rate = 1.0 / STEPS as f64;
-        let batches: [f32; STEPS] =
-            std::array::from_fn(|_| poisson(rate, 1, &mut trainer.generator).len() as f32);
+        let batches: [f64; STEPS] =
+            std::array::from_fn(|_| poisson(rate, 1, &mut trainer.generator).len() as f64);
         with_poisson.push(trainer.run(&batches));
     }
     let verdict = |with: Vec<f64>| {
@@ -187,7 +187,7 @@ fn poisson_batches_hold_the_sampled_claim_and_shuffled_ones_fail() {
 fn with_divisor(noise_multiplier: f64, divide: impl Fn(f64, usize) -> f64) -> Scores {
     let mut trainer = Trainer::new(noise_multiplier, 4);
     let mut scores = |others: usize, canary: usize, runs: usize| {
-        let sum = others as f32 - canary as f32;
+        let sum = others as f64 - canary as f64;
         // Nearer to what only the larger batch gives is a higher score.
         (0..runs)
             .map(|_| -divide(trainer.step(sum), others + canary).abs())
@@ -215,7 +215,7 @@ fn control_the_actual_batch_as_divisor_fails() {
 fn control_one_unit_split_into_many_fails() {
     // Four notes of one person, each clipped alone, accounted as one.
     let mut trainer = Trainer::new(3.0, 5);
-    let mut scores = |sum: f32| (0..20_000).map(|_| trainer.step(sum)).collect();
+    let mut scores = |sum: f64| (0..20_000).map(|_| trainer.step(sum)).collect();
     let scores = Scores {
         with: scores(4.0),
         without: scores(0.0),
@@ -240,15 +240,14 @@ fn many_canaries_in_one_run_hold_the_claim_and_an_eighth_of_the_noise_fails() {
         let inside: Vec<bool> = (0..canaries)
             .map(|_| poisson(0.5, 1, &mut generator).len() == 1)
             .collect();
-        let mut sum: Vec<f32> = inside
+        let mut sum: Vec<f64> = inside
             .iter()
-            .map(|inside| f32::from(u8::from(*inside)))
+            .map(|inside| f64::from(u8::from(*inside)))
             .collect();
         mechanism
             .release(&mut sum, &mut generator)
             .expect("released");
-        let scores: Vec<f64> = sum.into_iter().map(f64::from).collect();
-        one_run::Guesses::by_score(&scores, &inside, 200).expect("guesses")
+        one_run::Guesses::by_score(&sum, &inside, 200).expect("guesses")
     };
     let claimed = claim(1.0, 1e-5);
     let honest = run(1.0).verdict(claimed, 1e-5, 0.95).expect("verdict");

@@ -36,6 +36,7 @@ fn examples(golden: &Value) -> Vec<Example> {
             .zip(&encoded.first)
             .filter(|(_, first)| first.is_some());
         Example {
+            sentence: 0,
             targets: kept.map(|(target, _)| target).collect(),
             encoded,
         }

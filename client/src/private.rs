@@ -1,0 +1,99 @@
+//! The steps of a private training: sampling and exact noise for the trainer's DP-SGD.
+
+use fedner_model::{Mechanism, Private};
+use fedner_privacy::noise::Generator;
+use fedner_privacy::sampling::poisson;
+use fedner_privacy::sum::{self, PrivateSum, Settings};
+use fedner_shared::plan::{Plan, Sampling};
+
+/// How much further apart than the clip rounding can put the sums of neighbouring data sets, as a
+/// part of the clip. The trainer adds up to 2^30 units in f64, each scaled to its clip with an error
+/// below 2^-50 of it.
+const SUMMATION_ERROR: f64 = 1.0 / (1 << 20) as f64;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Sum(#[from] sum::Error),
+    #[error("the operating system gave no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// What samples units and releases their sums, for as long as one training.
+#[derive(Debug)]
+pub struct Steps {
+    sampling: Sampling,
+    clip: f64,
+    /// `None` leaves the noise out.
+    sum: Option<PrivateSum>,
+    generator: Generator,
+}
+
+impl Steps {
+    /// As the plan says, for an institution that declared `units` and trains `dimension` weights;
+    /// `None` where the plan's unit is not sampled.
+    pub fn private(plan: &Plan, units: u32, dimension: usize) -> Result<Option<Self>, Error> {
+        let Some(sampling) = plan.sampling(units) else {
+            return Ok(None);
+        };
+        let privacy = &plan.privacy;
+        let sum = PrivateSum::new(Settings {
+            clip: privacy.clip,
+            noise_multiplier: privacy.noise_multiplier,
+            dimension,
+            summation_error: privacy.clip * SUMMATION_ERROR,
+        })?;
+        Ok(Some(Self {
+            sampling,
+            clip: privacy.clip,
+            sum: Some(sum),
+            generator: Generator::from_system()?,
+        }))
+    }
+
+    /// The same steps without clip and noise, alike whenever they are made: what noise is compared
+    /// with, and nothing that may leave.
+    pub fn open(plan: &Plan, units: u32) -> Option<Self> {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&plan.seed.to_le_bytes());
+        Some(Self {
+            sampling: plan.sampling(units)?,
+            clip: f64::INFINITY,
+            sum: None,
+            generator: Generator::from_seed(seed),
+        })
+    }
+
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// What the trainer is told.
+    pub fn settings(&mut self, plan: &Plan) -> Private<'_> {
+        let epochs = u64::from(plan.training.local_epochs);
+        Private {
+            unit: plan.privacy.unit,
+            clip: self.clip,
+            noise_multiplier: self
+                .sum
+                .as_ref()
+                .map_or(0.0, |sum| sum.settings().noise_multiplier),
+            expected_batch: plan.training.batch_size as f64,
+            steps_an_epoch: (self.sampling.steps / epochs) as usize,
+            mechanism: self,
+        }
+    }
+}
+
+impl Mechanism for Steps {
+    fn sample(&mut self, units: usize) -> Vec<usize> {
+        poisson(self.sampling.rate, units, &mut self.generator)
+    }
+
+    fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        match &self.sum {
+            Some(mechanism) => Ok(mechanism.release(sum, &mut self.generator)?),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Coordinates in which the features of every word have norm 1.
+
+use fedner_shared::checkpoint::Checkpoint;
+
+use crate::Error;
+
+/// The least part of the largest γ that a feature is taken to have, so that none is blown up.
+const LEAST: f32 = 1e-2;
+
+/// x' = (x - β) / (γ·√n) of the last layer's hidden states x, with γ and β of its LayerNorm (Ba et
+/// al. 2016, equation 3): what was normalised there, and divided by the root of its width. Its
+/// norm is 1, so that clipping a gradient means the same for every word. γ and β are weights of
+/// the model version, so that nothing of it depends on the text.
+#[derive(Debug)]
+pub(super) struct Normal {
+    /// β
+    shift: Vec<f32>,
+    /// 1 / (γ·√n)
+    scale: Vec<f32>,
+}
+
+impl Normal {
+    pub(super) fn of(base: &Checkpoint) -> Result<Self, Error> {
+        let prefix = match base.config.num_hidden_layers {
+            0 => "bert.embeddings.LayerNorm".to_owned(),
+            layers => format!("bert.encoder.layer.{}.output.LayerNorm", layers - 1),
+        };
+        let gamma = base.tensor(&format!("{prefix}.weight"))?;
+        let least = LEAST * gamma.iter().fold(f32::MIN_POSITIVE, |a, g| a.max(g.abs()));
+        let root = (gamma.len() as f32).sqrt();
+        let scale = gamma.iter().map(|gamma| {
+            let size = gamma.abs().max(least);
+            (size.copysign(*gamma) * root).recip()
+        });
+        Ok(Self {
+            shift: base.tensor(&format!("{prefix}.bias"))?.to_vec(),
+            scale: scale.collect(),
+        })
+    }
+
+    /// Brings rows of features into these coordinates.
+    pub(super) fn apply(&self, rows: &mut [f32]) {
+        for row in rows.chunks_exact_mut(self.shift.len()) {
+            for ((x, shift), scale) in row.iter_mut().zip(&self.shift).zip(&self.scale) {
+                *x = (*x - shift) * scale;
+            }
+        }
+    }
+
+    /// A head on features x, [tags, n], becomes the head on x' that gives the same scores.
+    pub(super) fn enter(&self, weight: &mut [f32], bias: &mut [f32]) {
+        for (row, bias) in weight.chunks_exact_mut(self.shift.len()).zip(bias) {
+            *bias += product(row, &self.shift);
+            for (weight, scale) in row.iter_mut().zip(&self.scale) {
+                *weight /= scale;
+            }
+        }
+    }
+
+    /// The way back.
+    pub(super) fn leave(&self, weight: &mut [f32], bias: &mut [f32]) {
+        for (row, bias) in weight.chunks_exact_mut(self.shift.len()).zip(bias) {
+            for (weight, scale) in row.iter_mut().zip(&self.scale) {
+                *weight *= scale;
+            }
+            *bias -= product(row, &self.shift);
+        }
+    }
+}
+
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+    products.sum::<f64>() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal() -> Normal {
+        Normal {
+            shift: vec![0.5, -1.0, 2.0],
+            scale: vec![2.0, -0.25, 1.5],
+        }
+    }
+
+    #[test]
+    fn scores_stay_the_same_and_the_way_back_is_one() {
+        let (weight, bias) = (vec![1.0f32, 2.0, -3.0, 0.5, 0.0, 1.0], vec![0.1f32, -0.2]);
+        let (mut inner, mut inner_bias) = (weight.clone(), bias.clone());
+        normal().enter(&mut inner, &mut inner_bias);
+        let x = [0.3f32, 0.7, -1.1];
+        let mut x_inner = x;
+        normal().apply(&mut x_inner);
+        for tag in 0..2 {
+            let row = tag * 3..tag * 3 + 3;
+            let outer = product(&weight[row.clone()], &x) + bias[tag];
+            let found = product(&inner[row], &x_inner) + inner_bias[tag];
+            assert!((outer - found).abs() < 1e-5, "{outer} {found}");
+        }
+        normal().leave(&mut inner, &mut inner_bias);
+        for (found, expected) in inner
+            .iter()
+            .chain(&inner_bias)
+            .zip(weight.iter().chain(&bias))
+        {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+    }
+}

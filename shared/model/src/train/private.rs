@@ -1,0 +1,141 @@
+//! What makes a training private: DP-SGD (Abadi et al. 2016, algorithm 1).
+//!
+//! The trainer clips the gradient of every unit and adds the clipped ones up; who is in a step, and
+//! what of the sum may be known, is for a [`Mechanism`] to decide. All that a step leaves behind is
+//! made of what the mechanism released and of what is public.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use fedner_shared::plan::Unit;
+
+use super::examples::Example;
+use crate::{Error, Sentence};
+
+/// The two random parts of a private step.
+pub trait Mechanism: fmt::Debug + Sync {
+    /// The numbers of the units in the next step, of `units`; maybe none.
+    fn sample(&mut self, units: usize) -> Vec<usize>;
+
+    /// Replaces a sum of vectors, each of norm C at most, by its release.
+    fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// How to train privately. All of it is public.
+#[derive(Debug)]
+pub struct Private<'a> {
+    /// Person, document or sentence.
+    pub unit: Unit,
+    /// C, the largest L2 norm of one unit's gradient.
+    pub clip: f64,
+    /// z of the mechanism: it names the training among others.
+    pub noise_multiplier: f64,
+    /// B: sums are divided by it, whatever the batch.
+    pub expected_batch: f64,
+    /// Steps of one of the options' epochs.
+    pub steps_an_epoch: usize,
+    pub mechanism: &'a mut dyn Mechanism,
+}
+
+/// How many persons, documents or sentences a corpus has.
+pub fn count_units(unit: Unit, corpus: &[Sentence]) -> Result<usize, Error> {
+    Ok(numbered(unit, corpus)?.1)
+}
+
+/// The number of each sentence's unit, in the order in which units first come up, and of all.
+fn numbered(unit: Unit, corpus: &[Sentence]) -> Result<(Vec<usize>, usize), Error> {
+    let mut numbers: BTreeMap<Key<'_>, usize> = BTreeMap::new();
+    let mut of_sentence = Vec::with_capacity(corpus.len());
+    for (index, sentence) in corpus.iter().enumerate() {
+        let key = Key::of(unit, index, sentence)?;
+        let next = numbers.len();
+        of_sentence.push(*numbers.entry(key).or_insert(next));
+    }
+    Ok((of_sentence, numbers.len()))
+}
+
+/// The examples of every unit.
+pub(super) fn units(
+    unit: Unit,
+    corpus: &[Sentence],
+    examples: &[Example],
+) -> Result<Vec<Vec<usize>>, Error> {
+    let (of_sentence, count) = numbered(unit, corpus)?;
+    let mut units = vec![Vec::new(); count];
+    for (index, example) in examples.iter().enumerate() {
+        units[of_sentence[example.sentence]].push(index);
+    }
+    Ok(units)
+}
+
+/// What sentences of one unit have in common.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'a> {
+    Person(&'a str),
+    Document(u32),
+    Sentence(usize),
+}
+
+impl<'a> Key<'a> {
+    fn of(unit: Unit, index: usize, sentence: &'a Sentence) -> Result<Self, Error> {
+        let found = match unit {
+            Unit::Person => sentence.person.as_deref().map(Self::Person),
+            Unit::Document => sentence.document.map(Self::Document),
+            Unit::Sentence => Some(Self::Sentence(index)),
+            Unit::Institution | Unit::None => None,
+        };
+        found.ok_or(Error::NoUnit {
+            unit,
+            line: sentence.line,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Encoded;
+
+    fn sentence(document: Option<u32>, person: Option<&str>) -> Sentence {
+        Sentence {
+            document,
+            person: person.map(str::to_owned),
+            line: 7,
+            ..Sentence::default()
+        }
+    }
+
+    fn example(sentence: usize) -> Example {
+        Example {
+            sentence,
+            encoded: Encoded::default(),
+            targets: vec![0],
+        }
+    }
+
+    #[test]
+    fn a_unit_has_all_examples_of_its_sentences() {
+        let corpus = [
+            sentence(Some(4), Some("p")),
+            sentence(Some(4), Some("q")),
+            sentence(Some(5), Some("p")),
+        ];
+        // The first sentence in two windows; the last has nothing to learn from.
+        let examples = [example(0), example(0), example(1)];
+        let of = |unit| units(unit, &corpus, &examples).expect("units");
+        assert_eq!(of(Unit::Person), [vec![0, 1], vec![2]]);
+        assert_eq!(of(Unit::Document), [vec![0, 1, 2], vec![]]);
+        assert_eq!(of(Unit::Sentence), [vec![0, 1], vec![2], vec![]]);
+    }
+
+    #[test]
+    fn text_of_nobody_is_refused() {
+        let corpus = [sentence(Some(0), None)];
+        for unit in [Unit::Person, Unit::Institution] {
+            let error = units(unit, &corpus, &[]).expect_err("no unit");
+            assert!(matches!(error, Error::NoUnit { line: 7, .. }), "{error}");
+        }
+        let corpus = [sentence(None, Some("p"))];
+        assert!(units(Unit::Document, &corpus, &[]).is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! Private training of the head: DP-SGD on features that a frozen encoder made once.
+
+use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::manifest::Manifest;
+use rayon::prelude::*;
+
+use super::TrainOptions;
+use super::adamw::Rates;
+use super::course::{Learner, Order};
+use super::examples::Example;
+use super::features::Features;
+use super::head::{Head, pull};
+use super::loss::Loss;
+use super::normal::Normal;
+use super::private::Private;
+use super::state::State;
+use crate::Error;
+
+/// What the bias is multiplied with: its gradient is then about as large as that by one feature of
+/// a few that matter, and does not use up the clip.
+const BIAS: f32 = 0.3;
+
+/// Units whose clipped gradients one task adds up.
+const TOGETHER: usize = 16;
+
+pub(super) struct PrivateHeadLearner<'a, 'm> {
+    examples: &'a [Example],
+    /// The examples of each unit.
+    units: &'a [Vec<usize>],
+    options: &'a TrainOptions,
+    private: Private<'m>,
+    features: Features,
+    loss: Loss,
+    normal: Normal,
+    /// In the coordinates of `normal`; its bias counts [`BIAS`] times.
+    head: Head,
+    /// The head at the start, where it is held close to it.
+    start: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
+    pub(super) fn new(
+        base: &Checkpoint,
+        (examples, units): (&'a [Example], &'a [Vec<usize>]),
+        features: Features,
+        options: &'a TrainOptions,
+        tags: &[String],
+        private: Private<'m>,
+    ) -> Result<Self, Error> {
+        let mut head = Head::new(base)?;
+        let normal = Normal::of(base)?;
+        normal.enter(&mut head.weight, &mut head.bias);
+        for bias in &mut head.bias {
+            *bias /= BIAS;
+        }
+        let pulled = options.training.proximal_mu > 0.0;
+        Ok(Self {
+            examples,
+            units,
+            options,
+            private,
+            features,
+            loss: Loss::new(&options.training, tags),
+            normal,
+            start: pulled.then(|| (head.weight.clone(), head.bias.clone())),
+            head,
+        })
+    }
+
+    /// The features and targets of one unit's words.
+    fn words(&self, unit: &[usize]) -> Result<Words, Error> {
+        let mut words = Words::default();
+        for example in unit {
+            self.features.read(*example, &mut words.rows)?;
+            words
+                .targets
+                .extend_from_slice(&self.examples[*example].targets);
+        }
+        Ok(words)
+    }
+
+    /// The unit's mean loss, and its gradient by weight and bias together.
+    fn gradient(&self, mut words: Words) -> (f64, Vec<f32>) {
+        self.normal.apply(&mut words.rows);
+        let rows = words.rows.chunks_exact(self.features.width());
+        let rows: Vec<(&[f32], usize)> = rows.zip(words.targets).collect();
+        let (loss, mut gradient, by_bias) = self.head.gradient(&rows, BIAS, &self.loss);
+        gradient.extend(by_bias);
+        (f64::from(loss), gradient)
+    }
+
+    /// Mean loss and Σ g·min(1, C/‖g‖) of units.
+    fn clipped_sum(&self, units: Vec<Words>) -> (f64, Vec<f64>) {
+        let parts: Vec<(f64, Vec<f64>)> = units
+            .into_par_iter()
+            .chunks(TOGETHER)
+            .map(|units| {
+                let (mut total, mut sum) = (0.0, vec![0.0; self.head.dimension()]);
+                for words in units {
+                    let (loss, gradient) = self.gradient(words);
+                    total += loss;
+                    add_clipped(&mut sum, &gradient, self.private.clip);
+                }
+                (total, sum)
+            })
+            .collect();
+        let (mut total, mut sum) = (0.0, vec![0.0; self.head.dimension()]);
+        for (loss, part) in &parts {
+            total += loss;
+            for (sum, part) in sum.iter_mut().zip(part) {
+                *sum += part;
+            }
+        }
+        (total, sum)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Words {
+    /// [words, width]
+    rows: Vec<f32>,
+    targets: Vec<usize>,
+}
+
+/// What is not finite counts as nothing, so that no unit can do more than its clip allows.
+fn add_clipped(sum: &mut [f64], gradient: &[f32], clip: f64) {
+    let squared: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
+    if !squared.is_finite() {
+        return;
+    }
+    let factor = (clip / squared.sqrt().max(f64::MIN_POSITIVE)).min(1.0);
+    for (sum, gradient) in sum.iter_mut().zip(gradient) {
+        *sum += factor * f64::from(*gradient);
+    }
+}
+
+impl Learner for PrivateHeadLearner<'_, '_> {
+    /// Every step has a sample of its own.
+    fn epoch(&mut self, _: &Order, _: u32) -> Vec<Vec<Vec<usize>>> {
+        let mut step = || {
+            let sampled = self.private.mechanism.sample(self.units.len());
+            let sampled = sampled.into_iter().map(|unit| self.units[unit].clone());
+            sampled.collect()
+        };
+        (0..self.private.steps_an_epoch).map(|_| step()).collect()
+    }
+
+    /// `batches` has one list of examples a unit.
+    fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
+        // A unit without a word to learn from takes its place in a sample and adds nothing.
+        let units = batches.iter().filter(|unit| !unit.is_empty());
+        let words: Vec<Words> = units
+            .map(|unit| self.words(unit))
+            .collect::<Result<_, _>>()?;
+        let (count, (total, mut sum)) = (words.len(), self.clipped_sum(words));
+        let released = self.private.mechanism.release(&mut sum);
+        released.map_err(|error| Error::Mechanism(error.to_string()))?;
+        let batch = self.private.expected_batch;
+        let mut sum: Vec<f32> = sum.into_iter().map(|sum| (sum / batch) as f32).collect();
+        let head = &mut self.head;
+        let (by_weight, by_bias) = sum.split_at_mut(head.weight.len());
+        let training = &self.options.training;
+        if let Some((weight, bias)) = &self.start {
+            let mu = training.proximal_mu as f32;
+            pull(by_weight, &head.weight, weight, mu);
+            pull(by_bias, &head.bias, bias, mu);
+        }
+        head.update(by_weight, by_bias, training.max_grad_norm, rates)?;
+        Ok((total / count.max(1) as f64) as f32)
+    }
+
+    fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
+        let (mut weight, mut bias) = (self.head.weight.clone(), self.head.bias.clone());
+        for bias in &mut bias {
+            *bias *= BIAS;
+        }
+        self.normal.leave(&mut weight, &mut bias);
+        Head::flat(&weight, &bias, manifest)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), Error> {
+        self.head.save(state);
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &State) -> Result<(), Error> {
+        self.head.restore(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+    use fedner_shared::plan::Training;
+
+    use super::*;
+    use crate::bert::{leaf, values};
+
+    /// The gradient that every unit is clipped by is that of its mean loss by weight and bias.
+    #[test]
+    fn a_units_gradient_is_that_of_autodiff() {
+        let (tags, width, words) = (3, 4, 5);
+        let number = |index: usize| ((index * 7919 + 13) % 97) as f32 / 97.0 - 0.5;
+        let weight: Vec<f32> = (0..tags * width).map(number).collect();
+        let bias: Vec<f32> = (50..50 + tags).map(number).collect();
+        let rows: Vec<f32> = (100..100 + words * width).map(number).collect();
+        let targets = [0, 2, 1, 0, 0];
+        let names: Vec<String> = ["O", "B-A", "I-A"].map(str::to_owned).to_vec();
+        let loss = Loss::new(&Training::default(), &names);
+
+        let device = Device::flex().autodiff();
+        let w: Tensor<2> = leaf(TensorData::new(weight.clone(), [tags, width]), &device);
+        let b: Tensor<1> = leaf(TensorData::new(bias.clone(), [tags]), &device);
+        let x = Tensor::<2>::from_data(TensorData::new(rows.clone(), [words, width]), &device);
+        let scores = x.matmul(w.clone().transpose()) + (b.clone() * BIAS).unsqueeze();
+        let value = loss.of_logits(scores, &targets, words as f64);
+        let expected_loss = values(value.clone().inner()).expect("loss")[0];
+        let mut gradients = value.backward();
+        let mut expected = values(w.grad_remove(&mut gradients).expect("weight")).expect("values");
+        expected.extend(values(b.grad_remove(&mut gradients).expect("bias")).expect("values"));
+
+        let head = Head::of(width, weight, bias);
+        let rows: Vec<(&[f32], usize)> = rows.chunks_exact(width).zip(targets).collect();
+        let (found_loss, mut found, by_bias) = head.gradient(&rows, BIAS, &loss);
+        found.extend(by_bias);
+        assert!((found_loss - expected_loss).abs() < 1e-6);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_clipped_to_the_norm_and_not_stretched() {
+        let mut sum = vec![0.0; 2];
+        add_clipped(&mut sum, &[3.0, 4.0], 1.0);
+        assert!((sum[0] - 0.6).abs() < 1e-12 && (sum[1] - 0.8).abs() < 1e-12);
+        add_clipped(&mut sum, &[0.3, 0.4], 1.0);
+        assert!((sum[0] - 0.9).abs() < 1e-6 && (sum[1] - 1.2).abs() < 1e-6);
+        let before = sum.clone();
+        add_clipped(&mut sum, &[f32::NAN, 1.0], 1.0);
+        add_clipped(&mut sum, &[f32::INFINITY, 1.0], 1.0);
+        add_clipped(&mut sum, &[0.0, 0.0], 1.0);
+        assert_eq!(sum, before);
+    }
+}
