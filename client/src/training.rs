@@ -51,7 +51,9 @@ impl Error {
             Self::Checkpoint(_) | Self::Read { .. } => Code::CheckpointInvalid,
             Self::Model(error) => return Some(Refusal::new(code_of(error)?, error.to_string())),
             Self::Private(private::Error::Sum(_)) => Code::PlanInvalid,
-            Self::Private(private::Error::Random(_)) | Self::Blob(_) | Self::Worker(_) => return None,
+            Self::Private(private::Error::Random(_)) | Self::Blob(_) | Self::Worker(_) => {
+                return None;
+            }
         };
         Some(Refusal::new(code, self.to_string()))
     }

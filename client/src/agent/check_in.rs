@@ -13,9 +13,9 @@ use fedner_shared::sign::Signed;
 
 use super::{Agent, Error};
 use crate::config::ConsentMode;
-use crate::{consent, egress};
 use crate::state::{PlanRecord, Standing, Store};
 use crate::transport::Todo;
+use crate::{consent, egress};
 
 /// How soon a consent that is granted or revoked by a command is acted upon.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -58,7 +58,10 @@ impl Agent {
         let settings = self.directory.settings()?;
         let policy = self.directory.policy()?;
         let institution = self.identity.institution.clone();
-        let units = match self.store.consent_in_force(&task.plan, self.outside.machine.now())? {
+        let units = match self
+            .store
+            .consent_in_force(&task.plan, self.outside.machine.now())?
+        {
             Some(consent) => consent.examples,
             None => return Ok(Event::Declined(egress::consent_missing(&plan))),
         };
