@@ -339,6 +339,9 @@ pub fn train(
     )?)
 }
 
+/// Sentences in a batch of an evaluation, whose result does not depend on it.
+const EVALUATED_TOGETHER: usize = 32;
+
 /// Tags the sentences and counts.
 pub fn evaluate(
     material: &Material,
@@ -360,7 +363,7 @@ pub fn evaluate(
         tags,
         sentences,
         training.max_tokens,
-        training.batch_size,
+        EVALUATED_TOGETHER,
         &mut observer,
     )?)
 }

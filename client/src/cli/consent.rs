@@ -1,14 +1,17 @@
 //! `consent list`, `consent grant`, `consent revoke`.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_privacy::accountant::forecast_sampled;
+use fedner_shared::plan::{Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use serde::Serialize;
 
 use super::Context;
-use super::output::table;
+use super::output::{self, table};
 use crate::identity::Identity;
 use crate::state::{PlanRecord, Standing, Store};
 use crate::{clock, consent};
@@ -49,6 +52,8 @@ struct Row {
     unit: String,
     labels: Vec<String>,
     max_epsilon: Option<f64>,
+    /// What taking part in all rounds would cost, in plain words.
+    cost: String,
     proposed: Time,
     consent: Standing,
     examples: Option<u32>,
@@ -60,12 +65,13 @@ struct Row {
 pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let directory = context.directory()?;
     let settings = directory.settings()?;
-    let identity = Identity::load(&directory.identity(), settings.institution)?;
+    let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
     let store = Store::open(&directory.database())?;
     let policy = directory.policy()?;
+    let declared = settings.declared_examples;
     let row = |record: &PlanRecord| -> anyhow::Result<Row> {
         let allowed = consent::allows(&policy, &identity, &record.plan);
-        Row::of(&store, record, allowed.err())
+        Row::of(&store, record, declared, allowed.err())
     };
     match arguments.command {
         Command::List => {
@@ -127,10 +133,15 @@ fn find(store: &Store, text: &str) -> anyhow::Result<PlanRecord> {
 }
 
 impl Row {
-    fn of(store: &Store, record: &PlanRecord, forbidden: Option<Refusal>) -> anyhow::Result<Self> {
+    fn of(
+        store: &Store,
+        record: &PlanRecord,
+        declared: Option<u32>,
+        forbidden: Option<Refusal>,
+    ) -> anyhow::Result<Self> {
         let newest = store.consent(&record.digest)?;
         let plan = &record.plan;
-        let protected = plan.privacy.noise() > 0.0;
+        let protected = plan.privacy.sigma() > 0.0;
         Ok(Self {
             plan: record.digest.to_string(),
             name: plan.name.to_string(),
@@ -140,6 +151,10 @@ impl Row {
             unit: plan.privacy.unit.to_string(),
             labels: plan.labels.clone(),
             max_epsilon: protected.then_some(plan.privacy.max_epsilon),
+            cost: cost(
+                record,
+                newest.as_ref().map(|n| n.consent.examples).or(declared),
+            ),
             proposed: record.proposed,
             consent: newest
                 .as_ref()
@@ -149,6 +164,43 @@ impl Row {
             forbidden: forbidden.map(|refusal| refusal.message),
         })
     }
+}
+
+/// What taking part in every round of a plan would cost, of which `units` are declared.
+fn cost(record: &PlanRecord, units: Option<u32>) -> String {
+    let plan = &record.plan;
+    let Privacy { unit, delta, .. } = plan.privacy;
+    let forecast = match units {
+        _ if unit == Unit::None => {
+            return "adds no noise, so that the updates may reveal text".to_owned();
+        }
+        None if unit.is_sampled() => {
+            return format!(
+                "protects each {unit} by sampling: declare how many there are, with \
+                 `declared_examples` in client.toml or --examples, to see what it costs"
+            );
+        }
+        units => forecast_sampled(plan, record.dimension as usize, units.unwrap_or(1)),
+    };
+    let forecast = match forecast {
+        Ok(forecast) => forecast,
+        Err(error) => return format!("its cost cannot be told: {error}"),
+    };
+    let whose = match unit {
+        Unit::Institution => "everything held here".to_owned(),
+        Unit::Person | Unit::Document | Unit::Sentence | Unit::None => {
+            format!("all that is about one {unit}")
+        }
+    };
+    let first = forecast.epsilon_by_round.first().copied();
+    format!(
+        "hides {whose} up to ε = {} after {} rounds ({} after the first; δ = {delta:e}), by noise {:.2} \
+         times as large as the signal can be",
+        output::epsilon(forecast.epsilon_rdp),
+        plan.rounds,
+        output::epsilon(first.unwrap_or_default()),
+        forecast.noise_to_signal
+    )
 }
 
 fn text(rows: &[Row]) -> String {
@@ -172,6 +224,7 @@ fn text(rows: &[Row]) -> String {
     ];
     let mut text = table(head, &[3, 6], lines);
     for row in rows {
+        let _ = write!(text, "\n{}: {}", row.name, row.cost);
         if let Some(reason) = &row.forbidden {
             text.push_str("\nnot allowed: ");
             text.push_str(reason);

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use fedner_privacy::accountant::{Forecast, MAX_NOISE_TO_SIGNAL, forecast, solve_noise_multiplier};
+use fedner_privacy::accountant::{
+    self, Accountant, Forecast, MAX_NOISE_TO_SIGNAL, forecast, forecast_sampled, noise_multiplier,
+    solve_noise_multiplier,
+};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint;
-use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
@@ -21,9 +24,10 @@ pub(super) struct Arguments {
     /// The plan
     #[arg(long, value_name = "PLAN.toml")]
     plan: PathBuf,
-    /// Units each institution holds; means nothing for the unit `institution`, which is one
+    /// Persons, documents or sentences that an institution declares; means nothing for the unit
+    /// `institution`, which is one
     #[arg(long, value_name = "N")]
-    units: Option<u64>,
+    units: Option<u32>,
     /// Institutions whose updates are averaged [default: the plan's]
     #[arg(long, value_name = "M")]
     institutions: Option<usize>,
@@ -33,7 +37,8 @@ pub(super) struct Arguments {
     /// Instead of the plan's rounds
     #[arg(long, value_name = "T", visible_alias = "rounds")]
     steps: Option<u32>,
-    /// Part of the units in a step; only 1 for the unit `institution`, which takes part as a whole
+    /// Part of the units in a step: the plan's batch over the units where they are sampled, and 1 for
+    /// the unit `institution`, which takes part as a whole; anything else is refused
     #[arg(long, value_name = "Q")]
     sampling_rate: Option<f64>,
     /// Instead of the plan's δ
@@ -75,7 +80,6 @@ const BERT_BASE: &str = r#"{"model_type":"bert","vocab_size":30522,"hidden_size"
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut plan = read_plan(&arguments.plan)?;
-    check_sampling(&plan, arguments)?;
     if let Some(rounds) = arguments.steps {
         plan.rounds = rounds;
     }
@@ -87,20 +91,22 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     }
     let (dimension, dimension_from) = dimension(&plan, arguments)?;
     if let Some(target) = arguments.target_epsilon {
-        let privacy = &plan.privacy;
-        plan.privacy.noise_multiplier =
-            solve_noise_multiplier(target, privacy.delta, plan.rounds, dimension, privacy.clip)?;
+        plan.privacy.noise_multiplier = solve(&plan, dimension, arguments.units, target)?;
     }
+    check_sampling(&plan, arguments)?;
     let institutions = arguments
         .institutions
         .unwrap_or(plan.cohort.institutions.len());
-    let forecast = forecast(&plan, dimension, institutions)?;
+    let forecast = match arguments.units {
+        Some(units) if plan.privacy.unit.is_sampled() => forecast_sampled(&plan, dimension, units)?,
+        Some(_) | None => forecast(&plan, dimension, institutions)?,
+    };
     let report = Report {
         plan: plan.name.to_string(),
         method: plan.method.to_string(),
         institutions,
         dimension_from,
-        noise_multiplier: plan.privacy.noise(),
+        noise_multiplier: plan.privacy.sigma() / plan.privacy.clip,
         clip: plan.privacy.clip,
         max_epsilon: plan.privacy.max_epsilon,
         within_max_epsilon: forecast.epsilon_rdp <= plan.privacy.max_epsilon,
@@ -111,19 +117,53 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
+/// The noise multiplier that keeps the plan's ε within `target`, by the figure of the hard stop.
+fn solve(
+    plan: &Plan,
+    dimension: usize,
+    units: Option<u32>,
+    target: f64,
+) -> Result<f64, accountant::Error> {
+    let privacy = &plan.privacy;
+    match plan.sampling(units.unwrap_or(1)) {
+        Some(Sampling { rate, steps }) => {
+            let steps = steps * u64::from(plan.rounds);
+            let mut plan = plan.clone();
+            let mut noise = noise_multiplier(Accountant::Rdp, rate, steps, target, privacy.delta)?;
+            // The ledger's bound for noise on integers lies a little above that for real numbers.
+            loop {
+                plan.privacy.noise_multiplier = noise;
+                let forecast = forecast_sampled(&plan, dimension, units.unwrap_or(1))?;
+                if forecast.epsilon_rdp <= target {
+                    return Ok(noise);
+                }
+                noise *= 1.0 + 1e-3;
+            }
+        }
+        None => solve_noise_multiplier(target, privacy.delta, plan.rounds, dimension, privacy.clip),
+    }
+}
+
 fn check_sampling(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
     let wrong = |message: String| Err(Refusal::new(Code::PlanInvalid, message));
     let unit = plan.privacy.unit;
+    if arguments.units == Some(0) && unit != Unit::None {
+        return wrong("--units is 0: expected at least 1".to_owned());
+    }
+    if unit.is_sampled() && arguments.units.is_none() {
+        return wrong(format!(
+            "the plan samples units, here each {unit}: expected --units, of which a step takes the \
+             plan's batch of {}",
+            plan.training.batch_size
+        ));
+    }
+    let expected = arguments.units.and_then(|units| plan.sampling(units));
+    let expected = expected.map_or(1.0, |sampling| sampling.rate);
     match arguments.sampling_rate {
-        Some(rate) if (rate - 1.0).abs() > f64::EPSILON => wrong(format!(
-            "--sampling-rate is {rate}: expected 1, as the unit {unit} is not sampled"
+        Some(rate) if (rate - expected).abs() > 1e-9 => wrong(format!(
+            "--sampling-rate is {rate}: the plan and --units give {expected}"
         )),
-        Some(_) | None => match arguments.units {
-            Some(units) if unit == Unit::Institution && units == 0 => {
-                wrong("--units is 0: expected at least 1".to_owned())
-            }
-            Some(_) | None => Ok(()),
-        },
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -152,12 +192,31 @@ fn text(report: &Report) -> String {
         "model" => " (of the model)",
         _ => "",
     };
+    let (by, tighter) = match &forecast.sampled {
+        Some(sampled) => (
+            "Rényi divergence",
+            format!(
+                "epsilon (PLD)    {} in all, for fixed settings\n\
+                 steps            {} a round, with a part of {:.4} of {} units each",
+                epsilon(sampled.epsilon_pld),
+                sampled.steps_a_round,
+                sampled.rate,
+                sampled.units
+            ),
+        ),
+        None => (
+            "zCDP",
+            format!(
+                "epsilon (GDP)    {} in all, in closed form for fixed settings",
+                epsilon(forecast.epsilon_gdp)
+            ),
+        ),
+    };
     let mut text = format!(
         "plan             {}\nunit             {}\nmethod           {}, {} trainable weights{source}\n\
          noise multiplier {:.6}\ninstitutions     {}\nrounds           {}\ndelta            {:e}\n\
-         epsilon          {} in all by zCDP, the figure of the hard stop; the plan allows {}\n\
-         epsilon (GDP)    {} in all, in closed form for fixed settings\n\
-         noise to signal  {:.2}",
+         epsilon          {} in all by {by}, the figure of the hard stop; the plan allows {}\n\
+         {tighter}\nnoise to signal  {:.2}",
         report.plan,
         forecast.unit,
         report.method,
@@ -168,7 +227,6 @@ fn text(report: &Report) -> String {
         forecast.delta,
         epsilon(forecast.epsilon_rdp),
         report.max_epsilon,
-        epsilon(forecast.epsilon_gdp),
         forecast.noise_to_signal,
     );
     if report.too_noisy {

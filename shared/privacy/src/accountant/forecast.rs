@@ -1,9 +1,10 @@
 //! What a plan will cost an institution, and how much noise that means, before anything runs.
 
-use fedner_shared::plan::{Plan, Privacy, Unit};
+use fedner_shared::plan::{Plan, Privacy, Sampling, Unit};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, first_true, gdp, zcdp};
+use super::rdp::Curve;
+use super::{Error, Phase, first_true, gdp, pld, zcdp};
 use crate::nullable;
 
 /// Above this noise-to-signal ratio a plan is refused unless forced: what is averaged is noise.
@@ -28,12 +29,17 @@ pub struct Forecast {
     /// ε after rounds 1, 2, …: what the ledger will show and the hard stop compares.
     #[serde(with = "nullable::list")]
     pub epsilon_by_round: Vec<f64>,
-    /// ε in all, by zCDP: valid also when later rounds depend on what earlier ones released.
+    /// ε in all, by zCDP or, where units are sampled, by Rényi divergence: valid also when later
+    /// rounds depend on what earlier ones released.
     #[serde(with = "nullable")]
     pub epsilon_rdp: f64,
     /// ε in all, in closed form for the continuous Gaussian with sensitivity C. Reported only.
     #[serde(with = "nullable")]
     pub epsilon_gdp: f64,
+    /// How units are taken into steps; absent where an institution takes part as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<Sampled>,
+    /// Where units are sampled z·√d/B, for the gradient of a step. Else
     /// z·√(d/N): the norm of the noise in the mean of N updates, over the largest norm C that the
     /// mean can have. Every institution adds the whole noise σ = zC to its own update, so that the
     /// guarantee holds against the coordinator too; averaging N of them divides by √N.
@@ -41,6 +47,69 @@ pub struct Forecast {
     /// z·√d/N: what it would be if the institutions shared the noise σ between them, each adding
     /// σ/√N under secure aggregation. Not what happens; for comparison.
     pub noise_to_signal_shared: f64,
+}
+
+/// Poisson sampling of units, and what it costs by the tighter accountant.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampled {
+    /// Units an institution declared.
+    pub units: u32,
+    /// q
+    pub rate: f64,
+    pub steps_a_round: u64,
+    /// ε in all by privacy loss distributions, for settings that are fixed beforehand.
+    #[serde(with = "nullable")]
+    pub epsilon_pld: f64,
+}
+
+/// Forecasts a plan whose units are sampled, at an institution that declares `units` of them and
+/// trains `dimension` weights; any other plan as [`forecast`] does.
+pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<Forecast, Error> {
+    let Some(Sampling { rate, steps }) = plan.sampling(units) else {
+        return forecast(plan, dimension, plan.cohort.institutions.len());
+    };
+    positive("the number of trainable weights", dimension as f64)?;
+    positive("the number of units", f64::from(units))?;
+    let privacy = &plan.privacy;
+    check_delta(privacy.delta)?;
+    positive("the noise multiplier", privacy.noise_multiplier)?;
+    let round = Curve::sampled_discrete_gaussian(rate, privacy.noise_multiplier)?.times(steps);
+    let epsilon_by_round: Vec<f64> = (0..plan.rounds)
+        .scan(None, |sum: &mut Option<Curve>, _| {
+            let next = match sum.take() {
+                Some(sum) => sum.plus(&round),
+                None => round.clone(),
+            };
+            let epsilon = next.epsilon(privacy.delta);
+            *sum = Some(next);
+            Some(epsilon)
+        })
+        .collect();
+    let all = Phase {
+        sampling_rate: rate,
+        noise_multiplier: privacy.noise_multiplier,
+        steps: steps * u64::from(plan.rounds),
+    };
+    let noise_to_signal = plan.noise_to_signal(dimension);
+    Ok(Forecast {
+        unit: privacy.unit,
+        rounds: plan.rounds,
+        dimension,
+        delta: privacy.delta,
+        rho_per_round: f64::INFINITY,
+        epsilon_rdp: epsilon_by_round.last().copied().unwrap_or(0.0),
+        epsilon_by_round,
+        epsilon_gdp: f64::INFINITY,
+        sampled: Some(Sampled {
+            units,
+            rate,
+            steps_a_round: steps,
+            epsilon_pld: pld::epsilon(&[all], privacy.delta)?,
+        }),
+        noise_to_signal,
+        noise_to_signal_shared: noise_to_signal,
+    })
 }
 
 /// Forecasts `plan` for `dimension` trainable weights and `institutions` updates a round.
@@ -72,6 +141,7 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
         epsilon_rdp: epsilon_by_round.last().copied().unwrap_or(0.0),
         epsilon_by_round,
         epsilon_gdp: gdp::epsilon(gdp::mu(plan.rounds, noise), privacy.delta),
+        sampled: None,
         noise_to_signal: noise * (d / n).sqrt(),
         noise_to_signal_shared: noise * d.sqrt() / n,
     })
@@ -170,6 +240,29 @@ mod tests {
         assert!(excess > 0.0 && excess < 1e-4, "{excess}");
         assert_near(forecast.noise_to_signal, 10.0, 1e-12);
         assert_near(forecast.noise_to_signal_shared, 5.0, 1e-12);
+    }
+
+    #[test]
+    fn sampled_units_cost_what_the_ledger_will_say() {
+        let mut plan = plan("person", 1.2, 3);
+        plan.training.batch_size = 50;
+        let forecast = forecast_sampled(&plan, 400, 1000).expect("forecast");
+        let sampled = forecast.sampled.expect("sampled");
+        assert_eq!((sampled.units, sampled.steps_a_round), (1000, 20));
+        assert_near(sampled.rate, 0.05, 1e-12);
+        assert_near(forecast.noise_to_signal, 1.2 * 20.0 / 50.0, 1e-12);
+        let phase = |steps| Phase {
+            sampling_rate: 0.05,
+            noise_multiplier: 1.2,
+            steps,
+        };
+        for (index, found) in forecast.epsilon_by_round.iter().enumerate() {
+            let all = [phase(20 * (index as u64 + 1))];
+            let expected = super::super::rdp::epsilon_discrete(&all, 1e-5).expect("ε");
+            assert_near(*found, expected, 1e-9);
+        }
+        assert!(sampled.epsilon_pld <= forecast.epsilon_rdp);
+        assert!(forecast_sampled(&plan, 400, 0).is_err());
     }
 
     #[test]

@@ -23,7 +23,9 @@ pub mod rdp;
 pub mod zcdp;
 
 pub use calibrate::{Accountant, noise_multiplier};
-pub use forecast::{Forecast, MAX_NOISE_TO_SIGNAL, forecast, solve_noise_multiplier};
+pub use forecast::{
+    Forecast, MAX_NOISE_TO_SIGNAL, Sampled, forecast, forecast_sampled, solve_noise_multiplier,
+};
 pub use phase::Phase;
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -1,15 +1,17 @@
 //! The institutions' private text.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use fedner_shared::plan::Unit;
 use fedner_tests::corpus::{self, Folder};
 use fedner_tests::notes::{self, Split, Style};
 
 /// Notes an institution writes for each split. The encoder reads every training note once a
 /// round, so these sizes decide how long the demo takes.
-const NOTES: [(Split, usize); 3] = [(Split::Train, 90), (Split::Devel, 20), (Split::Test, 40)];
+const NOTES: [(Split, usize); 3] = [(Split::Train, 400), (Split::Devel, 20), (Split::Test, 40)];
 
 #[derive(Debug)]
 pub(crate) struct Institution {
@@ -28,6 +30,27 @@ pub(crate) struct Data {
     pub(crate) test: PathBuf,
     /// The training text of all institutions together, for the pooled baseline only.
     pub(crate) pooled: PathBuf,
+}
+
+impl Institution {
+    /// What it declares with its consent: how many units its text has where units are sampled, else
+    /// how many sentences.
+    pub(crate) fn declares(&self, unit: Unit) -> Result<u32> {
+        let names = |key: &str| -> Result<usize> {
+            let text = fs::read_to_string(&self.train)
+                .with_context(|| format!("read {}", self.train.display()))?;
+            let names = text.lines().filter_map(|line| line.strip_prefix(key));
+            Ok(names.collect::<BTreeSet<_>>().len())
+        };
+        let count = match unit {
+            Unit::Person => names("# person = ")?,
+            Unit::Document => names("# document = ")?,
+            Unit::Sentence | Unit::Institution | Unit::None => {
+                corpus::sentences(&self.train)?.len()
+            }
+        };
+        Ok(count as u32)
+    }
 }
 
 /// Three institutions with templates, vocabularies and tag frequencies of their own.

@@ -50,9 +50,7 @@ pub(crate) fn run(directory: &Path, model: &Path, plan: &Plan, data: &Data) -> R
                 allow_no_privacy: true,
                 share_evaluation: true,
                 max_epsilon_run: plan.privacy.max_epsilon.max(8.0),
-                declared_examples: Some(
-                    fedner_tests::corpus::sentences(&institution.train)?.len() as u32
-                ),
+                declared_examples: Some(institution.declares(plan.privacy.unit)?),
             },
         })?;
         cluster.start_client(&institution.name)?;

@@ -192,25 +192,27 @@ pub(crate) fn print(rows: &[Row], plan: &Plan, outcome: &Outcome) {
 
 /// One sentence on what the ε above means.
 fn worth(plan: &Plan, epsilon: Option<f64>) -> String {
-    let (Unit::Institution, Some(epsilon)) = (plan.privacy.unit, epsilon) else {
+    let (true, Some(epsilon)) = (plan.privacy.unit != Unit::None, epsilon) else {
         return "This plan adds no noise: ε is infinite, and the updates may reveal training text."
             .to_owned();
     };
     let shown = round_up(epsilon);
-    let delta = plan.privacy.delta;
+    let whose = match plan.privacy.unit {
+        Unit::Person => "all text of one person in one institution",
+        Unit::Document => "one document",
+        Unit::Sentence => "one sentence",
+        Unit::Institution | Unit::None => "everything one institution holds",
+    };
+    let guarantee = format!("ε = {shown} (δ = {:e}, unit: {whose})", plan.privacy.delta);
     if epsilon <= 1.0 {
-        format!(
-            "ε = {shown} (δ = {delta:e}, unit: everything one institution holds) is a strong guarantee."
-        )
+        format!("{guarantee} is a strong guarantee.")
     } else if epsilon <= 10.0 {
-        format!(
-            "ε = {shown} (δ = {delta:e}, unit: everything one institution holds) is a guarantee of the usual strength in practice."
-        )
+        format!("{guarantee} is a guarantee of the usual strength in practice.")
     } else {
         format!(
-            "ε = {shown} (δ = {delta:e}, unit: everything one institution holds) promises next to nothing: it lets the odds \
-             that an observer gives to an institution's part in the training grow by e^{shown}; what protects the text \
-             here is that nothing but {} clipped and noised updates leaves.",
+            "{guarantee} promises next to nothing: it lets the odds that an observer gives to the unit's \
+             part in the training grow by e^{shown}; what protects the text here is that nothing but {} \
+             clipped and noised updates leaves.",
             plan.cohort.institutions.len() * plan.rounds as usize
         )
     }
