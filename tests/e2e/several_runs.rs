@@ -4,15 +4,18 @@ use anyhow::{Context, Result};
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
 
-/// Institutions that work on the run at this moment.
-fn working(setting: &Setting, run: &str) -> Result<Vec<String>> {
+/// Institutions that work on the run at this moment, each with its round and attempt.
+fn working(setting: &Setting, run: &str) -> Result<Vec<(String, String)>> {
     let view = setting.cluster.coordinate(&["run", "show", run])?;
+    let turn = format!("{}/{}", view["round"], view["attempt"]);
     let members = view["members"].as_array().context("members")?;
     let working = members
         .iter()
         .filter(|member| member["state"] == "working")
         .filter_map(|member| member["institution"].as_str());
-    Ok(working.map(str::to_owned).collect())
+    Ok(working
+        .map(|name| (name.to_owned(), turn.clone()))
+        .collect())
 }
 
 #[test]
@@ -32,13 +35,15 @@ fn runs_share_institutions_and_each_works_on_one_at_a_time() -> Result<()> {
     let deadline = std::time::Instant::now() + MINUTES;
     while !(ended(&first)? && ended(&second)?) {
         assert!(std::time::Instant::now() < deadline, "the runs do not end");
-        // Looked at one after the other: what was taken up in between may show in both only if
-        // the work of the first had ended, so a name in both is looked at again.
-        let here = working(&setting, &first)?;
+        // One after the other: who works on the same attempt of the first run before and after a
+        // look at the second worked on it in between.
+        let before = working(&setting, &first)?;
         let there = working(&setting, &second)?;
-        let doubled = |names: &[String]| there.iter().any(|name| names.contains(name));
-        if doubled(&here) {
-            assert!(!doubled(&working(&setting, &first)?), "{here:?}, {there:?}");
+        let after = working(&setting, &first)?;
+        let throughout = before.iter().filter(|turn| after.contains(turn));
+        for (name, _) in throughout {
+            let doubled = there.iter().any(|(other, _)| other == name);
+            assert!(!doubled, "{before:?}, {there:?}, {after:?}");
         }
     }
     setting.assert_replays()?;

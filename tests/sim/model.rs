@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail, ensure};
 use fedner_client::egress;
 use fedner_client::state::ReceiptKind;
+use fedner_privacy::ledger::Stage;
 use fedner_round::{Phase, Run};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
@@ -331,7 +332,7 @@ impl Model {
             let debits = ledger
                 .entries()
                 .iter()
-                .filter(|entry| entry.debit.plan == plan.digest());
+                .filter(|entry| entry.stage == Stage::Debited && entry.debit.plan == plan.digest());
             let (updates, debits) = (updates.count(), debits.count());
             ensure!(
                 updates == debits,

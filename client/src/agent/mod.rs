@@ -177,12 +177,13 @@ impl Agent {
     /// One check-in, or one assignment from where it stands to its end.
     async fn turn(&mut self) -> Result<(), Error> {
         self.renew_if_due().await;
-        if !self.started {
-            self.compare_at_start().await?;
-        }
         if self.session.is_idle() {
             self.check_in().await?;
         } else {
+            // A check-in compares too.
+            if !self.started {
+                self.compare_at_start().await?;
+            }
             self.effects.clear();
             self.apply(Event::Restarted)?;
         }
