@@ -51,6 +51,10 @@ pub(super) struct Arguments {
     /// Go on with the training that was stopped or cut off in the directory
     #[arg(long)]
     resume: bool,
+    /// Keep what the frozen encoder makes of the text there, for later trainings on the same text; with
+    /// the method head
+    #[arg(long, value_name = "DIR")]
+    features: Option<PathBuf>,
     /// Sample, clip and noise every step as the plan says; for the units person, document and
     /// sentence
     #[arg(long)]
@@ -141,7 +145,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     };
     let stop = Stop::default();
     let began = Instant::now();
-    let keep = kept_in(&arguments.to);
+    let keep = kept_in(arguments);
     let (units, mut steps) = steps(&plan, &sentences, &material, arguments.private)?;
     let private = steps.as_mut().map(|steps| steps.settings(&plan));
     let manner = Manner {
@@ -165,7 +169,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             &material.checkpoint,
         )?;
     }
-    if let Some(features) = keep.features.filter(|features| features.exists()) {
+    let passing = keep.features.filter(|_| arguments.features.is_none());
+    if let Some(features) = passing.filter(|features| features.exists()) {
         std::fs::remove_dir_all(&features)
             .with_context(|| format!("remove {}", features.display()))?;
     }
@@ -230,7 +235,9 @@ fn check_arguments(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
         let message = format!("{} holds a model already", to.display());
         return Err(Refusal::new(Code::AlreadyExists, message));
     }
-    let checkpoint = kept_in(to).checkpoint.is_some_and(|file| file.exists());
+    let checkpoint = kept_in(arguments)
+        .checkpoint
+        .is_some_and(|file| file.exists());
     if checkpoint && !arguments.resume {
         let message = format!(
             "{} holds an unfinished training: expected --resume to go on with it",
@@ -255,11 +262,14 @@ fn check_arguments(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What the training leaves in the new directory until it has come to its end.
-fn kept_in(to: &Path) -> Keep {
+/// What the training leaves in the new directory until it has come to its end, and longer where it
+/// was asked to.
+fn kept_in(arguments: &Arguments) -> Keep {
+    let to = &arguments.to;
+    let features = arguments.features.clone();
     Keep {
         checkpoint: Some(to.join("training.checkpoint")),
-        features: Some(to.join("features")),
+        features: Some(features.unwrap_or_else(|| to.join("features"))),
         ..Keep::default()
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
+use rayon::prelude::*;
 
 use super::examples::Example;
 use super::keep::{self, Keep};
@@ -14,6 +15,9 @@ use super::{Observer, Progress, Stage};
 use crate::bert::{Batch, Bert, Dropout, values};
 use crate::device::Device;
 use crate::{Encoded, Error};
+
+/// Sentences whose features are made before they are written.
+const AT_A_TIME: usize = 64;
 
 /// How the encoder runs over a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +148,21 @@ impl Features {
         Ok(())
     }
 
+    fn write_batch(
+        &mut self,
+        batch: &[usize],
+        examples: &[Example],
+        flat: &[f32],
+    ) -> Result<(), Error> {
+        let mut rest = flat;
+        for index in batch {
+            let (own, others) = rest.split_at(examples[*index].targets.len() * self.width);
+            self.write(*index, own)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
     /// Gives the file its name, now that it is whole.
     fn name(&self, temporary: &Path) -> io::Result<()> {
         if let Rows::Stored { file, path } = &self.rows {
@@ -167,29 +186,31 @@ impl Features {
         order.sort_by_key(|index| examples[*index].encoded.ids.len());
         let together = grouping.sentences();
         let steps = order.len().div_ceil(together);
-        for (step, batch) in order.chunks(together).enumerate() {
+        let features = |batch: &[usize]| {
             let encoded: Vec<&Encoded> = batch.iter().map(|i| &examples[*i].encoded).collect();
             let tensors = Batch::new(&encoded, base.config.pad_token_id, &device);
             let words = bert.look_up(&tensors);
-            let flat = values(bert.features(words, &tensors, &mut Dropout::none()))?;
-            let mut rest = flat.as_slice();
-            for index in batch {
-                let (own, others) = rest.split_at(examples[*index].targets.len() * self.width);
-                self.write(*index, own)?;
-                rest = others;
-            }
-            let progress = Progress {
-                stage: Stage::Features,
-                epoch: 0,
-                step: step + 1,
-                steps,
-                loss: 0.0,
-                learning_rate: 0.0,
-                sentences: batch.len(),
-            };
-            if observer.step(progress).is_break() {
-                let step = step + 1;
-                return Err(Error::Stopped { step, steps });
+            values(bert.features(words, &tensors, &mut Dropout::none()))
+        };
+        let mut step = 0;
+        for sentences in order.chunks(AT_A_TIME) {
+            // Small batches use the processors better side by side than one after another.
+            let made: Vec<_> = sentences.par_chunks(together).map(features).collect();
+            for (batch, flat) in sentences.chunks(together).zip(made) {
+                self.write_batch(batch, examples, &flat?)?;
+                step += 1;
+                let progress = Progress {
+                    stage: Stage::Features,
+                    epoch: 0,
+                    step,
+                    steps,
+                    loss: 0.0,
+                    learning_rate: 0.0,
+                    sentences: batch.len(),
+                };
+                if observer.step(progress).is_break() {
+                    return Err(Error::Stopped { step, steps });
+                }
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ seed = 7
 [training]
 local_epochs = 4
 batch_size = 128
-learning_rate = 0.3
+learning_rate = 1.0
 warmup = 0.0
 weight_decay = 0.0
 max_tokens = 128
@@ -28,9 +28,9 @@ recruit_timeout_s = 60
 train_timeout_s = 300
 [privacy]
 unit = "person"
-clip = 0.5
-noise_multiplier = 2.5
-delta = 1e-4
+clip = 0.01
+noise_multiplier = 2.7
+delta = 1e-5
 max_epsilon = 8.0
 "#;
 

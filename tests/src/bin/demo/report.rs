@@ -44,13 +44,14 @@ pub(crate) fn rows(
         fs::write(&path, toml::to_string(&baseline(plan))?).context("write the baselines' plan")?;
         for institution in &data.institutions {
             let who = format!("{} alone", institution.name);
+            let features = directory.join(&institution.name).join("features");
             rows.push(baseline_row(
                 directory,
                 model,
                 &path,
                 data,
                 who,
-                &institution.train,
+                (&institution.train, Some(&features)),
                 "0",
             )?);
         }
@@ -62,7 +63,7 @@ pub(crate) fn rows(
             &path,
             data,
             "pooled".to_owned(),
-            &data.pooled,
+            (&data.pooled, None),
             &sent,
         )?);
     }
@@ -88,7 +89,7 @@ fn baseline_row(
     plan: &Path,
     data: &Data,
     who: String,
-    train: &Path,
+    (train, features): (&Path, Option<&Path>),
     sent: &str,
 ) -> Result<Row> {
     eprintln!("training: {who}");
@@ -101,6 +102,10 @@ fn baseline_row(
         .arg("--data")
         .arg(train);
     command.arg("--plan").arg(plan).arg("--to").arg(&to);
+    if let Some(features) = features.filter(|features| features.exists()) {
+        // What the institution's client made of the same text.
+        command.arg("--features").arg(features);
+    }
     process::run(command)?;
     let seconds = began.elapsed().as_secs_f64();
     let Measured { f1, own } = measure(&to, data)?;
