@@ -4,7 +4,7 @@ use fedner_shared::plan::{Plan, Privacy, Sampling, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::rdp::Curve;
-use super::{Error, Phase, first_true, gdp, pld, zcdp};
+use super::{Error, Phase, first_true, gdp, pld, value, zcdp};
 use crate::nullable;
 
 /// Above this noise-to-signal ratio a plan is refused unless forced: what is averaged is noise.
@@ -183,25 +183,13 @@ pub fn solve_noise_multiplier(
 }
 
 fn positive(name: &'static str, found: f64) -> Result<(), Error> {
-    if found.is_finite() && found > 0.0 {
-        return Ok(());
-    }
-    Err(Error::Value {
-        name,
-        found,
-        expected: "a positive number",
-    })
+    let holds = found.is_finite() && found > 0.0;
+    value(name, found, holds, "a positive number")
 }
 
 fn check_delta(delta: f64) -> Result<(), Error> {
-    if delta > 0.0 && delta < 1.0 {
-        return Ok(());
-    }
-    Err(Error::Value {
-        name: "δ",
-        found: delta,
-        expected: "a number between 0 and 1",
-    })
+    let holds = delta > 0.0 && delta < 1.0;
+    value("δ", delta, holds, "a number between 0 and 1")
 }
 
 #[cfg(test)]

@@ -40,6 +40,18 @@ pub enum Error {
     Unreachable { target_epsilon: f64, largest: f64 },
 }
 
+/// Refuses an input for which `holds` is false.
+fn value(name: &'static str, found: f64, holds: bool, expected: &'static str) -> Result<(), Error> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Value {
+        name,
+        found,
+        expected,
+    })
+}
+
 /// The boundary between where `holds` is false (at `low`) and true (at `high`), to the last bit
 /// and from the true side.
 pub(crate) fn first_true(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> f64 {

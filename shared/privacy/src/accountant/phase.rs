@@ -1,6 +1,6 @@
 //! What is composed.
 
-use super::Error;
+use super::{Error, value};
 
 /// So many steps of the sampled Gaussian mechanism with the same settings. Rounds that differ are
 /// several phases.
@@ -15,16 +15,6 @@ pub struct Phase {
 
 impl Phase {
     pub(super) fn check(&self) -> Result<(), Error> {
-        let value = |name, found, holds: bool, expected| {
-            if holds {
-                return Ok(());
-            }
-            Err(Error::Value {
-                name,
-                found,
-                expected,
-            })
-        };
         let (q, sigma) = (self.sampling_rate, self.noise_multiplier);
         let rate = (0.0..=1.0).contains(&q);
         value("the sampling rate", q, rate, "a number from 0 to 1")?;

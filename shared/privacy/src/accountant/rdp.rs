@@ -7,7 +7,7 @@
 //! adaptive composition, so these figures may decide.
 
 use super::normal::ln_tail;
-use super::{Error, Phase};
+use super::{Error, Phase, value};
 
 /// Largest order of [`orders`].
 const LARGEST_ORDER: u32 = 1024;
@@ -152,20 +152,20 @@ impl Curve {
 /// RDP of order `alpha` > 1 of one step, rounded up: `ln A_α / (α − 1)` with
 /// `A_α = E_{x ~ N(0, σ²)} ((1 − q) + q·e^((2x − 1)/(2σ²)))^α` (Section 3.3).
 pub fn sampled_gaussian(q: f64, sigma: f64, alpha: f64) -> Result<f64, Error> {
-    check(
+    value(
         "the sampling rate",
         q,
         (0.0..=1.0).contains(&q),
         "a number from 0 to 1",
     )?;
-    check(
+    value(
         "the noise multiplier",
         sigma,
         sigma >= 0.0,
         "a number from 0",
     )?;
     let order = alpha > 1.0 && alpha <= f64::from(LARGEST_ORDER);
-    check("the order", alpha, order, "a number above 1 and up to 1024")?;
+    value("the order", alpha, order, "a number above 1 and up to 1024")?;
     if q <= 0.0 {
         return Ok(0.0);
     }
@@ -183,17 +183,6 @@ pub fn sampled_gaussian(q: f64, sigma: f64, alpha: f64) -> Result<f64, Error> {
     };
     // Sampling never costs more than taking everybody.
     Ok((ln_a / (alpha - 1.0)).min(plain) * (1.0 + 4.0 * f64::EPSILON))
-}
-
-fn check(name: &'static str, found: f64, holds: bool, expected: &'static str) -> Result<(), Error> {
-    if holds {
-        return Ok(());
-    }
-    Err(Error::Value {
-        name,
-        found,
-        expected,
-    })
 }
 
 /// ln A for a whole order n (Section 3.3, "Integer α"):

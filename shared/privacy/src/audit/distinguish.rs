@@ -1,6 +1,6 @@
 //! Telling two kinds of runs apart by a score.
 
-use super::{Error, Verdict, binomial, value};
+use super::{Error, Verdict, binomial, check_levels, value};
 
 /// Scores of runs with the canary and of runs without it, from the same mechanism.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,18 +28,7 @@ impl Scores {
             least >= LEAST,
             "at least 20 of either kind",
         )?;
-        value(
-            "δ",
-            delta,
-            (0.0..1.0).contains(&delta),
-            "a number from 0, below 1",
-        )?;
-        value(
-            "confidence",
-            confidence,
-            confidence > 0.0 && confidence < 1.0,
-            "a number between 0 and 1",
-        )?;
+        check_levels(delta, confidence)?;
         let (with, with_fresh) = self.with.split_at(self.with.len() / 2);
         let (without, without_fresh) = self.without.split_at(self.without.len() / 2);
         let doubt = (1.0 - confidence) / 2.0;

@@ -63,3 +63,11 @@ fn value(name: &'static str, found: f64, holds: bool, expected: &'static str) ->
         expected,
     })
 }
+
+/// The δ that a lower bound on ε is for, and how sure it shall be.
+fn check_levels(delta: f64, confidence: f64) -> Result<(), Error> {
+    let possible = (0.0..1.0).contains(&delta);
+    value("δ", delta, possible, "a number from 0, below 1")?;
+    let sure = confidence > 0.0 && confidence < 1.0;
+    value("confidence", confidence, sure, "a number between 0 and 1")
+}

@@ -5,7 +5,7 @@
 //! guesses r of the coins, those it is surest of, and v of these guesses are right. An
 //! (ε, δ)-private run makes many right guesses unlikely, however the guesser works.
 
-use super::{Error, Verdict, binomial, value};
+use super::{Error, Verdict, binomial, check_levels, value};
 
 /// How an audit in one run came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +65,7 @@ impl Guesses {
             ordered,
             "at most the guesses, and these at most the canaries",
         )?;
-        value(
-            "δ",
-            delta,
-            (0.0..1.0).contains(&delta),
-            "a number from 0, below 1",
-        )?;
-        value(
-            "confidence",
-            confidence,
-            confidence > 0.0 && confidence < 1.0,
-            "a number between 0 and 1",
-        )?;
+        check_levels(delta, confidence)?;
         let refuted = |epsilon: f64| self.chance(epsilon, delta) < 1.0 - confidence;
         let (mut low, mut high) = (0.0, 1.0);
         // Beyond 64 nothing can be refuted with guesses that fit in memory.
