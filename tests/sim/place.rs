@@ -9,7 +9,7 @@ use fedner_client::state::Store as SiteStore;
 use fedner_coordinator::blobs::Blobs;
 use fedner_coordinator::registry::Summation;
 use fedner_coordinator::store::{Pending, Store, StoredStatement};
-use fedner_round::{Contribution, Run};
+use fedner_round::Run;
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Entry;
 use fedner_shared::id::{InstitutionId, RunId};
@@ -118,21 +118,10 @@ impl Place {
         let Origin::Round(round) = &version.origin else {
             return Ok(version.weights);
         };
-        let contributions: Vec<Contribution> = round
-            .participants
-            .iter()
-            .map(|p| Contribution {
-                institution: p.institution.clone(),
-                weight: p.weight,
-                update: p.update,
-                receipt: p.receipt,
-                epsilon: p.epsilon,
-            })
-            .collect();
         let sum = Summation {
             plan,
             parent,
-            contributions: &contributions,
+            contributions: &round.participants,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         Ok(runtime.block_on(sum.compute(&self.blobs, false))?)

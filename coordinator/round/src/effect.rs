@@ -2,7 +2,7 @@
 
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
-use fedner_shared::id::InstitutionId;
+use fedner_shared::version::Participant;
 use serde::{Deserialize, Serialize};
 
 use crate::run::Run;
@@ -37,15 +37,8 @@ pub struct Effect {
     pub contributions: Vec<Contribution>,
 }
 
-/// An accepted update.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Contribution {
-    pub institution: InstitutionId,
-    pub weight: u32,
-    pub update: Digest,
-    pub receipt: Digest,
-    pub epsilon: Option<f64>,
-}
+/// An accepted update: what the version made of it will name as one of its participants.
+pub type Contribution = Participant;
 
 /// What an institution is to do in a run now.
 #[derive(Debug, Clone, PartialEq, Eq)]

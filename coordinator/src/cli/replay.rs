@@ -1,7 +1,6 @@
 //! `replay`: the proof that a version is what its updates make of its parent.
 
 use clap::Args;
-use fedner_round::Contribution;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::VersionName;
 use fedner_shared::plan::Plan;
@@ -87,21 +86,10 @@ pub(super) async fn run(
         None => None,
     };
     let parent = parent.ok_or_else(|| inconsistent("the parent"))?;
-    let contributions: Vec<Contribution> = round
-        .participants
-        .iter()
-        .map(|p| Contribution {
-            institution: p.institution.clone(),
-            weight: p.weight,
-            update: p.update,
-            receipt: p.receipt,
-            epsilon: p.epsilon,
-        })
-        .collect();
     let sum = Summation {
         plan: &plan,
         parent: &parent,
-        contributions: &contributions,
+        contributions: &round.participants,
     };
     let computed = sum.compute(&blobs, false).await?;
     let same = computed == version.weights;

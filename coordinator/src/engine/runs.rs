@@ -1,13 +1,13 @@
 //! Runs: created, stepped, explained.
 
-use fedner_round::{Contribution, Created, Effect, Input, Run, Transition};
+use fedner_round::{Created, Effect, Input, Run, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{Signed, Statement};
 use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
-use fedner_shared::version::{Origin, Participant, Round, Version};
+use fedner_shared::version::{Origin, Round, Version};
 use fedner_shared::view::{Explanation, RunView};
 
 use super::{Engine, Failure, Fault};
@@ -289,7 +289,7 @@ impl Engine {
                 round: effect.round,
                 attempt: effect.attempt,
                 manifest: run.manifest,
-                participants: effect.contributions.iter().map(participant).collect(),
+                participants: effect.contributions.clone(),
             }),
             labels: run.plan.labels.clone(),
             weights,
@@ -323,23 +323,6 @@ impl Engine {
         found.ok_or_else(|| {
             Fault::Inconsistent(format!("version {} is missing", digest.short())).into()
         })
-    }
-}
-
-fn participant(contribution: &Contribution) -> Participant {
-    let Contribution {
-        institution,
-        weight,
-        update,
-        receipt,
-        epsilon,
-    } = contribution.clone();
-    Participant {
-        institution,
-        weight,
-        update,
-        receipt,
-        epsilon,
     }
 }
 
