@@ -48,6 +48,24 @@ pub(super) struct Features {
     rows: Rows,
 }
 
+/// The features of some words, and their tags.
+#[derive(Debug)]
+pub(super) struct Words {
+    width: usize,
+    /// Row-major, [words, width].
+    pub(super) rows: Vec<f32>,
+    /// As indices into the tags.
+    targets: Vec<usize>,
+}
+
+impl Words {
+    /// Each word's features with its tag.
+    pub(super) fn pairs(&self) -> Vec<(&[f32], usize)> {
+        let rows = self.rows.chunks_exact(self.width);
+        rows.zip(self.targets.iter().copied()).collect()
+    }
+}
+
 #[derive(Debug)]
 enum Rows {
     Memory(Vec<f32>),
@@ -111,7 +129,7 @@ impl Features {
     }
 
     /// Appends the rows of an example.
-    pub(super) fn read(&self, example: usize, rows: &mut Vec<f32>) -> Result<(), Error> {
+    fn read(&self, example: usize, rows: &mut Vec<f32>) -> Result<(), Error> {
         let start = self.starts[example] * self.width;
         let end = self.starts[example + 1] * self.width;
         match &self.rows {
@@ -129,8 +147,18 @@ impl Features {
         Ok(())
     }
 
-    pub(super) fn width(&self) -> usize {
-        self.width
+    /// What there is to learn from some examples together.
+    pub(super) fn words(&self, all: &[Example], chosen: &[usize]) -> Result<Words, Error> {
+        let mut words = Words {
+            width: self.width,
+            rows: Vec::new(),
+            targets: Vec::new(),
+        };
+        for index in chosen {
+            self.read(*index, &mut words.rows)?;
+            words.targets.extend_from_slice(&all[*index].targets);
+        }
+        Ok(words)
     }
 
     fn write(&mut self, example: usize, values: &[f32]) -> Result<(), Error> {

@@ -21,8 +21,6 @@ pub(super) struct HeadLearner<'a> {
     features: Features,
     loss: Loss,
     head: Head,
-    /// The head at the start, where it is held close to it.
-    start: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 impl<'a> HeadLearner<'a> {
@@ -33,14 +31,13 @@ impl<'a> HeadLearner<'a> {
         options: &'a TrainOptions,
         tags: &[String],
     ) -> Result<Self, Error> {
-        let head = Head::new(base)?;
-        let pulled = options.training.proximal_mu > 0.0;
+        let mut head = Head::new(base)?;
+        head.hold(options.training.proximal_mu);
         Ok(Self {
             examples,
             options,
             features,
             loss: Loss::new(&options.training, tags),
-            start: pulled.then(|| (head.weight.clone(), head.bias.clone())),
             head,
         })
     }
@@ -48,22 +45,11 @@ impl<'a> HeadLearner<'a> {
 
 impl Learner for HeadLearner<'_> {
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
-        let (mut flat, mut targets) = (Vec::new(), Vec::new());
-        for index in batches.iter().flatten() {
-            self.features.read(*index, &mut flat)?;
-            targets.extend_from_slice(&self.examples[*index].targets);
-        }
-        let rows = flat.chunks_exact(self.features.width());
-        let rows: Vec<(&[f32], usize)> = rows.zip(targets).collect();
+        let words = self.features.words(self.examples, &batches.concat())?;
         let head = &mut self.head;
-        let training = &self.options.training;
-        let (loss, mut by_weight, mut by_bias) = head.gradient(&rows, 1.0, &self.loss);
-        if let Some((weight, bias)) = &self.start {
-            let mu = training.proximal_mu as f32;
-            pull(&mut by_weight, &head.weight, weight, mu);
-            pull(&mut by_bias, &head.bias, bias, mu);
-        }
-        head.update(&by_weight, &by_bias, training.max_grad_norm, rates)?;
+        let (loss, mut by_weight, mut by_bias) = head.gradient(&words.pairs(), 1.0, &self.loss);
+        let largest = self.options.training.max_grad_norm;
+        head.update(&mut by_weight, &mut by_bias, largest, rates)?;
         if loss.is_finite() {
             Ok(loss)
         } else {
@@ -85,8 +71,15 @@ impl Learner for HeadLearner<'_> {
     }
 }
 
+/// Where a head is held close to where it began (FedProx).
+struct Start {
+    mu: f32,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
 /// gradient += μ·(now - start)
-pub(super) fn pull(gradient: &mut [f32], now: &[f32], start: &[f32], mu: f32) {
+fn pull(gradient: &mut [f32], now: &[f32], start: &[f32], mu: f32) {
     for ((gradient, now), start) in gradient.iter_mut().zip(now).zip(start) {
         *gradient += mu * (now - start);
     }
@@ -99,6 +92,7 @@ pub(super) struct Head {
     pub(super) bias: Vec<f32>,
     weight_moments: Moments,
     bias_moments: Moments,
+    start: Option<Start>,
 }
 
 impl Head {
@@ -115,7 +109,17 @@ impl Head {
             bias_moments: Moments::new(bias.len()),
             weight,
             bias,
+            start: None,
         }
+    }
+
+    /// Holds it from now on close to where it is, with the strength `mu`; 0 leaves it free.
+    pub(super) fn hold(&mut self, mu: f64) {
+        self.start = (mu > 0.0).then(|| Start {
+            mu: mu as f32,
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+        });
     }
 
     /// Weights in all.
@@ -154,13 +158,18 @@ impl Head {
         self.bias_moments.restore("bias", state)
     }
 
+    /// A step against this gradient, that of its hold added, of the norm `largest` at most.
     pub(super) fn update(
         &mut self,
-        by_weight: &[f32],
-        by_bias: &[f32],
+        by_weight: &mut [f32],
+        by_bias: &mut [f32],
         largest: f64,
         rates: Rates,
     ) -> Result<(), Error> {
+        if let Some(Start { mu, weight, bias }) = &self.start {
+            pull(by_weight, &self.weight, weight, *mu);
+            pull(by_bias, &self.bias, bias, *mu);
+        }
         let squared = adamw::squared_norm(by_weight) + adamw::squared_norm(by_bias);
         if !squared.is_finite() {
             return Err(Error::NotFinite { step: rates.step });

@@ -8,8 +8,8 @@ use super::TrainOptions;
 use super::adamw::Rates;
 use super::course::{Learner, Order};
 use super::examples::Example;
-use super::features::Features;
-use super::head::{Head, pull};
+use super::features::{Features, Words};
+use super::head::Head;
 use super::loss::Loss;
 use super::normal::Normal;
 use super::private::Private;
@@ -34,8 +34,6 @@ pub(super) struct PrivateHeadLearner<'a, 'm> {
     normal: Normal,
     /// In the coordinates of `normal`; its bias counts [`BIAS`] times.
     head: Head,
-    /// The head at the start, where it is held close to it.
-    start: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
@@ -53,7 +51,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         for bias in &mut head.bias {
             *bias /= BIAS;
         }
-        let pulled = options.training.proximal_mu > 0.0;
+        head.hold(options.training.proximal_mu);
         Ok(Self {
             examples,
             units,
@@ -62,29 +60,14 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
             features,
             loss: Loss::new(&options.training, tags),
             normal,
-            start: pulled.then(|| (head.weight.clone(), head.bias.clone())),
             head,
         })
-    }
-
-    /// The features and targets of one unit's words.
-    fn words(&self, unit: &[usize]) -> Result<Words, Error> {
-        let mut words = Words::default();
-        for example in unit {
-            self.features.read(*example, &mut words.rows)?;
-            words
-                .targets
-                .extend_from_slice(&self.examples[*example].targets);
-        }
-        Ok(words)
     }
 
     /// The unit's mean loss, and its gradient by weight and bias together.
     fn gradient(&self, mut words: Words) -> (f64, Vec<f32>) {
         self.normal.apply(&mut words.rows);
-        let rows = words.rows.chunks_exact(self.features.width());
-        let rows: Vec<(&[f32], usize)> = rows.zip(words.targets).collect();
-        let (loss, mut gradient, by_bias) = self.head.gradient(&rows, BIAS, &self.loss);
+        let (loss, mut gradient, by_bias) = self.head.gradient(&words.pairs(), BIAS, &self.loss);
         gradient.extend(by_bias);
         (f64::from(loss), gradient)
     }
@@ -115,13 +98,6 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
     }
 }
 
-#[derive(Debug, Default)]
-struct Words {
-    /// [words, width]
-    rows: Vec<f32>,
-    targets: Vec<usize>,
-}
-
 /// What is not finite counts as nothing, so that no unit can do more than its clip allows.
 fn add_clipped(sum: &mut [f64], gradient: &[f32], clip: f64) {
     let squared: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
@@ -150,7 +126,7 @@ impl Learner for PrivateHeadLearner<'_, '_> {
         // A unit without a word to learn from takes its place in a sample and adds nothing.
         let units = batches.iter().filter(|unit| !unit.is_empty());
         let words: Vec<Words> = units
-            .map(|unit| self.words(unit))
+            .map(|unit| self.features.words(self.examples, unit))
             .collect::<Result<_, _>>()?;
         let (count, (total, mut sum)) = (words.len(), self.clipped_sum(words));
         let released = self.private.mechanism.release(&mut sum);
@@ -159,13 +135,8 @@ impl Learner for PrivateHeadLearner<'_, '_> {
         let mut sum: Vec<f32> = sum.into_iter().map(|sum| (sum / batch) as f32).collect();
         let head = &mut self.head;
         let (by_weight, by_bias) = sum.split_at_mut(head.weight.len());
-        let training = &self.options.training;
-        if let Some((weight, bias)) = &self.start {
-            let mu = training.proximal_mu as f32;
-            pull(by_weight, &head.weight, weight, mu);
-            pull(by_bias, &head.bias, bias, mu);
-        }
-        head.update(by_weight, by_bias, training.max_grad_norm, rates)?;
+        let largest = self.options.training.max_grad_norm;
+        head.update(by_weight, by_bias, largest, rates)?;
         Ok((total / count.max(1) as f64) as f32)
     }
 
