@@ -8,7 +8,7 @@ use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 
 use crate::effect::{Contribution, Task};
 use crate::input::Input;
-use crate::member::{Granted, Work};
+use crate::member::{Granted, Member, Work};
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::run::Step;
@@ -61,15 +61,11 @@ impl Settling {
             }
             Input::Restarted => {
                 let now = self.now;
-                for member in self
-                    .run
-                    .members
-                    .values_mut()
-                    .filter(|m| m.last_seen.is_some())
-                {
+                let seen = |member: &Member| member.last_seen.is_some();
+                self.run.members.change(seen, |_, member| {
                     member.last_seen = Some(now);
                     member.since = None;
-                }
+                });
                 Ok(())
             }
             Input::Tick => Ok(()),
@@ -103,14 +99,10 @@ impl Settling {
         if let Some(until) = self.run.phase.until_mut() {
             *until = *until + paused;
         }
-        for began in self
-            .run
-            .members
-            .values_mut()
-            .filter_map(|m| m.since.as_mut())
-        {
-            *began = *began + paused;
-        }
+        let began = |member: &Member| member.since.is_some();
+        self.run.members.change(began, |_, member| {
+            member.since = member.since.map(|since| since + paused);
+        });
         self.events.push(Event::RunResumed);
         Ok(())
     }

@@ -121,6 +121,11 @@ impl Member {
         self.last_seen.is_some_and(|seen| now < seen + away_after)
     }
 
+    /// Has agreed and is there: can be given something to do.
+    pub fn is_available(&self, now: Time, away_after: Duration) -> bool {
+        self.is_ready(now) && self.is_present(now, away_after)
+    }
+
     /// The word for monitoring.
     pub fn state(&self) -> &'static str {
         match (&self.left, &self.consent, &self.work) {

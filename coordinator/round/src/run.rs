@@ -1,6 +1,5 @@
 //! A run: its state, and what may be asked of it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fedner_shared::digest::Digest;
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Assignment, Contribution, Task, Transition};
 use crate::input::Input;
 use crate::member::{Member, Work};
+use crate::members::Members;
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::settle::Settling;
@@ -49,7 +49,9 @@ pub struct Run {
     pub attempt: u32,
     pub attempt_began: Time,
     pub paused: Option<Time>,
-    pub members: BTreeMap<InstitutionId, Member>,
+    /// Left out where they are kept by themselves.
+    #[serde(default)]
+    pub members: Members,
     /// How many effects the run has had.
     pub effects: u64,
     /// How long the last rounds took, in milliseconds, the newest last.
@@ -111,10 +113,9 @@ impl Run {
         if alike(self) != alike(earlier) {
             return;
         }
-        for (name, member) in &mut self.members {
-            if let Some(before) = earlier.members.get(name)
-                && !before.trainings.is_empty()
-            {
+        let known = |member: &Member| !member.trainings.is_empty();
+        for (name, before) in earlier.members.iter().filter(|(_, m)| known(m)) {
+            if let Some(member) = self.members.get_mut(name) {
                 member.trainings.clone_from(&before.trainings);
             }
         }
@@ -149,6 +150,35 @@ impl Run {
             attempt: self.attempt,
             version: self.version,
         })
+    }
+
+    /// Those for whom there may be something to do that there was not in `earlier`.
+    pub fn called_since(&self, earlier: Option<&Self>) -> Vec<InstitutionId> {
+        let course = |run: &Self| {
+            let Self {
+                phase,
+                round,
+                attempt,
+                version,
+                paused,
+                ..
+            } = run;
+            (phase.clone(), *round, *attempt, *version, *paused)
+        };
+        let same_course = earlier.filter(|earlier| course(earlier) == course(self));
+        let called =
+            |name: &&InstitutionId| self.assignment(name).is_some() || self.awaits_consent(name);
+        match same_course {
+            Some(earlier) => {
+                let changed = self.members.changed_since(&earlier.members);
+                changed
+                    .map(|(name, _)| name)
+                    .filter(called)
+                    .cloned()
+                    .collect()
+            }
+            None => self.members.names().filter(called).cloned().collect(),
+        }
     }
 
     /// Whether the plan is still to be shown to `institution`, or its consent still awaited.

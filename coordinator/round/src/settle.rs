@@ -65,9 +65,9 @@ impl Settling {
         run.phase = Phase::Recruiting {
             until: self.now + run.plan.cohort.recruit_timeout(),
         };
+        let busy = |member: &Member| member.work != Work::None;
         run.members
-            .values_mut()
-            .for_each(|member| member.work = Work::None);
+            .change(busy, |_, member| member.work = Work::None);
     }
 
     /// Takes the published version and asks those present to evaluate it.
@@ -229,25 +229,22 @@ impl Settling {
 
     /// Gives everyone available something to do; the others nothing.
     fn assign(&mut self) -> Vec<InstitutionId> {
-        let available = self
-            .run
-            .members
-            .iter()
-            .filter(|(_, m)| self.is_available(m));
-        let available: Vec<InstitutionId> = available.map(|(name, _)| name.clone()).collect();
-        for (name, member) in &mut self.run.members {
+        let (now, away_after) = (self.now, self.run.plan.cohort.away_after());
+        let mut assigned = Vec::new();
+        let everyone = |_: &Member| true;
+        self.run.members.change(everyone, |name, member| {
             (member.since, member.late) = (None, false);
-            member.work = if available.contains(name) {
-                Work::Assigned
-            } else {
-                Work::None
-            };
-        }
-        available
+            member.work = Work::None;
+            if member.is_available(now, away_after) {
+                member.work = Work::Assigned;
+                assigned.push(name.clone());
+            }
+        });
+        assigned
     }
 
     fn is_available(&self, member: &Member) -> bool {
-        member.is_ready(self.now) && member.is_present(self.now, self.run.plan.cohort.away_after())
+        member.is_available(self.now, self.run.plan.cohort.away_after())
     }
 
     fn updates(&self) -> usize {
@@ -271,25 +268,29 @@ impl Settling {
             return;
         }
         let now = self.now;
-        for member in self.run.members.values_mut() {
-            let late = member.late_from().is_some_and(|instant| instant <= now);
-            member.late |= late && member.work.is_pending();
-        }
+        let late = |member: &Member| {
+            let past = member.late_from().is_some_and(|instant| instant <= now);
+            past && member.work.is_pending() && !member.late
+        };
+        self.run
+            .members
+            .change(late, |_, member| member.late = true);
     }
 
     fn mark_away(&mut self) {
         let (now, after) = (self.now, self.run.plan.cohort.away_after());
         let (round, attempt) = (self.run.round, self.run.attempt);
-        for (institution, member) in &mut self.run.members {
-            if member.work.is_pending() && !member.away && !member.is_present(now, after) {
-                member.away = true;
-                let institution = institution.clone();
-                self.events.push(Event::WentAway {
-                    round,
-                    attempt,
-                    institution,
-                });
-            }
-        }
+        let silent = |member: &Member| {
+            member.work.is_pending() && !member.away && !member.is_present(now, after)
+        };
+        let events = &mut self.events;
+        self.run.members.change(silent, |institution, member| {
+            member.away = true;
+            events.push(Event::WentAway {
+                round,
+                attempt,
+                institution: institution.clone(),
+            });
+        });
     }
 }

@@ -1,8 +1,8 @@
 //! Runs, their plans, and the outbox.
 
-use fedner_round::{Effect, Run};
+use fedner_round::{Effect, Member, Members, Run};
 use fedner_shared::digest::Digest;
-use fedner_shared::id::RunId;
+use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::sign::Signed;
 use rusqlite::{OptionalExtension, params};
 
@@ -41,9 +41,13 @@ impl Tx<'_> {
             .transpose()
     }
 
-    /// Writes the run's newest state.
-    pub fn put_run(&self, run: &Run) -> Result<(), Error> {
-        let snapshot = serde_json::to_string(run).map_err(damaged)?;
+    /// Writes the run's newest state, with those of its members that are not as they were before.
+    pub fn put_run(&self, run: &Run, before: Option<&Members>) -> Result<(), Error> {
+        let alone = Run {
+            members: Members::default(),
+            ..run.clone()
+        };
+        let snapshot = serde_json::to_string(&alone).map_err(damaged)?;
         self.0
             .execute(
                 "INSERT INTO runs (id, number, plan, snapshot)
@@ -52,6 +56,21 @@ impl Tx<'_> {
                 params![run.id.as_str(), run.plan_digest.to_string(), snapshot],
             )
             .map_err(named("put run"))?;
+        let none = Members::default();
+        for (name, member) in run.members.changed_since(before.unwrap_or(&none)) {
+            self.put_member(&run.id, name, member)?;
+        }
+        Ok(())
+    }
+
+    fn put_member(&self, run: &RunId, name: &InstitutionId, member: &Member) -> Result<(), Error> {
+        let failed = named("put member");
+        let json = serde_json::to_string(member).map_err(damaged)?;
+        let sql = "INSERT OR REPLACE INTO members (run, institution, member) VALUES (?1, ?2, ?3)";
+        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
+        statement
+            .execute([run.as_str(), name.as_str(), &json])
+            .map_err(&failed)?;
         Ok(())
     }
 
@@ -65,8 +84,29 @@ impl Tx<'_> {
         let rows = statement
             .query_map([], |row| row.get::<_, String>(0))
             .map_err(&failed)?;
-        rows.map(|row| serde_json::from_str(&row.map_err(&failed)?).map_err(damaged))
-            .collect()
+        rows.map(|row| {
+            let mut run: Run = serde_json::from_str(&row.map_err(&failed)?).map_err(damaged)?;
+            run.members = self.members(&run.id)?;
+            Ok(run)
+        })
+        .collect()
+    }
+
+    fn members(&self, run: &RunId) -> Result<Members, Error> {
+        let failed = named("list members");
+        let sql = "SELECT institution, member FROM members WHERE run = ?1";
+        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
+        let rows = statement
+            .query_map([run.as_str()], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })
+            .map_err(&failed)?;
+        rows.map(|row| {
+            let (name, member) = row.map_err(&failed)?;
+            let name = name.parse().map_err(damaged)?;
+            Ok((name, serde_json::from_str(&member).map_err(damaged)?))
+        })
+        .collect()
     }
 
     pub fn put_effect(&self, run: &RunId, effect: &Effect) -> Result<(), Error> {
@@ -109,5 +149,59 @@ impl Tx<'_> {
             })
         })
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fedner_round::{Created, Input};
+    use fedner_shared::plan::Plan;
+    use fedner_shared::sign::SecretKey;
+    use fedner_shared::time::Time;
+
+    use super::*;
+    use crate::store::Store;
+
+    const PLAN: &str = r#"
+        name = "notes"
+        base = "base@1"
+        labels = ["A"]
+        method = "head"
+        rounds = 2
+        [cohort]
+        institutions = ["anna", "bert"]
+        quorum = 1
+        [privacy]
+        unit = "none"
+    "#;
+
+    #[test]
+    fn a_run_reads_back_with_those_who_changed_and_those_who_did_not() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
+        let plan = Plan::parse(PLAN).expect("plan");
+        let signed = Signed::new(&plan, &SecretKey::generate().expect("key"));
+        let created = Created {
+            id: "notes.1".parse().expect("id"),
+            plan,
+            plan_digest: signed.digest(),
+            manifest: Digest::of(b"manifest"),
+            dimension: 1,
+            base: Digest::of(b"base"),
+        };
+        let first = Run::create(Time::from_millis(0), created).run;
+        let institution = "bert".parse().expect("name");
+        let seen = Input::Seen { institution };
+        let second = first.step(Time::from_millis(7), seen).expect("seen").run;
+        let put = |store: &mut Store, run: &Run, before: Option<&Run>| {
+            let before = before.map(|run| &run.members);
+            store.transact("test", |tx| tx.put_run(run, before))
+        };
+        let plan = store.transact("test", |tx| tx.put_plan(&signed));
+        plan.expect("plan");
+        put(&mut store, &first, None).expect("put");
+        assert_eq!(store.read(|tx| tx.runs()).expect("runs"), [first.clone()]);
+        put(&mut store, &second, Some(&first)).expect("put");
+        assert_eq!(store.read(|tx| tx.runs()).expect("runs"), [second]);
     }
 }

@@ -5,11 +5,11 @@ use rusqlite::Connection;
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
-const KNOWN: &[i64] = &[1];
+const KNOWN: &[i64] = &[1, 2];
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-const MIGRATIONS: &[&str] = &[TO_VERSION_1];
+const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE institutions (
@@ -81,6 +81,22 @@ CREATE TABLE scores (
 ) STRICT;
 ";
 
+/// A step of a run changes few of its members: each has a row of its own. An institution's newest
+/// update is looked for at every check-in.
+const TO_VERSION_2: &str = "
+CREATE TABLE members (
+    run          TEXT NOT NULL REFERENCES runs (id),
+    institution  TEXT NOT NULL,
+    member       TEXT NOT NULL,
+    PRIMARY KEY (run, institution)
+) STRICT;
+INSERT INTO members (run, institution, member)
+    SELECT runs.id, each.key, each.value
+    FROM runs, json_each(runs.snapshot, '$.members') AS each;
+UPDATE runs SET snapshot = json_remove(snapshot, '$.members');
+CREATE INDEX statements_by_author ON statements (author, kind);
+";
+
 pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
     let found: i64 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -114,6 +130,11 @@ fn migrate_from(connection: &mut Connection, version: i64) -> rusqlite::Result<(
 
 #[cfg(test)]
 mod tests {
+    use fedner_round::{Created, Input, Run};
+    use fedner_shared::digest::Digest;
+    use fedner_shared::plan::Plan;
+    use fedner_shared::time::Time;
+
     use super::*;
     use crate::store::Store;
 
@@ -129,6 +150,40 @@ mod tests {
                  INSERT INTO invites VALUES (x'00', 'st-anna', 5, NULL);",
             )
             .expect("rows");
+        let mut run = serde_json::to_value(run()).expect("json");
+        let members = run.as_object_mut().expect("a run").remove("members");
+        let members = members.expect("members");
+        if version == 1 {
+            run["members"] = members.clone();
+        }
+        let sql = "INSERT INTO runs VALUES ('notes.1', 1, 'p', ?1)";
+        connection.execute(sql, [run.to_string()]).expect("a run");
+        if version > 1 {
+            for (name, member) in members.as_object().expect("members") {
+                let row = ["notes.1", name, &member.to_string()];
+                let sql = "INSERT INTO members VALUES (?1, ?2, ?3)";
+                connection.execute(sql, row).expect("a member");
+            }
+        }
+    }
+
+    /// With members of whom something is known.
+    fn run() -> Run {
+        let plan = "name = \"notes\"\nbase = \"base@1\"\nlabels = [\"A\"]\nmethod = \"head\"\nrounds = 2\n\
+                    [cohort]\ninstitutions = [\"anna\", \"bert\"]\nquorum = 1\n[privacy]\nunit = \"none\"\n";
+        let created = Created {
+            id: "notes.1".parse().expect("id"),
+            plan: Plan::parse(plan).expect("plan"),
+            plan_digest: Digest::of(b"plan"),
+            manifest: Digest::of(b"manifest"),
+            dimension: 1,
+            base: Digest::of(b"base"),
+        };
+        let created = Run::create(Time::from_millis(0), created).run;
+        let seen = Input::Seen {
+            institution: "bert".parse().expect("name"),
+        };
+        created.step(Time::from_millis(7), seen).expect("seen").run
     }
 
     #[test]
@@ -141,6 +196,7 @@ mod tests {
             let mut store = Store::open(&path).expect("migrated");
             store.check_pages().expect("sound");
             assert_eq!(store.read(|tx| tx.verify_chain()).expect("chain"), 0);
+            assert_eq!(store.read(|tx| tx.runs()).expect("runs"), [run()]);
             drop(store);
             let connection = Connection::open(&path).expect("raw");
             assert_eq!(check(&connection).expect("known"), CURRENT);
