@@ -158,7 +158,12 @@ impl Material {
             );
             return Err(Refusal::new(Code::UpdateShape, message).into());
         }
-        let checkpoint = Checkpoint::read(&config_json, &blobs.read(&version.weights)?)?;
+        let frozen = version
+            .frozen
+            .map(|frozen| blobs.read(&frozen))
+            .transpose()?;
+        let weights = blobs.read(&version.weights)?;
+        let checkpoint = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
         Ok(Self {
             checkpoint,
             tokenizer: Tokenizer::parse(&blobs.read(&version.tokenizer)?)?,

@@ -157,7 +157,7 @@ mod tests {
             store
                 .transact("test", |tx| {
                     tx.put_plan(&signed)?;
-                    tx.put_run(&run)
+                    tx.put_run(&run, None)
                 })
                 .unwrap_or_else(|error: crate::store::Error| panic!("{error}"));
             Self {
@@ -180,7 +180,7 @@ mod tests {
             let run = &self.run;
             let saved = self.store.transact("test", |tx| {
                 also(tx, run);
-                tx.put_run(run)
+                tx.put_run(run, None)
             });
             saved.unwrap_or_else(|error: crate::store::Error| panic!("{error}"));
         }
@@ -216,12 +216,12 @@ mod tests {
                         }),
                         labels: vec![],
                         weights: self.put(weights).await,
+                        frozen: Some(self.put(weights.wrapping_add(1)).await),
                         config: self.put(config).await,
                         tokenizer: self.put(tokenizer).await,
                         created: Time::from_millis(0),
                     };
-                    self.versions
-                        .extend([version.weights, version.config, version.tokenizer]);
+                    self.versions.extend(version.objects());
                     self.save(|tx, _| {
                         tx.put_version(&version).expect("version");
                     });
@@ -239,7 +239,8 @@ mod tests {
                         work: Work::Uploaded { contribution },
                         ..Member::default()
                     };
-                    self.run.members = [("anna".parse().expect("name"), member)].into();
+                    let anna = "anna".parse().expect("name");
+                    self.run.members = [(anna, member)].into_iter().collect();
                     self.open = [update].into();
                     self.save(|_, _| ());
                 }

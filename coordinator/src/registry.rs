@@ -8,6 +8,7 @@ use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::PlanName;
+use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
@@ -94,7 +95,7 @@ impl Registry {
         let dimension = manifest.dimension();
         check_noise(&plan, dimension, force)?;
         let prepared = self
-            .prepared_base(&plan, &base, &config_json, signed.digest(), name)
+            .prepared_base(&plan, &manifest, &base, &config_json, signed.digest(), name)
             .await?;
         let base = prepared.as_ref().map_or(base.digest, Version::digest);
         Ok(NewRun {
@@ -108,10 +109,12 @@ impl Registry {
     }
 
     /// The base with what the plan needs and it lacks: a head for the plan's labels, adapters of
-    /// an earlier run merged, new ones. `None` where it lacks nothing.
+    /// an earlier run merged, new ones, and what the plan trains in a file of its own. `None` where
+    /// it lacks nothing.
     async fn prepared_base(
         &self,
         plan: &Plan,
+        manifest: &Manifest,
         base: &VersionView,
         config_json: &str,
         digest: Digest,
@@ -120,9 +123,6 @@ impl Registry {
         let present = &base.version.labels;
         let config = BertConfig::parse(config_json).map_err(|error| invalid(&error.into()))?;
         let (needs_head, adapts) = (*present != plan.labels, plan.method.adapts());
-        if !needs_head && !adapts && config.adapters.is_none() {
-            return Ok(None);
-        }
         if needs_head && !present.is_empty() {
             let message = format!(
                 "{} tags {present:?}: expected the plan's {:?}",
@@ -130,16 +130,42 @@ impl Registry {
             );
             return Err(Refusal::new(Code::LabelsMismatch, message).into());
         }
-        let raw = self.read(base.version.weights).await?;
+        let weights = self.read(base.version.weights).await?;
+        let whole = manifest.tensors.len() == config.model_tensors(plan.tags().len()).len();
+        let divided = match base.version.frozen {
+            Some(_) => Layout::read(&weights[..])
+                .map_err(Fault::from)?
+                .is_of(manifest),
+            None => whole,
+        };
+        if divided && !needs_head && !adapts && config.adapters.is_none() {
+            return Ok(None);
+        }
+        let frozen = match base.version.frozen {
+            Some(frozen) => Some(self.read(frozen).await?),
+            None => None,
+        };
         let (config_json, plan) = (config_json.to_owned(), plan.clone());
-        let labels = plan.labels.clone();
-        let (config_json, weights) = blocking(move || {
-            let checkpoint = Checkpoint::read(&config_json, &raw)?;
-            prepare(&config_json, checkpoint, &plan, needs_head)
+        let (labels, manifest) = (plan.labels.clone(), manifest.clone());
+        let prepared = blocking(move || {
+            let base = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
+            Prepared::new(
+                &config_json,
+                base,
+                frozen.is_some(),
+                &plan,
+                &manifest,
+                needs_head,
+            )
         })
         .await?
         .map_err(Fault::from)?;
-        let origin = if adapts || config.adapters.is_some() {
+        let frozen = match prepared.frozen {
+            Frozen::Nothing => None,
+            Frozen::Base => Some(base.version.weights),
+            Frozen::Rest(rest) => Some(self.blobs.put(rest).await?),
+        };
+        let origin = if adapts || config.adapters.is_some() || !needs_head {
             Origin::Prepared { plan: digest }
         } else {
             Origin::Head { plan: digest }
@@ -149,8 +175,9 @@ impl Registry {
             parent: Some(base.digest),
             origin,
             labels,
-            weights: self.blobs.put(weights).await?,
-            config: self.blobs.put(config_json.into_bytes()).await?,
+            weights: self.blobs.put(prepared.weights).await?,
+            frozen,
+            config: self.blobs.put(prepared.config_json.into_bytes()).await?,
             tokenizer: base.version.tokenizer,
             created: self.engine.machine().now(),
         }))
@@ -254,23 +281,56 @@ impl Summation<'_> {
     }
 }
 
-/// config.json and weights of `base` as a run of `plan` begins with them.
-fn prepare(
-    config_json: &str,
-    base: Checkpoint,
-    plan: &Plan,
-    needs_head: bool,
-) -> Result<(String, Vec<u8>), checkpoint::Error> {
-    let headed = if needs_head {
-        base.with_new_head(plan.tags().len(), plan.seed)
-    } else {
-        base
-    };
-    let prepared = headed.prepared_for(&plan.trainable(), plan.seed);
-    let config_json = checkpoint::config_with_labels(config_json, &plan.labels)?;
-    let config_json =
-        checkpoint::config_with_adapters(&config_json, prepared.config.adapters.as_ref())?;
-    Ok((config_json, prepared.to_safetensors()?))
+/// The files of a base as a run begins with them.
+struct Prepared {
+    config_json: String,
+    /// What the plan trains.
+    weights: Vec<u8>,
+    frozen: Frozen,
+}
+
+/// Where the weights are that a plan leaves as they are.
+enum Frozen {
+    Nothing,
+    /// In the one file of the base, all of them.
+    Base,
+    /// In this new file.
+    Rest(Vec<u8>),
+}
+
+impl Prepared {
+    fn new(
+        config_json: &str,
+        base: Checkpoint,
+        divided: bool,
+        plan: &Plan,
+        manifest: &Manifest,
+        needs_head: bool,
+    ) -> Result<Self, checkpoint::Error> {
+        let as_it_is = !divided && base.config.adapters.is_none();
+        let prepared = if needs_head {
+            base.clone().with_new_head(plan.tags().len(), plan.seed)
+        } else {
+            base.clone()
+        };
+        let prepared = prepared.prepared_for(&plan.trainable(), plan.seed);
+        let config_json = checkpoint::config_with_labels(config_json, &plan.labels)?;
+        let adapters = prepared.config.adapters.as_ref();
+        let config_json = checkpoint::config_with_adapters(&config_json, adapters)?;
+        let (trained, rest) = prepared.split(manifest)?;
+        let frozen = if rest.is_empty() {
+            Frozen::Nothing
+        } else if as_it_is && rest.is_within(&base) {
+            Frozen::Base
+        } else {
+            Frozen::Rest(rest.to_safetensors()?)
+        };
+        Ok(Self {
+            config_json,
+            weights: trained.to_safetensors()?,
+            frozen,
+        })
+    }
 }
 
 fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {

@@ -16,8 +16,12 @@ pub struct Version {
     pub origin: Origin,
     /// Entity types of the head; none for a bare encoder.
     pub labels: Vec<String>,
-    /// `model.safetensors`, in canonical form.
+    /// `model.safetensors`, in canonical form; where there is a frozen part, the tensors beside it.
     pub weights: Digest,
+    /// The weights that a run leaves as they are: a whole `model.safetensors` in canonical form,
+    /// to which `weights` adds tensors, or in which it replaces some. All versions of a run share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Digest>,
     /// `config.json`.
     pub config: Digest,
     /// `tokenizer.json`.
@@ -71,6 +75,12 @@ pub struct Participant {
 impl Version {
     pub fn digest(&self) -> Digest {
         Digest::of_json(self)
+    }
+
+    /// The files that the model consists of.
+    pub fn objects(&self) -> impl Iterator<Item = Digest> {
+        let always = [self.config, self.tokenizer, self.weights];
+        always.into_iter().chain(self.frozen)
     }
 
     pub fn round(&self) -> Option<&Round> {

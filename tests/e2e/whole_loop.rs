@@ -45,21 +45,25 @@ fn continues_from_the_last_version(setting: &Setting) -> Result<()> {
     setting.wait_for_state(&run, "completed", MINUTES)?;
     let lineage = setting
         .cluster
-        .coordinate(&["model", "lineage", "notes@4"])?;
-    let names: Vec<&Value> = lineage
-        .as_array()
-        .context("lineage")?
-        .iter()
-        .map(|m| &m["version"]["name"])
-        .collect();
+        .coordinate(&["model", "lineage", "notes@5"])?;
+    let lineage = lineage.as_array().context("lineage")?;
+    let names: Vec<&Value> = lineage.iter().map(|m| &m["version"]["name"]).collect();
     assert_eq!(
         names,
-        ["notes@4", "notes@3", "notes@2", "notes@1", "base@1"]
+        [
+            "notes@5", "notes@4", "notes@3", "notes@2", "notes@1", "base@1"
+        ]
     );
+    // What the head stands on is the file of its base, and is kept and sent once.
+    let (round, ready, base) = (&lineage[0], &lineage[1], &lineage[2]);
+    assert_eq!(ready["version"]["origin"]["kind"], "prepared");
+    assert_eq!(ready["version"]["frozen"], base["version"]["weights"]);
+    assert_eq!(round["version"]["frozen"], base["version"]["weights"]);
+    exports_what_the_client_loads(setting, round)?;
 
     setting
         .cluster
-        .coordinate(&["model", "tag", "notes@4", "champion"])?;
+        .coordinate(&["model", "tag", "notes@5", "champion"])?;
     let back = setting
         .cluster
         .coordinate(&["model", "rollback", "--to", "notes@2"])?;
@@ -111,7 +115,7 @@ fn adapters_are_federated_replayed_and_exported() -> Result<()> {
 
 fn exports_what_the_client_loads(setting: &Setting, model: &Value) -> Result<()> {
     let name = model["version"]["name"].as_str().context("name")?;
-    let to = setting.path("exported");
+    let to = setting.path(&format!("exported-{name}"));
     run(setting.cluster.coordinator_command(&[
         "model",
         "export",

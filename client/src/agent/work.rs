@@ -31,7 +31,7 @@ impl Agent {
     /// Makes sure that the version's files are here, and that no others are.
     pub(super) async fn fetch(&mut self, task: &Task) -> Result<Event, Error> {
         let (_, version) = self.background(task)?;
-        let files = [version.config, version.tokenizer, version.weights];
+        let files: Vec<Digest> = version.objects().collect();
         let work = self.download_all(&files);
         match self.with_heartbeat(task, Stage::Downloading, work).await {
             Err(interruption) => return Ok(interruption.event(task)),

@@ -50,7 +50,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         let version = store.read(|tx| tx.version(*digest)).map_err(fault)?;
         if let Some(version) = version {
             check_version(*digest, &version, &digests, &mut verdict);
-            objects.extend([version.weights, version.config, version.tokenizer]);
+            objects.extend(version.objects());
             objects.extend(
                 version
                     .round()

@@ -1,5 +1,6 @@
 //! Check-in: what an institution is to do, one thing at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fedner_round::{Assignment, Input, Run, Task};
@@ -8,11 +9,10 @@ use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::{Consent, UpdateReceipt};
-use fedner_shared::version::Version;
 use tokio::sync::watch;
 
 use super::runs::same_author;
-use super::{Engine, Failure, Fault};
+use super::{Engine, Failure, Fault, Record};
 use crate::store::StatementKind;
 
 /// What a check-in is answered with.
@@ -28,7 +28,7 @@ pub enum Todo {
         run: RunId,
         plan: Signed,
         assignment: Assignment,
-        version: Box<Version>,
+        version: Arc<Record>,
         manifest: Digest,
     },
 }
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     fn runs_of(&self, institution: &InstitutionId) -> Vec<RunId> {
-        let of = |run: &&Run| !run.phase.is_end() && run.members.contains_key(institution);
+        let of = |run: &&Run| !run.phase.is_end() && run.members.contains(institution);
         self.runs
             .iter()
             .filter(of)
@@ -163,7 +163,7 @@ impl Engine {
             return Ok(None);
         };
         let (manifest, plan) = (run.manifest, run.plan_digest);
-        let version = Box::new(self.version_record(assignment.version)?);
+        let version = self.version_record(assignment.version)?;
         let plan = self.signed_plan(plan)?;
         Ok(Some(Todo::Work {
             run: id.clone(),
@@ -197,7 +197,7 @@ impl Engine {
 
     /// How long a check-in may be held, so that it still counts as a sign of life.
     pub fn longest_wait(&self, institution: &InstitutionId) -> Duration {
-        let of = |run: &&Run| !run.phase.is_end() && run.members.contains_key(institution);
+        let of = |run: &&Run| !run.phase.is_end() && run.members.contains(institution);
         let away = self
             .runs
             .iter()
@@ -252,12 +252,12 @@ impl Engine {
         let versions: Vec<Digest> = self
             .runs
             .iter()
-            .filter(|run| !run.phase.is_end() && run.members.contains_key(institution))
+            .filter(|run| !run.phase.is_end() && run.members.contains(institution))
             .map(|run| run.version)
             .collect();
         for version in versions {
             let version = self.version_record(version)?;
-            if [version.weights, version.config, version.tokenizer].contains(&object) {
+            if version.version.objects().any(|needed| needed == object) {
                 return Ok(true);
             }
         }

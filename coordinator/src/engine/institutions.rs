@@ -179,9 +179,7 @@ impl Engine {
         })?;
         if let Some(code) = code {
             for id in self.under_way() {
-                let member = self
-                    .run(&id)
-                    .is_some_and(|run| run.members.contains_key(name));
+                let member = self.run(&id).is_some_and(|run| run.members.contains(name));
                 if member {
                     self.step(
                         &id,

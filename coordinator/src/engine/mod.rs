@@ -8,6 +8,7 @@ pub mod dispatch;
 mod failure;
 mod institutions;
 pub mod models;
+mod records;
 pub mod runs;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use fedner_shared::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use failure::{Failure, Fault};
+pub use records::Record;
 
 use crate::store::{self, Pending, Store};
 
@@ -44,6 +46,7 @@ pub struct Engine {
     newest: watch::Sender<u64>,
     effects: mpsc::UnboundedSender<Pending>,
     operator_key: PublicKey,
+    records: records::Records,
 }
 
 /// The way to the engine.
@@ -170,6 +173,7 @@ impl Engine {
             newest,
             effects,
             operator_key,
+            records: records::Records::default(),
         };
         for id in engine.under_way() {
             engine.step_logged(&id, Input::Restarted);

@@ -50,6 +50,7 @@ impl Engine {
             origin: Origin::Import,
             labels,
             weights,
+            frozen: None,
             config,
             tokenizer,
             created: self.now(),
@@ -126,7 +127,7 @@ impl Engine {
         digest: Digest,
         rollback: bool,
     ) -> Result<VersionView, Failure> {
-        let version = self.version_record(digest)?.name;
+        let version = self.version_record(digest)?.version.name.clone();
         let event = if rollback {
             Event::RolledBack {
                 alias: alias.clone(),

@@ -112,11 +112,15 @@ impl Engine {
             events,
             effects,
         } = transition;
+        let id = run.id.clone();
+        let place = self.runs.iter().position(|known| known.id == id);
+        let before = place.map(|place| &self.runs[place]);
+        let called = run.called_since(before);
         if durable {
-            let now = self.now();
+            let now = self.machine.now();
             let newest = self.store.transact(name, |tx| {
                 also(tx)?;
-                tx.put_run(&run)?;
+                tx.put_run(&run, before.map(|before| &before.members))?;
                 for event in events {
                     let entry = tx.append_event(now, Some(&run.id), event)?;
                     tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
@@ -129,10 +133,8 @@ impl Engine {
             observe::count_step();
             self.newest.send_replace(newest);
         }
-        let id = run.id.clone();
-        let cohort: Vec<InstitutionId> = run.members.keys().cloned().collect();
-        match self.runs.iter_mut().find(|known| known.id == id) {
-            Some(known) => *known = run,
+        match place {
+            Some(place) => self.runs[place] = run,
             None => self.runs.push(run),
         }
         for effect in effects {
@@ -143,7 +145,7 @@ impl Engine {
             });
         }
         if durable {
-            self.wake(&cohort);
+            self.wake(&called);
         }
         Ok(())
     }
@@ -276,6 +278,7 @@ impl Engine {
     ) -> Result<VersionName, Failure> {
         let run = self.require(id)?.clone();
         let parent = self.version_record(effect.base)?;
+        let parent = &parent.version;
         let model = run.plan.name.clone();
         let number = self.store.read(|tx| tx.next_number(&model))?;
         let name = VersionName { model, number };
@@ -293,6 +296,7 @@ impl Engine {
             }),
             labels: run.plan.labels.clone(),
             weights,
+            frozen: parent.frozen,
             config: parent.config,
             tokenizer: parent.tokenizer,
             created: self.now(),
@@ -316,13 +320,6 @@ impl Engine {
             tx.remove_effect(id, effect)
         })?;
         Ok(name)
-    }
-
-    pub(super) fn version_record(&mut self, digest: Digest) -> Result<Version, Failure> {
-        let found = self.store.read(|tx| tx.version(digest))?;
-        found.ok_or_else(|| {
-            Fault::Inconsistent(format!("version {} is missing", digest.short())).into()
-        })
     }
 }
 

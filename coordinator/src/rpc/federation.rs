@@ -269,13 +269,12 @@ fn todo_to_wire(todo: Todo) -> WireTodo {
             version,
             manifest,
         } => {
-            let record = fedner_shared::digest::canonical_json(&version);
             let message = v1::Assignment {
                 run: run.to_string(),
                 plan: Some(convert::signed_to_wire(&plan)),
                 round: assignment.round,
                 attempt: assignment.attempt,
-                version: String::from_utf8(record).unwrap_or_default(),
+                version: version.json.clone(),
                 manifest: manifest.as_bytes().to_vec(),
             };
             match assignment.task {

@@ -15,7 +15,7 @@ impl Tx<'_> {
         for digest in self.versions()? {
             let version = self.version(digest)?;
             let version = version.ok_or_else(|| damaged(format!("version {digest} is missing")))?;
-            needed.extend([version.weights, version.config, version.tokenizer]);
+            needed.extend(version.objects());
             let participants = version.round().map(|round| &round.participants);
             needed.extend(participants.into_iter().flatten().map(|p| p.update));
         }

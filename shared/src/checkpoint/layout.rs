@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use safetensors::tensor::Metadata;
 
 use super::Error;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, TensorSpec};
 
 /// Where the tensors lie in a canonical file, so that it can be streamed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,12 @@ impl Layout {
             data_start,
             tensors,
         })
+    }
+
+    /// Whether the file has the tensors of `manifest` and no others.
+    pub fn is_of(&self, manifest: &Manifest) -> bool {
+        let here = |spec: &TensorSpec| self.tensors.contains_key(&spec.name);
+        self.tensors.len() == manifest.tensors.len() && manifest.tensors.iter().all(here)
     }
 
     /// Byte offset and number of weights of each tensor of `manifest`, in its order, adjacent

@@ -58,39 +58,33 @@ impl Checkpoint {
     /// pre-training heads, in float32, float16 or bfloat16, with LayerNorm as weight and bias or
     /// as gamma and beta.
     pub fn read(config_json: &str, safetensors: &[u8]) -> Result<Self, Error> {
+        Self::read_parts(config_json, safetensors, None)
+    }
+
+    /// The same, from two files: what `safetensors` lacks is taken from `frozen`.
+    pub fn read_parts(
+        config_json: &str,
+        safetensors: &[u8],
+        frozen: Option<&[u8]>,
+    ) -> Result<Self, Error> {
         let config = BertConfig::parse(config_json)?;
-        let file = SafeTensors::deserialize(safetensors)?;
-        let names: BTreeMap<String, String> = file
-            .names()
-            .into_iter()
-            .map(|name| (canonical_name(name), name.to_owned()))
-            .collect();
-        let mut tensors = BTreeMap::new();
-        for spec in config
-            .encoder_tensors()
-            .into_iter()
-            .chain(config.adapter_tensors())
-        {
-            let name = names
-                .get(&spec.name)
-                .ok_or_else(|| Error::Missing(spec.name.clone()))?;
-            let values = read_tensor(&spec, &file.tensor(name)?)?;
-            tensors.insert(spec.name, (spec.shape, values));
+        let parts = std::iter::once(safetensors).chain(frozen).map(Part::read);
+        let parts: Vec<Part<'_>> = parts.collect::<Result<_, _>>()?;
+        let find = |name: &str| {
+            let found = parts.iter().find_map(|part| part.find(name).transpose());
+            found.transpose()
+        };
+        let mut specs = config.encoder_tensors();
+        specs.extend(config.adapter_tensors());
+        if let Some(head) = find("classifier.weight")? {
+            let tags = head.shape().first().copied();
+            specs.extend(config.head_tensors(tags.unwrap_or_default()));
         }
-        if let Some(name) = names.get("classifier.weight") {
-            let tags = file
-                .tensor(name)?
-                .shape()
-                .first()
-                .copied()
-                .unwrap_or_default();
-            for spec in config.head_tensors(tags) {
-                let name = names
-                    .get(&spec.name)
-                    .ok_or_else(|| Error::Missing(spec.name.clone()))?;
-                let values = read_tensor(&spec, &file.tensor(name)?)?;
-                tensors.insert(spec.name, (spec.shape, values));
-            }
+        let mut tensors = BTreeMap::new();
+        for spec in specs {
+            let view = find(&spec.name)?.ok_or_else(|| Error::Missing(spec.name.clone()))?;
+            let values = read_tensor(&spec, &view)?;
+            tensors.insert(spec.name, (spec.shape, values));
         }
         Ok(Self { config, tensors })
     }
@@ -192,6 +186,55 @@ impl Checkpoint {
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
         let tensors = self.tensors.iter();
         serialize(tensors.map(|(name, tensor)| (name.as_str(), tensor)))
+    }
+
+    /// The model in two: the tensors of `manifest`, and all others.
+    pub fn split(mut self, manifest: &Manifest) -> Result<(Self, Self), Error> {
+        let mut part = BTreeMap::new();
+        for spec in &manifest.tensors {
+            let tensor = self.tensors.remove_entry(&spec.name);
+            let (name, tensor) = tensor.ok_or_else(|| Error::Missing(spec.name.clone()))?;
+            part.insert(name, tensor);
+        }
+        let part = Self {
+            config: self.config.clone(),
+            tensors: part,
+        };
+        Ok((part, self))
+    }
+
+    /// Whether it has no tensor that `other` lacks.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.tensors
+            .keys()
+            .all(|name| other.tensors.contains_key(name))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+}
+
+/// One safetensors file, its tensors by canonical name.
+struct Part<'a> {
+    file: SafeTensors<'a>,
+    names: BTreeMap<String, String>,
+}
+
+impl<'a> Part<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, Error> {
+        let file = SafeTensors::deserialize(bytes)?;
+        let names = file.names().into_iter();
+        let names = names.map(|name| (canonical_name(name), name.to_owned()));
+        Ok(Self {
+            names: names.collect(),
+            file,
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<Option<TensorView<'_>>, Error> {
+        let name = self.names.get(name);
+        Ok(name.map(|name| self.file.tensor(name)).transpose()?)
     }
 }
 

@@ -89,3 +89,28 @@ fn labels_are_written_as_transformers_reads_them() {
     assert_eq!(tags, ["O", "B-Disease", "I-Disease"]);
     assert!(json.contains("\"extra\": \"kept\""));
 }
+
+#[test]
+fn a_model_in_two_files_reads_as_the_same_model() {
+    let whole = tiny().with_new_head(3, 2);
+    let manifest = whole.config.manifest(&Method::Head.into(), 3);
+    let (head, rest) = whole.clone().split(&manifest).expect("split");
+    assert!(!head.is_within(&rest) && rest.is_within(&whole));
+    let (head, rest) = (
+        head.to_safetensors().expect("head"),
+        rest.to_safetensors().expect("rest"),
+    );
+    let layout = Layout::read(&head[..]).expect("layout");
+    assert!(layout.is_of(&manifest));
+    assert!(!Layout::read(&rest[..]).expect("layout").is_of(&manifest));
+    let read = |weights, frozen| Checkpoint::read_parts(TINY, weights, frozen);
+    assert_eq!(read(&head, Some(&rest)).expect("both"), whole);
+    // What is in both counts as it is beside the frozen part.
+    let older = tiny().with_new_head(3, 9).to_safetensors().expect("older");
+    let newer = read(&head, Some(&older)).expect("both");
+    assert_eq!(
+        newer.tensor("classifier.weight").ok(),
+        whole.tensor("classifier.weight").ok()
+    );
+    assert!(matches!(read(&head, None), Err(Error::Missing(_))));
+}

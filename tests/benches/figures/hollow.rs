@@ -1,5 +1,6 @@
 //! An institution that takes part in every way but training.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,6 +62,8 @@ pub(crate) struct Hollow {
     plans: Vec<Vec<u8>>,
     update: Option<Arc<Encoded>>,
     dimension: usize,
+    /// Files that are here already.
+    have: BTreeSet<Digest>,
     /// Bytes of versions and updates that went over the wire.
     pub(crate) downloaded: u64,
     pub(crate) uploaded: u64,
@@ -80,6 +83,7 @@ impl Hollow {
             plans: Vec::new(),
             update: None,
             dimension: 0,
+            have: BTreeSet::new(),
             downloaded: 0,
             uploaded: 0,
         })
@@ -142,8 +146,12 @@ impl Hollow {
 
     /// Fetches the version and sends an update as if it had been trained.
     async fn pretend(&mut self, assignment: v1::Assignment) -> Result<()> {
-        let (_, version) = convert::version_from_record(&assignment.version)?;
-        self.download(version.weights).await?;
+        let (base, version) = convert::version_from_record(&assignment.version)?;
+        for object in version.objects() {
+            if self.have.insert(object) {
+                self.download(object).await?;
+            }
+        }
         let update = if let Some(update) = &self.update {
             Arc::clone(update)
         } else {
@@ -153,16 +161,16 @@ impl Hollow {
                     .insert(Arc::new(Encoded::new(seed, self.dimension)?)),
             )
         };
-        let receipt = self.receipt(&assignment, &update)?;
+        let receipt = self.receipt(&assignment, base, &update)?;
         self.upload(&receipt, &update).await
     }
 
     pub(crate) fn receipt(
         &self,
         assignment: &v1::Assignment,
+        base: Digest,
         update: &Encoded,
     ) -> Result<UpdateReceipt> {
-        let (base, _) = convert::version_from_record(&assignment.version)?;
         Ok(UpdateReceipt {
             run: assignment.run.parse()?,
             plan: convert::signed("plan", assignment.plan.clone())?.digest(),

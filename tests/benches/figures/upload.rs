@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use fedner_proto::convert;
 use fedner_proto::v1::check_in_response::Todo;
 use fedner_tests::tiny::Size;
 
@@ -53,7 +54,8 @@ pub(crate) async fn upload() -> Result<()> {
             bail!("no assignment came");
         };
         let update = Arc::new(Encoded::new(number as u64 + 1, dimension)?);
-        let receipt = institution.receipt(assignment, &update)?;
+        let (base, _) = convert::version_from_record(&assignment.version)?;
+        let receipt = institution.receipt(assignment, base, &update)?;
         let began = Instant::now();
         institution.upload(&receipt, &update).await?;
         bytes = update.bytes.len();

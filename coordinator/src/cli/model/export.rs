@@ -64,9 +64,10 @@ pub(super) async fn run(
     let config_json = objects.text(CONFIG, view.version.config).await?;
     let config = BertConfig::parse(&config_json)
         .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
+    let in_one_file = config.adapters.is_none() && view.version.frozen.is_none();
     match (adapter, config.adapters.is_some()) {
-        (false, false) => as_it_is(&view, &to, &mut objects).await?,
-        (false, true) => merged(&view, &config_json, &to, &mut objects).await?,
+        (false, _) if in_one_file => as_it_is(&view, &to, &mut objects).await?,
+        (false, _) => merged(&view, &config_json, &to, &mut objects).await?,
         (true, true) => adapters(&view, &config_json, &to, &mut objects).await?,
         (true, false) => {
             let message = format!(
@@ -92,6 +93,7 @@ async fn as_it_is(view: &VersionView, to: &Path, objects: &mut Objects) -> Resul
     objects.save(version.weights, to, WEIGHTS).await
 }
 
+/// In one file, whatever the version is kept in.
 async fn merged(
     view: &VersionView,
     config_json: &str,
@@ -192,7 +194,11 @@ impl Objects {
         config_json: &str,
     ) -> Result<Checkpoint, Failed> {
         let weights = self.read(WEIGHTS, view.version.weights).await?;
-        Checkpoint::read(config_json, &weights).map_err(unreadable)
+        let frozen = match view.version.frozen {
+            Some(frozen) => Some(self.read(WEIGHTS, frozen).await?),
+            None => None,
+        };
+        Checkpoint::read_parts(config_json, &weights, frozen.as_deref()).map_err(unreadable)
     }
 
     async fn fetch(

@@ -225,6 +225,7 @@ fn render_one(view: &VersionView) -> String {
         format!("parent     {}", or_dash(version.parent)),
         format!("labels     {}", version.labels.join(" ")),
         format!("weights    {}", version.weights),
+        format!("frozen     {}", or_dash(version.frozen)),
         format!("config     {}", version.config),
         format!("tokenizer  {}", version.tokenizer),
         format!("created    {}", version.created),
