@@ -86,7 +86,7 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Encode { .. }
         | Error::Vocabulary { .. } => Code::CheckpointInvalid,
         Error::Device(_) => Code::DeviceUnknown,
-        Error::TooShallow(_) | Error::NotPrivate { .. } => Code::PlanInvalid,
+        Error::Unfit(_) | Error::NotPrivate { .. } => Code::PlanInvalid,
         Error::NoUnit { .. } => Code::CorpusInvalid,
         Error::OtherTraining { .. } => Code::StateInvalid,
         Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
@@ -98,6 +98,7 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Mechanism(_)
         | Error::Tensor(_)
         | Error::Adapters { .. }
+        | Error::HeadLayers { .. }
         | Error::Keep { .. }
         | Error::Stopped { .. } => return None,
     })
@@ -144,8 +145,10 @@ impl Material {
         let trainable = plan.trainable();
         if config.prepared_for(&trainable) != config {
             let message = format!(
-                "the adapters of {} are {:?}: the plan has others",
-                version.name, config.adapters
+                "{} has the adapters {:?} and a head on the layers {:?}: the plan has others",
+                version.name,
+                config.adapters,
+                config.read_layers()
             );
             return Err(Refusal::new(Code::UpdateShape, message).into());
         }

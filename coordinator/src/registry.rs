@@ -130,6 +130,15 @@ impl Registry {
             );
             return Err(Refusal::new(Code::LabelsMismatch, message).into());
         }
+        let wanted = config.prepared_for(&plan.trainable()).read_layers();
+        if !needs_head && config.read_layers() != wanted {
+            let message = format!(
+                "the head of {} reads the layers {:?}: expected the plan's {wanted:?}",
+                base.version.name,
+                config.read_layers()
+            );
+            return Err(Refusal::new(Code::PlanInvalid, message).into());
+        }
         let weights = self.read(base.version.weights).await?;
         let whole = manifest.tensors.len() == config.model_tensors(plan.tags().len()).len();
         let divided = match base.version.frozen {
@@ -308,15 +317,14 @@ impl Prepared {
         needs_head: bool,
     ) -> Result<Self, checkpoint::Error> {
         let as_it_is = !divided && base.config.adapters.is_none();
+        let prepared = base.clone().prepared_for(&plan.trainable(), plan.seed);
         let prepared = if needs_head {
-            base.clone().with_new_head(plan.tags().len(), plan.seed)
+            prepared.with_new_head(plan.tags().len(), plan.seed)
         } else {
-            base.clone()
+            prepared
         };
-        let prepared = prepared.prepared_for(&plan.trainable(), plan.seed);
         let config_json = checkpoint::config_with_labels(config_json, &plan.labels)?;
-        let adapters = prepared.config.adapters.as_ref();
-        let config_json = checkpoint::config_with_adapters(&config_json, adapters)?;
+        let config_json = checkpoint::config_with_additions(&config_json, &prepared.config)?;
         let (trained, rest) = prepared.split(manifest)?;
         let frozen = if rest.is_empty() {
             Frozen::Nothing

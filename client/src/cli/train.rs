@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use fedner_model::{Keep, Manner, Sentence, TrainOptions};
 use fedner_privacy::accountant::{Phase, rdp};
-use fedner_shared::checkpoint::{Checkpoint, config_with_labels};
+use fedner_shared::checkpoint::{Checkpoint, config_with_additions, config_with_labels};
 use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
@@ -128,8 +128,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let model = HfModel::read(&arguments.model)?;
     let tags = plan.tags();
     let trainable = plan.trainable();
-    let checkpoint = with_head(model.checkpoint, model.tags.as_deref(), &tags, plan.seed)
-        .prepared_for(&trainable, plan.seed);
+    let wanted = model.checkpoint.config.prepared_for(&trainable);
+    // The model's own head, or a new one as a run would begin with.
+    let keeps_head = model.tags.as_deref() == Some(&tags[..])
+        && model.checkpoint.tags() == Some(tags.len())
+        && model.checkpoint.config.head_layers == wanted.head_layers;
+    let checkpoint = model.checkpoint.prepared_for(&trainable, plan.seed);
+    let checkpoint = if keeps_head {
+        checkpoint
+    } else {
+        checkpoint.with_new_head(tags.len(), plan.seed)
+    };
     let mut material = Material {
         manifest: checkpoint.config.manifest(&trainable, tags.len()),
         checkpoint,
@@ -162,6 +171,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     } else {
         material.checkpoint = material.checkpoint.merged();
         let config = config_with_labels(&model.config_json, &plan.labels)?;
+        let config = config_with_additions(&config, &material.checkpoint.config)?;
         write_model(
             arguments,
             &config,
@@ -280,19 +290,6 @@ pub(super) fn read_plan(file: &Path) -> anyhow::Result<Plan> {
         Refusal::new(Code::PlanInvalid, message)
     })?;
     Ok(Plan::parse(&text)?)
-}
-
-/// The model's own head where its tags are the plan's, else a new one as a run would begin with.
-fn with_head(
-    checkpoint: Checkpoint,
-    found: Option<&[String]>,
-    tags: &[String],
-    seed: u64,
-) -> Checkpoint {
-    if checkpoint.tags() == Some(tags.len()) && found == Some(tags) {
-        return checkpoint;
-    }
-    checkpoint.with_new_head(tags.len(), seed)
 }
 
 fn write_model(

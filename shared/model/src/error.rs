@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use fedner_shared::bert::TooShallow;
+use fedner_shared::bert::Unfit;
 use fedner_shared::checkpoint;
 use fedner_shared::plan::{Method, Unit};
 
@@ -31,8 +31,13 @@ pub enum Error {
         "the model was not made ready for the method {method}: expected adapters only with lora and ffa-lora"
     )]
     Adapters { method: Method },
+    #[error("the model's head reads the layers {found:?}: expected {expected:?}")]
+    HeadLayers {
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
     #[error(transparent)]
-    TooShallow(#[from] TooShallow),
+    Unfit(#[from] Unfit),
     #[error("the corpus has no sentence to train on")]
     EmptyCorpus,
     #[error("the corpus has the tag `{tag}` (line {line}): expected one of {}", expected.join(", "))]

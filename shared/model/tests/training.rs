@@ -251,6 +251,81 @@ fn adapters_of_a_base_that_was_not_made_ready_are_refused() {
     assert!(matches!(error, Error::Adapters { .. }), "{error}");
 }
 
+fn reading(layers: &[usize]) -> Trainable {
+    Trainable {
+        head_layers: layers.to_vec(),
+        ..Method::Head.into()
+    }
+}
+
+#[test]
+fn a_head_on_several_layers_adds_up_what_each_of_them_says() {
+    let plain = untrained(1);
+    let last = plain.config.num_hidden_layers;
+    let count = tags().len();
+    let texts = notes(8);
+    let encoded: Vec<_> = texts
+        .iter()
+        .map(|s| tokenizer().encode(&s.words, 40).expect("fits"))
+        .collect();
+    let encoded: Vec<_> = encoded.iter().collect();
+    let logits = |checkpoint: &Checkpoint| {
+        let model = Model::load(checkpoint, Device::Cpu).expect("model");
+        model.logits(&encoded).expect("logits")
+    };
+    let on = |layers: &[usize]| {
+        let encoder = plain.clone().without_head();
+        encoder
+            .prepared_for(&reading(layers), 1)
+            .with_new_head(count, 6)
+    };
+    let both = on(&[0, last]);
+    let part = |number: usize| {
+        let one = on(&[[0, last][number]]);
+        let hidden = plain.config.hidden_size;
+        let rows = both
+            .tensor("classifier.weight")
+            .expect("weight")
+            .chunks_exact(2 * hidden);
+        let own = rows.flat_map(|row| &row[number * hidden..(number + 1) * hidden]);
+        let mut flat: Vec<f32> = both.tensor("classifier.bias").expect("bias").to_vec();
+        flat.extend(own);
+        let manifest = one
+            .config
+            .manifest(&reading(&one.config.head_layers), count);
+        logits(&one.with_weights(&manifest, &flat).expect("weights"))
+    };
+    for ((both, lower), upper) in logits(&both).iter().zip(part(0)).zip(part(1)) {
+        assert!(
+            (both - lower - upper).abs() < 1e-5,
+            "{both} {lower} {upper}"
+        );
+    }
+}
+
+#[test]
+fn a_head_on_several_layers_is_trained_on_what_it_will_read() {
+    let last = untrained(1).config.num_hidden_layers;
+    let layers = [0, last];
+    let base = untrained(1)
+        .without_head()
+        .prepared_for(&reading(&layers), 1);
+    let base = base.with_new_head(tags().len(), 6);
+    let mut options = options(Method::Head, 30);
+    options.training.learning_rate = 3e-2;
+    let error = run(&base, &notes(8), &options).expect_err("another head");
+    assert!(matches!(error, Error::HeadLayers { .. }), "{error}");
+    options.training.head_layers = layers.to_vec();
+    let trained = run(&base, &notes(120), &options).expect("trained");
+    let manifest = base.config.manifest(&reading(&layers), tags().len());
+    assert_eq!(trained.weights.len(), manifest.dimension());
+    let model = base
+        .with_weights(&manifest, &trained.weights)
+        .expect("weights");
+    let f1 = f1(&model, &notes(60));
+    assert!(f1 > 0.9, "F1 {f1}");
+}
+
 #[test]
 fn what_is_frozen_stays_and_the_rest_is_trained() {
     let base = untrained(4);
@@ -270,7 +345,7 @@ fn what_is_frozen_stays_and_the_rest_is_trained() {
     assert_ne!(trained.weights, base.flatten(&manifest).expect("flat"));
     options.training.freeze_layers = layers + 1;
     let error = run(&base, &notes(8), &options).expect_err("too deep");
-    assert!(matches!(error, Error::TooShallow(_)), "{error}");
+    assert!(matches!(error, Error::Unfit(_)), "{error}");
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl BertConfig {
     /// The linear tagging head over `tags` tags.
     pub fn head_tensors(&self, tags: usize) -> Vec<TensorSpec> {
         vec![
-            TensorSpec::new("classifier.weight", [tags, self.hidden_size]),
+            TensorSpec::new("classifier.weight", [tags, self.head_width()]),
             TensorSpec::new("classifier.bias", [tags]),
         ]
     }
@@ -71,32 +71,45 @@ impl BertConfig {
         tensors
     }
 
-    /// The model as a run that trains `trainable` has it: with the adapters of that run, or none.
+    /// The model as a run that trains `trainable` has it: with the adapters of that run, or none,
+    /// and a head on the layers that it names.
     #[must_use]
     pub fn prepared_for(&self, trainable: &Trainable) -> Self {
         let adapters = trainable.method.adapts().then(|| Adapters {
             lora: trainable.lora.clone(),
             first_layer: trainable.freeze_layers,
         });
+        let mut head_layers = trainable.head_layers.clone();
+        // Said in the one way in which Hugging Face reads it too.
+        if head_layers == [self.num_hidden_layers] {
+            head_layers.clear();
+        }
         Self {
             adapters,
+            head_layers,
             ..self.clone()
         }
     }
 
-    /// Whether the model is deep enough for what is to be frozen.
-    pub fn check_trainable(&self, trainable: &Trainable) -> Result<(), TooShallow> {
+    /// Whether the model is deep enough for what is to be frozen, and for what the head is to read.
+    pub fn check_trainable(&self, trainable: &Trainable) -> Result<(), Unfit> {
         let (frozen, layers) = (trainable.freeze_layers, self.num_hidden_layers);
         // Adapters need a layer to stand in.
         let most = layers - usize::from(trainable.method.adapts());
         if frozen > most {
-            return Err(TooShallow {
+            return Err(Unfit::Frozen {
                 frozen,
                 layers,
                 most,
             });
         }
-        Ok(())
+        match trainable.head_layers.last() {
+            Some(read) if *read > layers => Err(Unfit::Read {
+                read: *read,
+                layers,
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The tensors that are trained, sorted by name: the order of a safetensors file, so that
@@ -108,15 +121,21 @@ impl BertConfig {
     }
 }
 
-/// The plan freezes more layers than the model has.
+/// The plan asks for more layers than the model has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the plan's `training.freeze_layers` is {frozen}: expected at most {most}, as the model has {layers} layers"
-)]
-pub struct TooShallow {
-    frozen: usize,
-    layers: usize,
-    most: usize,
+pub enum Unfit {
+    #[error(
+        "the plan's `training.freeze_layers` is {frozen}: expected at most {most}, as the model has {layers} layers"
+    )]
+    Frozen {
+        frozen: usize,
+        layers: usize,
+        most: usize,
+    },
+    #[error(
+        "the plan's `training.head_layers` has {read}: expected at most {layers}, as the model has {layers} layers"
+    )]
+    Read { read: usize, layers: usize },
 }
 
 impl Trainable {
@@ -223,5 +242,26 @@ mod tests {
                 .expect_err("too shallow");
             assert!(error.to_string().contains("freeze_layers"), "{error}");
         }
+        let error = minilm().check_trainable(&reading(&[2, 7]));
+        let error = error.expect_err("too shallow");
+        assert!(error.to_string().contains("head_layers"), "{error}");
+    }
+
+    fn reading(layers: &[usize]) -> Trainable {
+        Trainable {
+            head_layers: layers.to_vec(),
+            ..Method::Head.into()
+        }
+    }
+
+    #[test]
+    fn a_head_has_a_weight_for_every_feature_of_the_layers_that_it_reads() {
+        let of = |layers| minilm().manifest(&reading(layers), 3).dimension();
+        assert_eq!(of(&[2, 4, 6]), 3 * (3 * 384 + 1));
+        assert_eq!(of(&[0, 6]), 3 * (2 * 384 + 1));
+        assert_eq!(of(&[6]), of(&[]));
+        let prepared = minilm().prepared_for(&reading(&[6]));
+        assert!(prepared.head_layers.is_empty(), "as Hugging Face says it");
+        assert_eq!(minilm().prepared_for(&reading(&[3])).read_layers(), [3]);
     }
 }

@@ -195,14 +195,12 @@ mod tests {
     #[test]
     fn adapters_survive_their_file_and_are_named_for_peft() {
         let checkpoint = adapted();
-        let json = super::super::config_with_adapters(
-            super::super::tests::TINY,
-            checkpoint.config.adapters.as_ref(),
-        )
-        .expect("json");
+        let with_additions = super::super::config_with_additions;
+        let json = with_additions(super::super::tests::TINY, &checkpoint.config).expect("json");
         let bytes = checkpoint.to_safetensors().expect("file");
         assert_eq!(Checkpoint::read(&json, &bytes).expect("read"), checkpoint);
-        let plain = super::super::config_with_adapters(&json, None).expect("json");
+        let plain = checkpoint.clone().merged().config;
+        let plain = with_additions(&json, &plain).expect("json");
         assert!(!plain.contains("fedner"));
 
         let files = checkpoint

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Error;
-use crate::bert::{self, Adapters};
+use crate::bert::{self, BertConfig};
 
 /// `config.json` for a token classifier with `labels`, every other field kept.
 pub fn config_with_labels(config_json: &str, labels: &[String]) -> Result<String, Error> {
@@ -45,17 +45,23 @@ pub fn tags_of_config(config_json: &str) -> Result<Option<Vec<String>>, Error> {
     Ok((0..map.len()).map(tag).collect())
 }
 
-/// `config.json` of a model with these adapters beside its weights, or with none.
-pub fn config_with_adapters(
-    config_json: &str,
-    adapters: Option<&Adapters>,
-) -> Result<String, Error> {
+/// `config.json` of a model that has what `of` has and Hugging Face knows nothing of: adapters
+/// beside its weights, a head on other layers than the last. It names no class of transformers
+/// where none has such a head.
+pub fn config_with_additions(config_json: &str, of: &BertConfig) -> Result<String, Error> {
     let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;
-    match adapters {
+    match &of.adapters {
         Some(adapters) => config.insert(ADAPTERS.into(), serde_json::to_value(adapters)?),
         None => config.remove(ADAPTERS),
     };
+    if of.head_layers.is_empty() {
+        config.remove(HEAD_LAYERS);
+    } else {
+        config.insert(HEAD_LAYERS.into(), json!(of.head_layers));
+        config.insert("architectures".into(), json!(["FednerHeadOnLayers"]));
+    }
     Ok(serde_json::to_string_pretty(&config)?)
 }
 
 const ADAPTERS: &str = "fedner_adapters";
+const HEAD_LAYERS: &str = "fedner_head_layers";

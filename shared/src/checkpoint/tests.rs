@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::Method;
+use crate::plan::{Method, Trainable};
 
 pub(super) const TINY: &str = r#"{"model_type":"bert","vocab_size":11,"hidden_size":4,
         "num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":8,
@@ -113,4 +113,29 @@ fn a_model_in_two_files_reads_as_the_same_model() {
         whole.tensor("classifier.weight").ok()
     );
     assert!(matches!(read(&head, None), Err(Error::Missing(_))));
+}
+
+#[test]
+fn a_head_on_several_layers_survives_its_files() {
+    let on_layers = Trainable {
+        head_layers: vec![0, 1],
+        ..Method::Head.into()
+    };
+    let whole = tiny().prepared_for(&on_layers, 1).with_new_head(3, 2);
+    assert_eq!(
+        whole.tensor("classifier.weight").expect("head").len(),
+        3 * 2 * 4
+    );
+    let json = config_with_labels(TINY, &["A".to_owned()]).expect("labels");
+    let json = config_with_additions(&json, &whole.config).expect("json");
+    assert!(!json.contains("BertForTokenClassification"), "{json}");
+    let bytes = whole.to_safetensors().expect("file");
+    assert_eq!(Checkpoint::read(&json, &bytes).expect("read"), whole);
+    let too_deep = json.replace(
+        "\"fedner_head_layers\": [\n    0,\n    1",
+        "\"fedner_head_layers\": [0, 2",
+    );
+    assert_ne!(too_deep, json);
+    let error = Checkpoint::read(&too_deep, &bytes).expect_err("one layer");
+    assert!(error.to_string().contains("fedner_head_layers"), "{error}");
 }

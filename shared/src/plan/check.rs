@@ -106,6 +106,11 @@ impl Plan {
             None => {}
         }
         between("training.freeze_layers", t.freeze_layers, 0, 1024)?;
+        if !t.head_layers.is_sorted_by(|a, b| a < b) || t.head_layers.iter().any(|l| *l > 1024) {
+            let found = format!("{:?}", t.head_layers);
+            let expected = "layers from 0 to 1024, each once and in order, such as [2, 4, 6]";
+            return Err(value("training.head_layers", found, expected));
+        }
         if t.freeze_embeddings && method != Method::Full {
             let found = format!("true with the method {method}");
             let expected = "the method full: others train no embedding anyway";

@@ -124,6 +124,8 @@ pub struct Trainable {
     pub freeze_embeddings: bool,
     /// The lowest layers that stay as they are.
     pub freeze_layers: usize,
+    /// The layers that the head reads; none: the last alone.
+    pub head_layers: Vec<usize>,
 }
 
 impl Trainable {
@@ -133,6 +135,7 @@ impl Trainable {
             lora: lora.cloned().unwrap_or_default(),
             freeze_embeddings: training.freeze_embeddings,
             freeze_layers: training.freeze_layers,
+            head_layers: training.head_layers.clone(),
         }
     }
 }

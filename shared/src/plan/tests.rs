@@ -112,6 +112,8 @@ fn options_of_another_method_name_their_key() {
     let frozen = [
         ("lora", "freeze_embeddings = true"),
         ("head", "freeze_layers = 2"),
+        ("head", "head_layers = [4, 2]"),
+        ("head", "head_layers = [2, 2]"),
     ];
     for (method, line) in frozen {
         let text = EXAMPLE

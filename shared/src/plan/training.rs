@@ -41,6 +41,10 @@ pub struct Training {
     /// So many of the lowest layers stay as they are, and the embeddings with them; where adapters
     /// are trained, these layers get none.
     pub freeze_layers: usize,
+    /// The layers whose hidden states the head reads side by side, counted from 1, 0 being the
+    /// embeddings; none: the last alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub head_layers: Vec<usize>,
 }
 
 impl Default for Training {
@@ -62,6 +66,7 @@ impl Default for Training {
             device: "auto".into(),
             freeze_embeddings: false,
             freeze_layers: 0,
+            head_layers: Vec::new(),
         }
     }
 }

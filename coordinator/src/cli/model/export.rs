@@ -82,7 +82,8 @@ pub(super) async fn run(
     } else {
         None
     };
-    output.data(&view, |view| report(view, &to, base.as_deref()));
+    let own_head = !config.head_layers.is_empty();
+    output.data(&view, |view| report(view, &to, base.as_deref(), own_head));
     Ok(())
 }
 
@@ -101,7 +102,8 @@ async fn merged(
     objects: &mut Objects,
 ) -> Result<(), Failed> {
     let checkpoint = objects.checkpoint(view, config_json).await?.merged();
-    let config = checkpoint::config_with_adapters(config_json, None).map_err(unreadable)?;
+    let config = checkpoint::config_with_additions(config_json, &checkpoint.config);
+    let config = config.map_err(unreadable)?;
     write(to, CONFIG, config.as_bytes())?;
     objects.save(view.version.tokenizer, to, TOKENIZER).await?;
     write(
@@ -144,7 +146,7 @@ async fn adapted_base(view: &VersionView, paths: &Paths) -> Result<String, Faile
     )))
 }
 
-fn report(view: &VersionView, to: &Path, base: Option<&str>) -> String {
+fn report(view: &VersionView, to: &Path, base: Option<&str>, own_head: bool) -> String {
     let (name, to) = (&view.version.name, to.display());
     if let Some(base) = base {
         return format!(
@@ -153,6 +155,8 @@ fn report(view: &VersionView, to: &Path, base: Option<&str>) -> String {
     }
     let kind = if view.version.labels.is_empty() {
         "encoder"
+    } else if own_head {
+        "model with a head on several layers, which `fedner-client` loads and transformers does not,"
     } else {
         "BertForTokenClassification"
     };

@@ -28,6 +28,8 @@ pub(crate) struct Bert {
     layers: Vec<Layer>,
     /// `None` for an encoder alone.
     classifier: Option<Linear>,
+    /// The layers whose hidden states are the features, counted from 1, 0 being the embeddings.
+    read: Vec<usize>,
     /// What is trained; `None` for a model that only tags.
     trainable: Option<Trainable>,
 }
@@ -51,7 +53,8 @@ impl Bert {
         }
     }
 
-    /// The last hidden states of the batch's marked sub-tokens: [marked, hidden].
+    /// The hidden states that the head reads, of the batch's marked sub-tokens, layers side by
+    /// side: [marked, features].
     pub(crate) fn features(
         &self,
         words: Tensor<2>,
@@ -59,13 +62,22 @@ impl Bert {
         dropout: &mut Dropout,
     ) -> Tensor<2> {
         let mut hidden = self.embeddings.forward(words, batch, dropout);
-        let Some((last, layers)) = self.layers.split_last() else {
-            return hidden.select(0, batch.marked.clone());
-        };
-        for layer in layers {
-            hidden = layer.forward(hidden, batch, dropout);
+        let mut features = Vec::with_capacity(self.read.len());
+        if self.read.first() == Some(&0) {
+            features.push(hidden.clone().select(0, batch.marked.clone()));
         }
-        last.forward_marked(hidden, batch, dropout)
+        let last = self.read.last().copied().unwrap_or_default();
+        for (number, layer) in (1..=last).zip(&self.layers) {
+            if number == last {
+                features.push(layer.forward_marked(hidden, batch, dropout));
+                break;
+            }
+            hidden = layer.forward(hidden, batch, dropout);
+            if self.read.contains(&number) {
+                features.push(hidden.clone().select(0, batch.marked.clone()));
+            }
+        }
+        Tensor::cat(features, 1)
     }
 
     /// The scores of each tag for the batch's marked sub-tokens, before softmax: [marked, tags].

@@ -41,13 +41,14 @@ impl Bert {
         let config = &checkpoint.config;
         let layers = (0..config.num_hidden_layers).map(|layer| loader.layer(layer));
         let classifier = match checkpoint.tags() {
-            Some(tags) => Some(loader.linear("classifier", config.hidden_size, tags)?),
+            Some(tags) => Some(loader.linear("classifier", config.head_width(), tags)?),
             None => None,
         };
         Ok(Self {
             embeddings: loader.embeddings()?,
             layers: layers.collect::<Result<_, _>>()?,
             classifier,
+            read: config.read_layers(),
             trainable: trainable.cloned(),
         })
     }

@@ -39,7 +39,7 @@ impl Grouping {
     }
 }
 
-/// The last hidden states of each example's words: row-major [words, width].
+/// What the head reads of each example's words: row-major [words, width].
 #[derive(Debug)]
 pub(super) struct Features {
     width: usize,
@@ -85,7 +85,7 @@ impl Features {
         keep: &Keep,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        let width = base.config.hidden_size;
+        let width = base.config.head_width();
         let mut starts = vec![0];
         for example in examples {
             starts.push(starts[starts.len() - 1] + example.targets.len());
@@ -264,8 +264,9 @@ fn key(
 ) -> Result<Digest, Error> {
     let encoder = keep::digest_of_weights(base, 0, |name| !name.starts_with("classifier."))?;
     let text = keep::digest_of_examples(examples, false);
+    let read = base.config.read_layers();
     Ok(Digest::of(
-        format!("{encoder}/{text}/{device:?}/{grouping:?}").as_bytes(),
+        format!("{encoder}/{text}/{device:?}/{grouping:?}/{read:?}").as_bytes(),
     ))
 }
 

@@ -99,7 +99,7 @@ impl Head {
     pub(super) fn new(base: &Checkpoint) -> Result<Self, Error> {
         let weight = base.tensor("classifier.weight")?.to_vec();
         let bias = base.tensor("classifier.bias")?.to_vec();
-        Ok(Self::of(base.config.hidden_size, weight, bias))
+        Ok(Self::of(base.config.head_width(), weight, bias))
     }
 
     pub(super) fn of(hidden: usize, weight: Vec<f32>, bias: Vec<f32>) -> Self {

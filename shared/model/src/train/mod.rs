@@ -264,5 +264,14 @@ fn check_base(base: &Checkpoint, tags: usize, trainable: &Trainable) -> Result<(
         let method = trainable.method;
         return Err(Error::Adapters { method });
     }
-    Ok(base.config.check_trainable(trainable)?)
+    base.config.check_trainable(trainable)?;
+    let (found, expected) = (
+        base.config.read_layers(),
+        base.config.prepared_for(trainable),
+    );
+    let expected = expected.read_layers();
+    if found != expected {
+        return Err(Error::HeadLayers { expected, found });
+    }
+    Ok(())
 }

@@ -7,10 +7,11 @@ use crate::Error;
 /// The least part of the largest γ that a feature is taken to have, so that none is blown up.
 const LEAST: f32 = 1e-2;
 
-/// x' = (x - β) / (γ·√n) of the last layer's hidden states x, with γ and β of its LayerNorm (Ba et
-/// al. 2016, equation 3): what was normalised there, and divided by the root of its width. Its
-/// norm is 1, so that clipping a gradient means the same for every word. γ and β are weights of
-/// the model version, so that nothing of it depends on the text.
+/// x' = (x - β) / (γ·√n) of the hidden states x that the head reads, with γ and β of the LayerNorm
+/// that each came out of (Ba et al. 2016, equation 3): what was normalised there, and divided by
+/// the root of the width n of all layers read. Its norm is 1, so that clipping a gradient means the
+/// same for every word. γ and β are weights of the model version, so that nothing of it depends on
+/// the text.
 #[derive(Debug)]
 pub(super) struct Normal {
     /// β
@@ -21,21 +22,22 @@ pub(super) struct Normal {
 
 impl Normal {
     pub(super) fn of(base: &Checkpoint) -> Result<Self, Error> {
-        let prefix = match base.config.num_hidden_layers {
-            0 => "bert.embeddings.LayerNorm".to_owned(),
-            layers => format!("bert.encoder.layer.{}.output.LayerNorm", layers - 1),
-        };
-        let gamma = base.tensor(&format!("{prefix}.weight"))?;
-        let least = LEAST * gamma.iter().fold(f32::MIN_POSITIVE, |a, g| a.max(g.abs()));
-        let root = (gamma.len() as f32).sqrt();
-        let scale = gamma.iter().map(|gamma| {
-            let size = gamma.abs().max(least);
-            (size.copysign(*gamma) * root).recip()
-        });
-        Ok(Self {
-            shift: base.tensor(&format!("{prefix}.bias"))?.to_vec(),
-            scale: scale.collect(),
-        })
+        let root = (base.config.head_width() as f32).sqrt();
+        let (mut shift, mut scale) = (Vec::new(), Vec::new());
+        for layer in base.config.read_layers() {
+            let prefix = match layer {
+                0 => "bert.embeddings.LayerNorm".to_owned(),
+                layer => format!("bert.encoder.layer.{}.output.LayerNorm", layer - 1),
+            };
+            let gamma = base.tensor(&format!("{prefix}.weight"))?;
+            let least = LEAST * gamma.iter().fold(f32::MIN_POSITIVE, |a, g| a.max(g.abs()));
+            scale.extend(gamma.iter().map(|gamma| {
+                let size = gamma.abs().max(least);
+                (size.copysign(*gamma) * root).recip()
+            }));
+            shift.extend_from_slice(base.tensor(&format!("{prefix}.bias"))?);
+        }
+        Ok(Self { shift, scale })
     }
 
     /// Brings rows of features into these coordinates.
