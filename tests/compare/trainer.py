@@ -37,11 +37,12 @@ def run(command, **environment):
         return output.read(), usage.ru_maxrss / 1024
 
 
-def build(libtorch):
-    """The benchmark program."""
-    command = ["cargo", "bench", "--no-run", "-p", "fedner-model", "--bench", "trainer"]
+def build(profile, libtorch):
+    """The benchmark program. The profile `dev` shares what `cargo test` has built."""
+    command = ["cargo", "bench", "--no-run", "--profile", profile, "--bench", "trainer"]
+    command += ["--workspace"] if profile == "dev" else ["-p", "fedner-model"]
     if libtorch:
-        command += ["--features", "libtorch"]
+        command += ["--features", "fedner-model/libtorch"]
     output, _ = run([*command, "--message-format", "json"])
     messages = [json.loads(line) for line in output.splitlines()]
     programs = [m["executable"] for m in messages if m.get("target", {}).get("name") == "trainer"]
@@ -60,7 +61,7 @@ def minilm():
 
 class Sides:
     def __init__(self, arguments):
-        self.program = build(arguments.libtorch)
+        self.program = build(arguments.profile, arguments.libtorch)
         self.libraries = {"LD_LIBRARY_PATH": torch_libraries()} if arguments.libtorch else {}
         self.steps, self.data = str(arguments.steps), pathlib.Path(arguments.data)
         self.reference = pathlib.Path(arguments.reference)
@@ -155,6 +156,7 @@ def main():
         "--processor", action="store_true",
         help="processor seconds of step, lora, inference and libtorch: less exact, but fit for a busy machine",
     )
+    parser.add_argument("--profile", default="bench", help="of cargo: bench, or dev, in which numeric code is as fast")
     parser.add_argument("--data", default=ROOT / "../shared/data", help="folder with ncbi-disease/")
     parser.add_argument("--reference", default=ROOT / "../shared/compare/hf_reference.py")
     arguments = parser.parse_args()
