@@ -10,7 +10,7 @@ use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
 use fedner_shared::version::{Origin, Round, Version};
 use fedner_shared::view::{Explanation, RunView};
 
-use super::{Engine, Failure, Fault};
+use super::{Engine, Failure};
 use crate::observe;
 use crate::store::{Pending, StatementKind, StoredStatement, Tx};
 
