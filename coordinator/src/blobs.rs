@@ -313,7 +313,7 @@ impl Blobs {
                 found,
             });
         }
-        Ok(bytes.to_vec())
+        Ok(bytes.into())
     }
 }
 

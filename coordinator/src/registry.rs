@@ -53,7 +53,7 @@ impl Registry {
         check_tokenizer(&tokenizer)?;
         let raw = self.read(files.weights).await?;
         let (config, labels, bytes) = blocking(move || {
-            canonical(&config, &raw).map(|(labels, bytes)| (config.into_bytes(), labels, bytes))
+            canonical(&config, raw).map(|(labels, bytes)| (config.into_bytes(), labels, bytes))
         })
         .await??;
         let weights = self.blobs.put(bytes).await?;
@@ -158,14 +158,10 @@ impl Registry {
         let (labels, manifest) = (plan.labels.clone(), manifest.clone());
         let prepared = blocking(move || {
             let base = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
-            Prepared::new(
-                &config_json,
-                base,
-                frozen.is_some(),
-                &plan,
-                &manifest,
-                needs_head,
-            )
+            let divided = frozen.is_some();
+            // One copy of the weights at a time, as far as it goes.
+            drop((weights, frozen));
+            Prepared::new(&config_json, base, divided, &plan, &manifest, needs_head)
         })
         .await?
         .map_err(Fault::from)?;
@@ -316,8 +312,10 @@ impl Prepared {
         manifest: &Manifest,
         needs_head: bool,
     ) -> Result<Self, checkpoint::Error> {
+        // Whether what the plan leaves as it is lies in one file already.
         let as_it_is = !divided && base.config.adapters.is_none();
-        let prepared = base.clone().prepared_for(&plan.trainable(), plan.seed);
+        let names = base.names();
+        let prepared = base.prepared_for(&plan.trainable(), plan.seed);
         let prepared = if needs_head {
             prepared.with_new_head(plan.tags().len(), plan.seed)
         } else {
@@ -328,7 +326,7 @@ impl Prepared {
         let (trained, rest) = prepared.split(manifest)?;
         let frozen = if rest.is_empty() {
             Frozen::Nothing
-        } else if as_it_is && rest.is_within(&base) {
+        } else if as_it_is && rest.names().is_subset(&names) {
             Frozen::Base
         } else {
             Frozen::Rest(rest.to_safetensors()?)
@@ -348,8 +346,9 @@ fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
 }
 
 /// The labels a checkpoint comes with, and its canonical bytes.
-fn canonical(config: &str, raw: &[u8]) -> Result<(Vec<String>, Vec<u8>), Failure> {
-    let checkpoint = Checkpoint::read(config, raw).map_err(|error| invalid(&error))?;
+fn canonical(config: &str, raw: Vec<u8>) -> Result<(Vec<String>, Vec<u8>), Failure> {
+    let checkpoint = Checkpoint::read(config, &raw).map_err(|error| invalid(&error))?;
+    drop(raw);
     if checkpoint.config.adapters.is_some() {
         let message = "config.json has fedner_adapters: expected a whole model, as `model export` or `train` writes it";
         return Err(Refusal::new(Code::CheckpointInvalid, message).into());

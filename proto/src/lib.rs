@@ -23,5 +23,8 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 /// Bytes in one message of a transfer.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
+/// Bytes in one frame of HTTP/2: a message of a transfer is one frame.
+pub const FRAME_BYTES: u32 = 2 * CHUNK_BYTES as u32;
+
 /// The largest message either side accepts: a chunk with room to spare, or a long plan.
 pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;

@@ -239,6 +239,12 @@ impl Cluster {
             .unwrap_or(0);
         (self.client_peak, coordinator)
     }
+
+    /// Lets the coordinator's peak begin anew.
+    pub fn forget_peak_memory(&self) -> Result<()> {
+        let coordinator = self.coordinator.as_ref().context("a coordinator")?;
+        Ok(coordinator.forget_peak_memory()?)
+    }
 }
 
 /// Runs a command with `--output json` and reads the value it writes.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use fedner_proto::FRAME_BYTES;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -48,11 +49,13 @@ pub async fn channel(
         let (connector, address) = (connector.clone(), address.clone());
         async move {
             let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
             let name = ServerName::try_from("127.0.0.1").map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
         }
     });
     Endpoint::from_static("https://coordinator")
+        .max_frame_size(FRAME_BYTES)
         .connect_with_connector(dial)
         .await
         .context("connect")

@@ -120,6 +120,11 @@ impl Process {
         self.status("VmHWM:")
     }
 
+    /// Lets the peak begin anew (Linux).
+    pub fn forget_peak_memory(&self) -> std::io::Result<()> {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")
+    }
+
     /// The resident memory at present, in bytes; `None` where the platform does not say.
     pub fn memory(&self) -> Option<u64> {
         self.status("VmRSS:")

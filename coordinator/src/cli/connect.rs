@@ -4,9 +4,9 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedner_proto::MESSAGE_BYTES;
 use fedner_proto::v1::monitoring_client::MonitoringClient;
 use fedner_proto::v1::operations_client::OperationsClient;
+use fedner_proto::{FRAME_BYTES, MESSAGE_BYTES};
 use fedner_shared::refusal::Code;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -38,7 +38,8 @@ async fn channel(paths: &Paths) -> Result<Channel, Failed> {
         Endpoint::from_static("https://coordinator").connect_timeout(Duration::from_secs(10));
     let endpoint = endpoint
         .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20);
+        .initial_connection_window_size(4 << 20)
+        .max_frame_size(FRAME_BYTES);
     endpoint
         .connect_with_connector(dial)
         .await

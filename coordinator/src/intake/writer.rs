@@ -90,7 +90,8 @@ impl Staged {
             checker: Checker::new(form.dimension, form.bound),
             form,
         };
-        let mut buffer = vec![0; READ];
+        let present = staged.file.metadata().map_err(blobs::Error::Staging)?;
+        let mut buffer = vec![0; READ.min(present.len() as usize)];
         loop {
             let count = staged.file.read(&mut buffer);
             let count = count.map_err(blobs::Error::Staging)?;

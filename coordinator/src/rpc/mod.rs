@@ -14,7 +14,7 @@ use fedner_proto::v1::enrolment_server::EnrolmentServer;
 use fedner_proto::v1::federation_server::FederationServer;
 use fedner_proto::v1::monitoring_server::MonitoringServer;
 use fedner_proto::v1::operations_server::OperationsServer;
-use fedner_proto::{FILE_DESCRIPTOR_SET, MESSAGE_BYTES};
+use fedner_proto::{FILE_DESCRIPTOR_SET, FRAME_BYTES, MESSAGE_BYTES};
 use fedner_shared::sign::PublicKey;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
@@ -67,6 +67,7 @@ pub async fn router(services: Services) -> Result<Router, tonic_reflection::serv
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
+        .max_frame_size(FRAME_BYTES)
         .add_service(InterceptedService::new(
             health_service,
             gate::anyone_certified,

@@ -32,21 +32,22 @@ pub(super) async fn object(blobs: &Blobs, digest: Digest, offset: u64) -> Result
         }
         status(error)
     })?;
+    let fault = |error| status(blobs::Error::Staging(error));
+    let length = file.metadata().map_err(fault)?.len();
     let file = Arc::new(file);
-    (&*file)
-        .seek(SeekFrom::Start(offset))
-        .map_err(|error| status(blobs::Error::Staging(error)))?;
-    let (sender, receiver) = mpsc::channel(4);
+    (&*file).seek(SeekFrom::Start(offset)).map_err(fault)?;
+    let mut left = length.saturating_sub(offset) as usize;
+    let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
-        loop {
-            let file = file.clone();
-            let chunk = match on_disk(move || next_chunk(&file)).await {
-                Ok(data) if data.is_empty() => return,
+        while left > 0 {
+            let (file, count) = (file.clone(), left.min(CHUNK_BYTES));
+            left -= count;
+            let chunk = match on_disk(move || next_chunk(&file, count)).await {
                 Ok(data) => {
                     observe::count_downloaded(data.len() as u64);
                     Ok(v1::Chunk { data })
                 }
-                Err(error) => Err(status(blobs::Error::Staging(error))),
+                Err(error) => Err(fault(error)),
             };
             // A reader that takes nothing for so long is gone; it may come back for the rest.
             match tokio::time::timeout(STALLED, sender.send(chunk)).await {
@@ -58,8 +59,8 @@ pub(super) async fn object(blobs: &Blobs, digest: Digest, offset: u64) -> Result
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
-fn next_chunk(file: &File) -> io::Result<Vec<u8>> {
-    let mut data = Vec::with_capacity(CHUNK_BYTES);
-    file.take(CHUNK_BYTES as u64).read_to_end(&mut data)?;
+fn next_chunk(mut file: &File, count: usize) -> io::Result<Vec<u8>> {
+    let mut data = vec![0; count];
+    file.read_exact(&mut data)?;
     Ok(data)
 }

@@ -7,13 +7,14 @@ mod adapters;
 mod json;
 mod layout;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use rand_distr::{Distribution, Normal};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::bert::{self, BertConfig};
 use crate::manifest::{Manifest, TensorSpec};
@@ -203,11 +204,9 @@ impl Checkpoint {
         Ok((part, self))
     }
 
-    /// Whether it has no tensor that `other` lacks.
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.tensors
-            .keys()
-            .all(|name| other.tensors.contains_key(name))
+    /// The names of its tensors.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.tensors.keys().cloned().collect()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -242,22 +241,38 @@ impl<'a> Part<'a> {
 fn serialize<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a (Vec<usize>, Vec<f32>))>,
 ) -> Result<Vec<u8>, Error> {
-    let bytes: BTreeMap<&str, (&[usize], Vec<u8>)> = tensors
-        .map(|(name, (shape, values))| {
-            let bytes = values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
-            (name, (shape.as_slice(), bytes))
-        })
-        .collect();
-    let mut views = Vec::with_capacity(bytes.len());
-    for (name, (shape, bytes)) in &bytes {
-        views.push((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?));
-    }
+    let views = tensors.map(|(name, (shape, values))| (name, Floats { shape, values }));
     // transformers refuses a file that does not name its framework.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     Ok(safetensors::serialize(views, Some(metadata))?)
+}
+
+/// A tensor in memory as a safetensors file has it; not copied where the bytes are the same.
+struct Floats<'a> {
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+impl View for Floats<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        if cfg!(target_endian = "little") {
+            return bytemuck::cast_slice(self.values).into();
+        }
+        let bytes = self.values.iter().flat_map(|value| value.to_le_bytes());
+        bytes.collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
 }
 
 fn canonical_name(name: &str) -> String {

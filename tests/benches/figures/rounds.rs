@@ -37,8 +37,8 @@ const WIDE: Size = Size {
 const LONGEST: Duration = Duration::from_mins(20);
 
 pub(crate) async fn noop(rounds: u32) -> Result<()> {
-    let federation = Federation::start(SMALL)?;
-    let (entries, _) = run(&federation, 4, &plan(4, rounds, "head", 6)).await?;
+    let mut federation = Federation::start(SMALL)?;
+    let (entries, _) = run(&mut federation, 4, &plan(4, rounds, "head", 6)).await?;
     println!(
         "noop: 1,000 weights, 4 institutions: {} a round",
         spread(round_seconds(&entries), "s")
@@ -48,14 +48,17 @@ pub(crate) async fn noop(rounds: u32) -> Result<()> {
 
 pub(crate) async fn large(rounds: u32) -> Result<()> {
     let mut federation = Federation::start(LARGE)?;
-    let (entries, institutions) = run(&federation, 4, &plan(4, rounds, "full", 1)).await?;
+    let (entries, institutions) = run(&mut federation, 4, &plan(4, rounds, "full", 1)).await?;
     let weights = dimension(&federation)?;
     println!(
         "large: {weights} weights, 4 institutions, every version stored: {} a round",
         spread(round_seconds(&entries), "s")
     );
     let (_, coordinator) = federation.cluster.peak_memory();
-    println!("large: coordinator's peak memory {} MiB", coordinator >> 20);
+    println!(
+        "large: coordinator's peak memory in the rounds {} MiB",
+        coordinator >> 20
+    );
     let moved: u64 = institutions.iter().map(|i| i.downloaded + i.uploaded).sum();
     let rounds = u64::from(rounds) * institutions.len() as u64;
     let floats = 2 * 4 * weights * rounds;
@@ -69,14 +72,17 @@ pub(crate) async fn large(rounds: u32) -> Result<()> {
 
 pub(crate) async fn many(count: usize, rounds: u32) -> Result<()> {
     let mut federation = Federation::start(WIDE)?;
-    let (entries, _) = run(&federation, count, &plan(count, rounds, "head", 4)).await?;
+    let (entries, _) = run(&mut federation, count, &plan(count, rounds, "head", 4)).await?;
     println!(
         "many: {count} institutions of {} weights: {} a round",
         dimension(&federation)?,
         spread(round_seconds(&entries), "s")
     );
     let (_, coordinator) = federation.cluster.peak_memory();
-    println!("many: coordinator's peak memory {} MiB", coordinator >> 20);
+    println!(
+        "many: coordinator's peak memory in the rounds {} MiB",
+        coordinator >> 20
+    );
     Ok(())
 }
 
@@ -87,12 +93,18 @@ fn dimension(federation: &Federation) -> Result<u64> {
 
 /// The run's events, and the institutions with what they moved.
 async fn run(
-    federation: &Federation,
+    federation: &mut Federation,
     count: usize,
     plan: &str,
 ) -> Result<(Vec<Entry>, Vec<Hollow>)> {
     let institutions = federation.enrol(count).await?;
     let run = federation.start_run(plan)?;
+    let (_, before) = federation.cluster.peak_memory();
+    println!(
+        "coordinator's peak memory with the import of the model: {} MiB",
+        before >> 20
+    );
+    federation.cluster.forget_peak_memory()?;
     let (stop, _) = tokio::sync::watch::channel(false);
     let mut tasks = JoinSet::new();
     for mut institution in institutions {
