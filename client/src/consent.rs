@@ -39,11 +39,26 @@ impl Error {
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Signs and keeps a consent, if the policy allows the plan.
+/// Signs and keeps a consent, if the policy allows the plan; see [`draft`].
+pub fn grant(
+    store: &Store,
+    identity: &Identity,
+    directory: &Directory,
+    record: &PlanRecord,
+    examples: Option<u32>,
+    now: Time,
+) -> Result<Consent, Error> {
+    let consent = draft(store, identity, directory, record, examples, now)?;
+    let signed = Signed::new(&consent, &identity.signing);
+    store.add_consent(&consent, &signed)?;
+    Ok(consent)
+}
+
+/// The consent that would be signed and sent.
 ///
 /// `examples` is the count to declare; without it, that of the configuration, that of an earlier
 /// consent to the same plan, or, where the plan protects nothing anyway, that of the data.
-pub fn grant(
+pub fn draft(
     store: &Store,
     identity: &Identity,
     directory: &Directory,
@@ -60,26 +75,25 @@ pub fn grant(
         None => examples_of(&record.plan, &settings, directory)?,
     };
     check_examples(examples, &record.plan)?;
-    let consent = Consent {
+    policy.allows_declared(&record.plan, examples)?;
+    Ok(Consent {
         plan: record.digest,
         institution: identity.institution.clone(),
         examples,
         policy: policy.digest(),
         at: now,
         expires: now + DAY * policy.consent_days,
-    };
-    let signed = Signed::new(&consent, &identity.signing);
-    store.add_consent(&consent, &signed)?;
-    Ok(consent)
+    })
 }
 
-/// Whether the plan names this institution and its policy allows the plan.
+/// Whether the plan names this institution, and its policy allows the plan and who signed it.
 pub fn allows(policy: &Policy, identity: &Identity, plan: &Plan) -> Result<(), Refusal> {
     let institution = &identity.institution;
     if !plan.cohort.institutions.contains(institution) {
         let message = format!("the plan {} does not name {institution}", plan.name);
         return Err(Refusal::new(Code::NotInCohort, message));
     }
+    policy.allows_operator(&identity.operator)?;
     policy.allows(plan)
 }
 
@@ -212,6 +226,17 @@ mod tests {
         let bench = Bench::new(plan("institution"), "", "");
         assert_eq!(bench.code(Some(0)), Code::ExamplesOutOfRange);
         assert_eq!(bench.code(Some(2_000_000)), Code::ExamplesOutOfRange);
+    }
+
+    #[test]
+    fn too_few_units_and_another_operator_get_no_consent() {
+        let few = Bench::new(plan("person"), "", "min_units = 20");
+        assert_eq!(few.code(Some(19)), Code::TooFewUnits);
+        assert_eq!(few.grant(Some(20)).expect("enough").examples, 20);
+        let other = SecretKey::from_seed([9; 32]).public();
+        let policy = format!("operators = [\"{other}\"]");
+        let elsewhere = Bench::new(plan("institution"), "", &policy);
+        assert_eq!(elsewhere.code(Some(5)), Code::OperatorForbidden);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | [`cli`] | commands, one file each |
 //! | [`agent`] | the daemon: checks in, moves the session on, carries out its effects |
 //! | [`egress`] | the only way out: clip, noise, policy, debit, receipt |
+//! | [`audit`] | attacks on what is claimed, and signed reports of them |
 //! | [`consent`] | what the institution agreed to, and whether its policy allows it |
 //! | [`training`] | the trainer and the evaluator, off the asynchronous threads |
 //! | [`transport`] | mutual TLS to the coordinator, transfers that resume |
@@ -15,6 +16,7 @@
 //! | [`config`] | the directory of an institution and its TOML files |
 
 pub mod agent;
+pub mod audit;
 pub mod blobs;
 pub mod cli;
 mod clock;

@@ -51,6 +51,14 @@ impl Steps {
         }))
     }
 
+    /// The same steps with known randomness, for tests that must repeat themselves.
+    #[cfg(test)]
+    pub(crate) fn seeded(plan: &Plan, units: u32, dimension: usize, seed: u8) -> Option<Self> {
+        let mut steps = Self::private(plan, units, dimension).ok()??;
+        steps.generator = Generator::from_seed([seed; 32]);
+        Some(steps)
+    }
+
     /// The same steps without clip and noise, alike whenever they are made: what noise is compared
     /// with, and nothing that may leave.
     pub fn open(plan: &Plan, units: u32) -> Option<Self> {

@@ -8,6 +8,7 @@ use metrics::{
 };
 
 const REFUSALS: &str = "fedner_refusals_total";
+const DECLINED: &str = "fedner_declined_total";
 const STEPS: &str = "fedner_run_steps_total";
 const COMMITS: &str = "fedner_store_commits_total";
 const UPLOADED: &str = "fedner_uploaded_bytes_total";
@@ -21,6 +22,11 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
         .with_http_listener(address)
         .install()?;
     describe_counter!(REFUSALS, Unit::Count, "Requests refused, by code");
+    describe_counter!(
+        DECLINED,
+        Unit::Count,
+        "What institutions would not do, by code"
+    );
     describe_counter!(STEPS, Unit::Count, "Inputs that changed a run");
     describe_counter!(COMMITS, Unit::Count, "Store transactions, by name");
     describe_counter!(UPLOADED, Unit::Bytes, "Bytes of updates received");
@@ -36,6 +42,10 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
 
 pub fn count_refusal(code: Code) {
     counter!(REFUSALS, "code" => code.as_str()).increment(1);
+}
+
+pub(crate) fn count_declined(code: Code) {
+    counter!(DECLINED, "code" => code.as_str()).increment(1);
 }
 
 pub(crate) fn count_step() {

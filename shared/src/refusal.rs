@@ -94,6 +94,12 @@ codes! {
     RequestInvalid = "request-invalid", Invalid, "the request lacks a field or has one out of range";
     // At the institution.
     PolicyForbids = "policy-forbids", Forbidden, "see `fedner-client policy show`";
+    UnitForbidden = "unit-forbidden", Forbidden, "the institution's policy lists the `units` that plans may protect; see `fedner-client policy show`";
+    TooFewUnits = "too-few-units", Forbidden, "declare at least the policy's `min_units`, or choose a plan that protects another unit";
+    OperatorForbidden = "operator-forbidden", Forbidden, "the institution's policy lists the keys of `operators`; see `fedner-client policy show`";
+    OutsideHours = "outside-hours", State, "the institution's policy has `hours`; ask again within them";
+    ReleaseHeld = "release-held", State, "the update waits for a person: `fedner-client release list`";
+    ReleaseRefused = "release-refused", Forbidden, "a person at the institution kept the update from leaving";
     BudgetSpent = "budget-spent", Forbidden, "the next round would pass the largest ε; see `fedner-client privacy show`";
     NotFinite = "update-not-finite", Invalid, "training diverged; lower the learning rate";
     CorpusInvalid = "corpus-invalid", Invalid, "mend the line and try again; nothing was trained on";
@@ -108,6 +114,7 @@ codes! {
     Unreachable = "coordinator-unreachable", State, "is it running, and is the address right? see `fedner-client check`";
     LedgerInvalid = "ledger-invalid", State, "the ledger's chain is broken; restore the directory from a backup and tell the operator";
     LedgerBehind = "ledger-behind", State, "this directory is an old copy; bring back the newest one: what was spent since would not be counted";
+    AuditInvalid = "audit-invalid", Invalid, "see `fedner-client audit run --help` for what an attack needs";
     NoReadings = "nothing-found", Missing, "check the spelling";
 }
 

@@ -1,10 +1,13 @@
 //! The real programs together: real processes, real TLS on loopback, a tiny BERT, generated notes.
 
+mod audit;
 mod backup;
 mod bad_input;
 mod crash;
 mod faults;
+mod leaving;
 mod old_copy;
+mod release;
 mod roles;
 mod setting;
 mod several_runs;

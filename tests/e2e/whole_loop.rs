@@ -273,6 +273,14 @@ fn nothing_is_trained_without_consent() -> Result<()> {
         (&"recruiting".into(), &serde_json::json!(["i0"]))
     );
     assert!(setting.published()?.is_empty());
+    let dry = ["consent", "grant", "notes", "--dry-run"];
+    let draft = setting.cluster.consult("i0", &dry)?;
+    assert_eq!(
+        (&draft["examples"], &draft["institution"]),
+        (&100.into(), &"i0".into())
+    );
+    let pending = setting.cluster.consult("i0", &["consent", "list"])?;
+    assert_eq!(pending[0]["consent"], "pending");
     setting
         .cluster
         .consult("i0", &["consent", "grant", "notes"])?;

@@ -166,16 +166,20 @@ impl Cluster {
 
     /// Invites and enrols an institution and writes its policy.
     pub fn enrol(&self, member: &Member) -> Result<()> {
-        let invite = self.invite(&member.name)?;
+        self.enrol_with(member, &self.invite(&member.name)?)
+    }
+
+    /// Enrols an institution with the invite in that file and writes its policy.
+    pub fn enrol_with(&self, member: &Member, invite: &Path) -> Result<()> {
         let mut command = self.client_command(&member.name, &["enroll"])?;
         command
-            .arg(&invite)
+            .arg(invite)
             .arg("--data")
             .arg(&member.data)
             .arg("--held-out")
             .arg(&member.held_out);
         run(command)?;
-        fs::remove_file(&invite).context("remove the used invite")?;
+        fs::remove_file(invite).context("remove the used invite")?;
         let Policy {
             allow_no_privacy,
             share_evaluation,

@@ -29,13 +29,14 @@ impl Agent {
         if let Err(refusal) = consent::allows(&policy, &self.identity, &plan) {
             return Ok(Err(refusal));
         }
-        if self
-            .store
-            .consent_in_force(&task.plan, self.outside.machine.now())?
-            .is_none()
-        {
+        let now = self.outside.machine.now();
+        let Some(consent) = self.store.consent_in_force(&task.plan, now)? else {
             let message = format!("no consent to the plan {} is in force", plan.name);
             return Ok(Err(Refusal::new(Code::ConsentMissing, message)));
+        };
+        let allowed = policy.allows_declared(&plan, consent.examples);
+        if let Err(refusal) = allowed.and_then(|()| policy.allows_now(now)) {
+            return Ok(Err(refusal));
         }
         let held_out = self.directory.settings()?.held_out;
         if kind == Kind::Evaluate {

@@ -89,6 +89,7 @@ impl Agent {
                     refusal.code.hint()
                 );
                 let code = refusal.code;
+                self.count_refusal(code);
                 self.coordinator
                     .decline(kind, &run, round, attempt, code)
                     .await?;
@@ -129,6 +130,7 @@ impl Agent {
                 refusal.code,
                 refusal.code.hint()
             );
+            self.count_refusal(refusal.code);
             let declined = self
                 .coordinator
                 .decline(Kind::Train, &run, 0, 0, refusal.code)

@@ -7,6 +7,7 @@
 mod accept;
 mod check_in;
 mod heartbeat;
+mod hold;
 mod jobs;
 mod outside;
 mod send;

@@ -16,9 +16,13 @@ impl Agent {
     /// Sends a released update, or the rest of it. A cut connection is an error, after which the
     /// session comes here again.
     pub(super) async fn upload(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
-        let released = match self.gate.resume(release) {
+        if let Some(event) = self.hold(task, release).await? {
+            return Ok(event);
+        }
+        let policy = self.directory.policy()?;
+        let released = match self.gate.resume(release, &policy) {
             Ok(released) => released,
-            Err(egress::Error::Refused(refusal)) => {
+            Err(egress::Error::Refused(refusal)) if refusal.code != Code::ReleaseHeld => {
                 tracing::error!("{task}: {refusal}; what was paid for it is lost");
                 return Ok(Event::Dropped);
             }
@@ -119,6 +123,7 @@ impl Agent {
     pub(super) async fn decline(&mut self, task: Task, refusal: &Refusal) {
         let code = refusal.code;
         tracing::warn!("declines {task}: {refusal} [{code}]; hint: {}", code.hint());
+        self.count_refusal(code);
         let run = task.run.to_string();
         for attempt in 1..=ATTEMPTS {
             let (round, number) = (task.round, task.attempt);
@@ -138,6 +143,13 @@ impl Agent {
             }
         }
         self.declined = Some((run, task.round, task.attempt, task.kind));
+    }
+
+    /// Counts a refusal for `status`. That it could not be counted changes nothing about it.
+    pub(super) fn count_refusal(&self, code: Code) {
+        if let Err(error) = self.store.count_refusal(code) {
+            tracing::warn!("{error}");
+        }
     }
 
     async fn pause(&mut self, error: &transport::Error) {

@@ -34,6 +34,9 @@ enum Command {
         /// The example count to declare [default: `declared_examples` of client.toml]
         #[arg(long, value_name = "N")]
         examples: Option<u32>,
+        /// Show the consent that would be signed and sent, and agree to nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Withdraw: nothing more is trained for the plan, and nothing more leaves
     Revoke {
@@ -79,9 +82,20 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
             let rows = plans.iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
             context.output.data(&rows, |rows| text(rows))?;
         }
-        Command::Grant { plan, examples } => {
+        Command::Grant {
+            plan,
+            examples,
+            dry_run,
+        } => {
             let record = find(&store, &plan)?;
             let now = clock::now();
+            if dry_run {
+                let draft = consent::draft(&store, &identity, &directory, &record, examples, now)?;
+                context.output.data(&draft, |draft| {
+                    serde_json::to_string_pretty(draft).unwrap_or_default()
+                })?;
+                return Ok(ExitCode::SUCCESS);
+            }
             consent::grant(&store, &identity, &directory, &record, examples, now)?;
             context.output.data(&row(&record)?, |row| {
                 format!(

@@ -7,7 +7,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::{checkpoint, plan};
 
 use super::output::Output;
-use crate::{agent, config, consent, egress, identity, state, training, transport};
+use crate::{agent, audit, config, consent, egress, identity, state, training, transport};
 
 /// Prints the error; 1 where the user or a peer is at fault, 3 where we are.
 pub(super) fn report(error: &anyhow::Error, output: Output) -> ExitCode {
@@ -46,6 +46,7 @@ fn refusal_of(error: &(dyn StdError + 'static)) -> Option<Refusal> {
         return of(Code::PlanInvalid);
     }
     None.or_else(|| is::<agent::Error>(error)?.refusal())
+        .or_else(|| is::<audit::Error>(error)?.refusal())
         .or_else(|| is::<consent::Error>(error)?.refusal())
         .or_else(|| is::<egress::Error>(error)?.refusal())
         .or_else(|| is::<identity::Error>(error)?.refusal())

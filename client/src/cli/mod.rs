@@ -1,5 +1,6 @@
 //! The command line. Data goes to stdout, talk to stderr.
 
+mod audit;
 mod check;
 mod completions;
 mod consent;
@@ -14,6 +15,7 @@ mod predict;
 mod privacy;
 mod reading;
 mod receipts;
+mod release;
 mod start;
 mod status;
 mod train;
@@ -72,9 +74,11 @@ enum Command {
     Policy(policy::Arguments),
     Privacy(privacy::Arguments),
     Receipts(receipts::Arguments),
+    Release(release::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
+    Audit(audit::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -131,9 +135,11 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Policy(arguments) => policy::run(context, &arguments),
         Command::Privacy(arguments) => privacy::run(context, arguments),
         Command::Receipts(arguments) => receipts::run(context, arguments),
+        Command::Release(arguments) => release::run(context, &arguments),
         Command::Train(arguments) => train::run(context, &arguments),
         Command::Evaluate(arguments) => evaluate::run(context, &arguments),
         Command::Predict(arguments) => predict::run(context, &arguments),
+        Command::Audit(arguments) => audit::run(context, arguments),
         Command::Completions(arguments) => completions::run(context, &arguments),
     }
 }

@@ -1,5 +1,6 @@
 //! `status`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ struct Report {
     certificate_expires: Time,
     contact: Contact,
     session: Assignment,
+    /// How often each code was said to the coordinator instead of doing what it asked.
+    refusals: BTreeMap<String, u64>,
     plans: Vec<PlanRow>,
 }
 
@@ -73,6 +76,7 @@ impl Report {
             running: directory.is_running(),
             certificate_expires: identity.validity.not_after,
             contact: store.contact()?,
+            refusals: store.refusals()?,
             plans: plans(&store, &identity)?,
             session: Assignment {
                 state: State::name(&session.state),
@@ -154,6 +158,11 @@ fn text(report: &Report) -> String {
         _ => session.state.to_owned(),
     };
     line("session", work);
+    if !report.refusals.is_empty() {
+        let counts = report.refusals.iter();
+        let counts: Vec<String> = counts.map(|(code, n)| format!("{code} {n}")).collect();
+        line("refused", counts.join(", "));
+    }
     if report.plans.is_empty() {
         return text;
     }

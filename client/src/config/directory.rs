@@ -64,6 +64,11 @@ impl Directory {
         self.root.join("features")
     }
 
+    /// Signed reports of audits, a folder for each model.
+    pub fn audits(&self) -> PathBuf {
+        self.root.join("audits")
+    }
+
     /// A path of `client.toml`; relative ones are taken from this directory.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.root.join(path)

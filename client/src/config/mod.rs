@@ -1,6 +1,7 @@
 //! The directory of an institution and the TOML files in it.
 
 mod directory;
+mod hours;
 mod invite;
 pub(crate) mod policy;
 pub(crate) mod settings;
@@ -12,6 +13,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use serde::de::DeserializeOwned;
 
 pub use directory::{Directory, Lock};
+pub use hours::Hours;
 pub use invite::Invite;
 pub use policy::{ConsentMode, Policy};
 pub use settings::Settings;

@@ -5,9 +5,11 @@ use std::path::Path;
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Method, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::PublicKey;
+use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, Hours};
 
 /// What this institution allows.
 ///
@@ -40,6 +42,22 @@ pub struct Policy {
     pub labels: Option<Vec<String>>,
     /// With fewer sentences than this nothing is trained.
     pub minimum_examples: u32,
+    /// What plans may protect; absent: whatever `allow_no_privacy` leaves. A policy that lists `none`
+    /// needs that beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units: Option<Vec<Unit>>,
+    /// The least number of units that a consent to a plan which samples them may declare. What was
+    /// declared is public; a refusal that depended on how many there are would tell of single ones.
+    pub min_units: u32,
+    /// The operators' keys by which plans may be signed; absent: the one given at enrolment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operators: Option<Vec<PublicKey>>,
+    /// When assignments are taken on, by the clock and time zone of this machine; absent: always. What
+    /// was begun goes on to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Hours>,
+    /// Whether each update waits, paid for and signed, until a person lets it go.
+    pub hold: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -62,6 +80,11 @@ impl Default for Policy {
             methods: vec![Method::Head, Method::FfaLora, Method::Lora, Method::Full],
             labels: None,
             minimum_examples: 1,
+            units: None,
+            min_units: 1,
+            operators: None,
+            hours: None,
+            hold: false,
         }
     }
 }
@@ -116,6 +139,14 @@ impl Policy {
             }
             Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution | Unit::None => {}
         }
+        let unit = plan.privacy.unit;
+        if let Some(units) = self.units.as_ref().filter(|units| !units.contains(&unit)) {
+            let message = format!(
+                "the plan {name} protects the unit {unit}: the policy allows {}",
+                listed(units)
+            );
+            return Err(Refusal::new(Code::UnitForbidden, message));
+        }
         if !self.methods.contains(&plan.method) {
             return forbid(format!(
                 "the plan {name} trains with the method {}: the policy allows {}",
@@ -136,6 +167,43 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether a plan signed with this key may be trained.
+    pub fn allows_operator(&self, operator: &PublicKey) -> Result<(), Refusal> {
+        match &self.operators {
+            Some(operators) if !operators.contains(operator) => {
+                let message = format!(
+                    "plans here are signed by the operator {operator}: the policy's operators are {}",
+                    listed(operators)
+                );
+                Err(Refusal::new(Code::OperatorForbidden, message))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether so few units may be declared for a plan.
+    pub fn allows_declared(&self, plan: &Plan, units: u32) -> Result<(), Refusal> {
+        if !plan.privacy.unit.is_sampled() || units >= self.min_units {
+            return Ok(());
+        }
+        let message = format!(
+            "{units} are declared for the plan {}, each a {}: the policy asks for min_units = {}",
+            plan.name, plan.privacy.unit, self.min_units
+        );
+        Err(Refusal::new(Code::TooFewUnits, message))
+    }
+
+    /// Whether an assignment may be taken on at this instant.
+    pub fn allows_now(&self, now: Time) -> Result<(), Refusal> {
+        match &self.hours {
+            Some(hours) if !hours.are_at(now) => {
+                let message = format!("it is outside of the policy's hours = \"{hours}\"");
+                Err(Refusal::new(Code::OutsideHours, message))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Whether counts on held-out text may leave.
     pub fn allows_evaluation(&self) -> Result<(), Refusal> {
         if self.share_evaluation {
@@ -146,8 +214,15 @@ impl Policy {
     }
 }
 
+fn listed<T: ToString>(items: &[T]) -> String {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
+    use fedner_shared::sign::SecretKey;
+
     use super::*;
 
     pub(crate) fn plan(unit: &str) -> Plan {
@@ -200,6 +275,34 @@ pub(crate) mod tests {
         };
         assert_eq!(open.allows(&plan("none")), Ok(()));
         assert!(policy.allows_evaluation().is_err());
+    }
+
+    #[test]
+    fn units_operators_and_declared_counts_have_codes_of_their_own() {
+        let key = |seed: u8| SecretKey::from_seed([seed; 32]).public();
+        let policy = Policy {
+            units: Some(vec![Unit::Person, Unit::Document]),
+            min_units: 50,
+            operators: Some(vec![key(1), key(2)]),
+            ..Policy::default()
+        };
+        let code = |refused: Result<(), Refusal>| refused.expect_err("refused").code;
+        assert_eq!(policy.allows(&plan("person")), Ok(()));
+        assert_eq!(code(policy.allows(&plan("sentence"))), Code::UnitForbidden);
+        assert_eq!(policy.allows_operator(&key(2)), Ok(()));
+        assert_eq!(
+            code(policy.allows_operator(&key(3))),
+            Code::OperatorForbidden
+        );
+        assert_eq!(policy.allows_declared(&plan("person"), 50), Ok(()));
+        assert_eq!(
+            code(policy.allows_declared(&plan("person"), 49)),
+            Code::TooFewUnits
+        );
+        // Of the whole institution there is one.
+        assert_eq!(policy.allows_declared(&plan("institution"), 1), Ok(()));
+        let text = toml::to_string(&policy).expect("toml");
+        assert_eq!(toml::from_str::<Policy>(&text).expect("read"), policy);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use fedner_shared::update::Decoder;
 use super::*;
 use crate::config::policy::tests::plan;
 use crate::identity::{TlsIdentity, Validity};
+use crate::state::Word;
 use crate::state::tests::Place;
 use crate::training::RoundUpdate;
 
@@ -123,9 +124,8 @@ impl Bench {
             session: &session,
             now,
         };
-        self.gate()
-            .release_update(&request)
-            .map(|(released, _)| released)
+        let (release, _) = self.gate().release_update(&request)?;
+        self.gate().resume(&release, &self.policy)
     }
 
     fn assert_nothing_left(&self) {
@@ -167,7 +167,10 @@ fn a_release_is_paid_for_signed_and_survives_a_crash_byte_for_byte() {
     let State::Uploading { release, .. } = store.session().expect("session").state else {
         panic!("the session uploads")
     };
-    let again = bench.gate().resume(&release).expect("resumed");
+    let again = bench
+        .gate()
+        .resume(&release, &bench.policy)
+        .expect("resumed");
     assert_eq!(
         (again.blob(), again.receipt()),
         (released.blob(), released.receipt())
@@ -307,7 +310,10 @@ fn a_file_that_changed_after_the_release_is_not_sent() {
         .released(&bench.task(1))
         .expect("store")
         .expect("release");
-    assert_eq!(code(bench.gate().resume(&release)), Code::StateInvalid);
+    assert_eq!(
+        code(bench.gate().resume(&release, &bench.policy)),
+        Code::StateInvalid
+    );
 }
 
 #[test]
@@ -340,4 +346,47 @@ fn counts_leave_only_where_the_policy_says_so_and_only_those_of_the_plan() {
     assert_eq!(labels, ["Disease"]);
     let kept = bench.place.open().receipts().expect("receipts");
     assert_eq!(kept.len(), 1);
+}
+
+#[test]
+fn a_held_update_is_paid_for_and_waits_for_a_person_over_restarts() {
+    let mut bench = Bench::new("institution");
+    bench.policy.hold = true;
+    assert_eq!(code(bench.release(1, &[0.01; 15], NOW)), Code::ReleaseHeld);
+    let store = bench.place.open();
+    let paid = store.ledger().expect("ledger").entries().len();
+    assert_eq!(paid, 1, "debited before anybody looks at it");
+    let State::Uploading { release, .. } = store.session().expect("session").state else {
+        panic!("the session uploads")
+    };
+    let resume = |bench: &Bench| bench.gate().resume(&release, &bench.policy);
+    assert_eq!(code(resume(&bench)), Code::ReleaseHeld);
+    store.say(&release.receipt, Word::Refused).expect("said");
+    assert_eq!(code(resume(&bench)), Code::ReleaseRefused);
+    bench.policy.hold = false;
+    assert_eq!(
+        code(resume(&bench)),
+        Code::ReleaseRefused,
+        "a word once given holds whatever the policy says later"
+    );
+    let ledger = store.ledger().expect("ledger");
+    assert_eq!(ledger.entries().len(), paid, "refused, and still paid for");
+}
+
+#[test]
+fn a_person_lets_the_very_bytes_go_that_were_held() {
+    let mut bench = Bench::new("institution");
+    bench.policy.hold = true;
+    assert!(bench.release(1, &[0.01; 15], NOW).is_err());
+    let store = bench.place.open();
+    let State::Uploading { release, .. } = store.session().expect("session").state else {
+        panic!("the session uploads")
+    };
+    store.say(&release.receipt, Word::Granted).expect("said");
+    let released = bench
+        .gate()
+        .resume(&release, &bench.policy)
+        .expect("let go");
+    assert_eq!(released.blob(), release.blob);
+    assert_eq!(store.ledger().expect("ledger").entries().len(), 1);
 }

@@ -9,9 +9,13 @@
 //! 3. finiteness, clip, rounding, noise ([`fedner_privacy::release`]);
 //! 4. encoding into a durable file;
 //! 5. ledger debit, signed receipt and session state in one transaction;
-//! 6. only then there is a [`Released`].
+//! 6. where the policy has `hold = true`, the word of a person, who may look at the very bytes;
+//! 7. only then there is a [`Released`].
 //!
-//! Whatever fails before step 5 is done costs nothing and releases nothing.
+//! Whatever fails before step 5 is done costs nothing and releases nothing. A held update is paid for
+//! before anybody can look at it, and stays so when it is refused or comes too late: if only what is
+//! let go were charged, updates could be made again until one pleases, and that choice would tell of
+//! the text at no charge.
 
 mod budget;
 mod evaluation;
@@ -85,12 +89,13 @@ impl Gate {
 
     /// The consent that covers the plan now, if the policy still allows the plan.
     fn permitted(&self, plan: &Plan, policy: &Policy, now: Time) -> Result<Consent, Error> {
-        policy.allows(plan)?;
+        crate::consent::allows(policy, &self.identity, plan)?;
         let digest = plan.digest();
-        match self.store.consent_in_force(&digest, now)? {
-            Some(consent) => Ok(consent),
-            None => Err(Error::Refused(consent_missing(plan))),
-        }
+        let Some(consent) = self.store.consent_in_force(&digest, now)? else {
+            return Err(Error::Refused(consent_missing(plan)));
+        };
+        policy.allows_declared(plan, consent.examples)?;
+        Ok(consent)
     }
 }
 

@@ -14,7 +14,13 @@ impl Reason {
     )]
     pub const fn of(code: Code) -> Self {
         Self(match code {
-            Code::PolicyForbids => "the institution's policy does not allow it",
+            Code::PolicyForbids
+            | Code::UnitForbidden
+            | Code::TooFewUnits
+            | Code::OperatorForbidden => "the institution's policy does not allow it",
+            Code::OutsideHours => "the institution's policy does not allow it at this hour",
+            Code::ReleaseHeld => "the update waits for a person of the institution",
+            Code::ReleaseRefused => "a person of the institution kept the update from leaving",
             Code::BudgetSpent => "the institution's privacy budget does not allow another round",
             Code::NotFinite => "the institution's training gave no usable update",
             Code::CorpusInvalid | Code::CorpusEmpty => "the institution's data needs mending",

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{Budget, Error, Gate};
 use crate::config::Policy;
-use crate::state::{PaidRelease, Receipt, ReceiptKind};
+use crate::state::{PaidRelease, Receipt, ReceiptKind, Word};
 use crate::training::RoundUpdate;
 
 /// An update that may leave: encoded, paid for and signed, all of it durable.
@@ -61,11 +61,12 @@ pub struct UpdateRequest<'a> {
 }
 
 impl Gate {
-    /// Lets an update out. Afterwards the session uploads; the transition returned is durable.
+    /// Makes an update ready to leave. Afterwards the session uploads; the transition returned is
+    /// durable.
     pub fn release_update(
         &self,
         request: &UpdateRequest<'_>,
-    ) -> Result<(Released, Transition), Error> {
+    ) -> Result<(Release, Transition), Error> {
         let UpdateRequest { task, plan, .. } = *request;
         check_schema(request)?;
         let consent = self.permitted(plan, request.policy, request.now)?;
@@ -138,12 +139,13 @@ impl Gate {
             self.blobs.remove(&blob)?;
             return Err(error.into());
         }
-        Ok((self.resume(&release)?, transition))
+        Ok((release, transition))
     }
 
-    /// What was released before, byte for byte: after a crash, or when the same attempt is asked
-    /// for again.
-    pub fn resume(&self, release: &Release) -> Result<Released, Error> {
+    /// What was made ready, if nobody has to let it go first: at once, and byte for byte the same after
+    /// a crash or when the same attempt is asked for again.
+    pub fn resume(&self, release: &Release, policy: &Policy) -> Result<Released, Error> {
+        self.check_let_go(release, policy)?;
         let missing = |what: &str| {
             let message = format!("the {what} of the released update {} is gone", release.blob);
             Error::Refused(Refusal::new(Code::StateInvalid, message))
@@ -161,6 +163,21 @@ impl Gate {
             receipt: receipt.signed,
             file: self.blobs.file(&release.blob)?,
         })
+    }
+}
+
+impl Gate {
+    /// Refuses what waits for a person, and what a person refused.
+    fn check_let_go(&self, release: &Release, policy: &Policy) -> Result<(), Error> {
+        let refuse = |code, what: &str| {
+            let message = format!("the update {} {what}", release.blob);
+            Err(Error::Refused(Refusal::new(code, message)))
+        };
+        match self.store.word(&release.receipt)? {
+            Word::Refused => refuse(Code::ReleaseRefused, "was refused by a person"),
+            Word::None if policy.hold => refuse(Code::ReleaseHeld, "waits for a person"),
+            Word::None | Word::Granted => Ok(()),
+        }
     }
 }
 

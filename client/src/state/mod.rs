@@ -11,6 +11,7 @@ mod receipts;
 mod release;
 mod schema;
 mod session;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,7 @@ pub use notes::Contact;
 pub use plans::PlanRecord;
 pub use receipts::{Receipt, ReceiptKind};
 pub use release::PaidRelease;
+pub use words::Word;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -31,15 +31,27 @@ pub(super) fn put(
     Ok(())
 }
 
+/// The value, or the default one where there is none.
+pub(super) fn get<T: DeserializeOwned + Default>(
+    connection: &Connection,
+    key: &str,
+) -> rusqlite::Result<T> {
+    let Some(text) = text(connection, key)? else {
+        return Ok(T::default());
+    };
+    serde_json::from_str(&text).map_err(|error| super::unreadable(Box::new(error)))
+}
+
+fn text(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT value FROM notes WHERE key = ?1";
+    connection
+        .query_row(sql, [key], |row| row.get(0))
+        .optional()
+}
+
 impl Store {
     pub(super) fn note<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T, Error> {
-        let text: Option<String> = self.query("read a note", |connection| {
-            connection
-                .query_row("SELECT value FROM notes WHERE key = ?1", [key], |row| {
-                    row.get(0)
-                })
-                .optional()
-        })?;
+        let text = self.query("read a note", |connection| text(connection, key))?;
         let Some(text) = text else {
             return Ok(T::default());
         };

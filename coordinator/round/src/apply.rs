@@ -248,7 +248,12 @@ impl Settling {
         // Some reasons hold for every later round too; asking again would only repeat them.
         let for_good = matches!(
             code,
-            Code::BudgetSpent | Code::PolicyForbids | Code::ConsentMissing
+            Code::BudgetSpent
+                | Code::PolicyForbids
+                | Code::UnitForbidden
+                | Code::TooFewUnits
+                | Code::OperatorForbidden
+                | Code::ConsentMissing
         );
         if for_good && task == Task::Train {
             self.exclude(institution, code, reason);

@@ -205,6 +205,7 @@ impl v1::federation_server::Federation for Federation {
             .call(move |engine| engine.decline(institution, &run, task, round, code, reason))
             .await
             .map_err(status)?;
+        observe::count_declined(code);
         Ok(Response::new(v1::DeclineResponse {}))
     }
 

@@ -21,8 +21,8 @@ mod train;
 pub use corpus::{Corpus, Sentence};
 pub use error::Error;
 pub use evaluate::{
-    Averages, Confused, Confusion, Evaluation, Example, Frequent, Mistake, Named, TagCounts,
-    TokenReport, evaluate,
+    Averages, Confused, Confusion, Evaluation, Example, Frequent, Loss, Mistake, Named, TagCounts,
+    TokenReport, evaluate, losses,
 };
 pub use model::{Model, Tagged};
 pub use predict::{Entity, Prediction, brat, conll, json_line, predict_text};

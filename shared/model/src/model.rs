@@ -50,6 +50,10 @@ impl Model {
         self.tags
     }
 
+    pub(crate) fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
     /// The longest sentence the model can read, in sub-tokens with the special ones.
     pub fn max_tokens(&self) -> usize {
         self.config.max_position_embeddings

@@ -196,6 +196,23 @@ fn who_has_spent_its_budget_is_not_asked_again() {
     );
 }
 
+#[test]
+fn what_a_policy_forbids_for_good_is_not_asked_again_and_an_hour_is() {
+    for (code, left) in [
+        (Code::UnitForbidden, true),
+        (Code::TooFewUnits, true),
+        (Code::OperatorForbidden, true),
+        (Code::OutsideHours, false),
+        (Code::ReleaseRefused, false),
+    ] {
+        let mut driver = Driver::recruited(plan(2, 2));
+        driver.take("anna");
+        driver.decline("anna", Task::Train, code).expect("decline");
+        let expected = left.then_some(code);
+        assert_eq!(driver.run.members[&id("anna")].left, expected, "{code}");
+    }
+}
+
 type Change = Box<dyn Fn(&mut fedner_shared::statement::UpdateReceipt)>;
 
 #[test]

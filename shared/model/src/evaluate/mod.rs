@@ -2,6 +2,7 @@
 
 mod confusion;
 mod errors;
+mod losses;
 mod pairs;
 mod report;
 
@@ -15,6 +16,7 @@ use crate::{Error, Model, Sentence, Tagged, Tagger, Tokenizer};
 
 pub use confusion::{Confused, Confusion};
 pub use errors::{Example, Frequent, Named};
+pub use losses::{Loss, losses};
 pub use pairs::Mistake;
 pub use report::{Averages, TagCounts, TokenReport};
 

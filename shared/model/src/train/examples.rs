@@ -7,15 +7,15 @@ use crate::{Encoded, Error, Sentence, Tokenizer};
 
 /// A sentence, or a window of a long one, with the tags to learn.
 #[derive(Debug)]
-pub(super) struct Example {
+pub(crate) struct Example {
     /// Its number in the corpus.
-    pub(super) sentence: usize,
-    pub(super) encoded: Encoded,
+    pub(crate) sentence: usize,
+    pub(crate) encoded: Encoded,
     /// One a word that has a sub-token, as an index into the tags.
-    pub(super) targets: Vec<usize>,
+    pub(crate) targets: Vec<usize>,
 }
 
-pub(super) fn examples(
+pub(crate) fn examples(
     config: &BertConfig,
     tokenizer: &Tokenizer,
     tags: &[String],

@@ -4,7 +4,7 @@ mod adamw;
 mod batches;
 mod course;
 mod encoder;
-mod examples;
+pub(crate) mod examples;
 mod features;
 mod head;
 mod keep;

@@ -26,6 +26,7 @@ pub use calibrate::{Accountant, noise_multiplier};
 pub use forecast::{
     Forecast, MAX_NOISE_TO_SIGNAL, Sampled, forecast, forecast_sampled, solve_noise_multiplier,
 };
+pub(crate) use normal::ln_tail;
 pub use phase::Phase;
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

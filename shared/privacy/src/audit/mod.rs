@@ -9,21 +9,27 @@
 //! | [`distinguish`] | many runs with and without a canary, one score each | errors of a threshold test, by Clopper and Pearson |
 //! | [`one_run`] | many canaries in one run, each in it by a coin | correct guesses, by Steinke, Nasr and Jagielski 2023 |
 //! | [`canary`] | the largest update there is, on the path that real updates take | through [`distinguish`] |
+//! | [`roc`] | scores of members and of others of one model | none: figures |
+//! | [`exposure`] | the rank of a planted secret | none: figures |
 
 mod binomial;
 pub mod canary;
 pub mod distinguish;
+pub mod exposure;
 pub mod one_run;
+pub mod roc;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What an attack found beside what is claimed, both at the same δ.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// ε is at least this, unless the attack was luckier than `1 - confidence` allows.
     pub epsilon_lower_bound: f64,
+    #[serde(with = "crate::nullable")]
     pub epsilon_claimed: f64,
     pub delta: f64,
     pub confidence: f64,

@@ -1,0 +1,76 @@
+//! Updates that wait for a person's word before their first byte leaves.
+
+use std::time::Duration;
+
+use fedner_proto::v1::progress_request::Stage;
+use fedner_session::{Event, Release, Task};
+use fedner_shared::refusal::{Code, Refusal};
+
+use super::heartbeat::Interruption;
+use super::{Agent, Error};
+use crate::state::Word;
+
+/// How soon a word that is given by a command is acted upon.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+impl Agent {
+    /// Waits where the policy says so. Nothing when the update may leave; else what became of it.
+    ///
+    /// The coordinator hears signs of life and sees an upload that has not begun. When it does not
+    /// want the update any more, the update is dropped; what was paid for it stays paid.
+    pub(super) async fn hold(
+        &mut self,
+        task: &Task,
+        release: &Release,
+    ) -> Result<Option<Event>, Error> {
+        if self
+            .may_go(release)?
+            .is_some_and(|word| word == Word::Granted)
+        {
+            return Ok(None);
+        }
+        tracing::info!(
+            "{task}: the update waits for `fedner-client release grant {}`",
+            release.receipt.short()
+        );
+        let waiting = self.word_on(release);
+        let refusal = match self.with_heartbeat(task, Stage::Uploading, waiting).await {
+            Ok(word) => match word? {
+                Word::Granted => return Ok(None),
+                Word::Refused | Word::None => {
+                    let message = format!("a person refused the update of {task}");
+                    Refusal::new(Code::ReleaseRefused, message)
+                }
+            },
+            Err(Interruption::Unwanted) => {
+                tracing::warn!("{task}: nobody let the update go in time; it stays paid for");
+                return Ok(Some(Event::Dropped));
+            }
+            Err(Interruption::Withdrawn) => {
+                let message = format!("the consent that covered {task} is not in force any more");
+                Refusal::new(Code::ConsentMissing, message)
+            }
+        };
+        self.decline(task.clone(), &refusal).await;
+        Ok(Some(Event::Dropped))
+    }
+
+    /// The word that holds for the update; none while a person is waited for.
+    fn may_go(&self, release: &Release) -> Result<Option<Word>, Error> {
+        let word = self.store.word(&release.receipt)?;
+        if word != Word::None {
+            return Ok(Some(word));
+        }
+        let hold = self.directory.policy()?.hold;
+        Ok((!hold).then_some(Word::Granted))
+    }
+
+    async fn word_on(&self, release: &Release) -> Result<Word, Error> {
+        loop {
+            if let Some(word) = self.may_go(release)? {
+                return Ok(word);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}

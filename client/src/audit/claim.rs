@@ -1,0 +1,64 @@
+//! What the product claims of a mechanism: not one pair of ε and δ, but an ε at every δ.
+
+use fedner_privacy::accountant::{self, Phase, gdp, pld};
+use fedner_privacy::audit::distinguish::Scores;
+use fedner_shared::plan::Plan;
+
+use super::Error;
+use super::report::Part;
+
+/// δ beside the plan's: small ones show a trace that is rare and plain, large ones one that is
+/// frequent and faint. A broken rule shows at some of them.
+const LEVELS: [f64; 5] = [1e-3, 0.05, 0.15, 0.4, 0.7];
+
+/// The tightest figure that the product reports of a mechanism.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Claim {
+    /// One update of the unit `institution`.
+    Update { noise_multiplier: f64 },
+    /// Steps of the private trainer.
+    Steps(Phase),
+}
+
+impl Claim {
+    /// That of one update.
+    pub(super) fn update(plan: &Plan) -> Self {
+        Self::Update {
+            noise_multiplier: plan.privacy.noise(),
+        }
+    }
+
+    pub(super) fn epsilon(&self, delta: f64) -> Result<f64, accountant::Error> {
+        match self {
+            Self::Update { noise_multiplier } => {
+                Ok(gdp::epsilon(gdp::mu(1, *noise_multiplier), delta))
+            }
+            Self::Steps(phase) => pld::epsilon(&[*phase], delta),
+        }
+    }
+
+    /// Holds the scores against the claim at every level. All bounds together are wrong with the
+    /// probability 1 − `confidence` at most.
+    pub(super) fn judge(
+        &self,
+        name: &str,
+        scores: &Scores,
+        plan: &Plan,
+        confidence: f64,
+    ) -> Result<Part, Error> {
+        let own = plan.privacy.delta;
+        let levels: Vec<f64> = std::iter::once(own)
+            .chain(LEVELS.into_iter().filter(|level| *level > own))
+            .collect();
+        let each = 1.0 - (1.0 - confidence) / levels.len() as f64;
+        let bounds = levels.into_iter().map(|delta| {
+            let claimed = self.epsilon(delta)?;
+            Ok::<_, Error>(scores.verdict(claimed, delta, each)?)
+        });
+        Ok(Part {
+            name: name.to_owned(),
+            trials: (scores.with.len() + scores.without.len()) as u64,
+            bounds: bounds.collect::<Result<_, _>>()?,
+        })
+    }
+}

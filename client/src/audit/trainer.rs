@@ -1,0 +1,138 @@
+//! The private trainer, watched: what each of its steps released.
+
+use std::fmt;
+
+use fedner_model::{Keep, Manner, Mechanism, Private, Sentence, TrainOptions};
+use fedner_shared::plan::Plan;
+
+use super::Error;
+use super::worst_case::WorstCase;
+use crate::private::Steps;
+use crate::training::{self, Stop};
+
+/// Is given what every step released.
+pub(super) trait Sink: fmt::Debug + Sync {
+    fn released(&mut self, sum: &[f64]);
+}
+
+/// A training to be made and watched.
+#[derive(Debug)]
+pub(super) struct Watched<'a> {
+    pub(super) case: &'a WorstCase,
+    pub(super) corpus: &'a [Sentence],
+    pub(super) plan: &'a Plan,
+    /// Declared: public, and the same whoever is in the corpus.
+    pub(super) units: u32,
+    pub(super) sink: &'a mut dyn Sink,
+}
+
+/// A way to train: [`product`], and in the tests ways that break a rule.
+pub(super) type Path<'p> = dyn Fn(Watched<'_>) -> Result<(), Error> + 'p;
+
+/// As a round trains: the same sampling, clip and noise, by the same trainer.
+pub(super) fn product(watched: Watched<'_>) -> Result<(), Error> {
+    let (plan, units) = (watched.plan, watched.units);
+    let steps = Steps::private(plan, units, watched.case.dimension())?;
+    match steps {
+        Some(mut steps) => watched.train(steps.settings(plan)),
+        None => Ok(()),
+    }
+}
+
+impl Watched<'_> {
+    pub(super) fn train(self, private: Private<'_>) -> Result<(), Error> {
+        let Self {
+            case,
+            corpus,
+            plan,
+            sink,
+            ..
+        } = self;
+        let options = TrainOptions {
+            method: plan.method,
+            training: plan.training.clone(),
+            seed: 0,
+            schedule: 0.0..1.0,
+        };
+        let mut watch = Watch {
+            inner: private.mechanism,
+            sink,
+        };
+        let private = Private {
+            mechanism: &mut watch,
+            ..private
+        };
+        let keep = Keep::default();
+        let manner = Manner {
+            keep: &keep,
+            private: Some(private),
+        };
+        let stop = Stop::default();
+        training::train(&case.material, corpus, &case.tags, &options, manner, &stop)?;
+        Ok(())
+    }
+}
+
+/// The mechanism, and an ear at what it lets out.
+#[derive(Debug)]
+struct Watch<'a> {
+    inner: &'a mut dyn Mechanism,
+    sink: &'a mut dyn Sink,
+}
+
+impl Mechanism for Watch<'_> {
+    fn sample(&mut self, units: usize) -> Vec<usize> {
+        self.inner.sample(units)
+    }
+
+    fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.inner.release(sum)?;
+        self.sink.released(sum);
+        Ok(())
+    }
+}
+
+/// Gives `sink` the clipped gradient of each unit of the corpus alone, in their order.
+pub(super) fn gradients(
+    case: &WorstCase,
+    corpus: &[Sentence],
+    plan: &Plan,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    let units = fedner_model::count_units(plan.privacy.unit, corpus)?;
+    let once = super::worst_case::attacked(plan, 1);
+    let mut each = Each { next: 0 };
+    let private = Private {
+        unit: plan.privacy.unit,
+        clip: plan.privacy.clip,
+        noise_multiplier: 0.0,
+        expected_batch: 1.0,
+        steps_an_epoch: units,
+        mechanism: &mut each,
+    };
+    let watched = Watched {
+        case,
+        corpus,
+        plan: &once,
+        units: units as u32,
+        sink,
+    };
+    watched.train(private)
+}
+
+/// One unit after another, and no noise.
+#[derive(Debug)]
+struct Each {
+    next: usize,
+}
+
+impl Mechanism for Each {
+    fn sample(&mut self, _: usize) -> Vec<usize> {
+        self.next += 1;
+        vec![self.next - 1]
+    }
+
+    fn release(&mut self, _: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+}

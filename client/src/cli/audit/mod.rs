@@ -1,0 +1,77 @@
+//! `audit run`, `audit plant`, `audit verify`.
+
+mod run;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use fedner_shared::sign::PublicKey;
+
+use super::{Context, output};
+use crate::audit::exposure;
+use crate::audit::report::SignedReport;
+use crate::identity::Identity;
+
+/// Attack the privacy that is claimed, and say whether the claim stands
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(Box<run::Arguments>),
+    /// Write sentences with entities that nobody else has, to be trained on and looked for later
+    Plant {
+        /// The entity type
+        #[arg(long, value_name = "LABEL")]
+        label: String,
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        count: usize,
+        /// How often each sentence comes
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        repeat: usize,
+    },
+    /// Check a report's signature and show it
+    Verify {
+        report: PathBuf,
+        /// The public key of the institution that made it [default: this one's]
+        #[arg(long, value_name = "HEX")]
+        key: Option<PublicKey>,
+    },
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Run(arguments) => run::run(context, &arguments),
+        Command::Plant {
+            label,
+            count,
+            repeat,
+        } => {
+            let text = exposure::plant(&label, count, repeat)?;
+            output::raw(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Verify { report, key } => {
+            let key = match key {
+                Some(key) => key,
+                None => own_identity(context)?.signing.public(),
+            };
+            let report = SignedReport::read(&report)?.verify(&key)?;
+            context.output.data(&report, |report| {
+                format!("signed by {}\n{}", report.institution, text::of(report))
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn own_identity(context: &Context) -> anyhow::Result<Identity> {
+    let directory = context.directory()?;
+    let settings = directory.settings()?;
+    Ok(Identity::load(&directory.identity(), settings.institution)?)
+}

@@ -1,0 +1,165 @@
+//! `release list`, `release grant`, `release refuse`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use fedner_session::{Release, State, Task};
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::time::Time;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Context;
+use super::output::table;
+use crate::state::{Store, Word};
+
+/// Let go, or keep, the updates that wait for a person: with `hold = true` in the policy
+///
+/// A waiting update is clipped, noised, encoded, signed and paid for: what is shown is, to the byte,
+/// what would leave. Refused or let go too late it stays paid for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what waits: the signed receipt, and the file of the update
+    List,
+    /// Let an update go
+    Grant {
+        /// The first digits of its receipt
+        receipt: String,
+        /// Say what would leave, and let nothing go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Keep an update here for good, and tell the coordinator
+    Refuse {
+        /// The first digits of its receipt
+        receipt: String,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Waiting {
+    receipt: String,
+    run: String,
+    round: u32,
+    attempt: u32,
+    since: Option<Time>,
+    word: Word,
+    /// What would leave, and nothing beside it: this statement with its signature,
+    statement: Value,
+    signature: String,
+    /// and the bytes of this file, of which the statement has the digest.
+    file: PathBuf,
+    bytes: u64,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let directory = context.directory()?;
+    directory.settings()?;
+    let store = Store::open(&directory.database())?;
+    let hold = directory.policy()?.hold;
+    let session = store.session()?;
+    let waiting = match &session.state {
+        State::Uploading { task, release } => {
+            let blobs = directory.blobs();
+            Waiting::of(&store, task, *release, (session.since, blobs))?
+                .filter(|waiting| hold || waiting.word == Word::Refused)
+        }
+        State::Idle
+        | State::Fetching { .. }
+        | State::Training { .. }
+        | State::Releasing { .. }
+        | State::Evaluating { .. } => None,
+    };
+    let (receipt, word) = match &arguments.command {
+        Command::List => {
+            let rows: Vec<Waiting> = waiting.into_iter().collect();
+            context.output.data(&rows, |rows| list(rows))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Grant { receipt, .. } => (receipt, Word::Granted),
+        Command::Refuse { receipt } => (receipt, Word::Refused),
+    };
+    let mut waiting = waiting
+        .filter(|waiting| waiting.receipt.starts_with(receipt.as_str()))
+        .ok_or_else(|| {
+            let message = format!("no update `{receipt}` waits: see `fedner-client release list`");
+            Refusal::new(Code::NoReadings, message)
+        })?;
+    if !matches!(arguments.command, Command::Grant { dry_run: true, .. }) {
+        let digest = waiting.receipt.parse()?;
+        waiting.word = store.say(&digest, word)?;
+    }
+    context.output.data(&waiting, text)?;
+    // The first word holds.
+    Ok(ExitCode::from(u8::from(
+        waiting.word != Word::None && waiting.word != word,
+    )))
+}
+
+impl Waiting {
+    fn of(
+        store: &Store,
+        task: &Task,
+        release: Release,
+        (since, blobs): (Option<Time>, PathBuf),
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(receipt) = store.receipt(&release.receipt)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            receipt: receipt.digest.to_string(),
+            run: task.run.to_string(),
+            round: task.round,
+            attempt: task.attempt,
+            since,
+            word: store.word(&receipt.digest)?,
+            statement: serde_json::from_str(&receipt.signed.body)?,
+            signature: hex::encode(receipt.signed.signature.as_bytes()),
+            file: blobs.join(release.blob.to_string()),
+            bytes: release.bytes,
+        }))
+    }
+}
+
+fn list(rows: &[Waiting]) -> String {
+    if rows.is_empty() {
+        return "no update waits".to_owned();
+    }
+    let lines = rows.iter().map(|row| {
+        [
+            row.receipt[..12].to_owned(),
+            row.run.clone(),
+            row.round.to_string(),
+            row.attempt.to_string(),
+            row.bytes.to_string(),
+            row.word.as_str().to_owned(),
+            row.since.map_or("-".to_owned(), |since| since.to_string()),
+        ]
+    });
+    let head = [
+        "RECEIPT", "RUN", "ROUND", "ATTEMPT", "BYTES", "WORD", "SINCE",
+    ];
+    table(head, &[2, 3, 4], lines)
+}
+
+fn text(waiting: &Waiting) -> String {
+    let word = match waiting.word {
+        Word::None => "nothing was let go; this would leave",
+        Word::Granted => "granted; this leaves",
+        Word::Refused => "refused; this stays",
+    };
+    format!(
+        "{word}:\nthe {} bytes of {}\nand the statement, signed {}:\n{}",
+        waiting.bytes,
+        waiting.file.display(),
+        waiting.signature,
+        serde_json::to_string_pretty(&waiting.statement).unwrap_or_default()
+    )
+}

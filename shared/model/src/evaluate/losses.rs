@@ -1,0 +1,90 @@
+//! How surprised a model is by the tags that sentences have.
+
+use std::ops::ControlFlow;
+
+use fedner_shared::plan::Training;
+
+use crate::train::examples::{Example, examples};
+use crate::{Encoded, Error, Sentence, Tagger};
+
+/// The cross-entropy of a sentence's own tags.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Loss {
+    /// −ln p, summed over the words.
+    pub sum: f64,
+    /// Those that have a sub-token.
+    pub words: usize,
+}
+
+impl Loss {
+    /// A word's; 0 without words.
+    pub fn mean(self) -> f64 {
+        self.sum / self.words.max(1) as f64
+    }
+}
+
+/// The loss of each sentence. `observer` is told how many windows are done, of how many, and may
+/// stop the work.
+pub fn losses(
+    tagger: &Tagger<'_>,
+    sentences: &[Sentence],
+    observer: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Vec<Loss>, Error> {
+    let (model, tags) = (tagger.model, tagger.tags);
+    let (expected, found) = (tags.len(), model.tags());
+    if expected != found {
+        return Err(Error::Tags { expected, found });
+    }
+    let reading = Training {
+        max_tokens: tagger.max_tokens,
+        ..Training::default()
+    };
+    let mut windows = examples(model.config(), tagger.tokenizer, tags, sentences, &reading)?;
+    windows.sort_by_key(|window| window.encoded.ids.len());
+    let (mut losses, mut done) = (vec![Loss::default(); sentences.len()], 0);
+    for batch in windows.chunks(tagger.batch.max(1)) {
+        let encoded: Vec<&Encoded> = batch.iter().map(|window| &window.encoded).collect();
+        let logits = model.logits(&encoded)?;
+        let mut rows = logits.chunks_exact(tags.len());
+        for Example {
+            sentence, targets, ..
+        } in batch
+        {
+            let loss = &mut losses[*sentence];
+            loss.words += targets.len();
+            let own = targets.iter().zip(rows.by_ref());
+            loss.sum += own.map(|(target, row)| surprise(row, *target)).sum::<f64>();
+        }
+        done += batch.len();
+        if observer(done, windows.len()).is_break() {
+            let (step, steps) = (done, windows.len());
+            return Err(Error::Stopped { step, steps });
+        }
+    }
+    Ok(losses)
+}
+
+/// −ln of the softmax of `scores` at `target`.
+fn surprise(scores: &[f32], target: usize) -> f64 {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let apart = |score: f32| f64::from(score - largest);
+    let sum: f64 = scores.iter().map(|score| apart(*score).exp()).sum();
+    sum.ln() - apart(scores[target])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surprise_is_that_of_softmax_and_does_not_overflow() {
+        let scores = [1.0f32, 3.0, 2.0];
+        let sum: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
+        for (target, score) in scores.iter().enumerate() {
+            let expected = -(f64::from(*score).exp() / sum).ln();
+            assert!((surprise(&scores, target) - expected).abs() < 1e-12);
+        }
+        assert!((surprise(&[0.0, 2000.0], 0) - 2000.0).abs() < 1e-9);
+        assert!(surprise(&[0.0, 2000.0], 1).abs() < 1e-12);
+    }
+}
