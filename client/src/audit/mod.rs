@@ -69,9 +69,9 @@ impl Error {
             )
             | Self::Accountant(_) => Code::PlanInvalid,
             Self::Signature(_) => Code::SignatureInvalid,
-            Self::Attack(audit::Error::Value { .. })
-            | Self::Syntax { .. }
-            | Self::File { .. } => Code::AuditInvalid,
+            Self::Attack(audit::Error::Value { .. }) | Self::Syntax { .. } | Self::File { .. } => {
+                Code::AuditInvalid
+            }
             Self::Random(_) => return None,
         };
         Some(Refusal::new(code, self.to_string()))

@@ -154,8 +154,8 @@ fn shuffled(watched: Watched<'_>) -> Result<(), Error> {
 }
 
 /// Both parts of the attack on steps, every unit in every step.
-fn every_step(unit: &str, path: &Path<'_>) -> [Part; 2] {
-    let parts = steps::attack_path(&plan(unit, 2, 1.0), 2, 800, CONFIDENCE, path);
+fn every_step(unit: &str, epochs: u32, path: &Path<'_>) -> [Part; 2] {
+    let parts = steps::attack_path(&plan(unit, 2, 1.0), 2, epochs, CONFIDENCE, path);
     parts.expect("attacked").try_into().expect("two parts")
 }
 
@@ -179,18 +179,18 @@ fn reach(part: &Part) -> f64 {
 #[test]
 fn the_trainer_holds_its_claim_and_the_attack_is_worth_something() {
     for unit in ["person", "document", "sentence"] {
-        let [direction, size] = every_step(unit, &honest);
+        let [direction, size] = every_step(unit, 6000, &honest);
         assert!(direction.holds() && size.holds(), "{direction:?} {size:?}");
         assert!(reach(&direction) > 0.4, "{direction:?}");
     }
     let [direction, size] = sampled_steps(&honest);
     assert!(direction.holds() && size.holds(), "{direction:?} {size:?}");
-    assert!(reach(&direction) > 0.3, "{direction:?}");
+    assert!(reach(&direction) > 0.1, "{direction:?}");
 }
 
 #[test]
 fn control_half_the_noise_fails() {
-    let [direction, _] = every_step("person", &noise_times(0.5));
+    let [direction, _] = every_step("person", 800, &noise_times(0.5));
     assert!(!direction.holds(), "{direction:?}");
 }
 
@@ -200,13 +200,13 @@ fn control_without_clipping_fails() {
         clip: f64::INFINITY,
         ..private
     });
-    let [direction, _] = every_step("person", &unclipped);
+    let [direction, _] = every_step("person", 800, &unclipped);
     assert!(!direction.holds(), "{direction:?}");
 }
 
 #[test]
 fn control_the_actual_batch_as_divisor_fails() {
-    let [_, size] = every_step("person", &actual_batch);
+    let [_, size] = every_step("person", 800, &actual_batch);
     assert!(!size.holds(), "{size:?}");
 }
 
@@ -222,7 +222,7 @@ fn control_one_unit_split_into_many_fails() {
         unit: Unit::Sentence,
         ..private
     });
-    let [direction, _] = every_step("person", &split);
+    let [direction, _] = every_step("person", 800, &split);
     assert!(!direction.holds(), "{direction:?}");
 }
 
@@ -259,7 +259,7 @@ fn updates(change: impl Fn(&mut fedner_shared::plan::Privacy)) -> Part {
 #[test]
 fn updates_hold_their_claim_and_controls_fail() {
     // Randomness is the system's here: at this confidence one run in some thousand is unlucky.
-    let part = update::attack(&plan("institution", 16, 1.0), 64, 1500, 0.9999).expect("attacked");
+    let part = update::attack(&plan("institution", 16, 1.0), 64, 6000, 0.9999).expect("attacked");
     assert!(part.holds() && reach(&part) > 0.3, "{part:?}");
     let half = updates(|privacy| privacy.noise_multiplier /= 2.0);
     assert!(!half.holds(), "{half:?}");

@@ -52,6 +52,7 @@ impl WorstCase {
             pad_token_id: 0,
             position_embedding_type: "absolute".to_owned(),
             adapters: None,
+            head_layers: Vec::new(),
         };
         let manifest = config.manifest(&Method::Head.into(), tags.len());
         let specs = config.encoder_tensors().into_iter();

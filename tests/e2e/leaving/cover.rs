@@ -73,10 +73,11 @@ impl Known {
             known.plans.insert(digest, (text(&plan["run"])?, rounds));
         }
         for model in rows(&cluster.coordinate(&["model", "list"])?)? {
-            for file in ["weights", "config", "tokenizer"] {
-                known
-                    .objects
-                    .insert(text(&model["version"][file])?.parse()?);
+            for file in ["weights", "frozen", "config", "tokenizer"] {
+                let file = &model["version"][file];
+                if file.is_string() {
+                    known.objects.insert(text(file)?.parse()?);
+                }
             }
         }
         for receipt in rows(&cluster.consult(name, &["receipts", "list"])?)? {
