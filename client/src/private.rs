@@ -7,8 +7,9 @@ use fedner_privacy::sum::{self, PrivateSum, Settings};
 use fedner_shared::plan::{Plan, Sampling};
 
 /// How much further apart than the clip rounding can put the sums of neighbouring data sets, as a
-/// part of the clip. The trainer adds up to 2^30 units in f64, each scaled to its clip with an error
-/// below 2^-50 of it.
+/// part of the clip. The trainer adds in f64: each of B additions is wrong by at most 2^-53 of a sum of
+/// at most B clips, so that two sums of up to 2^16 units are wrong by 2^-21 together. The norm by
+/// which a unit is scaled is wrong by less than 2^-40.
 const SUMMATION_ERROR: f64 = 1.0 / (1 << 20) as f64;
 
 #[derive(Debug, thiserror::Error)]

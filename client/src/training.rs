@@ -86,7 +86,7 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Encode { .. }
         | Error::Vocabulary { .. } => Code::CheckpointInvalid,
         Error::Device(_) => Code::DeviceUnknown,
-        Error::Unfit(_) | Error::NotPrivate { .. } => Code::PlanInvalid,
+        Error::Unfit(_) => Code::PlanInvalid,
         Error::NoUnit { .. } => Code::CorpusInvalid,
         Error::OtherTraining { .. } => Code::StateInvalid,
         Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
@@ -97,6 +97,7 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         Error::Length { .. }
         | Error::Mechanism(_)
         | Error::Tensor(_)
+        | Error::Threads(_)
         | Error::Adapters { .. }
         | Error::HeadLayers { .. }
         | Error::Keep { .. }

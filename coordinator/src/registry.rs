@@ -399,10 +399,14 @@ fn check_noise(plan: &Plan, dimension: usize, force: bool) -> Result<(), Failure
     if force || plan.privacy.unit == Unit::None || ratio <= LARGEST_NOISE_TO_SIGNAL {
         return Ok(());
     }
+    let shared = if plan.privacy.unit.is_sampled() {
+        format!("batches of {}", plan.training.batch_size)
+    } else {
+        format!("{} institutions", plan.cohort.institutions.len())
+    };
     let message = format!(
-        "the noise would be {ratio:.0} times the signal ({dimension} weights, noise multiplier {}, {} institutions): expected at most {LARGEST_NOISE_TO_SIGNAL}",
+        "the noise would be {ratio:.0} times the signal ({dimension} weights, noise multiplier {}, {shared}): expected at most {LARGEST_NOISE_TO_SIGNAL}",
         plan.privacy.noise_multiplier,
-        plan.cohort.institutions.len(),
     );
     Err(Refusal::new(Code::PlanTooNoisy, message).into())
 }

@@ -63,7 +63,7 @@ codes! {
     // Plans, runs and models.
     PlanInvalid = "plan-invalid", Invalid, "mend the plan file; the section `A plan` of the README lists every key";
     PlanSignature = "plan-signature-invalid", Forbidden, "the plan must be signed by the operator's key of this coordinator";
-    PlanTooNoisy = "plan-too-noisy", Invalid, "train fewer weights (method head), invite more institutions, or accept a larger ε; `--force` creates the run all the same";
+    PlanTooNoisy = "plan-too-noisy", Invalid, "train fewer weights (method head), invite more institutions or, with sampled units, take larger batches, or accept a larger ε; `--force` creates the run all the same";
     RunUnknown = "run-unknown", Missing, "see `fedner-coordinator run list`";
     RunExists = "run-exists", Exists, "this very plan was created already; change it or use the existing run";
     RunState = "run-state", State, "see `fedner-coordinator run explain`";

@@ -170,4 +170,5 @@ def main():
     print(f"\nTimes are {sides.clock}. Devices: " + "; ".join(sorted(sides.devices)))
 
 
-main()
+if __name__ == "__main__":
+    main()

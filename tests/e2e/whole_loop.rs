@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use fedner_tests::binaries::binaries;
 use fedner_tests::cluster::json;
+use fedner_tests::notes::Split;
 use serde_json::Value;
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan, run};
@@ -218,12 +219,26 @@ fn noise_is_paid_for_and_the_budget_ends_the_run() -> Result<()> {
 }
 
 #[test]
-fn persons_are_protected_in_every_step() -> Result<()> {
+fn persons_are_protected_in_every_step_of_a_head() -> Result<()> {
+    persons_are_protected("head")
+}
+
+#[test]
+fn persons_are_protected_in_every_step_of_adapters() -> Result<()> {
+    persons_are_protected("lora")
+}
+
+#[test]
+fn persons_are_protected_in_every_step_of_a_whole_model() -> Result<()> {
+    persons_are_protected("full")
+}
+
+fn persons_are_protected(method: &str) -> Result<()> {
     let mut setting = Setting::with_model()?;
     setting.start_institutions(2, 24)?;
     let privacy =
         "unit = \"person\"\nclip = 1.0\nnoise_multiplier = 2.0\ndelta = 1e-5\nmax_epsilon = 50.0";
-    let run = setting.start_run(&plan(2, 2, 2, "head", "", privacy))?;
+    let run = setting.start_run(&plan(2, 2, 2, method, "", privacy))?;
     setting.wait_for_state(&run, "completed", MINUTES)?;
     let published = setting.published()?;
     assert_eq!(published.len(), 2);
@@ -245,6 +260,64 @@ fn persons_are_protected_in_every_step() -> Result<()> {
     setting.cluster.consult("i0", &["privacy", "verify"])?;
     setting.cluster.consult("i0", &["receipts", "verify"])?;
     setting.assert_no_errors_logged();
+    Ok(())
+}
+
+/// The command of one institution alone costs and protects what the forecast said.
+#[test]
+fn every_method_trains_privately_by_hand() -> Result<()> {
+    let setting = Setting::new()?;
+    let (model, data) = (setting.base_model()?, setting.text(0, Split::Train, 12)?);
+    let (model, data) = (
+        model.to_str().context("path")?,
+        data.to_str().context("path")?,
+    );
+    let privacy =
+        "unit = \"document\"\nclip = 1.0\nnoise_multiplier = 2.0\ndelta = 1e-5\nmax_epsilon = 50.0";
+    let mut dimensions = Vec::new();
+    for method in ["head", "ffa-lora", "lora", "full"] {
+        let file = setting.path(&format!("{method}.toml"));
+        std::fs::write(&file, plan(1, 1, 1, method, "", privacy))?;
+        let (file, to) = (file.to_str().context("path")?, setting.path(method));
+        let to = to.to_str().context("path")?;
+        let train = [
+            "train",
+            "--model",
+            model,
+            "--data",
+            data,
+            "--plan",
+            file,
+            "--to",
+            to,
+            "--private",
+        ];
+        let report = setting.cluster.consult("alone", &train)?;
+        // A batch of 8 of 12: two steps an epoch, of which there are two.
+        assert_eq!(report["privacy"]["units"], 12, "{report}");
+        assert_eq!(report["steps"], 4, "{report}");
+        let forecast = [
+            "privacy", "forecast", "--plan", file, "--units", "12", "--model", model,
+        ];
+        let forecast = setting.cluster.consult("alone", &forecast)?;
+        assert_eq!(
+            forecast["dimension"], report["trainable_weights"],
+            "{forecast}"
+        );
+        assert_eq!(
+            forecast["epsilon_rdp"], report["privacy"]["epsilon"],
+            "{forecast}"
+        );
+        let dimension = report["trainable_weights"].as_f64().context("weights")?;
+        let noise = forecast["noise_to_signal"].as_f64().context("noise")?;
+        assert!(
+            (noise - 2.0 * dimension.sqrt() / 8.0).abs() < 1e-9,
+            "{forecast}"
+        );
+        assert_eq!(forecast["too_noisy"], noise > 20.0, "{forecast}");
+        dimensions.push(dimension);
+    }
+    assert!(dimensions.is_sorted_by(|a, b| a < b), "{dimensions:?}");
     Ok(())
 }
 

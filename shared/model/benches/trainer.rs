@@ -4,18 +4,21 @@
 //!
 //! ```text
 //! cargo bench -p fedner-model -- [FIGURE...] [--device NAME] [--steps N] [--model DIR --data TRAIN]
+//!     [--sub-tokens N] [--freeze-embeddings] [--dropout P] [--without-noise]
 //! ```
 //!
 //! | figure | is |
 //! |---|---|
 //! | `step` | one training step on 16 sentences of 128 sub-tokens, dropout on |
-//! | `lora` | the same with the method `lora` |
+//! | `lora`, `head-step` | the same with the method `lora`, with the method `head` |
+//! | `private-step`, `private-lora`, `private-head` | such steps with each sentence a unit of its own: clipped, noised unless `--without-noise`, and without dropout unless `--dropout` |
 //! | `inference` | the logits of such a batch |
 //! | `epoch` | one epoch of `full` on the corpus `--data` |
 //! | `head` | the second and later epochs of `head` on it |
 //!
-//! Without a figure: `step` and `inference`. These and `lora` make a model of MiniLM-L6's shape
-//! from random weights; the others want a Hugging Face directory and CoNLL columns.
+//! Without a figure: `step` and `inference`. `epoch` and `head` want a Hugging Face directory and CoNLL
+//! columns; the others make a model of MiniLM-L6's shape from random weights. `peak_mib` is the most
+//! memory that the process had so far (Linux), so that it is of a figure only where that comes first.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -24,16 +27,17 @@ use std::time::Instant;
 
 use fedner_model::device::Device;
 use fedner_model::{Corpus, Encoded, Model, Progress, Sentence, Stage};
-use fedner_model::{Tokenizer, TrainOptions, train};
+use fedner_model::{Keep, Manner, Mechanism, Private, Tokenizer, TrainOptions, train, train_as};
+use fedner_privacy::noise::Generator;
+use fedner_privacy::sum::{PrivateSum, Settings};
 use fedner_shared::bert::{self, BertConfig};
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::plan::{Method, Training};
+use fedner_shared::plan::{Method, Trainable, Training, Unit};
 use serde_json::json;
 
 type Failure = Box<dyn std::error::Error>;
 
 const SENTENCES: usize = 16;
-const SUB_TOKENS: usize = 128;
 const VOCABULARY: usize = 30_522;
 
 fn main() -> Result<(), Failure> {
@@ -44,6 +48,10 @@ fn main() -> Result<(), Failure> {
         let times = match figure.as_str() {
             "step" => steps(&arguments, Method::Full)?,
             "lora" => steps(&arguments, Method::Lora)?,
+            "head-step" => steps(&arguments, Method::Head)?,
+            "private-step" => private_steps(&arguments, Method::Full)?,
+            "private-lora" => private_steps(&arguments, Method::Lora)?,
+            "private-head" => private_steps(&arguments, Method::Head)?,
             "inference" => inferences(&arguments, device)?,
             "epoch" => epochs(&arguments, Method::Full, 1)?,
             "head" => epochs(&arguments, Method::Head, 6)?.split_off(1),
@@ -64,6 +72,10 @@ struct Arguments {
     steps: usize,
     model: Option<PathBuf>,
     data: Option<PathBuf>,
+    sub_tokens: usize,
+    freeze_embeddings: bool,
+    dropout: Option<f64>,
+    noise: bool,
 }
 
 impl Arguments {
@@ -74,6 +86,10 @@ impl Arguments {
             steps: 10,
             model: None,
             data: None,
+            sub_tokens: 128,
+            freeze_embeddings: false,
+            dropout: None,
+            noise: true,
         };
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or(format!("{argument} wants a value"));
@@ -84,6 +100,10 @@ impl Arguments {
                 "--steps" => arguments.steps = value()?.parse()?,
                 "--model" => arguments.model = Some(value()?.into()),
                 "--data" => arguments.data = Some(value()?.into()),
+                "--sub-tokens" => arguments.sub_tokens = value()?.parse()?,
+                "--freeze-embeddings" => arguments.freeze_embeddings = true,
+                "--dropout" => arguments.dropout = Some(value()?.parse()?),
+                "--without-noise" => arguments.noise = false,
                 _ => arguments.figures.push(argument),
             }
         }
@@ -112,6 +132,8 @@ impl Arguments {
         let training = Training {
             local_epochs: epochs,
             device: self.device.clone(),
+            freeze_embeddings: self.freeze_embeddings,
+            dropout: self.dropout,
             ..Training::default()
         };
         TrainOptions {
@@ -132,6 +154,7 @@ fn report(figure: &str, device: Device, mut times: Vec<f64>, processor: Option<f
         "median_s": times[times.len() / 2],
         // The first, which is no time of its own, was worked for too.
         "processor_s": processor.map(|seconds| seconds / (times.len() + 1) as f64),
+        "peak_mib": peak_mib(),
         "times_s": times,
     });
     println!("{figure}");
@@ -146,6 +169,16 @@ fn processor_seconds() -> Option<f64> {
     let user: f64 = fields.nth(11)?.parse().ok()?;
     let system: f64 = fields.next()?.parse().ok()?;
     Some((user + system) / TICKS_IN_A_SECOND)
+}
+
+/// The most memory that the process has had.
+fn peak_mib() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
 }
 
 /// A model of MiniLM-L6's shape with a head of nine tags.
@@ -197,8 +230,8 @@ fn word(place: usize) -> usize {
     1000 + place * 7919 % 19_000
 }
 
-fn synthetic(sentences: usize, tags: &[String]) -> Vec<Sentence> {
-    let length = SUB_TOKENS - 2;
+fn synthetic(sentences: usize, sub_tokens: usize, tags: &[String]) -> Vec<Sentence> {
+    let length = sub_tokens - 2;
     let sentence = |line: usize| {
         let places = line * length..(line + 1) * length;
         Sentence {
@@ -220,26 +253,102 @@ fn synthetic(sentences: usize, tags: &[String]) -> Vec<Sentence> {
 
 /// The times of training steps, without the first.
 fn steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
+    timed(arguments, method, None)
+}
+
+/// Takes one sentence after another, and noises as it is told.
+#[derive(Debug)]
+struct InTurn {
+    next: usize,
+    noise: Option<PrivateSum>,
+    generator: Generator,
+}
+
+impl Mechanism for InTurn {
+    fn sample(&mut self, _: usize) -> Vec<usize> {
+        let sampled = self.next..self.next + SENTENCES;
+        self.next = sampled.end;
+        sampled.collect()
+    }
+
+    fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        match &self.noise {
+            Some(noise) => Ok(noise.release(sum, &mut self.generator)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The same of private steps.
+fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
+    let (base, _, tags) = minilm()?;
+    let trainable = Trainable::new(method, None, &arguments.options(method, 1).training);
+    let config = base.prepared_for(&trainable, 1).config;
+    let noise = PrivateSum::new(Settings {
+        clip: 1.0,
+        noise_multiplier: 1.0,
+        dimension: config.manifest(&trainable, tags.len()).dimension(),
+        summation_error: 1e-6,
+    })?;
+    let mut mechanism = InTurn {
+        next: 0,
+        noise: arguments.noise.then_some(noise),
+        generator: Generator::from_seed([7; 32]),
+    };
+    let private = Private {
+        unit: Unit::Sentence,
+        clip: 1.0,
+        noise_multiplier: 1.0,
+        expected_batch: SENTENCES as f64,
+        steps_an_epoch: arguments.steps + 1,
+        mechanism: &mut mechanism,
+    };
+    timed(arguments, method, Some(private))
+}
+
+fn timed(
+    arguments: &Arguments,
+    method: Method,
+    private: Option<Private<'_>>,
+) -> Result<Vec<f64>, Failure> {
     let (base, tokenizer, tags) = minilm()?;
     let base = base.prepared_for(&method.into(), 1);
-    let corpus = synthetic(SENTENCES * (arguments.steps + 1), &tags);
+    let corpus = synthetic(
+        SENTENCES * (arguments.steps + 1),
+        arguments.sub_tokens,
+        &tags,
+    );
     let (mut times, mut last) = (Vec::new(), Instant::now());
-    let mut observer = |_: Progress| {
-        times.push(last.elapsed().as_secs_f64());
+    let mut observer = |progress: Progress| {
+        if progress.stage == Stage::Training {
+            times.push(last.elapsed().as_secs_f64());
+        }
         last = Instant::now();
         ControlFlow::Continue(())
     };
-    let options = arguments.options(method, 1);
-    train(&base, &tokenizer, &tags, &corpus, &options, &mut observer)?;
+    let (options, keep) = (arguments.options(method, 1), Keep::default());
+    let manner = Manner {
+        keep: &keep,
+        private,
+    };
+    train_as(
+        &base,
+        &tokenizer,
+        &tags,
+        &corpus,
+        &options,
+        manner,
+        &mut observer,
+    )?;
     Ok(times.split_off(1))
 }
 
 fn inferences(arguments: &Arguments, device: Device) -> Result<Vec<f64>, Failure> {
     let (base, tokenizer, tags) = minilm()?;
     let model = Model::load(&base, device)?;
-    let encoded: Vec<Encoded> = synthetic(SENTENCES, &tags)
+    let encoded: Vec<Encoded> = synthetic(SENTENCES, arguments.sub_tokens, &tags)
         .iter()
-        .map(|sentence| tokenizer.encode(&sentence.words, SUB_TOKENS))
+        .map(|sentence| tokenizer.encode(&sentence.words, arguments.sub_tokens))
         .collect::<Result<_, _>>()?;
     let batch: Vec<&Encoded> = encoded.iter().collect();
     let mut times = Vec::new();

@@ -50,8 +50,8 @@ pub enum Error {
     NoUnit { unit: Unit, line: usize },
     #[error("the gradients' sum could not be released: {0}")]
     Mechanism(String),
-    #[error("the method {method} has no private training: expected head")]
-    NotPrivate { method: Method },
+    #[error("threads cannot be started: {0}")]
+    Threads(String),
     #[error("the loss is not finite at step {step}: training diverged")]
     NotFinite { step: usize },
     #[error("a tensor could not be read: {0}")]

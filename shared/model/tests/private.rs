@@ -3,6 +3,7 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use common::{notes, tags, tokenizer, untrained};
 use fedner_model::device::Device;
@@ -60,17 +61,43 @@ impl Mechanism for Open {
     }
 }
 
+const METHODS: [Method; 4] = [Method::Head, Method::FfaLora, Method::Lora, Method::Full];
+
 fn run(
+    base: &Checkpoint,
+    corpus: &[Sentence],
+    how: (Method, u32, Unit),
+    mechanism: &mut Open,
+) -> Result<Trained, Error> {
+    let mut observer = |_: Progress| ControlFlow::Continue(());
+    run_keeping(
+        base,
+        corpus,
+        how,
+        mechanism,
+        &Keep::default(),
+        &mut observer,
+    )
+}
+
+fn run_keeping(
     base: &Checkpoint,
     corpus: &[Sentence],
     (method, epochs, unit): (Method, u32, Unit),
     mechanism: &mut Open,
+    keep: &Keep,
+    observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, Error> {
+    let learning_rate = match method {
+        Method::Head => 0.3,
+        Method::Lora | Method::FfaLora => 2e-2,
+        Method::Full => 3e-3,
+    };
     let options = TrainOptions {
         method,
         training: Training {
             local_epochs: epochs,
-            learning_rate: 0.3,
+            learning_rate,
             ..Training::default()
         },
         seed: 5,
@@ -85,12 +112,13 @@ fn run(
         mechanism,
     };
     let manner = Manner {
-        keep: &Keep::default(),
+        keep,
         private: Some(private),
     };
-    let mut observer = |_: Progress| ControlFlow::Continue(());
+    let base = base.clone().prepared_for(&method.into(), 1);
+    let mut observer = |progress: Progress| observer(progress);
     train_as(
-        base,
+        &base,
         &tokenizer(),
         &tags(),
         corpus,
@@ -103,92 +131,130 @@ fn run(
 #[test]
 fn it_learns_from_clipped_sums_alone() {
     let (base, corpus) = (untrained(1), notes(120));
-    let mut mechanism = Open::new(1.0 / 3.0);
-    let trained = run(
-        &base,
-        &corpus,
-        (Method::Head, 20, Unit::Sentence),
-        &mut mechanism,
-    );
-    let trained = trained.expect("trained");
-    assert_eq!(
-        (trained.steps, mechanism.steps.len()),
-        (20 * STEPS, 20 * STEPS)
-    );
-    for (units, norm) in &mechanism.steps {
-        assert!(
-            *norm <= CLIP * *units as f64 * (1.0 + 1e-6),
-            "{units} {norm}"
+    for method in METHODS {
+        let mut mechanism = Open::new(1.0 / 3.0);
+        let trained = run(&base, &corpus, (method, 20, Unit::Sentence), &mut mechanism);
+        let trained = trained.expect("trained");
+        assert_eq!(
+            (trained.steps, mechanism.steps.len()),
+            (20 * STEPS, 20 * STEPS)
         );
+        for (units, norm) in &mechanism.steps {
+            assert!(
+                *norm <= CLIP * *units as f64 * (1.0 + 1e-6),
+                "{units} {norm}"
+            );
+        }
+        let sizes: usize = mechanism.steps.iter().map(|(units, _)| units).sum();
+        assert!(
+            (sizes as f64 / (120.0 * BATCH) - 1.0).abs() < 0.1,
+            "{sizes}"
+        );
+        let base = base.clone().prepared_for(&method.into(), 1);
+        let manifest = base.config.manifest(&method.into(), tags().len());
+        let model = base
+            .with_weights(&manifest, &trained.weights)
+            .expect("weights");
+        let model = Model::load(&model, Device::Cpu).expect("model");
+        let mut observer = |_, _| ControlFlow::Continue(());
+        let found = evaluate(
+            &model,
+            &tokenizer(),
+            &tags(),
+            &notes(60),
+            40,
+            16,
+            &mut observer,
+        );
+        let f1 = found.expect("evaluation").scores.total().f1();
+        assert!(f1 > 0.8, "{method}: F1 {f1}");
     }
-    let sizes: usize = mechanism.steps.iter().map(|(units, _)| units).sum();
-    assert!(
-        (sizes as f64 / (120.0 * BATCH) - 1.0).abs() < 0.1,
-        "{sizes}"
-    );
-    let manifest = base.config.manifest(&Method::Head.into(), tags().len());
-    let model = base
-        .with_weights(&manifest, &trained.weights)
-        .expect("weights");
-    let model = Model::load(&model, Device::Cpu).expect("model");
-    let mut observer = |_, _| ControlFlow::Continue(());
-    let found = evaluate(
-        &model,
-        &tokenizer(),
-        &tags(),
-        &notes(60),
-        40,
-        16,
-        &mut observer,
-    );
-    let f1 = found.expect("evaluation").scores.total().f1();
-    assert!(f1 > 0.8, "F1 {f1}");
 }
 
 #[test]
 fn an_empty_sample_is_released_all_the_same() {
-    let mut mechanism = Open::new(0.0);
     let base = untrained(1);
-    run(
-        &base,
-        &notes(8),
-        (Method::Head, 2, Unit::Sentence),
-        &mut mechanism,
-    )
-    .expect("trained");
-    assert_eq!(mechanism.steps, vec![(0, 0.0); 2 * STEPS]);
+    for method in METHODS {
+        let mut mechanism = Open::new(0.0);
+        run(
+            &base,
+            &notes(8),
+            (method, 2, Unit::Sentence),
+            &mut mechanism,
+        )
+        .expect("trained");
+        assert_eq!(mechanism.steps, vec![(0, 0.0); 2 * STEPS], "{method}");
+    }
+}
+
+/// A document is a unit of four sentences: none of them alone adds as much as the clip.
+#[test]
+fn the_sentences_of_a_unit_are_clipped_together() {
+    let (base, corpus) = (untrained(1), notes(40));
+    for method in METHODS {
+        let mut mechanism = Open::new(0.5);
+        run(&base, &corpus, (method, 1, Unit::Document), &mut mechanism).expect("trained");
+        for (units, norm) in &mechanism.steps {
+            assert!(*units <= 10 && *norm <= CLIP * *units as f64 * (1.0 + 1e-6));
+        }
+        assert!(
+            mechanism.steps.iter().any(|(_, norm)| *norm > CLIP),
+            "{method}"
+        );
+    }
+}
+
+#[test]
+fn a_stopped_training_goes_on_where_it_was() {
+    let (base, corpus) = (untrained(1), notes(16));
+    for method in METHODS {
+        let directory = tempfile::tempdir().expect("directory");
+        let keep = Keep {
+            checkpoint: Some(directory.path().join("training.checkpoint")),
+            every: Duration::ZERO,
+            ..Keep::default()
+        };
+        let how = (method, 2, Unit::Document);
+        let mut first = Open::new(1.0);
+        let mut stop_at_4 = |progress: Progress| match progress.step {
+            4 if progress.steps == 2 * STEPS => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let stopped = run_keeping(&base, &corpus, how, &mut first, &keep, &mut stop_at_4);
+        assert!(matches!(stopped, Err(Error::Stopped { step: 4, .. })));
+        let mut rest = Open::new(1.0);
+        let mut go_on = |_: Progress| ControlFlow::Continue(());
+        let resumed = run_keeping(&base, &corpus, how, &mut rest, &keep, &mut go_on);
+        let whole = run(&base, &corpus, how, &mut Open::new(1.0)).expect("trained");
+        // Every unit is in every step, so that nothing is random.
+        assert_eq!(resumed.expect("resumed").weights, whole.weights, "{method}");
+        let released = |mechanism: &Open| {
+            let released = mechanism.steps.iter().filter(|(_, norm)| !norm.is_nan());
+            released.count()
+        };
+        assert_eq!(released(&first) + released(&rest), 2 * STEPS, "{method}");
+    }
 }
 
 #[test]
 fn what_cannot_be_private_is_refused() {
     let (base, corpus) = (untrained(1), notes(8));
-    let of = |method, unit| run(&base, &corpus, (method, 1, unit), &mut Open::new(0.5));
-    let error = of(Method::Full, Unit::Sentence).expect_err("full");
-    assert!(matches!(error, Error::NotPrivate { .. }), "{error}");
     let mut anonymous = corpus.clone();
     anonymous[2].person = None;
-    let mut mechanism = Open::new(0.5);
-    let error = run(
-        &base,
-        &anonymous,
-        (Method::Head, 1, Unit::Person),
-        &mut mechanism,
-    );
-    assert!(matches!(
-        error,
-        Err(Error::NoUnit {
-            unit: Unit::Person,
-            ..
-        })
-    ));
-    assert!(mechanism.steps.is_empty(), "refused before the first step");
-    mechanism.broken = true;
-    let error = run(
-        &base,
-        &corpus,
-        (Method::Head, 1, Unit::Sentence),
-        &mut mechanism,
-    );
-    let error = error.expect_err("no release");
-    assert!(error.to_string().contains("no randomness"), "{error}");
+    for method in METHODS {
+        let mut mechanism = Open::new(0.5);
+        let error = run(&base, &anonymous, (method, 1, Unit::Person), &mut mechanism);
+        assert!(matches!(
+            error,
+            Err(Error::NoUnit {
+                unit: Unit::Person,
+                ..
+            })
+        ));
+        assert!(mechanism.steps.is_empty(), "refused before the first step");
+        mechanism.broken = true;
+        let error = run(&base, &corpus, (method, 1, Unit::Sentence), &mut mechanism);
+        let error = error.expect_err("no release");
+        assert!(error.to_string().contains("no randomness"), "{error}");
+    }
 }

@@ -188,10 +188,6 @@ impl Plan {
         if !unit.is_sampled() {
             return Ok(());
         }
-        if self.method != Method::Head {
-            let found = format!("{} with the unit {unit}", self.method);
-            return Err(value("method", found, "head, or the unit institution"));
-        }
         if self.training.gradient_accumulation > 1 {
             let found = format!(
                 "{} with the unit {unit}",

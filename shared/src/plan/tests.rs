@@ -148,3 +148,17 @@ fn without_noise_the_grid_is_finer_and_the_bound_has_no_noise_in_it() {
     assert_eq!(plan.privacy.value_bound(), (1 << 24) + 2);
     assert!((plan.privacy.grid().gamma() - 64.0 / f64::from(1 << 24)).abs() < f64::EPSILON);
 }
+
+#[test]
+fn every_method_trains_sampled_units_in_batches_taken_together() {
+    let documented = EXAMPLE.replace("unit = \"institution\"", "unit = \"person\"");
+    for method in ["head", "ffa-lora", "lora", "full"] {
+        let text = documented.replace("method = \"full\"", &format!("method = \"{method}\""));
+        let plan = Plan::parse(&text).expect(method);
+        assert!(plan.sampling(1000).is_some());
+        let mut accumulating = plan;
+        accumulating.training.gradient_accumulation = 2;
+        let error = accumulating.check().expect_err("accumulating").to_string();
+        assert!(error.contains("training.gradient_accumulation"), "{error}");
+    }
+}

@@ -20,9 +20,10 @@ pub struct Training {
     /// How it falls to zero afterwards.
     pub decay: Decay,
     pub weight_decay: f64,
-    /// Largest L2 norm of a step's gradient.
+    /// Largest L2 norm of a step's gradient; where the plan's unit is sampled, of the released one.
     pub max_grad_norm: f64,
-    /// The probability of dropping an activation; absent: what the model's config.json says.
+    /// The probability of dropping an activation; absent: what the model's config.json says, or 0
+    /// where the plan's unit is sampled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
     /// μ of FedProx (Li et al. 2020): how strongly weights are held to those that the round began

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::linear;
 
 use super::attention::Attention;
-use super::{Batch, Dropout};
+use super::{Batch, Book, Dropout};
 use crate::kernels;
 
 /// y = x·W + b.
@@ -15,6 +15,8 @@ pub(super) struct Linear {
     pub(super) weight: Tensor<2>,
     pub(super) bias: Tensor<1>,
     pub(super) adapter: Option<Adapter>,
+    /// Where what decides the weight's gradient is noted, if it is not on the tape itself.
+    pub(super) book: Option<Book>,
 }
 
 /// What stands beside a weight: s·x·A·B (Hu et al. 2022, section 4.1).
@@ -31,13 +33,20 @@ pub(super) struct Adapter {
 impl Linear {
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = linear(x.clone(), self.weight.clone(), Some(self.bias.clone()));
-        self.adapted(x, y)
+        self.noted(x, y)
     }
 
     /// x·W, where what follows adds the bias.
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         let y = x.clone().matmul(self.weight.clone());
-        self.adapted(x, y)
+        self.noted(x, y)
+    }
+
+    fn noted(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        match &self.book {
+            Some(book) => book.note(x, y),
+            None => self.adapted(x, y),
+        }
     }
 
     /// `y` with what the adapter makes of `x`.
@@ -109,6 +118,15 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    /// Query, key and value first, the others in the order in which they compute.
+    pub(super) fn linears(&mut self) -> [&mut Linear; 6] {
+        let Attention {
+            query, key, value, ..
+        } = &mut self.attention;
+        let (last, next) = (&mut self.output, &mut self.intermediate);
+        [query, key, value, &mut self.attention_output, next, last]
+    }
+
     pub(super) fn forward(
         &self,
         hidden: Tensor<2>,

@@ -5,6 +5,7 @@
 
 mod attention;
 mod batch;
+mod book;
 mod dropout;
 mod layers;
 mod weights;
@@ -14,6 +15,7 @@ use fedner_shared::plan::Trainable;
 
 use crate::kernels;
 pub(crate) use batch::Batch;
+pub(crate) use book::{Book, Factors};
 pub(crate) use dropout::Dropout;
 use layers::{Embeddings, Layer, Linear};
 pub(crate) use weights::{Slot, SlotTensor, leaf, values};

@@ -10,7 +10,7 @@ use fedner_shared::plan::Trainable;
 
 use super::attention::Attention;
 use super::layers::{Adapter, Embeddings, Layer, LayerNorm, Linear};
-use super::{Bert, WORDS};
+use super::{Bert, Book, WORDS};
 use crate::Error;
 
 impl Bert {
@@ -68,6 +68,32 @@ impl Bert {
             flat.extend(slot.values()?);
         }
         Ok(flat)
+    }
+
+    /// The same weights on a tape of their own, to take the gradients of one pass; with
+    /// `with_books`, the weights of the layers' linear maps are left off it and noted in books.
+    ///
+    /// Copies share no node, so that passes of several threads do not wait for each other.
+    pub(crate) fn on_tape(&self, with_books: bool) -> Self {
+        let mut own = self.clone();
+        let trains = |name: &str| self.trainable.as_ref().is_some_and(|t| t.trains(name));
+        for (index, layer) in own.layers.iter_mut().enumerate() {
+            // Those of a layer are trained together.
+            let trained = trains(&format!("bert.encoder.layer.{index}.output.dense.weight"));
+            // Query, key and value read the same.
+            for (linear, place) in layer.linears().into_iter().zip([0, 0, 0, 1, 2, 3]) {
+                linear.book = (with_books && trained).then(|| Book::new(4 * index + place));
+            }
+        }
+        for slot in own.slots() {
+            let on_tape = trains(&slot.name) && slot.book.is_none();
+            match slot.tensor {
+                SlotTensor::Vector(tensor) => lift(tensor, on_tape),
+                SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) => lift(tensor, on_tape),
+                SlotTensor::Words(_) => {}
+            }
+        }
+        own
     }
 
     /// The weights that are trained.
@@ -139,6 +165,8 @@ impl Bert {
 pub(crate) struct Slot<'a> {
     pub(crate) name: String,
     pub(crate) tensor: SlotTensor<'a>,
+    /// Where the factors of its gradient are noted instead of its gradient.
+    pub(crate) book: Option<Book>,
 }
 
 #[derive(Debug)]
@@ -154,7 +182,8 @@ pub(crate) enum SlotTensor<'a> {
 
 impl<'a> Slot<'a> {
     fn new(name: String, tensor: SlotTensor<'a>) -> Self {
-        Self { name, tensor }
+        let book = None;
+        Self { name, tensor, book }
     }
 
     /// Biases and LayerNorm are not decayed.
@@ -223,6 +252,7 @@ impl Loader<'_> {
             weight: self.matrix(&format!("{name}.weight"), input, output)?,
             bias: self.tensor(&format!("{name}.bias"), [output])?,
             adapter: self.adapter(name, input, output)?,
+            book: None,
         })
     }
 
@@ -288,6 +318,16 @@ impl Loader<'_> {
     }
 }
 
+/// Puts a weight on the tape; as one to take a gradient of, or as a constant.
+fn lift<const D: usize>(tensor: &mut Tensor<D>, trained: bool) {
+    let lifted = tensor.clone().inner().autodiff();
+    *tensor = if trained {
+        lifted.require_grad()
+    } else {
+        lifted
+    };
+}
+
 /// A weight on `device`; one to take a gradient of, if the device keeps a tape.
 pub(crate) fn leaf<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
     let tensor = Tensor::from_data(data, device);
@@ -301,7 +341,9 @@ pub(crate) fn leaf<const D: usize>(data: TensorData, device: &Device) -> Tensor<
 impl Linear {
     fn slots<'a>(&'a mut self, name: &str, slots: &mut Vec<Slot<'a>>) {
         let weight = SlotTensor::Matrix(&mut self.weight);
-        slots.push(Slot::new(format!("{name}.weight"), weight));
+        let weight = Slot::new(format!("{name}.weight"), weight);
+        let book = self.book.clone();
+        slots.push(Slot { book, ..weight });
         let bias = SlotTensor::Vector(&mut self.bias);
         slots.push(Slot::new(format!("{name}.bias"), bias));
         if let Some(adapter) = &mut self.adapter {

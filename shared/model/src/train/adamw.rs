@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019, algorithm 2), as PyTorch computes it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use pulp::Arch;
 use rayon::prelude::*;
@@ -164,6 +165,13 @@ impl Rows {
                 *total += value;
             }
         }
+    }
+
+    /// Those of the rows in `range` that are not zero, with their numbers.
+    pub(super) fn within(&self, range: Range<u32>) -> impl Iterator<Item = (u32, &[f32])> {
+        let width = self.values.len() / self.places.len().max(1);
+        let places = self.places.range(range);
+        places.map(move |(row, place)| (*row, &self.values[place * width..(place + 1) * width]))
     }
 
     /// The whole gradient.

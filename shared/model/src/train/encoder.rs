@@ -6,21 +6,22 @@ use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::Trainable;
 
 use super::TrainOptions;
-use super::adamw::{Rates, Rows};
+use super::adamw::Rates;
 use super::course::Learner;
 use super::examples::Example;
 use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
+use super::pass::Pass;
 use super::state::State;
-use crate::bert::{Batch, Bert, Dropout, values};
+use crate::Error;
+use crate::bert::{Bert, Dropout};
 use crate::device::Device;
-use crate::{Encoded, Error};
 
 pub(super) struct EncoderLearner<'a> {
     examples: &'a [Example],
     options: &'a TrainOptions,
     config: &'a BertConfig,
-    bert: Bert,
+    pub(super) bert: Bert,
     loss: Loss,
     optimizer: Optimizer,
     dropout: Dropout,
@@ -55,39 +56,31 @@ impl<'a> EncoderLearner<'a> {
     }
 
     /// The loss of a batch in a step of weight `total`, and its gradient.
-    fn gradient(
+    pub(super) fn gradient(
         &mut self,
         examples: &[&Example],
         total: f64,
         step: usize,
     ) -> Result<(f32, Gradient), Error> {
-        let encoded: Vec<&Encoded> = examples.iter().map(|example| &example.encoded).collect();
-        let batch = Batch::new(&encoded, self.config.pad_token_id, &self.device.plain());
-        let targets = examples.iter().flat_map(|example| &example.targets);
-        let targets: Vec<usize> = targets.copied().collect();
-        let words = self.bert.look_up(&batch);
-        let logits = self
-            .bert
-            .logits(words.clone(), &batch, &mut self.dropout)
-            .ok_or(Error::NoHead)?;
-        let loss = self.loss.of_logits(logits, &targets, total);
-        let value = values(loss.clone().inner())?[0];
-        if !value.is_finite() {
+        let settings = (self.config, self.device);
+        let pass = Pass::run(
+            &self.bert,
+            &self.loss,
+            examples,
+            total,
+            settings,
+            &mut self.dropout,
+        )?;
+        if !pass.loss.is_finite() {
             return Err(Error::NotFinite { step });
         }
-        let mut gradients = loss.backward();
-        // The graph shares the weights; they can be changed in place once it is gone.
-        drop(loss);
-        let by_words = match words.grad_remove(&mut gradients) {
-            Some(gradient) => Rows::sum(
-                batch.sub_tokens(),
-                &values(gradient)?,
-                self.config.hidden_size,
-            ),
-            None => Rows::default(),
-        };
+        let Pass {
+            loss,
+            gradients,
+            by_words,
+        } = pass;
         let gradient = Gradient::take(&mut self.bert, gradients, by_words)?;
-        Ok((value, gradient))
+        Ok((loss, gradient))
     }
 }
 
@@ -132,4 +125,4 @@ impl Learner for EncoderLearner<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -118,7 +118,10 @@ fn update_with_floats(hasher: &mut blake3::Hasher, values: &[f32]) {
 }
 
 /// The digest of what a model sees of a corpus, with the tags to learn or without.
-pub(super) fn digest_of_examples(examples: &[Example], with_targets: bool) -> Digest {
+pub(super) fn digest_of_examples<'a>(
+    examples: impl IntoIterator<Item = &'a Example>,
+    with_targets: bool,
+) -> Digest {
     let mut hasher = blake3::Hasher::new();
     let mut add = |number: usize| {
         hasher.update(&(number as u64).to_le_bytes());

@@ -11,7 +11,9 @@ mod keep;
 mod loss;
 mod normal;
 mod optimizer;
+mod pass;
 mod private;
+mod private_encoder;
 mod private_head;
 mod schedule;
 mod state;
@@ -33,6 +35,7 @@ use features::{Features, Grouping};
 use head::HeadLearner;
 pub use keep::Keep;
 pub use private::{Mechanism, Private, count_units};
+use private_encoder::PrivateEncoderLearner;
 use private_head::PrivateHeadLearner;
 
 /// How to train.
@@ -182,8 +185,10 @@ pub fn train_as(
             let learner = EncoderLearner::new(base, &examples, options, &trainable, tags, device)?;
             learn(learner, &course, &manifest, observer)?
         }
-        (method @ (Method::Full | Method::Lora | Method::FfaLora), Some(_)) => {
-            return Err(Error::NotPrivate { method });
+        (Method::Full | Method::Lora | Method::FfaLora, Some(private)) => {
+            let (of, how) = ((examples.as_slice(), units.as_slice()), (private, device));
+            let learner = PrivateEncoderLearner::new(base, of, options, &trainable, tags, how)?;
+            learn(learner, &course, &manifest, observer)?
         }
         (Method::Head, private) => {
             let features = |grouping, observer: &mut dyn Observer| {

@@ -10,7 +10,7 @@ use crate::bert::{Bert, Slot, SlotTensor, leaf, values};
 /// The gradient of a loss by every trained weight, in the order of the model's slots.
 #[derive(Debug)]
 pub(super) struct Gradient {
-    /// Empty for the word embedding, whose gradient comes by rows.
+    /// Empty for the word embedding where its gradient comes by rows.
     whole: Vec<Vec<f32>>,
     by_words: Rows,
 }
@@ -27,6 +27,21 @@ impl Gradient {
             whole: whole.collect::<Result<_, _>>()?,
             by_words,
         })
+    }
+
+    /// Of a gradient that comes as one vector, the word embedding's with the others.
+    pub(super) fn of_flat(bert: &mut Bert, flat: Vec<f32>) -> Self {
+        let mut rest = flat.as_slice();
+        let slots = bert.trained();
+        let whole = slots.iter().map(|slot| {
+            let (own, others) = rest.split_at(slot.len());
+            rest = others;
+            own.to_vec()
+        });
+        Self {
+            whole: whole.collect(),
+            by_words: Rows::default(),
+        }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -70,10 +85,19 @@ struct Pull {
 
 impl Optimizer {
     pub(super) fn new(bert: &mut Bert, mu: f64) -> Result<Self, Error> {
+        // The pull is on every row, seen in the batch or not.
+        Self::build(bert, mu, mu <= 0.0)
+    }
+
+    /// For gradients that are of every row of the word embedding.
+    pub(super) fn of_all_rows(bert: &mut Bert, mu: f64) -> Result<Self, Error> {
+        Self::build(bert, mu, false)
+    }
+
+    fn build(bert: &mut Bert, mu: f64, by_row: bool) -> Result<Self, Error> {
         let slots = bert.trained();
         let state = |slot: &Slot<'_>| match &slot.tensor {
-            // The pull is on every row, seen in the batch or not.
-            SlotTensor::Words(words) if mu <= 0.0 => Moments::ByRow(RowMoments::new(words.dims())),
+            SlotTensor::Words(words) if by_row => Moments::ByRow(RowMoments::new(words.dims())),
             SlotTensor::Vector(_)
             | SlotTensor::Matrix(_)
             | SlotTensor::Table(_)
@@ -170,7 +194,9 @@ impl Pull {
     fn add_to(&self, gradient: &mut Gradient, slots: &[Slot<'_>]) -> Result<(), Error> {
         let by_words = std::mem::take(&mut gradient.by_words);
         for ((slot, whole), start) in slots.iter().zip(&mut gradient.whole).zip(&self.start) {
-            if let SlotTensor::Words(words) = &slot.tensor {
+            if let SlotTensor::Words(words) = &slot.tensor
+                && whole.is_empty()
+            {
                 *whole = by_words.dense(words.dims());
             }
             add_scaled(whole, &slot.raw()?, self.mu);
@@ -181,7 +207,7 @@ impl Pull {
 }
 
 impl Slot<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match &self.tensor {
             SlotTensor::Vector(tensor) => tensor.shape().num_elements(),
             SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) | SlotTensor::Words(tensor) => {
@@ -202,7 +228,7 @@ impl Slot<'_> {
 
     /// The gradient, in the order of the tensor; zeros where the loss does not depend on it.
     /// Empty for the word embedding, whose gradient comes by rows.
-    fn gradient(&self, gradients: &mut Gradients) -> Result<Vec<f32>, Error> {
+    pub(super) fn gradient(&self, gradients: &mut Gradients) -> Result<Vec<f32>, Error> {
         let gradient = match &self.tensor {
             SlotTensor::Vector(tensor) => tensor.grad_remove(gradients).map(values),
             SlotTensor::Matrix(tensor) | SlotTensor::Table(tensor) => {
@@ -240,18 +266,33 @@ fn change_values<const D: usize>(
 
 #[cfg(test)]
 impl Gradient {
+    /// As one vector, the word embedding's with the others.
+    pub(super) fn flat(&self, bert: &mut Bert) -> Vec<f32> {
+        let slots = bert.trained().into_iter().zip(&self.whole);
+        let flat = slots.map(|(slot, whole)| match &slot.tensor {
+            SlotTensor::Words(words) if whole.is_empty() => self.by_words.dense(words.dims()),
+            SlotTensor::Vector(_)
+            | SlotTensor::Matrix(_)
+            | SlotTensor::Table(_)
+            | SlotTensor::Words(_) => whole.clone(),
+        });
+        flat.flatten().collect()
+    }
+
     /// By the name of each weight, laid out as a Hugging Face file has it.
     pub(super) fn as_filed(&self, bert: &mut Bert) -> Vec<(String, Vec<f32>)> {
         let filed = |slot: Slot<'_>, whole: &Vec<f32>| {
             let gradient = match &slot.tensor {
-                SlotTensor::Words(words) => self.by_words.dense(words.dims()),
+                SlotTensor::Words(words) if whole.is_empty() => self.by_words.dense(words.dims()),
                 SlotTensor::Matrix(tensor) => {
                     let [inputs, outputs] = tensor.dims();
                     let transposed = (0..outputs)
                         .flat_map(|to| (0..inputs).map(move |from| whole[from * outputs + to]));
                     transposed.collect()
                 }
-                SlotTensor::Vector(_) | SlotTensor::Table(_) => whole.clone(),
+                SlotTensor::Vector(_) | SlotTensor::Table(_) | SlotTensor::Words(_) => {
+                    whole.clone()
+                }
             };
             (slot.name, gradient)
         };

@@ -37,6 +37,25 @@ pub struct Private<'a> {
     pub mechanism: &'a mut dyn Mechanism,
 }
 
+impl Private<'_> {
+    /// The units of each of an epoch's steps, as their examples.
+    pub(super) fn samples(&mut self, units: &[Vec<usize>]) -> Vec<Vec<Vec<usize>>> {
+        let mut step = || {
+            let sampled = self.mechanism.sample(units.len()).into_iter();
+            sampled.map(|unit| units[unit].clone()).collect()
+        };
+        (0..self.steps_an_epoch).map(|_| step()).collect()
+    }
+
+    /// The step's gradient: the release of a clipped sum, divided by the expected batch.
+    pub(super) fn released(&mut self, mut sum: Vec<f64>) -> Result<Vec<f32>, Error> {
+        let released = self.mechanism.release(&mut sum);
+        released.map_err(|error| Error::Mechanism(error.to_string()))?;
+        let batch = self.expected_batch;
+        Ok(sum.into_iter().map(|sum| (sum / batch) as f32).collect())
+    }
+}
+
 /// How many persons, documents or sentences a corpus has.
 pub fn count_units(unit: Unit, corpus: &[Sentence]) -> Result<usize, Error> {
     Ok(numbered(unit, corpus)?.1)

@@ -113,12 +113,7 @@ fn add_clipped(sum: &mut [f64], gradient: &[f32], clip: f64) {
 impl Learner for PrivateHeadLearner<'_, '_> {
     /// Every step has a sample of its own.
     fn epoch(&mut self, _: &Order, _: u32) -> Vec<Vec<Vec<usize>>> {
-        let mut step = || {
-            let sampled = self.private.mechanism.sample(self.units.len());
-            let sampled = sampled.into_iter().map(|unit| self.units[unit].clone());
-            sampled.collect()
-        };
-        (0..self.private.steps_an_epoch).map(|_| step()).collect()
+        self.private.samples(self.units)
     }
 
     /// `batches` has one list of examples a unit.
@@ -128,11 +123,8 @@ impl Learner for PrivateHeadLearner<'_, '_> {
         let words: Vec<Words> = units
             .map(|unit| self.features.words(self.examples, unit))
             .collect::<Result<_, _>>()?;
-        let (count, (total, mut sum)) = (words.len(), self.clipped_sum(words));
-        let released = self.private.mechanism.release(&mut sum);
-        released.map_err(|error| Error::Mechanism(error.to_string()))?;
-        let batch = self.private.expected_batch;
-        let mut sum: Vec<f32> = sum.into_iter().map(|sum| (sum / batch) as f32).collect();
+        let (count, (total, sum)) = (words.len(), self.clipped_sum(words));
+        let mut sum = self.private.released(sum)?;
         let head = &mut self.head;
         let (by_weight, by_bias) = sum.split_at_mut(head.weight.len());
         let largest = self.options.training.max_grad_norm;

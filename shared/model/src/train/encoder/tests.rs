@@ -17,7 +17,7 @@ fn fixture(file: &str) -> Vec<u8> {
 }
 
 /// A file with a value for each weight of the tiny model.
-fn checkpoint(file: &str) -> Checkpoint {
+pub(in crate::train) fn checkpoint(file: &str) -> Checkpoint {
     let config = String::from_utf8(fixture("config.json")).expect("UTF-8");
     Checkpoint::read(&config, &fixture(file)).expect("checkpoint")
 }
@@ -99,7 +99,7 @@ fn loss_and_gradients_are_those_of_transformers() {
 }
 
 /// The tiny model with adapters in all linear layers, no factor of which is zero.
-fn adapted(trainable: &Trainable) -> Checkpoint {
+pub(in crate::train) fn adapted(trainable: &Trainable) -> Checkpoint {
     let base = checkpoint("model.safetensors").prepared_for(trainable, 3);
     let manifest = base.config.manifest(trainable, base.tags().expect("head"));
     let moved = base.flatten(&manifest).expect("weights").into_iter();

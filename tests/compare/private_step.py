@@ -1,0 +1,104 @@
+"""What privacy costs a training step, in fedner and in Opacus, as a table of ratios.
+
+    tests/compare/private_step.sh [--rounds N] [--steps N] [--cases NAME...] [--ours]
+
+In every round all sides run each case, one after the other, so that a busy moment of the machine
+falls on all. A ratio is private over plain of one side, of one round's medians, on 16 sentences each
+of which is a unit; the table gives the median of all rounds and the range they span. `--processor`
+takes the time that threads spent computing instead of that on the clock.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from trainer import build, median, run
+
+HERE = pathlib.Path(__file__).resolve().parent
+FROZEN = "--freeze-embeddings"
+# Name: (what it is called, our plain and private figure, options, the largest ratio aimed at).
+CASES = {
+    "frozen": ("full, embeddings frozen", "step", "private-step", [FROZEN], 1.15),
+    "full": ("full", "step", "private-step", [], 1.15),
+    "lora": ("lora", "lora", "private-lora", [], 1.05),
+    "head": ("head", "head-step", "private-head", [], 1.05),
+}
+
+
+class Sides:
+    def __init__(self, arguments):
+        self.program = arguments.program or build(False)
+        self.steps = ["--steps", str(arguments.steps)]
+        self.clock = "processor_s" if arguments.processor else "median_s"
+
+    def ours(self, figure, options):
+        command = [self.program, figure, *self.steps, "--dropout", "0", *options]
+        return self.figure(run(command))
+
+    def theirs(self, mode, options):
+        command = [sys.executable, HERE / "opacus_side.py", mode, *self.steps, *options]
+        return self.figure(run(command, OMP_WAIT_POLICY="PASSIVE"))
+
+    def figure(self, ran):
+        output, peak = ran
+        return json.loads(output.splitlines()[-1])[self.clock], peak
+
+
+def measure(sides, name, tokens, with_opacus):
+    """Rows of (side, plain and private seconds, plain and private MiB, reach) for one round."""
+    called, plain, private, options, reach = CASES[name]
+    options = [*options, "--sub-tokens", tokens]
+    title = f"{called}, 16×{tokens}"
+    base = sides.ours(plain, options)
+    rows = []
+    for also in ([], ["--without-noise"]):
+        found = sides.ours(private, [*options, *also])
+        side = "fedner, noise left out" if also else "fedner"
+        rows.append((title, side, base, found, reach))
+    if with_opacus and name in ("frozen", "full"):
+        base = sides.theirs("plain", options)
+        for mode in ("opacus", "ghost"):
+            rows.append((title, f"Opacus, {mode}", base, sides.theirs(mode, options), None))
+    return rows
+
+
+def table(rounds):
+    print("| step | side | plain | private | private / plain (range) | peak memory, plain and private | aim |")
+    print("|---|---|---|---|---|---|---|")
+    for rows in zip(*rounds):
+        title, side, _, _, reach = rows[0]
+        plain, private = ([row[column] for row in rows] for column in (2, 3))
+        ratios = [b[0] / a[0] for a, b in zip(plain, private)]
+        seconds, mib = (lambda found: median([x[0] for x in found])), (lambda found: max(x[1] for x in found))
+        aim = f"≤ {reach:.2f}" if reach else ""
+        print(
+            f"| {title} | {side} | {seconds(plain):.3f} s | {seconds(private):.3f} s "
+            f"| {median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) "
+            f"| {mib(plain):.0f}, {mib(private):.0f} MiB | {aim} |",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--sub-tokens", nargs="+", default=["128", "32"])
+    parser.add_argument("--processor", action="store_true")
+    parser.add_argument("--program", help="the benchmark, built already")
+    parser.add_argument("--ours", action="store_true", help="without Opacus's side")
+    arguments = parser.parse_args()
+    sides, rounds = Sides(arguments), []
+    for _ in range(arguments.rounds):
+        found = []
+        for name in arguments.cases:
+            for tokens in arguments.sub_tokens:
+                found += measure(sides, name, tokens, not arguments.ours)
+        rounds.append(found)
+    table(rounds)
+
+
+if __name__ == "__main__":
+    main()
