@@ -253,7 +253,8 @@ fn synthetic(sentences: usize, sub_tokens: usize, tags: &[String]) -> Vec<Senten
 
 /// The times of training steps, without the first.
 fn steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
-    timed(arguments, method, None)
+    let (keep, private) = (&Keep::default(), None);
+    timed(arguments, method, Manner { keep, private })
 }
 
 /// Takes one sentence after another, and noises as it is told.
@@ -303,14 +304,11 @@ fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Fail
         steps_an_epoch: arguments.steps + 1,
         mechanism: &mut mechanism,
     };
-    timed(arguments, method, Some(private))
+    let (keep, private) = (&Keep::default(), Some(private));
+    timed(arguments, method, Manner { keep, private })
 }
 
-fn timed(
-    arguments: &Arguments,
-    method: Method,
-    private: Option<Private<'_>>,
-) -> Result<Vec<f64>, Failure> {
+fn timed(arguments: &Arguments, method: Method, manner: Manner<'_>) -> Result<Vec<f64>, Failure> {
     let (base, tokenizer, tags) = minilm()?;
     let base = base.prepared_for(&method.into(), 1);
     let corpus = synthetic(
@@ -326,11 +324,7 @@ fn timed(
         last = Instant::now();
         ControlFlow::Continue(())
     };
-    let (options, keep) = (arguments.options(method, 1), Keep::default());
-    let manner = Manner {
-        keep: &keep,
-        private,
-    };
+    let options = arguments.options(method, 1);
     train_as(
         &base,
         &tokenizer,
