@@ -200,7 +200,10 @@ mod tests {
         let plan = store.transact("test", |tx| tx.put_plan(&signed));
         plan.expect("plan");
         put(&mut store, &first, None).expect("put");
-        assert_eq!(store.read(|tx| tx.runs()).expect("runs"), vec![first.clone()]);
+        assert_eq!(
+            store.read(|tx| tx.runs()).expect("runs"),
+            vec![first.clone()]
+        );
         put(&mut store, &second, Some(&first)).expect("put");
         assert_eq!(store.read(|tx| tx.runs()).expect("runs"), [second]);
     }

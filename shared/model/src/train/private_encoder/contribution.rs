@@ -17,7 +17,7 @@ pub(super) struct Contribution(Vec<Part>);
 enum Part {
     Whole(Vec<f32>),
     /// AᵀG.
-    Product(Factors),
+    Product(Box<Factors>),
     /// Of the word embedding.
     Rows(Rows),
 }
@@ -36,7 +36,7 @@ impl Contribution {
             }
             let noted = slot.book.as_ref();
             match noted.and_then(|book| book.factors(&mut gradients)) {
-                Some(factors) => Ok(Part::Product(factors)),
+                Some(factors) => Ok(Part::Product(factors.into())),
                 None => Ok(Part::Whole(slot.gradient(&mut gradients)?)),
             }
         };
@@ -90,9 +90,10 @@ impl Contribution {
                     add_scaled(&mut sum[place..place + width], values, factor);
                 }
             }
-            Part::Product(Factors {
-                inputs, outputs, ..
-            }) => {
+            Part::Product(factors) => {
+                let Factors {
+                    inputs, outputs, ..
+                } = factors.as_ref();
                 let inputs = inputs.clone().narrow(1, rows.start, rows.len()).transpose();
                 let product = values(inputs.matmul(outputs.clone()))?;
                 add_scaled(sum, &product, factor);

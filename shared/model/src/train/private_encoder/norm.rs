@@ -179,7 +179,9 @@ mod tests {
                     }
                 }
             }
-            g.iter_mut().for_each(|g| *g *= 2f32.powi(size));
+            for g in &mut g {
+                *g *= 2f32.powi(size);
+            }
             let factors = factors(&a, &g, rows);
             let norm = Norm::of_product(&factors, &mut None).expect("norm");
             let (exact, rounded) = multiplied_out(&factors);

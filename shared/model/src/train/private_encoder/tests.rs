@@ -255,17 +255,12 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
         let found = learner.weights(&manifest).expect("weights");
 
         let mut plain = Bert::load_to_train(base, &Device::Cpu.plain(), trainable).expect("model");
+        let undropped = options_off(trainable);
         let mut mean: Vec<f32> = Vec::new();
         for unit in units.iter().filter(|unit| !unit.is_empty()) {
-            let mut learner = EncoderLearner::new(
-                base,
-                &examples,
-                &options_off(trainable),
-                trainable,
-                &tags,
-                Device::Cpu,
-            )
-            .expect("learner");
+            let mut learner =
+                EncoderLearner::new(base, &examples, &undropped, trainable, &tags, Device::Cpu)
+                    .expect("learner");
             let own: Vec<&Example> = unit.iter().map(|index| &examples[*index]).collect();
             let words: usize = own.iter().map(|example| example.targets.len()).sum();
             let (_, gradient) = learner.gradient(&own, words as f64, 1).expect("gradient");
