@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use fedner_proto::FRAME_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -137,7 +138,8 @@ fn settings(payload: &[u8]) -> bool {
         match (setting[0], setting[1]) {
             (0, 2) => value == 0,
             (0, 4) => value == 2 << 20,
-            (0, 5 | 6) => value == 16 << 10,
+            (0, 5) => value == FRAME_BYTES,
+            (0, 6) => value == 16 << 10,
             _ => false,
         }
     };
@@ -158,7 +160,8 @@ async fn headers(frames: &[Frame<'_>]) -> Result<BTreeMap<u32, Vec<(String, Stri
     let mut server = h2::server::Builder::new();
     server
         .initial_window_size(LARGEST_WINDOW)
-        .initial_connection_window_size(LARGEST_WINDOW);
+        .initial_connection_window_size(LARGEST_WINDOW)
+        .max_frame_size(FRAME_BYTES);
     tokio::spawn(async move {
         for frame in frames {
             if wire.write_all(&frame).await.is_err() {

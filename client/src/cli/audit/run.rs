@@ -7,7 +7,7 @@ use clap::ArgGroup;
 use fedner_model::Sentence;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::plan::{Method, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 
 use super::super::Context;
@@ -164,15 +164,27 @@ impl Claimed {
         }
     }
 
-    fn notes(&self) -> Option<String> {
-        let clip = self.plan.privacy.clip;
-        (self.units.is_some() && clip > steps::LARGEST_GRADIENT).then(|| {
-            format!(
+    /// What the attacks do not reach.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.units.is_none() {
+            return notes;
+        }
+        let (clip, method) = (self.plan.privacy.clip, self.plan.method);
+        if clip > steps::LARGEST_GRADIENT {
+            notes.push(format!(
                 "a canary's gradient has the norm {}, below the clip of {clip}: the bounds are weaker \
                  than they could be",
                 steps::LARGEST_GRADIENT
-            )
-        })
+            ));
+        }
+        if method != Method::Head {
+            notes.push(format!(
+                "the canaries train the head: sampling, noise and divisor are those of the method \
+                 {method} too, its gradients and how it clips them are not attacked"
+            ));
+        }
+        notes
     }
 }
 
