@@ -8,9 +8,12 @@ use fedner_shared::plan::{Plan, Sampling};
 
 /// How much further apart than the clip rounding can put the sums of neighbouring data sets, as a
 /// part of the clip. The trainer adds in f64: each of B additions is wrong by at most 2^-53 of a sum of
-/// at most B clips, so that two sums of up to 2^16 units are wrong by 2^-21 together. The norm by
+/// at most B clips, so that two sums of up to 2^16 units are wrong by 2^-20 together. The norm by
 /// which a unit is scaled is wrong by less than 2^-40.
-const SUMMATION_ERROR: f64 = 1.0 / (1 << 20) as f64;
+const SUMMATION_ERROR: f64 = 1.01 / (1 << 20) as f64;
+/// For so many units in a step the above holds. Plans expect at most half as many, and a sample twice
+/// as large as expected comes with a probability below e^-10000.
+const MOST_UNITS: usize = 1 << 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -28,6 +31,8 @@ pub struct Steps {
     /// `None` leaves the noise out.
     sum: Option<PrivateSum>,
     generator: Generator,
+    /// Units of the step under way.
+    sampled: usize,
 }
 
 impl Steps {
@@ -49,6 +54,7 @@ impl Steps {
             clip: privacy.clip,
             sum: Some(sum),
             generator: Generator::from_system()?,
+            sampled: 0,
         }))
     }
 
@@ -70,6 +76,7 @@ impl Steps {
             clip: f64::INFINITY,
             sum: None,
             generator: Generator::from_seed(seed),
+            sampled: 0,
         })
     }
 
@@ -96,13 +103,56 @@ impl Steps {
 
 impl Mechanism for Steps {
     fn sample(&mut self, units: usize) -> Vec<usize> {
-        poisson(self.sampling.rate, units, &mut self.generator)
+        let sample = poisson(self.sampling.rate, units, &mut self.generator);
+        self.sampled = sample.len();
+        sample
     }
 
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         match &self.sum {
+            Some(_) if self.sampled > MOST_UNITS => Err(format!(
+                "a step has {} units: expected at most {MOST_UNITS}",
+                self.sampled
+            )
+            .into()),
             Some(mechanism) => Ok(mechanism.release(sum, &mut self.generator)?),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: &str = r#"
+        name = "notes"
+        base = "base@1"
+        labels = ["A"]
+        method = "head"
+        rounds = 1
+        [training]
+        batch_size = 1000
+        [cohort]
+        institutions = ["anna"]
+        quorum = 1
+        [privacy]
+        unit = "person"
+        clip = 1.0
+        noise_multiplier = 1.0
+        max_epsilon = 8.0
+    "#;
+
+    #[test]
+    fn a_sum_of_more_units_than_its_error_allows_for_is_not_released() {
+        let plan = Plan::parse(PLAN).expect("plan");
+        let mut steps = Steps::seeded(&plan, 2000, 1, 1).expect("steps");
+        assert!(steps.sample(2000).len() > 800);
+        steps.release(&mut [0.5]).expect("as many as expected");
+        assert!(steps.sample(200_000).len() > MOST_UNITS);
+        let mut sum = [0.5];
+        let error = steps.release(&mut sum).expect_err("too many");
+        assert!(error.to_string().contains("65536"), "{error}");
+        assert_eq!(sum.map(f64::to_bits), [0.5f64.to_bits()]);
     }
 }

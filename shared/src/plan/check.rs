@@ -188,6 +188,8 @@ impl Plan {
         if !unit.is_sampled() {
             return Ok(());
         }
+        // Sums of more are rounded by more than a client allows for.
+        between("training.batch_size", self.training.batch_size, 1, 32_768)?;
         if self.training.gradient_accumulation > 1 {
             let found = format!(
                 "{} with the unit {unit}",

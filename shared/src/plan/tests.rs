@@ -160,5 +160,9 @@ fn every_method_trains_sampled_units_in_batches_taken_together() {
         accumulating.training.gradient_accumulation = 2;
         let error = accumulating.check().expect_err("accumulating").to_string();
         assert!(error.contains("training.gradient_accumulation"), "{error}");
+        accumulating.training.gradient_accumulation = 1;
+        accumulating.training.batch_size = 32_769;
+        let error = accumulating.check().expect_err("too large").to_string();
+        assert!(error.contains("training.batch_size"), "{error}");
     }
 }
