@@ -2,7 +2,8 @@
 
 use fedner_privacy::accountant::{self, Phase, gdp, pld};
 use fedner_privacy::audit::distinguish::Scores;
-use fedner_shared::plan::Plan;
+use fedner_privacy::audit::one_run::Guesses;
+use fedner_shared::plan::{Plan, Sampling};
 
 use super::Error;
 use super::report::Part;
@@ -28,6 +29,15 @@ impl Claim {
         }
     }
 
+    /// That of so many steps of a plan whose units are taken into them as `sampling` says.
+    pub(super) fn steps(plan: &Plan, sampling: Sampling, steps: u64) -> Self {
+        Self::Steps(Phase {
+            sampling_rate: sampling.rate,
+            noise_multiplier: plan.privacy.noise_multiplier,
+            steps,
+        })
+    }
+
     pub(super) fn epsilon(&self, delta: f64) -> Result<f64, accountant::Error> {
         match self {
             Self::Update { noise_multiplier } => {
@@ -35,6 +45,23 @@ impl Claim {
             }
             Self::Steps(phase) => pld::epsilon(&[*phase], delta),
         }
+    }
+
+    /// Holds guesses in one run against the claim, at the plan's own δ.
+    pub(super) fn judge_guesses(
+        &self,
+        name: &str,
+        trials: usize,
+        guesses: &Guesses,
+        plan: &Plan,
+        confidence: f64,
+    ) -> Result<Part, Error> {
+        let delta = plan.privacy.delta;
+        Ok(Part {
+            name: name.to_owned(),
+            trials: trials as u64,
+            bounds: vec![guesses.verdict(self.epsilon(delta)?, delta, confidence)?],
+        })
     }
 
     /// Holds the scores against the claim at every level. All bounds together are wrong with the

@@ -1,11 +1,8 @@
 //! Was this text trained on? A model is often surer of the tags of text that it has seen (Yeom et al.
 //! 2018, "Privacy Risk in Machine Learning", Section 3.2: the attack by loss).
 
-use std::collections::BTreeMap;
-
 use fedner_model::device::Device;
-use fedner_model::{Loss, Model, Sentence, Tagger, losses};
-use fedner_privacy::accountant::Phase;
+use fedner_model::{Loss, Model, Sentence, Tagger, losses, number_units};
 use fedner_privacy::audit::one_run::Guesses;
 use fedner_privacy::audit::roc::Roc;
 use fedner_shared::plan::{Plan, Unit};
@@ -57,34 +54,20 @@ impl Suspect {
 
     /// Minus the mean loss of each unit: the surer, the likelier a member.
     fn scores(&self, unit: Unit, sentences: &[Sentence]) -> Result<Vec<f64>, Error> {
-        let mut units: BTreeMap<Key<'_>, Loss> = BTreeMap::new();
-        for ((index, sentence), loss) in sentences.iter().enumerate().zip(self.losses(sentences)?) {
-            let total = units.entry(Key::of(unit, index, sentence)?).or_default();
-            total.sum += loss.sum;
-            total.words += loss.words;
-        }
-        let read = units.into_values().filter(|loss| loss.words > 0);
-        Ok(read.map(|loss| -loss.mean()).collect())
-    }
-}
-
-/// What sentences of one unit have in common.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'a> {
-    Person(&'a str),
-    Document(u32),
-    Sentence(usize),
-}
-
-impl<'a> Key<'a> {
-    fn of(unit: Unit, index: usize, sentence: &'a Sentence) -> Result<Self, Error> {
-        let line = sentence.line;
-        let found = match unit {
-            Unit::Person => sentence.person.as_deref().map(Self::Person),
-            Unit::Document => sentence.document.map(Self::Document),
-            Unit::Sentence | Unit::Institution | Unit::None => Some(Self::Sentence(index)),
+        // Where no unit of the text is protected, each sentence is looked at by itself.
+        let unit = if unit.is_sampled() {
+            unit
+        } else {
+            Unit::Sentence
         };
-        Ok(found.ok_or(fedner_model::Error::NoUnit { unit, line })?)
+        let (of_sentence, count) = number_units(unit, sentences)?;
+        let mut units = vec![Loss::default(); count];
+        for (number, loss) in of_sentence.into_iter().zip(self.losses(sentences)?) {
+            units[number].sum += loss.sum;
+            units[number].words += loss.words;
+        }
+        let read = units.into_iter().filter(|loss| loss.words > 0);
+        Ok(read.map(|loss| -loss.mean()).collect())
     }
 }
 
@@ -128,16 +111,7 @@ impl Scored {
         let inside: Vec<bool> = (0..scores.len()).map(|i| i < self.members.len()).collect();
         let guesses = 2 * (scores.len() / 10).max(1);
         let guesses = Guesses::by_score(&scores, &inside, guesses)?;
-        let claim = Claim::Steps(Phase {
-            sampling_rate: sampling.rate,
-            noise_multiplier: plan.privacy.noise_multiplier,
-            steps: sampling.steps * u64::from(plan.rounds),
-        });
-        let delta = plan.privacy.delta;
-        Ok(Part {
-            name: "membership".to_owned(),
-            trials: scores.len() as u64,
-            bounds: vec![guesses.verdict(claim.epsilon(delta)?, delta, confidence)?],
-        })
+        let claim = Claim::steps(plan, sampling, sampling.steps * u64::from(plan.rounds));
+        claim.judge_guesses("membership", scores.len(), &guesses, plan, confidence)
     }
 }

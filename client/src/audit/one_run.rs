@@ -1,7 +1,6 @@
 //! A whole private training with many canary units in it, each by a coin of its own (Steinke, Nasr
 //! and Jagielski 2023, "Privacy Auditing with One (1) Training Run").
 
-use fedner_privacy::accountant::Phase;
 use fedner_privacy::audit::one_run::Guesses;
 use fedner_privacy::noise::Generator;
 use fedner_privacy::sampling::poisson;
@@ -69,17 +68,9 @@ pub(super) fn attack_path(
     gradients(&case, &all, plan, &mut scores)?;
     let guesses = 2 * (canaries / GUESSED / 2).max(1);
     let guesses = Guesses::by_score(&scores.scores, &inside, guesses)?;
-    let claim = Claim::Steps(Phase {
-        sampling_rate: sampling.rate,
-        noise_multiplier: plan.privacy.noise_multiplier,
-        steps: sampling.steps,
-    });
-    let delta = plan.privacy.delta;
-    Ok(Some(Part {
-        name: "one-run".to_owned(),
-        trials: canaries as u64,
-        bounds: vec![guesses.verdict(claim.epsilon(delta)?, delta, confidence)?],
-    }))
+    let claim = Claim::steps(plan, sampling, sampling.steps);
+    let part = claim.judge_guesses("one-run", canaries, &guesses, plan, confidence)?;
+    Ok(Some(part))
 }
 
 /// The sum of all that was released.

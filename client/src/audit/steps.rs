@@ -3,7 +3,6 @@
 //! An epoch is a run of its own: its samples and its noise are fresh, and nothing is learnt that
 //! would change the next. So one training gives as many runs as it has epochs.
 
-use fedner_privacy::accountant::Phase;
 use fedner_privacy::audit::distinguish::Scores;
 use fedner_shared::plan::{Plan, Sampling};
 
@@ -61,11 +60,7 @@ pub(super) fn attack_path(
     };
     let with = run(&[bystander.clone(), canary].concat())?;
     let without = run(&bystander)?;
-    let claim = Claim::Steps(Phase {
-        sampling_rate: one.rate,
-        noise_multiplier: plan.privacy.noise_multiplier,
-        steps: one.steps,
-    });
+    let claim = Claim::steps(plan, one, one.steps);
     let judge = |name: &str, with: Vec<f64>, without: Vec<f64>| {
         // Two attacks on one claim share the doubt.
         let confidence = f64::midpoint(1.0, confidence);

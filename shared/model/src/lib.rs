@@ -30,5 +30,5 @@ pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
 pub use train::{
     Keep, Manner, Mechanism, Observer, Private, Progress, Stage, TrainOptions, Trained,
-    count_units, train, train_as, train_keeping,
+    count_units, number_units, train, train_as, train_keeping,
 };

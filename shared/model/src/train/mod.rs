@@ -34,7 +34,7 @@ use examples::{Example, examples};
 use features::{Features, Grouping};
 use head::HeadLearner;
 pub use keep::Keep;
-pub use private::{Mechanism, Private, count_units};
+pub use private::{Mechanism, Private, count_units, number_units};
 use private_encoder::PrivateEncoderLearner;
 use private_head::PrivateHeadLearner;
 

@@ -58,11 +58,11 @@ impl Private<'_> {
 
 /// How many persons, documents or sentences a corpus has.
 pub fn count_units(unit: Unit, corpus: &[Sentence]) -> Result<usize, Error> {
-    Ok(numbered(unit, corpus)?.1)
+    Ok(number_units(unit, corpus)?.1)
 }
 
 /// The number of each sentence's unit, in the order in which units first come up, and of all.
-fn numbered(unit: Unit, corpus: &[Sentence]) -> Result<(Vec<usize>, usize), Error> {
+pub fn number_units(unit: Unit, corpus: &[Sentence]) -> Result<(Vec<usize>, usize), Error> {
     let mut numbers: BTreeMap<Key<'_>, usize> = BTreeMap::new();
     let mut of_sentence = Vec::with_capacity(corpus.len());
     for (index, sentence) in corpus.iter().enumerate() {
@@ -79,7 +79,7 @@ pub(super) fn units(
     corpus: &[Sentence],
     examples: &[Example],
 ) -> Result<Vec<Vec<usize>>, Error> {
-    let (of_sentence, count) = numbered(unit, corpus)?;
+    let (of_sentence, count) = number_units(unit, corpus)?;
     let mut units = vec![Vec::new(); count];
     for (index, example) in examples.iter().enumerate() {
         units[of_sentence[example.sentence]].push(index);
