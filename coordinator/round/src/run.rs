@@ -154,18 +154,7 @@ impl Run {
 
     /// Those for whom there may be something to do that there was not in `earlier`.
     pub fn called_since(&self, earlier: Option<&Self>) -> Vec<InstitutionId> {
-        let course = |run: &Self| {
-            let Self {
-                phase,
-                round,
-                attempt,
-                version,
-                paused,
-                ..
-            } = run;
-            (phase.clone(), *round, *attempt, *version, *paused)
-        };
-        let same_course = earlier.filter(|earlier| course(earlier) == course(self));
+        let same_course = earlier.filter(|earlier| earlier.course() == self.course());
         let called =
             |name: &&InstitutionId| self.assignment(name).is_some() || self.awaits_consent(name);
         match same_course {
@@ -179,6 +168,19 @@ impl Run {
             }
             None => self.members.names().filter(called).cloned().collect(),
         }
+    }
+
+    /// What all members share of what decides their work.
+    fn course(&self) -> (&Phase, u32, u32, Digest, Option<Time>) {
+        let Self {
+            phase,
+            round,
+            attempt,
+            version,
+            paused,
+            ..
+        } = self;
+        (phase, *round, *attempt, *version, *paused)
     }
 
     /// Whether the plan is still to be shown to `institution`, or its consent still awaited.

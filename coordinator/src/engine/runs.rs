@@ -115,7 +115,7 @@ impl Engine {
         let id = run.id.clone();
         let place = self.runs.iter().position(|known| known.id == id);
         let before = place.map(|place| &self.runs[place]);
-        let called = run.called_since(before);
+        let mut called = Vec::new();
         if durable {
             let now = self.machine.now();
             let newest = self.store.transact(name, |tx| {
@@ -130,6 +130,7 @@ impl Engine {
                 }
                 tx.last_sequence()
             })?;
+            called = run.called_since(before);
             observe::count_step();
             self.newest.send_replace(newest);
         }
@@ -144,9 +145,7 @@ impl Engine {
                 effect,
             });
         }
-        if durable {
-            self.wake(&called);
-        }
+        self.wake(&called);
         Ok(())
     }
 
