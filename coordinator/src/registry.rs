@@ -139,15 +139,15 @@ impl Registry {
             );
             return Err(Refusal::new(Code::PlanInvalid, message).into());
         }
-        let weights = self.read(base.version.weights).await?;
+        let ready = !needs_head && !adapts && config.adapters.is_none();
         let whole = manifest.tensors.len() == config.model_tensors(plan.tags().len()).len();
-        let divided = match base.version.frozen {
-            Some(_) => Layout::read(&weights[..])
-                .map_err(Fault::from)?
-                .is_of(manifest),
-            None => whole,
-        };
-        if divided && !needs_head && !adapts && config.adapters.is_none() {
+        if ready && whole && base.version.frozen.is_none() {
+            return Ok(None);
+        }
+        let weights = self.read(base.version.weights).await?;
+        let divided = base.version.frozen.is_some();
+        let layout = Layout::read(&weights[..]).map_err(Fault::from)?;
+        if ready && divided && layout.is_of(manifest) {
             return Ok(None);
         }
         let frozen = match base.version.frozen {
@@ -158,7 +158,6 @@ impl Registry {
         let (labels, manifest) = (plan.labels.clone(), manifest.clone());
         let prepared = blocking(move || {
             let base = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
-            let divided = frozen.is_some();
             // One copy of the weights at a time, as far as it goes.
             drop((weights, frozen));
             Prepared::new(&config_json, base, divided, &plan, &manifest, needs_head)
