@@ -124,28 +124,12 @@ impl Mechanism for Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PLAN: &str = r#"
-        name = "notes"
-        base = "base@1"
-        labels = ["A"]
-        method = "head"
-        rounds = 1
-        [training]
-        batch_size = 1000
-        [cohort]
-        institutions = ["anna"]
-        quorum = 1
-        [privacy]
-        unit = "person"
-        clip = 1.0
-        noise_multiplier = 1.0
-        max_epsilon = 8.0
-    "#;
+    use crate::config::policy::tests::plan;
 
     #[test]
     fn a_sum_of_more_units_than_its_error_allows_for_is_not_released() {
-        let plan = Plan::parse(PLAN).expect("plan");
+        let mut plan = plan("person");
+        plan.training.batch_size = 1000;
         let mut steps = Steps::seeded(&plan, 2000, 1, 1).expect("steps");
         assert!(steps.sample(2000).len() > 800);
         steps.release(&mut [0.5]).expect("as many as expected");

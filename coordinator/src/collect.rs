@@ -73,29 +73,16 @@ impl Hold {
 mod tests {
     use std::collections::BTreeSet;
 
-    use fedner_round::{Contribution, Created, Effect, Member, Phase, Run, Work};
+    use fedner_round::{Contribution, Effect, Member, Phase, Run, Work};
     use fedner_shared::digest::Digest;
-    use fedner_shared::plan::{Method, Plan};
+    use fedner_shared::plan::Method;
     use fedner_shared::sign::{SecretKey, Signed};
     use fedner_shared::time::Time;
     use fedner_shared::version::{Origin, Participant, Round, Version};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::Store;
-
-    const PLAN: &str = r#"
-        name = "notes"
-        base = "base@1"
-        labels = ["Disease"]
-        method = "head"
-        rounds = 5
-        [cohort]
-        institutions = ["anna", "mercy"]
-        quorum = 1
-        [privacy]
-        unit = "none"
-    "#;
+    use crate::store::{Store, fixture};
 
     /// What changes which objects are needed.
     #[derive(Debug, Clone)]
@@ -143,17 +130,8 @@ mod tests {
             let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
             let staging = folder.path().join("staging");
             let blobs = Blobs::open(&folder.path().join("blobs"), None, &staging).expect("blobs");
-            let plan = Plan::parse(PLAN).expect("plan");
-            let signed = Signed::new(&plan, &SecretKey::generate().expect("key"));
-            let created = Created {
-                id: "notes.1".parse().expect("id"),
-                plan,
-                plan_digest: signed.digest(),
-                manifest: Digest::of(b"manifest"),
-                dimension: 1,
-                base: Digest::of(b"base"),
-            };
-            let run = Run::create(Time::from_millis(0), created).run;
+            let signed = Signed::new(&fixture::plan(), &SecretKey::generate().expect("key"));
+            let run = fixture::run(signed.digest());
             store
                 .transact("test", |tx| {
                     tx.put_plan(&signed)?;

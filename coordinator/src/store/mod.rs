@@ -5,6 +5,8 @@
 
 mod audit;
 mod backup;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod institutions;
 mod models;
 mod objects;

@@ -154,45 +154,18 @@ impl Tx<'_> {
 
 #[cfg(test)]
 mod tests {
-    use fedner_round::{Created, Input};
-    use fedner_shared::plan::Plan;
     use fedner_shared::sign::SecretKey;
-    use fedner_shared::time::Time;
 
     use super::*;
-    use crate::store::Store;
-
-    const PLAN: &str = r#"
-        name = "notes"
-        base = "base@1"
-        labels = ["A"]
-        method = "head"
-        rounds = 2
-        [cohort]
-        institutions = ["anna", "bert"]
-        quorum = 1
-        [privacy]
-        unit = "none"
-    "#;
+    use crate::store::{Store, fixture};
 
     #[test]
     fn a_run_reads_back_with_those_who_changed_and_those_who_did_not() {
         let folder = tempfile::tempdir().expect("folder");
         let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
-        let plan = Plan::parse(PLAN).expect("plan");
-        let signed = Signed::new(&plan, &SecretKey::generate().expect("key"));
-        let created = Created {
-            id: "notes.1".parse().expect("id"),
-            plan,
-            plan_digest: signed.digest(),
-            manifest: Digest::of(b"manifest"),
-            dimension: 1,
-            base: Digest::of(b"base"),
-        };
-        let first = Run::create(Time::from_millis(0), created).run;
-        let institution = "bert".parse().expect("name");
-        let seen = Input::Seen { institution };
-        let second = first.step(Time::from_millis(7), seen).expect("seen").run;
+        let signed = Signed::new(&fixture::plan(), &SecretKey::generate().expect("key"));
+        let first = fixture::run(signed.digest());
+        let second = fixture::seen(&first);
         let put = |store: &mut Store, run: &Run, before: Option<&Run>| {
             let before = before.map(|run| &run.members);
             store.transact("test", |tx| tx.put_run(run, before))

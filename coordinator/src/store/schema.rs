@@ -130,13 +130,11 @@ fn migrate_from(connection: &mut Connection, version: i64) -> rusqlite::Result<(
 
 #[cfg(test)]
 mod tests {
-    use fedner_round::{Created, Input, Run};
+    use fedner_round::Run;
     use fedner_shared::digest::Digest;
-    use fedner_shared::plan::Plan;
-    use fedner_shared::time::Time;
 
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Store, fixture};
 
     /// A database as a program of that schema version left it.
     fn older(path: &std::path::Path, version: i64) {
@@ -167,23 +165,9 @@ mod tests {
         }
     }
 
-    /// With members of whom something is known.
+    /// With a member of whom something is known.
     fn run() -> Run {
-        let plan = "name = \"notes\"\nbase = \"base@1\"\nlabels = [\"A\"]\nmethod = \"head\"\nrounds = 2\n\
-                    [cohort]\ninstitutions = [\"anna\", \"bert\"]\nquorum = 1\n[privacy]\nunit = \"none\"\n";
-        let created = Created {
-            id: "notes.1".parse().expect("id"),
-            plan: Plan::parse(plan).expect("plan"),
-            plan_digest: Digest::of(b"plan"),
-            manifest: Digest::of(b"manifest"),
-            dimension: 1,
-            base: Digest::of(b"base"),
-        };
-        let created = Run::create(Time::from_millis(0), created).run;
-        let seen = Input::Seen {
-            institution: "bert".parse().expect("name"),
-        };
-        created.step(Time::from_millis(7), seen).expect("seen").run
+        fixture::seen(&fixture::run(Digest::of(b"plan")))
     }
 
     #[test]
