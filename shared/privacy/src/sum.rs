@@ -22,7 +22,10 @@
 //! [`Curve::sampled_discrete_gaussian`](crate::accountant::rdp::Curve::sampled_discrete_gaussian).
 //! Scaling by γ only uses what was released.
 
-use crate::noise::{self, Generator, Sampler, Shape};
+use std::num::NonZero;
+use std::thread;
+
+use crate::noise::{self, Generator, SHARE, Sampler, Shape};
 
 /// A clip is between 2^24 and 2^25 steps of the grid.
 const CLIP_BITS: i32 = 24;
@@ -127,6 +130,30 @@ impl PrivateSum {
             let value = sum[index];
             return Err(Error::Value { index, value });
         }
+        if sum.len() <= SHARE {
+            self.add_noise(sum, generator);
+            return Ok(());
+        }
+        // Which generator draws a coordinate's noise does not depend on the number of threads.
+        let mut shares: Vec<_> = sum
+            .chunks_mut(SHARE)
+            .map(|share| (share, generator.fork()))
+            .collect();
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let each = shares.len().div_ceil(threads);
+        thread::scope(|scope| {
+            for shares in shares.chunks_mut(each) {
+                scope.spawn(move || {
+                    for (share, generator) in shares {
+                        self.add_noise(share, generator);
+                    }
+                });
+            }
+        });
+        Ok(())
+    }
+
+    fn add_noise(&self, sum: &mut [f64], generator: &mut Generator) {
         let steps = self.grid.recip();
         let mut noise = [0i64; 2048];
         for part in sum.chunks_mut(noise.len()) {
@@ -137,7 +164,6 @@ impl PrivateSum {
                 *value = (rounded + *noise) as f64 * self.grid;
             }
         }
-        Ok(())
     }
 }
 
@@ -233,6 +259,33 @@ mod tests {
             .release(&mut again, &mut generator)
             .expect("released");
         assert_ne!(noised, again, "noise is fresh");
+    }
+
+    #[test]
+    fn every_coordinate_of_a_long_sum_has_noise_of_its_own() {
+        let dimension = 3 * SHARE + 1000;
+        let mechanism = PrivateSum::new(settings(1.0, 1.0, dimension)).expect("mechanism");
+        let release = || {
+            let mut sum = vec![0.0; dimension];
+            mechanism
+                .release(&mut sum, &mut Generator::from_seed([7; 32]))
+                .expect("released");
+            sum
+        };
+        let noise = release();
+        assert_eq!(noise, release(), "one key gives one noise");
+        for share in noise.chunks(SHARE) {
+            let variance = share.iter().map(|x| x * x).sum::<f64>() / share.len() as f64;
+            let expected = mechanism.sigma().powi(2);
+            let spread = 6.0 * (2.0 / share.len() as f64).sqrt();
+            assert!((variance / expected - 1.0).abs() < spread, "{variance}");
+        }
+        // Independent shares: the mean product of two is that of chance.
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            let (a, b) = (&noise[a * SHARE..][..SHARE], &noise[b * SHARE..][..SHARE]);
+            let product = a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / SHARE as f64;
+            assert!(product.abs() < 6.0 / (SHARE as f64).sqrt(), "{product}");
+        }
     }
 
     #[test]

@@ -34,6 +34,13 @@ impl Generator {
         Self { bulk, spare }
     }
 
+    /// Another one for another thread, its key drawn from this one.
+    pub(crate) fn fork(&mut self) -> Self {
+        let mut seed = [0; 32];
+        self.bulk.fill_bytes(&mut seed);
+        Self::from_seed(seed)
+    }
+
     pub(crate) fn bulk(&mut self) -> &mut ChaCha20Rng {
         &mut self.bulk
     }

@@ -27,7 +27,7 @@ pub(crate) use mechanism::costs_at_most;
 pub use mechanism::{Gaussian, Laplace, gaussian, laplace};
 pub use sampler::Sampler;
 pub use shape::Shape;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{SHARE, Shared};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -15,7 +15,7 @@ use super::{Error, Generator, Sampler, Shape};
 /// Values noised at a time, so that they stay in the processor's cache.
 pub(super) const PART: usize = 4096;
 /// Fewer values than this are not worth a thread of their own.
-pub(super) const SHARE: usize = 1 << 18;
+pub(crate) const SHARE: usize = 1 << 18;
 
 /// A sampler that threads share, each making its own measurement of it.
 #[derive(Debug, Clone)]
