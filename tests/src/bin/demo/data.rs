@@ -9,9 +9,12 @@ use fedner_shared::plan::Unit;
 use fedner_tests::corpus::{self, Folder};
 use fedner_tests::notes::{self, Split, Style};
 
-/// Notes an institution writes for each split. The encoder reads every training note once for the
+/// Notes an institution trains on, unless told otherwise. The encoder reads each once for the
 /// institution and once for the pooled baseline, which is most of what the demo takes.
-const NOTES: [(Split, usize); 3] = [(Split::Train, 400), (Split::Devel, 20), (Split::Test, 40)];
+pub(crate) const NOTES: usize = 400;
+
+/// Notes it holds out.
+const HELD_OUT: [(Split, usize); 2] = [(Split::Devel, 20), (Split::Test, 40)];
 
 /// Sentences of a training note that were annotated: what privacy by person needs is many persons,
 /// not much text of each.
@@ -57,15 +60,16 @@ impl Institution {
     }
 }
 
-/// Three institutions with templates, vocabularies and tag frequencies of their own.
-pub(crate) fn generated(seed: u64, directory: &Path) -> Result<Data> {
+/// Three institutions with templates, vocabularies and tag frequencies of their own, each with as many
+/// notes to train on.
+pub(crate) fn generated(training: usize, seed: u64, directory: &Path) -> Result<Data> {
     let mut institutions = Vec::new();
     let (mut test, mut pooled) = (String::new(), String::new());
     for style in Style::ALL {
         let folder = directory.join("text").join(style.name());
         fs::create_dir_all(&folder).context("create a text directory")?;
         let mut paths = Vec::new();
-        for (split, count) in NOTES {
+        for (split, count) in [(Split::Train, training)].into_iter().chain(HELD_OUT) {
             let mut notes = notes::generate(style, split, count, seed);
             if split == Split::Train {
                 for note in &mut notes {

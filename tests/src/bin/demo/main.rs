@@ -29,6 +29,9 @@ struct Arguments {
     /// A corpus folder with train, devel and test files [default: generated clinical and banking notes]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Notes that are generated for each institution to train on; some 7 of 10 are of a new person
+    #[arg(long, value_name = "N", default_value_t = data::NOTES, conflicts_with = "data")]
+    notes: usize,
     /// How many institutions share the corpus of --data
     #[arg(long, value_name = "N", default_value_t = 3)]
     institutions: usize,
@@ -78,7 +81,7 @@ fn demo(arguments: &Arguments) -> Result<()> {
             arguments.seed,
             &directory,
         )?,
-        None => data::generated(arguments.seed, &directory)?,
+        None => data::generated(arguments.notes, arguments.seed, &directory)?,
     };
     let (model, scratch) = base_model(arguments.model.as_deref(), &data, &directory)?;
     let defaults = match (&arguments.data, scratch) {
