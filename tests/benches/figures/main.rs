@@ -16,6 +16,7 @@
 //! | `cold` | from nothing to four clients checked in |
 //! | `killed` | how long a client killed in mid-round holds it up |
 //! | `restarted` | how long a round takes to go on after a restart of the coordinator |
+//! | `outage` | what an outage of 6 minutes costs in mid-upload of 400 MB |
 //!
 //! Institutions of the first six are tasks of this program that speak the protocol over
 //! connections of their own, download and digest every version, and send an update made before.
@@ -26,6 +27,7 @@
 mod events;
 mod federation;
 mod hollow;
+mod outage;
 mod processes;
 mod rounds;
 mod upload;
@@ -54,6 +56,7 @@ fn main() -> Result<()> {
         Some("cold") => processes::cold(),
         Some("killed") => processes::killed(),
         Some("restarted") => processes::restarted(),
+        Some("outage") => outage::outage(number(1, 360)? as u64),
         Some(other) => {
             bail!("`{other}` is no figure; the head of tests/benches/figures lists them")
         }

@@ -24,7 +24,11 @@ fn text(federation: &Federation, number: usize, split: Split, documents: usize) 
 }
 
 /// Enrols `i0`, `i1`, … with text to train on.
-fn enrol(federation: &Federation, count: usize, documents: usize) -> Result<Vec<String>> {
+pub(crate) fn enrol(
+    federation: &Federation,
+    count: usize,
+    documents: usize,
+) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for number in 0..count {
         let name = format!("i{number}");
@@ -128,7 +132,7 @@ fn all_training(federation: &mut Federation, count: usize, quorum: usize) -> Res
 }
 
 /// Times of the events of that kind, in milliseconds.
-fn times_of(federation: &Federation, run: &str, kind: &str) -> Result<Vec<i64>> {
+pub(crate) fn times_of(federation: &Federation, run: &str, kind: &str) -> Result<Vec<i64>> {
     let mut command = federation
         .cluster
         .coordinator_command(&["run", "watch", run, "--all"])?;
@@ -144,7 +148,7 @@ fn times_of(federation: &Federation, run: &str, kind: &str) -> Result<Vec<i64>> 
     Ok(times)
 }
 
-fn now_ms() -> Result<i64> {
+pub(crate) fn now_ms() -> Result<i64> {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     Ok(since.as_millis() as i64)
 }
