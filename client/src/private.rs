@@ -4,7 +4,7 @@ use fedner_model::{Mechanism, Private};
 use fedner_privacy::noise::Generator;
 use fedner_privacy::sampling::poisson;
 use fedner_privacy::sum::{self, PrivateSum, Settings};
-use fedner_shared::plan::{Plan, Sampling};
+use fedner_shared::plan::{Clipping, Plan, Sampling};
 
 /// How much further apart than the clip rounding can put the sums of neighbouring data sets, as a
 /// part of the clip. The trainer adds in f64: each of B additions is wrong by at most 2^-53 of a sum of
@@ -28,6 +28,7 @@ pub enum Error {
 pub struct Steps {
     sampling: Sampling,
     clip: f64,
+    clipping: Clipping,
     /// `None` leaves the noise out.
     sum: Option<PrivateSum>,
     generator: Generator,
@@ -52,6 +53,7 @@ impl Steps {
         Ok(Some(Self {
             sampling,
             clip: privacy.clip,
+            clipping: privacy.clipping,
             sum: Some(sum),
             generator: Generator::from_system()?,
             sampled: 0,
@@ -74,6 +76,7 @@ impl Steps {
         Some(Self {
             sampling: plan.sampling(units)?,
             clip: f64::INFINITY,
+            clipping: Clipping::Threshold,
             sum: None,
             generator: Generator::from_seed(seed),
             sampled: 0,
@@ -90,6 +93,7 @@ impl Steps {
         Private {
             unit: plan.privacy.unit,
             clip: self.clip,
+            clipping: self.clipping,
             noise_multiplier: self
                 .sum
                 .as_ref()

@@ -300,7 +300,7 @@ pub fn train_round(
     let sampling = steps.as_ref().map(Steps::sampling);
     let mut once = || {
         let private = steps.as_mut().map(|steps| steps.settings(plan));
-        let manner = Manner { keep, private };
+        let manner = Manner::new(keep, private);
         train(material, sentences, &tags, options, manner, stop)
     };
     let trained = match once() {
@@ -359,22 +359,48 @@ pub fn evaluate(
     training: &Training,
     stop: &Stop,
 ) -> Result<Evaluation, Error> {
-    let device = training.device.parse().map_err(fedner_model::Error::from)?;
-    let model = Model::load(&material.checkpoint, device)?;
+    let model = (&material.checkpoint, &material.tokenizer);
+    Ok(evaluation(model, sentences, tags, training, stop)?)
+}
+
+/// The micro F1 that `weights` in the place of the material's have on the sentences.
+pub fn f1_with(
+    weights: &[f32],
+    material: &Material,
+    sentences: &[Sentence],
+    tags: &[String],
+    training: &Training,
+    stop: &Stop,
+) -> Result<f64, fedner_model::Error> {
+    let checkpoint = material.checkpoint.clone();
+    let checkpoint = checkpoint.with_weights(&material.manifest, weights)?;
+    let model = (&checkpoint, &material.tokenizer);
+    let found = evaluation(model, sentences, tags, training, stop)?;
+    Ok(found.scores.total().f1())
+}
+
+fn evaluation(
+    (checkpoint, tokenizer): (&Checkpoint, &Tokenizer),
+    sentences: &[Sentence],
+    tags: &[String],
+    training: &Training,
+    stop: &Stop,
+) -> Result<Evaluation, fedner_model::Error> {
+    let model = Model::load(checkpoint, training.device.parse()?)?;
     let mut shown = Progress::new("evaluating");
     let mut observer = |done, total| {
         shown.at(done, total, String::new);
         stop.flow()
     };
-    Ok(fedner_model::evaluate(
+    fedner_model::evaluate(
         &model,
-        &material.tokenizer,
+        tokenizer,
         tags,
         sentences,
         training.max_tokens,
         EVALUATED_TOGETHER,
         &mut observer,
-    )?)
+    )
 }
 
 /// The plan's training settings on this institution's device: `auto` leaves it to the plan.

@@ -322,6 +322,36 @@ fn every_method_trains_privately_by_hand() -> Result<()> {
 }
 
 #[test]
+fn a_training_by_hand_ends_where_held_out_text_no_longer_gains() -> Result<()> {
+    let setting = Setting::new()?;
+    let (model, data) = (setting.base_model()?, setting.text(0, Split::Train, 12)?);
+    let held_out = setting.text(0, Split::Test, 8)?;
+    let (file, to) = (setting.path("plan.toml"), setting.path("trained"));
+    // A learning rate at which nothing is learnt: no epoch is better than the first.
+    let plan = plan(1, 1, 6, "head", "", NO_NOISE);
+    std::fs::write(&file, plan.replace("= 1e-3", "= 1e-12"))?;
+    let train = |more: &[&str]| -> Result<Value> {
+        let paths = [&model, &data, &file, &to, &held_out];
+        let [model, data, file, to, held_out] = paths.map(|path| path.to_str().unwrap_or_default());
+        let begin = ["train", "--model", model, "--data", data, "--plan", file];
+        let all = [&begin[..], &["--to", to, "--held-out", held_out], more].concat();
+        setting.cluster.consult("alone", &all)
+    };
+    let error = train(&["--early-stopping", "2", "--private"]).expect_err("both");
+    assert!(format!("{error:#}").contains("--private"), "{error:#}");
+    let report = train(&["--early-stopping", "2"])?;
+    let stopped = &report["early_stopping"];
+    assert_eq!(stopped["best_epoch"], 1, "{report}");
+    assert_eq!(stopped["f1"].as_array().map(Vec::len), Some(3), "{report}");
+    assert_eq!(report["epochs"], 3, "{report}");
+    assert_eq!(
+        stopped["f1"][0], report["held_out"]["micro"]["f1"],
+        "{report}"
+    );
+    Ok(())
+}
+
+#[test]
 fn nothing_is_trained_without_consent() -> Result<()> {
     let mut setting = Setting::with_model()?;
     setting.enrol("i0", 0, 4)?;

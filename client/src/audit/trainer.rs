@@ -63,10 +63,7 @@ impl Watched<'_> {
             ..private
         };
         let keep = Keep::default();
-        let manner = Manner {
-            keep: &keep,
-            private: Some(private),
-        };
+        let manner = Manner::new(&keep, Some(private));
         let stop = Stop::default();
         training::train(&case.material, corpus, &case.tags, &options, manner, &stop)?;
         Ok(())
@@ -105,6 +102,7 @@ pub(super) fn gradients(
     let private = Private {
         unit: plan.privacy.unit,
         clip: plan.privacy.clip,
+        clipping: plan.privacy.clipping,
         noise_multiplier: 0.0,
         expected_batch: 1.0,
         steps_an_epoch: units,

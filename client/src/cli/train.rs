@@ -1,14 +1,16 @@
 //! `train`: the single-institution baseline.
 
 use std::fmt::Write as _;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use fedner_model::{Keep, Manner, Sentence, TrainOptions};
+use fedner_model::{EarlyStopping, Keep, Manner, Sentence, TrainOptions};
 use fedner_privacy::accountant::{Phase, rdp};
 use fedner_shared::checkpoint::{Checkpoint, config_with_additions, config_with_labels};
+use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
@@ -36,6 +38,15 @@ pub(super) struct Arguments {
     /// Corpora to evaluate the result on
     #[arg(long, value_name = "FILE", num_args = 1..)]
     held_out: Vec<PathBuf>,
+    /// Score every epoch on the held-out files, end when that many in a row were no better, and keep
+    /// the best one's weights; a private training has no look at them
+    #[arg(
+        long,
+        value_name = "EPOCHS",
+        requires = "held_out",
+        conflicts_with = "private"
+    )]
+    early_stopping: Option<NonZero<u32>>,
     #[command(flatten)]
     reading: ReadArguments,
     /// The plan: its labels, method, rounds and training settings are used
@@ -85,6 +96,29 @@ struct Report {
     privacy: Option<Guarantee>,
     /// Scores on the held-out files; absent without any.
     held_out: Option<Entities>,
+    /// What early stopping went by; absent without it.
+    early_stopping: Option<Stopped>,
+}
+
+/// How early stopping came to its end.
+#[derive(Debug, Serialize)]
+struct Stopped {
+    /// Whose weights were kept, counted from 1.
+    best_epoch: usize,
+    /// Micro F1 of each epoch on the held-out files.
+    f1: Vec<f64>,
+}
+
+impl Stopped {
+    /// As trainings choose: the first epoch of those with the best score.
+    fn of(f1: Vec<f64>) -> Self {
+        let best = f1.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let best = f1.iter().position(|score| *score == best);
+        Self {
+            best_epoch: best.map_or(0, |epoch| epoch + 1),
+            f1,
+        }
+    }
 }
 
 /// What differential privacy says of the trained weights.
@@ -146,6 +180,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     };
     let sentences =
         training::read_corpora(&arguments.data, &plan.labels, arguments.reading.options())?;
+    let held_out = match arguments.held_out.as_slice() {
+        [] => None,
+        files => Some(training::read_sentences(
+            files,
+            arguments.reading.options(),
+        )?),
+    };
     let options = TrainOptions {
         method: plan.method,
         training: plan.training.clone(),
@@ -156,10 +197,18 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let began = Instant::now();
     let keep = kept_in(arguments);
     let (units, mut steps) = steps(&plan, &sentences, &material, arguments.private)?;
-    let private = steps.as_mut().map(|steps| steps.settings(&plan));
+    let looked_at = held_out.as_ref().map_or(&[][..], |held| &held.sentences);
+    let mut f1 = |weights: &[f32]| {
+        training::f1_with(weights, &material, looked_at, &tags, &plan.training, &stop)
+    };
+    let early_stopping = arguments.early_stopping.map(|patience| EarlyStopping {
+        patience: patience.get(),
+        held_out: digest_of_text(looked_at),
+        score: &mut f1,
+    });
     let manner = Manner {
-        keep: &keep,
-        private,
+        early_stopping,
+        ..Manner::new(&keep, steps.as_mut().map(|steps| steps.settings(&plan)))
     };
     let trained = training::train(&material, &sentences, &tags, &options, manner, &stop)?;
     let seconds = began.elapsed().as_secs_f64();
@@ -184,20 +233,23 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         std::fs::remove_dir_all(&features)
             .with_context(|| format!("remove {}", features.display()))?;
     }
-    let held_out = if arguments.held_out.is_empty() {
-        None
-    } else {
-        let held_out = training::read_sentences(&arguments.held_out, arguments.reading.options())?;
-        let found =
-            training::evaluate(&material, &held_out.sentences, &tags, &plan.training, &stop)?;
-        Some(Entities::of(&found.scores))
+    let held_out = match held_out {
+        None => None,
+        Some(held_out) => {
+            let (sentences, training) = (&held_out.sentences, &plan.training);
+            let found = training::evaluate(&material, sentences, &tags, training, &stop)?;
+            Some(Entities::of(&found.scores))
+        }
     };
     let report = Report {
         directory: arguments.to.clone(),
         method: plan.method.to_string(),
         sentences: sentences.len(),
         words: trained.words,
-        epochs: plan.training.local_epochs,
+        epochs: match trained.scores.len() {
+            0 => plan.training.local_epochs,
+            scored => scored as u32,
+        },
         steps: trained.steps,
         trainable_weights: material.manifest.dimension(),
         first_loss: trained.first_loss,
@@ -208,9 +260,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             None => None,
         },
         held_out,
+        early_stopping: arguments
+            .early_stopping
+            .map(|_| Stopped::of(trained.scores)),
     };
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn digest_of_text(sentences: &[Sentence]) -> Digest {
+    let text: Vec<_> = sentences.iter().map(|s| (&s.words, &s.tags)).collect();
+    Digest::of_json(&text)
 }
 
 /// The steps of a plan that samples units, and how many there are.
@@ -355,6 +415,15 @@ fn text(report: &Report) -> String {
             privacy.steps,
             privacy.noise_multiplier,
             privacy.sampling_rate
+        );
+    }
+    if let Some(stopped) = &report.early_stopping {
+        let f1: Vec<_> = stopped.f1.iter().map(|f1| format!("{f1:.4}")).collect();
+        let _ = write!(
+            text,
+            "\nkept epoch {}; F1 on held-out text by epoch: {}",
+            stopped.best_epoch,
+            f1.join(", ")
         );
     }
     if let Some(scores) = &report.held_out {

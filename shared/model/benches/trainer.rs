@@ -32,7 +32,7 @@ use fedner_privacy::noise::Generator;
 use fedner_privacy::sum::{PrivateSum, Settings};
 use fedner_shared::bert::{self, BertConfig};
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::plan::{Method, Trainable, Training, Unit};
+use fedner_shared::plan::{Clipping, Method, Trainable, Training, Unit};
 use serde_json::json;
 
 type Failure = Box<dyn std::error::Error>;
@@ -253,8 +253,8 @@ fn synthetic(sentences: usize, sub_tokens: usize, tags: &[String]) -> Vec<Senten
 
 /// The times of training steps, without the first.
 fn steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
-    let (keep, private) = (&Keep::default(), None);
-    timed(arguments, method, Manner { keep, private })
+    let keep = Keep::default();
+    timed(arguments, method, Manner::new(&keep, None))
 }
 
 /// Takes one sentence after another, and noises as it is told.
@@ -299,13 +299,14 @@ fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Fail
     let private = Private {
         unit: Unit::Sentence,
         clip: 1.0,
+        clipping: Clipping::Threshold,
         noise_multiplier: 1.0,
         expected_batch: SENTENCES as f64,
         steps_an_epoch: arguments.steps + 1,
         mechanism: &mut mechanism,
     };
-    let (keep, private) = (&Keep::default(), Some(private));
-    timed(arguments, method, Manner { keep, private })
+    let keep = Keep::default();
+    timed(arguments, method, Manner::new(&keep, Some(private)))
 }
 
 fn timed(arguments: &Arguments, method: Method, manner: Manner<'_>) -> Result<Vec<f64>, Failure> {

@@ -12,7 +12,7 @@ use fedner_model::{
     evaluate, train_as,
 };
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::plan::{Method, Training, Unit};
+use fedner_shared::plan::{Clipping, Method, Training, Unit};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -28,6 +28,8 @@ struct Open {
     /// How many units each step had, and the norm of what it released.
     steps: Vec<(usize, f64)>,
     broken: bool,
+    /// How the trainer is told to clip.
+    clip: (f64, Clipping),
 }
 
 impl Open {
@@ -37,6 +39,7 @@ impl Open {
             random: ChaCha8Rng::seed_from_u64(9),
             steps: Vec::new(),
             broken: false,
+            clip: (CLIP, Clipping::Threshold),
         }
     }
 }
@@ -105,16 +108,14 @@ fn run_keeping(
     };
     let private = Private {
         unit,
-        clip: CLIP,
+        clip: mechanism.clip.0,
+        clipping: mechanism.clip.1,
         noise_multiplier: 0.0,
         expected_batch: BATCH,
         steps_an_epoch: STEPS,
         mechanism,
     };
-    let manner = Manner {
-        keep,
-        private: Some(private),
-    };
+    let manner = Manner::new(keep, Some(private));
     let base = base.clone().prepared_for(&method.into(), 1);
     let mut observer = |progress: Progress| observer(progress);
     train_as(
@@ -184,6 +185,29 @@ fn an_empty_sample_is_released_all_the_same() {
         )
         .expect("trained");
         assert_eq!(mechanism.steps, vec![(0, 0.0); 2 * STEPS], "{method}");
+    }
+}
+
+/// The norm of one unit's gradient g, unclipped, is what C/(‖g‖ + 0.01) is made of.
+#[test]
+fn automatic_clipping_makes_every_unit_count_about_the_same() {
+    let base = untrained(1);
+    for method in METHODS {
+        let norm = |clip| {
+            let mut mechanism = Open::new(1.0);
+            mechanism.clip = clip;
+            let how = (method, 1, Unit::Sentence);
+            run(&base, &notes(1), how, &mut mechanism).expect("trained");
+            mechanism.steps[0].1
+        };
+        let whole = norm((f64::INFINITY, Clipping::Threshold));
+        let found = norm((0.25, Clipping::Automatic));
+        let expected = 0.25 * whole / (whole + 0.01);
+        assert!(found < 0.25 && expected > 0.1, "{method}: {found} {whole}");
+        assert!(
+            (found / expected - 1.0).abs() < 1e-3,
+            "{method}: {found} {whole}"
+        );
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use common::{notes, tags, tokenizer, untrained};
 use fedner_model::device::Device;
 use fedner_model::{
-    Error, Keep, Model, Progress, Sentence, Stage, TrainOptions, Trained, evaluate, train,
-    train_keeping,
+    EarlyStopping, Error, Keep, Manner, Model, Progress, Sentence, Stage, TrainOptions, Trained,
+    evaluate, train, train_as, train_keeping,
 };
 use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Lora, Method, Target, Trainable, Training};
 
@@ -456,6 +457,81 @@ fn a_training_that_is_stopped_and_resumed_ends_with_the_same_bits() {
         assert_eq!(stops, 3, "{method}");
         assert_eq!(resumed, whole, "{method}");
         assert!(!keep.checkpoint.expect("path").exists(), "{method}");
+    }
+}
+
+/// Trains with scripted scores of the epochs, stopping for a resume at the given step of all; the
+/// weights that were scored.
+fn train_early(
+    base: &Checkpoint,
+    options: &TrainOptions,
+    keep: &Keep,
+    (scores, stop_at): (&[f64], usize),
+) -> (Result<Trained, Error>, Vec<Vec<f32>>) {
+    let mut scored = Vec::new();
+    let mut left = scores.iter().copied();
+    let mut score = |weights: &[f32]| {
+        scored.push(weights.to_vec());
+        Ok(left.next().expect("a score"))
+    };
+    let manner = Manner {
+        early_stopping: Some(EarlyStopping {
+            patience: 2,
+            held_out: Digest::of(b"held out"),
+            score: &mut score,
+        }),
+        ..Manner::new(keep, None)
+    };
+    let mut observer = |progress: Progress| {
+        if progress.stage == Stage::Training && progress.step == stop_at {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    };
+    let (tokenizer, tags, corpus) = (tokenizer(), tags(), notes(40));
+    let trained = train_as(
+        base,
+        &tokenizer,
+        &tags,
+        &corpus,
+        options,
+        manner,
+        &mut observer,
+    );
+    (trained, scored)
+}
+
+#[test]
+fn early_stopping_keeps_the_weights_of_the_best_epoch_also_over_a_resume() {
+    let scores = [0.2, 0.4, 0.3, 0.4, 0.9];
+    for method in [Method::Head, Method::Full] {
+        let base = untrained(7);
+        let options = options(method, 5);
+        let nothing = Keep::default();
+        let (whole, scored) = train_early(&base, &options, &nothing, (&scores, usize::MAX));
+        let whole = whole.expect("trained");
+        // Two epochs after the second were no better: the fifth is not trained.
+        assert_eq!(whole.scores, scores[..4], "{method}");
+        assert_eq!(whole.weights, scored[1], "{method}");
+        assert_ne!(whole.weights, scored[3], "{method}");
+        let all = run(&base, &notes(40), &options).expect("all epochs");
+        assert_eq!(whole.steps, all.steps / 5 * 4, "{method}");
+        assert_eq!(whole.first_loss, all.first_loss, "{method}");
+
+        let directory = tempfile::tempdir().expect("directory");
+        let keep = Keep {
+            checkpoint: Some(directory.path().join("checkpoint")),
+            ..Keep::default()
+        };
+        // In the third epoch; and after its last step, before it is scored.
+        for in_third in [1, all.steps / 5] {
+            let stop_at = all.steps / 5 * 2 + in_third;
+            let (stopped, _) = train_early(&base, &options, &keep, (&scores, stop_at));
+            assert!(matches!(stopped, Err(Error::Stopped { .. })), "{method}");
+            let rest = (&scores[2..], usize::MAX);
+            let (resumed, _) = train_early(&base, &options, &keep, rest);
+            assert_eq!(resumed.expect("resumed"), whole, "{method}");
+        }
     }
 }
 

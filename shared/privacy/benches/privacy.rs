@@ -9,7 +9,7 @@ use std::time::Instant;
 use fedner_privacy::accountant::{Phase, pld};
 use fedner_privacy::noise::{Gaussian, Generator, Sampler, Shape};
 use fedner_privacy::release::Releaser;
-use fedner_shared::plan::{Privacy, Unit};
+use fedner_shared::plan::{Clipping, Privacy, Unit};
 use fedner_shared::update::encode;
 use opendp::domains::{AtomDomain, VectorDomain};
 use opendp::measurements::make_gaussian;
@@ -112,6 +112,7 @@ fn release() {
     let privacy = Privacy {
         unit: Unit::Institution,
         clip: 1.0,
+        clipping: Clipping::Threshold,
         noise_multiplier: 1.0,
         delta: 1e-5,
         max_epsilon: 8.0,

@@ -172,6 +172,8 @@ fn check(privacy: &Privacy) -> Result<(), Error> {
 mod tests {
     use proptest::prelude::*;
 
+    use fedner_shared::plan::Clipping;
+
     use super::*;
 
     fn release_with(
@@ -186,6 +188,7 @@ mod tests {
         Privacy {
             unit,
             clip,
+            clipping: Clipping::Threshold,
             noise_multiplier,
             delta: 1e-5,
             max_epsilon: 8.0,

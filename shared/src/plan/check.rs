@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Method, Plan, Unit};
+use super::{Clipping, Method, Plan, Unit};
 
 /// Why a text is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +186,11 @@ impl Plan {
     fn check_sampled(&self) -> Result<(), Error> {
         let unit = self.privacy.unit;
         if !unit.is_sampled() {
+            if self.privacy.clipping == Clipping::Automatic {
+                let found = format!("automatic with the unit {unit}");
+                let expected = "threshold: only gradients of sampled units are scaled otherwise";
+                return Err(value("privacy.clipping", found, expected));
+            }
             return Ok(());
         }
         // Sums of more are rounded by more than a client allows for.

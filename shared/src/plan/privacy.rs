@@ -35,6 +35,25 @@ impl Unit {
     }
 }
 
+/// How a unit's gradient g is brought within the clip C. Either way ‖·‖ ≤ C, so that noise and claim
+/// are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clipping {
+    /// g·min(1, C/‖g‖) (Abadi et al. 2016, algorithm 1).
+    #[default]
+    Threshold,
+    /// g·C/(‖g‖ + 0.01): every unit counts about the same, and C only scales the step (Bu, Wang, Zha
+    /// and Karypis 2023, "Automatic Clipping", equation 2.2: AUTO-S).
+    Automatic,
+}
+
+impl Clipping {
+    fn is_threshold(&self) -> bool {
+        *self == Self::Threshold
+    }
+}
+
 /// The guarantee every institution gives itself. With `unit = "none"` the other keys do nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +63,9 @@ pub struct Privacy {
     /// unit's gradient.
     #[serde(default = "default_clip")]
     pub clip: f64,
+    /// Only where units are sampled.
+    #[serde(default, skip_serializing_if = "Clipping::is_threshold")]
+    pub clipping: Clipping,
     /// z = σ / C, the noise every institution adds to its own update, or to the sum of the
     /// gradients of each step.
     #[serde(default)]

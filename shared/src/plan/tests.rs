@@ -150,6 +150,23 @@ fn without_noise_the_grid_is_finer_and_the_bound_has_no_noise_in_it() {
 }
 
 #[test]
+fn clipping_is_chosen_only_where_gradients_are_clipped() {
+    let automatic = EXAMPLE.replace("clip = 1.0", "clip = 1.0\nclipping = \"automatic\"");
+    assert_ne!(automatic, EXAMPLE);
+    let error = Plan::parse(&automatic).expect_err("an update is clipped");
+    assert!(error.to_string().contains("privacy.clipping"), "{error}");
+    let sampled = |text: &str| text.replace("unit = \"institution\"", "unit = \"person\"");
+    let plan = Plan::parse(&sampled(&automatic)).expect("plan");
+    assert_eq!(plan.privacy.clipping, Clipping::Automatic);
+    // A plan that does not choose has the digest it had before there was a choice.
+    let plain = Plan::parse(&sampled(EXAMPLE)).expect("plan");
+    assert_ne!(plan.digest(), plain.digest());
+    let json = crate::digest::canonical_json(&plain);
+    let json = String::from_utf8(json).expect("UTF-8");
+    assert!(!json.contains("clipping"), "{json}");
+}
+
+#[test]
 fn every_method_trains_sampled_units_in_batches_taken_together() {
     let documented = EXAMPLE.replace("unit = \"institution\"", "unit = \"person\"");
     for method in ["head", "ffa-lora", "lora", "full"] {

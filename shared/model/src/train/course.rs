@@ -7,6 +7,7 @@ use fedner_shared::manifest::Manifest;
 
 use super::adamw::Rates;
 use super::batches::grouped;
+use super::early::{EarlyStopping, Scored};
 use super::examples::Example;
 use super::keep::{self, Keep};
 use super::schedule::Schedule;
@@ -89,8 +90,18 @@ pub(super) struct Course<'a> {
     training: Digest,
 }
 
+/// What a training came to.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) weights: Vec<f32>,
+    pub(super) steps: usize,
+    pub(super) losses: Losses,
+    /// On held-out text, of each epoch; empty without early stopping.
+    pub(super) scores: Vec<f64>,
+}
+
 /// How far a training has come.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Position {
     epoch: u32,
     /// Steps done in all.
@@ -99,6 +110,7 @@ struct Position {
     in_epoch: usize,
     sum: f64,
     losses: Losses,
+    scored: Scored,
 }
 
 impl<'a> Course<'a> {
@@ -118,16 +130,15 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Steps in all.
-    pub(super) fn steps(&self) -> usize {
-        self.schedule.steps
-    }
-
+    /// All epochs, or as many as `early` finds worth it; then the weights of `manifest` are those of
+    /// the best.
     pub(super) fn run(
         &self,
         learner: &mut impl Learner,
+        manifest: &Manifest,
+        mut early: Option<EarlyStopping<'_>>,
         observer: &mut dyn Observer,
-    ) -> Result<Losses, Error> {
+    ) -> Result<Outcome, Error> {
         let training = &self.options.training;
         let mut position = self.resume(learner)?;
         let mut kept = Instant::now();
@@ -145,12 +156,31 @@ impl<'a> Course<'a> {
                     return Err(Error::Stopped { step, steps });
                 }
             }
+            if early.is_some() {
+                // Scoring takes a while, and may be cut off.
+                self.save(learner, &position)?;
+            }
             position.end_epoch();
+            if let Some(early) = &mut early {
+                let weights = learner.weights(manifest)?;
+                if !position.scored.add(early, weights)? {
+                    break;
+                }
+            }
         }
+        let weights = match early {
+            Some(_) => position.scored.weights,
+            None => learner.weights(manifest)?,
+        };
         if let Some(path) = &self.keep.checkpoint {
             keep::remove(path)?;
         }
-        Ok(position.losses)
+        Ok(Outcome {
+            weights,
+            steps: position.step,
+            losses: position.losses,
+            scores: position.scored.scores,
+        })
     }
 
     fn step(
@@ -227,6 +257,7 @@ impl Position {
         state.put_number("sum", self.sum.to_bits());
         state.put_number("first_loss", self.losses.first.to_bits().into());
         state.put_number("last_loss", self.losses.last.to_bits().into());
+        self.scored.save(state);
     }
 
     fn restore(state: &State) -> Result<Self, Error> {
@@ -240,6 +271,7 @@ impl Position {
                 first: loss("first_loss")?,
                 last: loss("last_loss")?,
             },
+            scored: Scored::restore(state)?,
         })
     }
 }

@@ -3,6 +3,7 @@
 mod adamw;
 mod batches;
 mod course;
+mod early;
 mod encoder;
 pub(crate) mod examples;
 mod features;
@@ -23,12 +24,12 @@ use std::ops::{ControlFlow, Range};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
-use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Method, Trainable, Training};
 
 use crate::device::Device;
 use crate::{Error, Sentence, Tokenizer};
-use course::{Course, Learner, Losses, Order};
+use course::{Course, Order, Outcome};
+pub use early::EarlyStopping;
 use encoder::EncoderLearner;
 use examples::{Example, examples};
 use features::{Features, Grouping};
@@ -106,6 +107,9 @@ pub struct Trained {
     pub first_loss: f32,
     /// Words trained on in an epoch: those with a sub-token.
     pub words: usize,
+    /// The score of each epoch on held-out text, of which `weights` are the best; empty without
+    /// early stopping.
+    pub scores: Vec<f64>,
 }
 
 /// Trains the weights that `options.method` trains, from `base`, on `corpus`.
@@ -135,10 +139,7 @@ pub fn train_keeping(
     keep: &Keep,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
-    let manner = Manner {
-        keep,
-        private: None,
-    };
+    let manner = Manner::new(keep, None);
     train_as(base, tokenizer, tags, corpus, options, manner, observer)
 }
 
@@ -146,12 +147,25 @@ pub fn train_keeping(
 #[derive(Debug)]
 pub struct Manner<'a> {
     pub keep: &'a Keep,
+    /// Each look at held-out text tells of it: a private training does not cover that.
+    pub early_stopping: Option<EarlyStopping<'a>>,
     /// How, if the training is private: then the weights tell no more of the corpus than the
     /// mechanism's releases. Losses and counts are not for others.
     pub private: Option<Private<'a>>,
 }
 
-/// The same, privately if so asked.
+impl<'a> Manner<'a> {
+    /// To the last epoch.
+    pub fn new(keep: &'a Keep, private: Option<Private<'a>>) -> Self {
+        Self {
+            keep,
+            early_stopping: None,
+            private,
+        }
+    }
+}
+
+/// The same, privately or with early stopping if so asked.
 pub fn train_as(
     base: &Checkpoint,
     tokenizer: &Tokenizer,
@@ -161,7 +175,11 @@ pub fn train_as(
     manner: Manner<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
-    let Manner { keep, private } = manner;
+    let Manner {
+        keep,
+        early_stopping: early,
+        private,
+    } = manner;
     let device: Device = options.training.device.parse()?;
     tracing::info!(%device, "training");
     let trainable = options.trainable(&base.config);
@@ -177,18 +195,26 @@ pub fn train_as(
         Some(private) => private.steps_an_epoch,
         None => order.steps(),
     };
-    let name = name(base, tags, &examples, options, private.as_ref())?;
+    let name = name(
+        base,
+        tags,
+        &examples,
+        options,
+        early.as_ref(),
+        private.as_ref(),
+    )?;
     let course = Course::new(options, order, steps_an_epoch, keep, name);
     let manifest = base.config.manifest(&trainable, tags.len());
-    let (weights, losses) = match (options.method, private) {
+    let outcome = match (options.method, private) {
         (Method::Full | Method::Lora | Method::FfaLora, None) => {
-            let learner = EncoderLearner::new(base, &examples, options, &trainable, tags, device)?;
-            learn(learner, &course, &manifest, observer)?
+            let mut learner =
+                EncoderLearner::new(base, &examples, options, &trainable, tags, device)?;
+            course.run(&mut learner, &manifest, early, observer)?
         }
         (Method::Full | Method::Lora | Method::FfaLora, Some(private)) => {
             let (of, how) = ((examples.as_slice(), units.as_slice()), (private, device));
-            let learner = PrivateEncoderLearner::new(base, of, options, &trainable, tags, how)?;
-            learn(learner, &course, &manifest, observer)?
+            let mut learner = PrivateEncoderLearner::new(base, of, options, &trainable, tags, how)?;
+            course.run(&mut learner, &manifest, early, observer)?
         }
         (Method::Head, private) => {
             let features = |grouping, observer: &mut dyn Observer| {
@@ -197,36 +223,33 @@ pub fn train_as(
             match private {
                 None => {
                     let features = features(Grouping::Batches, observer)?;
-                    let learner = HeadLearner::new(base, &examples, features, options, tags)?;
-                    learn(learner, &course, &manifest, observer)?
+                    let mut learner = HeadLearner::new(base, &examples, features, options, tags)?;
+                    course.run(&mut learner, &manifest, early, observer)?
                 }
                 Some(private) => {
                     let features = features(Grouping::Alone, observer)?;
                     let of = (examples.as_slice(), units.as_slice());
-                    let learner =
+                    let mut learner =
                         PrivateHeadLearner::new(base, of, features, options, tags, private)?;
-                    learn(learner, &course, &manifest, observer)?
+                    course.run(&mut learner, &manifest, early, observer)?
                 }
             }
         }
     };
+    let Outcome {
+        weights,
+        steps,
+        losses,
+        scores,
+    } = outcome;
     Ok(Trained {
         weights,
-        steps: course.steps(),
+        steps,
         loss: losses.last,
         first_loss: losses.first,
         words,
+        scores,
     })
-}
-
-fn learn(
-    mut learner: impl Learner,
-    course: &Course<'_>,
-    manifest: &Manifest,
-    observer: &mut dyn Observer,
-) -> Result<(Vec<f32>, Losses), Error> {
-    let losses = course.run(&mut learner, observer)?;
-    Ok((learner.weights(manifest)?, losses))
 }
 
 /// The digest of all that decides a training's result.
@@ -235,6 +258,7 @@ fn name(
     tags: &[String],
     examples: &[Example],
     options: &TrainOptions,
+    early: Option<&EarlyStopping<'_>>,
     private: Option<&Private<'_>>,
 ) -> Result<Digest, Error> {
     let base = keep::digest_of_weights(base, tags.len(), |_| true)?;
@@ -246,14 +270,23 @@ fn name(
         let &Private {
             unit,
             clip,
+            clipping,
             noise_multiplier,
             expected_batch,
             steps_an_epoch,
             ..
         } = private;
-        (unit, clip, noise_multiplier, expected_batch, steps_an_epoch)
+        (
+            unit,
+            clip,
+            clipping,
+            noise_multiplier,
+            expected_batch,
+            steps_an_epoch,
+        )
     });
-    Ok(Digest::of_json(&(all, private)))
+    let early = early.map(|early| (early.patience, early.held_out));
+    Ok(Digest::of_json(&(all, early, private)))
 }
 
 fn check_base(base: &Checkpoint, tags: usize, trainable: &Trainable) -> Result<(), Error> {

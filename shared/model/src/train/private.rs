@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use fedner_shared::plan::Unit;
+use fedner_shared::plan::{Clipping, Unit};
 
 use super::examples::Example;
 use crate::{Error, Sentence};
@@ -28,6 +28,7 @@ pub struct Private<'a> {
     pub unit: Unit,
     /// C, the largest L2 norm of one unit's gradient.
     pub clip: f64,
+    pub clipping: Clipping,
     /// z of the mechanism: it names the training among others.
     pub noise_multiplier: f64,
     /// B: sums are divided by it, whatever the batch.
@@ -37,7 +38,36 @@ pub struct Private<'a> {
     pub mechanism: &'a mut dyn Mechanism,
 }
 
+/// How a unit's gradient is brought within C.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Clip {
+    pub(super) bound: f64,
+    pub(super) clipping: Clipping,
+}
+
+/// γ of automatic clipping, as its authors chose it: gradients much shorter still count little.
+const STABILITY: f64 = 0.01;
+
+impl Clip {
+    /// What a vector of at most this norm is multiplied with, so that it has at most the norm C;
+    /// `None` for what is not finite.
+    pub(super) fn factor(self, norm: f64) -> Option<f64> {
+        let factor = match self.clipping {
+            Clipping::Threshold => (self.bound / norm.max(f64::MIN_POSITIVE)).min(1.0),
+            Clipping::Automatic => self.bound / (norm + STABILITY),
+        };
+        norm.is_finite().then_some(factor)
+    }
+}
+
 impl Private<'_> {
+    pub(super) fn how_clipped(&self) -> Clip {
+        Clip {
+            bound: self.clip,
+            clipping: self.clipping,
+        }
+    }
+
     /// The units of each of an epoch's steps, as their examples.
     pub(super) fn samples(&mut self, units: &[Vec<usize>]) -> Vec<Vec<Vec<usize>>> {
         let mut step = || {
@@ -114,6 +144,34 @@ impl<'a> Key<'a> {
 mod tests {
     use super::*;
     use crate::Encoded;
+
+    #[test]
+    fn a_factor_shortens_to_the_clip_whatever_the_norm() {
+        let factor = |clipping, norm| {
+            Clip {
+                bound: 0.5,
+                clipping,
+            }
+            .factor(norm)
+        };
+        let threshold = |norm| factor(Clipping::Threshold, norm);
+        let automatic = |norm| factor(Clipping::Automatic, norm);
+        for norm in [0.0, 1e-300, 1e-9, 0.01, 0.3, 0.5, 0.7, 1e9, 1e300] {
+            for found in [threshold(norm), automatic(norm)] {
+                assert!(
+                    found.expect("finite") * norm <= 0.5 * (1.0 + 1e-12),
+                    "{norm}"
+                );
+            }
+        }
+        // Short ones are left as they are, or made as long as the others.
+        assert!((threshold(0.1).expect("finite") - 1.0).abs() < 1e-15);
+        assert!((automatic(0.1).expect("finite") - 0.5 / 0.11).abs() < 1e-12);
+        assert!((threshold(2.0).expect("finite") - 0.25).abs() < 1e-15);
+        for norm in [f64::NAN, f64::INFINITY] {
+            assert_eq!((threshold(norm), automatic(norm)), (None, None));
+        }
+    }
 
     fn sentence(document: Option<u32>, person: Option<&str>) -> Sentence {
         Sentence {

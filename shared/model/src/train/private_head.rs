@@ -12,7 +12,7 @@ use super::features::{Features, Words};
 use super::head::Head;
 use super::loss::Loss;
 use super::normal::Normal;
-use super::private::Private;
+use super::private::{Clip, Private};
 use super::state::State;
 use crate::Error;
 
@@ -72,7 +72,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         (f64::from(loss), gradient)
     }
 
-    /// Mean loss and Σ g·min(1, C/‖g‖) of units.
+    /// Mean loss of units, and the sum of their gradients, each brought within C.
     fn clipped_sum(&self, units: Vec<Words>) -> (f64, Vec<f64>) {
         let parts: Vec<(f64, Vec<f64>)> = units
             .into_par_iter()
@@ -82,7 +82,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
                 for words in units {
                     let (loss, gradient) = self.gradient(words);
                     total += loss;
-                    add_clipped(&mut sum, &gradient, self.private.clip);
+                    add_clipped(&mut sum, &gradient, self.private.how_clipped());
                 }
                 (total, sum)
             })
@@ -99,12 +99,11 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
 }
 
 /// What is not finite counts as nothing, so that no unit can do more than its clip allows.
-fn add_clipped(sum: &mut [f64], gradient: &[f32], clip: f64) {
+fn add_clipped(sum: &mut [f64], gradient: &[f32], clip: Clip) {
     let squared: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
-    if !squared.is_finite() {
+    let Some(factor) = clip.factor(squared.sqrt()) else {
         return;
-    }
-    let factor = (clip / squared.sqrt().max(f64::MIN_POSITIVE)).min(1.0);
+    };
     for (sum, gradient) in sum.iter_mut().zip(gradient) {
         *sum += factor * f64::from(*gradient);
     }
@@ -154,7 +153,7 @@ impl Learner for PrivateHeadLearner<'_, '_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
-    use fedner_shared::plan::Training;
+    use fedner_shared::plan::{Clipping, Training};
 
     use super::*;
     use crate::bert::{leaf, values};
@@ -194,15 +193,19 @@ mod tests {
 
     #[test]
     fn gradients_are_clipped_to_the_norm_and_not_stretched() {
+        let clip = Clip {
+            bound: 1.0,
+            clipping: Clipping::Threshold,
+        };
         let mut sum = vec![0.0; 2];
-        add_clipped(&mut sum, &[3.0, 4.0], 1.0);
+        add_clipped(&mut sum, &[3.0, 4.0], clip);
         assert!((sum[0] - 0.6).abs() < 1e-12 && (sum[1] - 0.8).abs() < 1e-12);
-        add_clipped(&mut sum, &[0.3, 0.4], 1.0);
+        add_clipped(&mut sum, &[0.3, 0.4], clip);
         assert!((sum[0] - 0.9).abs() < 1e-6 && (sum[1] - 1.2).abs() < 1e-6);
         let before = sum.clone();
-        add_clipped(&mut sum, &[f32::NAN, 1.0], 1.0);
-        add_clipped(&mut sum, &[f32::INFINITY, 1.0], 1.0);
-        add_clipped(&mut sum, &[0.0, 0.0], 1.0);
+        add_clipped(&mut sum, &[f32::NAN, 1.0], clip);
+        add_clipped(&mut sum, &[f32::INFINITY, 1.0], clip);
+        add_clipped(&mut sum, &[0.0, 0.0], clip);
         assert_eq!(sum, before);
     }
 }

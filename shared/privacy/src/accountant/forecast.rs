@@ -1,6 +1,6 @@
 //! What a plan will cost an institution, and how much noise that means, before anything runs.
 
-use fedner_shared::plan::{Plan, Privacy, Sampling, Unit};
+use fedner_shared::plan::{Clipping, Plan, Privacy, Sampling, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::rdp::Curve;
@@ -163,6 +163,7 @@ pub fn solve_noise_multiplier(
     let privacy = |noise_multiplier| Privacy {
         unit: Unit::Institution,
         clip,
+        clipping: Clipping::Threshold,
         noise_multiplier,
         delta,
         max_epsilon: target_epsilon,

@@ -83,7 +83,7 @@ pub fn epsilon(rho: f64, delta: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use fedner_shared::plan::Unit;
+    use fedner_shared::plan::{Clipping, Unit};
     use opendp::combinators::make_zCDP_to_approxDP;
     use proptest::prelude::*;
 
@@ -95,6 +95,7 @@ mod tests {
         Privacy {
             unit: Unit::Institution,
             clip: 1.0,
+            clipping: Clipping::Threshold,
             noise_multiplier,
             delta: 1e-5,
             max_epsilon: 8.0,

@@ -21,6 +21,7 @@ fn privacy(noise_multiplier: f64) -> fedner_shared::plan::Privacy {
     fedner_shared::plan::Privacy {
         unit: Unit::Institution,
         clip: 1.0,
+        clipping: fedner_shared::plan::Clipping::Threshold,
         noise_multiplier,
         delta: 1e-5,
         max_epsilon: 100.0,

@@ -6,18 +6,19 @@ use super::contribution::Contribution;
 use super::workers::Workers;
 use crate::Error;
 use crate::bert::{Bert, SlotTensor};
+use crate::train::private::Clip;
 
 /// Numbers that a task adds to: they and the product that is added stay in a core's own cache,
 /// while one unit after another is added.
 const TILE: usize = 1 << 16;
 
-/// Σ_u min(1, C/‖g_u‖) g_u in f64.
+/// Σ_u g_u, each brought within C, in f64.
 ///
 /// What a unit adds is computed of that unit alone, in a pass and in products of its own, so that
 /// it is the same to the last bit whoever else is in the step: sums with and without a unit differ
 /// by what it adds, of norm C at most, and by the rounding of f64.
 pub(super) struct ClippedSum {
-    clip: f64,
+    clip: Clip,
     /// Of every trained weight, slot by slot.
     pub(super) values: Vec<f64>,
     /// Rows and their width, of each slot.
@@ -33,7 +34,7 @@ struct Task<'a> {
 }
 
 impl ClippedSum {
-    pub(super) fn new(bert: &mut Bert, clip: f64) -> Self {
+    pub(super) fn new(bert: &mut Bert, clip: Clip) -> Self {
         let slots = bert.trained();
         let shapes = slots.iter().map(|slot| match &slot.tensor {
             SlotTensor::Vector(vector) => (vector.dims()[0], 1),
@@ -79,7 +80,7 @@ impl ClippedSum {
         outcomes.into_iter().collect()
     }
 
-    pub(super) fn clip(&self) -> f64 {
+    pub(super) fn clip(&self) -> Clip {
         self.clip
     }
 

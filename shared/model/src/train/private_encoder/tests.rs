@@ -1,6 +1,6 @@
 //! Norms and clipped sums beside burn's own gradients of each unit alone.
 
-use fedner_shared::plan::{Lora, Method, Target, Training, Unit as Protected};
+use fedner_shared::plan::{Clipping, Lora, Method, Target, Training, Unit as Protected};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -77,6 +77,7 @@ fn private(clip: f64, mechanism: &mut Open) -> Private<'_> {
     Private {
         unit: Protected::Person,
         clip,
+        clipping: Clipping::Threshold,
         noise_multiplier: 0.0,
         expected_batch: 4.0,
         steps_an_epoch: 1,
