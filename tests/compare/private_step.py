@@ -28,7 +28,7 @@ CASES = {
 
 class Sides:
     def __init__(self, arguments):
-        self.program = arguments.program or build(False)
+        self.program = arguments.program or build(arguments.profile, False)
         self.steps = ["--steps", str(arguments.steps)]
         self.clock = "processor_s" if arguments.processor else "median_s"
 
@@ -82,6 +82,7 @@ def table(rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="bench", help="of cargo: bench, or dev, in which numeric code is as fast")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
