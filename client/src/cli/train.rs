@@ -112,8 +112,8 @@ struct Stopped {
 impl Stopped {
     /// As trainings choose: the first epoch of those with the best score.
     fn of(f1: Vec<f64>) -> Self {
-        let best = f1.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let best = f1.iter().position(|score| *score == best);
+        let better = |best, epoch| if f1[epoch] > f1[best] { epoch } else { best };
+        let best = (0..f1.len()).reduce(better);
         Self {
             best_epoch: best.map_or(0, |epoch| epoch + 1),
             f1,

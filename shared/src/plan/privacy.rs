@@ -48,10 +48,8 @@ pub enum Clipping {
     Automatic,
 }
 
-impl Clipping {
-    fn is_threshold(&self) -> bool {
-        *self == Self::Threshold
-    }
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The guarantee every institution gives itself. With `unit = "none"` the other keys do nothing.
@@ -64,7 +62,7 @@ pub struct Privacy {
     #[serde(default = "default_clip")]
     pub clip: f64,
     /// Only where units are sampled.
-    #[serde(default, skip_serializing_if = "Clipping::is_threshold")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub clipping: Clipping,
     /// z = σ / C, the noise every institution adds to its own update, or to the sum of the
     /// gradients of each step.
