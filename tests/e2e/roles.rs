@@ -1,7 +1,7 @@
 //! Who may come in, and who may call what.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use fedner_proto::v1::enrolment_client::EnrolmentClient;
@@ -291,8 +291,13 @@ async fn strangers_are_refused() -> Result<()> {
         Err(error) => Err(format!("{error:#}")),
     };
     assert!(outcome.is_err());
-    let log = std::fs::read_to_string(setting.cluster.log("coordinator"))?;
-    assert!(log.contains("certificate-untrusted"), "{log}");
+    // The caller knows of the failed handshake before the coordinator has written of it.
+    let log = || std::fs::read_to_string(setting.cluster.log("coordinator"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !log()?.contains("certificate-untrusted") {
+        assert!(Instant::now() < deadline, "{}", log()?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Ok(())
 }
 
