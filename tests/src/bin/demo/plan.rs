@@ -23,6 +23,7 @@ learning_rate = 1.0
 warmup = 0.0
 weight_decay = 0.0
 max_tokens = 128
+head_layers = [2, 4, 6]
 [cohort]
 recruit_timeout_s = 60
 train_timeout_s = 300
