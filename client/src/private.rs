@@ -1,10 +1,10 @@
 //! The steps of a private training: sampling and exact noise for the trainer's DP-SGD.
 
-use fedner_model::{Mechanism, Private};
+use fedner_model::{Clip, Mechanism, Private};
 use fedner_privacy::noise::Generator;
 use fedner_privacy::sampling::poisson;
 use fedner_privacy::sum::{self, PrivateSum, Settings};
-use fedner_shared::plan::{Clipping, Plan, Sampling};
+use fedner_shared::plan::{Plan, Sampling};
 
 /// How much further apart than the clip rounding can put the sums of neighbouring data sets, as a
 /// part of the clip. The trainer adds in f64: each of B additions is wrong by at most 2^-53 of a sum of
@@ -27,8 +27,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Steps {
     sampling: Sampling,
-    clip: f64,
-    clipping: Clipping,
+    clip: Clip,
     /// `None` leaves the noise out.
     sum: Option<PrivateSum>,
     generator: Generator,
@@ -52,8 +51,7 @@ impl Steps {
         })?;
         Ok(Some(Self {
             sampling,
-            clip: privacy.clip,
-            clipping: privacy.clipping,
+            clip: Clip::of(privacy),
             sum: Some(sum),
             generator: Generator::from_system()?,
             sampled: 0,
@@ -75,8 +73,7 @@ impl Steps {
         seed[..8].copy_from_slice(&plan.seed.to_le_bytes());
         Some(Self {
             sampling: plan.sampling(units)?,
-            clip: f64::INFINITY,
-            clipping: Clipping::Threshold,
+            clip: Clip::threshold(f64::INFINITY),
             sum: None,
             generator: Generator::from_seed(seed),
             sampled: 0,
@@ -93,7 +90,6 @@ impl Steps {
         Private {
             unit: plan.privacy.unit,
             clip: self.clip,
-            clipping: self.clipping,
             noise_multiplier: self
                 .sum
                 .as_ref()

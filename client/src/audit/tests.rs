@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use fedner_model::{Mechanism, Private};
+use fedner_model::{Clip, Mechanism, Private};
 use fedner_privacy::audit as attacks;
 use fedner_privacy::noise::Generator;
 use fedner_privacy::release::Releaser;
@@ -197,7 +197,7 @@ fn control_half_the_noise_fails() {
 #[test]
 fn control_without_clipping_fails() {
     let unclipped = with(|private| Private {
-        clip: f64::INFINITY,
+        clip: Clip::threshold(f64::INFINITY),
         ..private
     });
     let [direction, _] = every_step("person", 800, &unclipped);

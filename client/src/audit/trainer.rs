@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fedner_model::{Keep, Manner, Mechanism, Private, Sentence, TrainOptions};
+use fedner_model::{Clip, Keep, Manner, Mechanism, Private, Sentence, TrainOptions};
 use fedner_shared::plan::Plan;
 
 use super::Error;
@@ -101,8 +101,7 @@ pub(super) fn gradients(
     let mut each = Each { next: 0 };
     let private = Private {
         unit: plan.privacy.unit,
-        clip: plan.privacy.clip,
-        clipping: plan.privacy.clipping,
+        clip: Clip::of(&plan.privacy),
         noise_multiplier: 0.0,
         expected_batch: 1.0,
         steps_an_epoch: units,

@@ -109,18 +109,6 @@ struct Stopped {
     f1: Vec<f64>,
 }
 
-impl Stopped {
-    /// As trainings choose: the first epoch of those with the best score.
-    fn of(f1: Vec<f64>) -> Self {
-        let better = |best, epoch| if f1[epoch] > f1[best] { epoch } else { best };
-        let best = (0..f1.len()).reduce(better);
-        Self {
-            best_epoch: best.map_or(0, |epoch| epoch + 1),
-            f1,
-        }
-    }
-}
-
 /// What differential privacy says of the trained weights.
 #[derive(Debug, Serialize)]
 struct Guarantee {
@@ -260,9 +248,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             None => None,
         },
         held_out,
-        early_stopping: arguments
-            .early_stopping
-            .map(|_| Stopped::of(trained.scores)),
+        early_stopping: trained.best_epoch.map(|best| Stopped {
+            best_epoch: best + 1,
+            f1: trained.scores,
+        }),
     };
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)

@@ -26,13 +26,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fedner_model::device::Device;
-use fedner_model::{Corpus, Encoded, Model, Progress, Sentence, Stage};
+use fedner_model::{Clip, Corpus, Encoded, Model, Progress, Sentence, Stage};
 use fedner_model::{Keep, Manner, Mechanism, Private, Tokenizer, TrainOptions, train, train_as};
 use fedner_privacy::noise::Generator;
 use fedner_privacy::sum::{PrivateSum, Settings};
 use fedner_shared::bert::{self, BertConfig};
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::plan::{Clipping, Method, Trainable, Training, Unit};
+use fedner_shared::plan::{Method, Trainable, Training, Unit};
 use serde_json::json;
 
 type Failure = Box<dyn std::error::Error>;
@@ -298,8 +298,7 @@ fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Fail
     };
     let private = Private {
         unit: Unit::Sentence,
-        clip: 1.0,
-        clipping: Clipping::Threshold,
+        clip: Clip::threshold(1.0),
         noise_multiplier: 1.0,
         expected_batch: SENTENCES as f64,
         steps_an_epoch: arguments.steps + 1,

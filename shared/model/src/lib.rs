@@ -29,6 +29,6 @@ pub use predict::{Entity, Prediction, brat, conll, json_line, predict_text};
 pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
 pub use train::{
-    EarlyStopping, Keep, Manner, Mechanism, Observer, Private, Progress, Stage, TrainOptions,
+    Clip, EarlyStopping, Keep, Manner, Mechanism, Observer, Private, Progress, Stage, TrainOptions,
     Trained, count_units, number_units, train, train_as, train_keeping,
 };

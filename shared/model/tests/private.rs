@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::{notes, tags, tokenizer, untrained};
 use fedner_model::device::Device;
 use fedner_model::{
-    Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, TrainOptions, Trained,
-    evaluate, train_as,
+    Clip, Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, TrainOptions,
+    Trained, evaluate, train_as,
 };
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Clipping, Method, Training, Unit};
@@ -29,7 +29,7 @@ struct Open {
     steps: Vec<(usize, f64)>,
     broken: bool,
     /// How the trainer is told to clip.
-    clip: (f64, Clipping),
+    clip: Clip,
 }
 
 impl Open {
@@ -39,7 +39,7 @@ impl Open {
             random: ChaCha8Rng::seed_from_u64(9),
             steps: Vec::new(),
             broken: false,
-            clip: (CLIP, Clipping::Threshold),
+            clip: Clip::threshold(CLIP),
         }
     }
 }
@@ -108,8 +108,7 @@ fn run_keeping(
     };
     let private = Private {
         unit,
-        clip: mechanism.clip.0,
-        clipping: mechanism.clip.1,
+        clip: mechanism.clip,
         noise_multiplier: 0.0,
         expected_batch: BATCH,
         steps_an_epoch: STEPS,
@@ -200,8 +199,11 @@ fn automatic_clipping_makes_every_unit_count_about_the_same() {
             run(&base, &notes(1), how, &mut mechanism).expect("trained");
             mechanism.steps[0].1
         };
-        let whole = norm((f64::INFINITY, Clipping::Threshold));
-        let found = norm((0.25, Clipping::Automatic));
+        let whole = norm(Clip::threshold(f64::INFINITY));
+        let found = norm(Clip {
+            bound: 0.25,
+            clipping: Clipping::Automatic,
+        });
         let expected = 0.25 * whole / (whole + 0.01);
         assert!(found < 0.25 && expected > 0.1, "{method}: {found} {whole}");
         assert!(

@@ -512,6 +512,7 @@ fn early_stopping_keeps_the_weights_of_the_best_epoch_also_over_a_resume() {
         let whole = whole.expect("trained");
         // Two epochs after the second were no better: the fifth is not trained.
         assert_eq!(whole.scores, scores[..4], "{method}");
+        assert_eq!(whole.best_epoch, Some(1), "{method}");
         assert_eq!(whole.weights, scored[1], "{method}");
         assert_ne!(whole.weights, scored[3], "{method}");
         let all = run(&base, &notes(40), &options).expect("all epochs");

@@ -96,8 +96,8 @@ pub(super) struct Outcome {
     pub(super) weights: Vec<f32>,
     pub(super) steps: usize,
     pub(super) losses: Losses,
-    /// On held-out text, of each epoch; empty without early stopping.
-    pub(super) scores: Vec<f64>,
+    /// Without a score unless training could stop early.
+    pub(super) scored: Scored,
 }
 
 /// How far a training has come.
@@ -169,7 +169,7 @@ impl<'a> Course<'a> {
             }
         }
         let weights = match early {
-            Some(_) => position.scored.weights,
+            Some(_) => std::mem::take(&mut position.scored.weights),
             None => learner.weights(manifest)?,
         };
         if let Some(path) = &self.keep.checkpoint {
@@ -179,7 +179,7 @@ impl<'a> Course<'a> {
             weights,
             steps: position.step,
             losses: position.losses,
-            scores: position.scored.scores,
+            scored: position.scored,
         })
     }
 

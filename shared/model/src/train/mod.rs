@@ -35,7 +35,7 @@ use examples::{Example, examples};
 use features::{Features, Grouping};
 use head::HeadLearner;
 pub use keep::Keep;
-pub use private::{Mechanism, Private, count_units, number_units};
+pub use private::{Clip, Mechanism, Private, count_units, number_units};
 use private_encoder::PrivateEncoderLearner;
 use private_head::PrivateHeadLearner;
 
@@ -107,9 +107,10 @@ pub struct Trained {
     pub first_loss: f32,
     /// Words trained on in an epoch: those with a sub-token.
     pub words: usize,
-    /// The score of each epoch on held-out text, of which `weights` are the best; empty without
-    /// early stopping.
+    /// The score of each epoch on held-out text; empty without early stopping.
     pub scores: Vec<f64>,
+    /// The epoch, counted from 0, with the best score, whose weights these are.
+    pub best_epoch: Option<usize>,
 }
 
 /// Trains the weights that `options.method` trains, from `base`, on `corpus`.
@@ -240,7 +241,7 @@ pub fn train_as(
         weights,
         steps,
         losses,
-        scores,
+        scored,
     } = outcome;
     Ok(Trained {
         weights,
@@ -248,7 +249,8 @@ pub fn train_as(
         loss: losses.last,
         first_loss: losses.first,
         words,
-        scores,
+        best_epoch: scored.best(),
+        scores: scored.scores,
     })
 }
 
@@ -267,23 +269,9 @@ fn name(
     let schedule = (options.schedule.start, options.schedule.end);
     let all = (base, examples, tags, method, training, seed, schedule);
     let private = private.map(|private| {
-        let &Private {
-            unit,
-            clip,
-            clipping,
-            noise_multiplier,
-            expected_batch,
-            steps_an_epoch,
-            ..
-        } = private;
-        (
-            unit,
-            clip,
-            clipping,
-            noise_multiplier,
-            expected_batch,
-            steps_an_epoch,
-        )
+        let noise = (private.clip, private.noise_multiplier);
+        let steps = (private.expected_batch, private.steps_an_epoch);
+        (private.unit, noise, steps)
     });
     let early = early.map(|early| (early.patience, early.held_out));
     Ok(Digest::of_json(&(all, early, private)))

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use fedner_shared::plan::{Clipping, Unit};
+use fedner_shared::plan::{Clipping, Privacy, Unit};
+use serde::Serialize;
 
 use super::examples::Example;
 use crate::{Error, Sentence};
@@ -26,9 +27,7 @@ pub trait Mechanism: fmt::Debug + Sync {
 pub struct Private<'a> {
     /// Person, document or sentence.
     pub unit: Unit,
-    /// C, the largest L2 norm of one unit's gradient.
-    pub clip: f64,
-    pub clipping: Clipping,
+    pub clip: Clip,
     /// z of the mechanism: it names the training among others.
     pub noise_multiplier: f64,
     /// B: sums are divided by it, whatever the batch.
@@ -39,16 +38,32 @@ pub struct Private<'a> {
 }
 
 /// How a unit's gradient is brought within C.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Clip {
-    pub(super) bound: f64,
-    pub(super) clipping: Clipping,
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Clip {
+    /// C, the largest L2 norm of one unit's gradient.
+    pub bound: f64,
+    pub clipping: Clipping,
 }
 
 /// γ of automatic clipping, as its authors chose it: gradients much shorter still count little.
 const STABILITY: f64 = 0.01;
 
 impl Clip {
+    /// Cuts what is longer than `bound`, which may be infinite, and leaves the rest as it is.
+    pub const fn threshold(bound: f64) -> Self {
+        Self {
+            bound,
+            clipping: Clipping::Threshold,
+        }
+    }
+
+    pub fn of(privacy: &Privacy) -> Self {
+        Self {
+            bound: privacy.clip,
+            clipping: privacy.clipping,
+        }
+    }
+
     /// What a vector of at most this norm is multiplied with, so that it has at most the norm C;
     /// `None` for what is not finite.
     pub(super) fn factor(self, norm: f64) -> Option<f64> {
@@ -61,13 +76,6 @@ impl Clip {
 }
 
 impl Private<'_> {
-    pub(super) fn how_clipped(&self) -> Clip {
-        Clip {
-            bound: self.clip,
-            clipping: self.clipping,
-        }
-    }
-
     /// The units of each of an epoch's steps, as their examples.
     pub(super) fn samples(&mut self, units: &[Vec<usize>]) -> Vec<Vec<Vec<usize>>> {
         let mut step = || {
@@ -168,6 +176,10 @@ mod tests {
         assert!((threshold(0.1).expect("finite") - 1.0).abs() < 1e-15);
         assert!((automatic(0.1).expect("finite") - 0.5 / 0.11).abs() < 1e-12);
         assert!((threshold(2.0).expect("finite") - 0.25).abs() < 1e-15);
+        let open = Clip::threshold(f64::INFINITY);
+        for norm in [0.0, 2.0, 1e300] {
+            assert!((open.factor(norm).expect("finite") - 1.0).abs() < 1e-15);
+        }
         for norm in [f64::NAN, f64::INFINITY] {
             assert_eq!((threshold(norm), automatic(norm)), (None, None));
         }

@@ -129,7 +129,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
         units: &[Vec<usize>],
         step: usize,
     ) -> Result<(ClippedSum, Vec<(f64, Norm)>), Error> {
-        let mut sum = ClippedSum::new(&mut self.bert, self.private.how_clipped());
+        let mut sum = ClippedSum::new(&mut self.bert, self.private.clip);
         // A unit without a word to learn from takes its place in a sample and adds nothing.
         let units = units.iter().filter(|unit| !unit.is_empty());
         let units = units.map(|own| Unit::new(self.examples, own.clone(), self.limits));

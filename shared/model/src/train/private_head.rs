@@ -82,7 +82,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
                 for words in units {
                     let (loss, gradient) = self.gradient(words);
                     total += loss;
-                    add_clipped(&mut sum, &gradient, self.private.how_clipped());
+                    add_clipped(&mut sum, &gradient, self.private.clip);
                 }
                 (total, sum)
             })
@@ -153,7 +153,7 @@ impl Learner for PrivateHeadLearner<'_, '_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
-    use fedner_shared::plan::{Clipping, Training};
+    use fedner_shared::plan::Training;
 
     use super::*;
     use crate::bert::{leaf, values};
@@ -193,10 +193,7 @@ mod tests {
 
     #[test]
     fn gradients_are_clipped_to_the_norm_and_not_stretched() {
-        let clip = Clip {
-            bound: 1.0,
-            clipping: Clipping::Threshold,
-        };
+        let clip = Clip::threshold(1.0);
         let mut sum = vec![0.0; 2];
         add_clipped(&mut sum, &[3.0, 4.0], clip);
         assert!((sum[0] - 0.6).abs() < 1e-12 && (sum[1] - 0.8).abs() < 1e-12);

@@ -190,4 +190,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_factor_shortens_and_never_stretches() {
+        let factor = |squared| Norm::exact(squared).factor(Clip::threshold(1.0));
+        assert!((factor(4.0).expect("finite") - 0.5).abs() < 1e-15);
+        assert!((factor(0.25).expect("finite") - 1.0).abs() < 1e-15);
+        assert!((factor(0.0).expect("finite") - 1.0).abs() < 1e-15);
+        assert_eq!(factor(f64::NAN), None);
+        assert_eq!(factor(f64::INFINITY), None);
+        let open = Norm::exact(4.0).factor(Clip::threshold(f64::INFINITY));
+        assert!((open.expect("finite") - 1.0).abs() < 1e-15);
+    }
 }

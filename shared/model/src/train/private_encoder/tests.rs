@@ -1,14 +1,14 @@
 //! Norms and clipped sums beside burn's own gradients of each unit alone.
 
-use fedner_shared::plan::{Clipping, Lora, Method, Target, Training, Unit as Protected};
+use fedner_shared::plan::{Lora, Method, Target, Training, Unit as Protected};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::Encoded;
-use crate::train::Mechanism;
 use crate::train::encoder::EncoderLearner;
 use crate::train::encoder::tests::{adapted, checkpoint};
+use crate::train::{Clip, Mechanism};
 
 /// Releases sums as they are, and keeps them.
 #[derive(Debug, Default)]
@@ -76,8 +76,7 @@ fn options(trainable: &Trainable, dropout: Option<f64>) -> TrainOptions {
 fn private(clip: f64, mechanism: &mut Open) -> Private<'_> {
     Private {
         unit: Protected::Person,
-        clip,
-        clipping: Clipping::Threshold,
+        clip: Clip::threshold(clip),
         noise_multiplier: 0.0,
         expected_batch: 4.0,
         steps_an_epoch: 1,
