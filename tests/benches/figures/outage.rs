@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use fedner_tests::notes;
 use fedner_tests::proxy::Proxy;
 use fedner_tests::tiny::Size;
 
 use crate::federation::{Federation, plan};
-use crate::processes::{enrol, now_ms, times_of};
+use crate::processes::{enrol, now_ms, times_of, wait_within};
 
 /// 145 million weights, whose noised update has some 400 MB.
 const MODEL: Size = Size {
@@ -73,19 +73,14 @@ pub(crate) fn outage(seconds: u64) -> Result<()> {
 
 /// When the first bytes of a round's upload were sent, in milliseconds.
 fn begin(federation: &Federation, proxy: &Proxy, run: &str, round: u32) -> Result<i64> {
-    let deadline = Instant::now() + PATIENCE;
-    let until = |reached: &dyn Fn() -> Result<bool>| -> Result<()> {
-        while !reached()? {
-            ensure!(Instant::now() < deadline, "that takes too long");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
-    };
-    until(&|| {
+    let began = Instant::now();
+    wait_within(PATIENCE, began, || {
         let view = federation.cluster.coordinate(&["run", "show", run])?;
         Ok(view["round"].as_u64() == Some(round.into()))
     })?;
     let before = proxy.up().moved();
-    until(&|| Ok(proxy.up().moved() > before + UNDER_WAY))?;
+    wait_within(PATIENCE, began, || {
+        Ok(proxy.up().moved() > before + UNDER_WAY)
+    })?;
     Ok(now_ms()? - (UNDER_WAY * 1000 / SPEED) as i64)
 }

@@ -50,7 +50,15 @@ pub(crate) fn enrol(
 
 /// Asks until `reached`; seconds since `began`.
 fn wait(began: Instant, reached: impl Fn() -> Result<bool>) -> Result<f64> {
-    while began.elapsed() < PATIENCE {
+    wait_within(PATIENCE, began, reached)
+}
+
+pub(crate) fn wait_within(
+    patience: Duration,
+    began: Instant,
+    reached: impl Fn() -> Result<bool>,
+) -> Result<f64> {
+    while began.elapsed() < patience {
         if reached()? {
             return Ok(began.elapsed().as_secs_f64());
         }
