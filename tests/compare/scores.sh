@@ -23,23 +23,18 @@ cargo build -q --workspace --bins
 client=$(pwd)/target/debug/fedner-client
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+. tests/compare/plans.sh
 for corpus in "$@"; do
-    labels=$(cut -f2 "$data/$corpus/train.tsv" | sed -n 's/^B-\(.*\)\r*$/"\1"/p' | sort -u | paste -sd, -)
-    cat > "$scratch/plan.toml" <<PLAN
-name = "$corpus"
-base = "base@1"
-labels = [$labels]
-method = "head"
-rounds = 1
+    {
+        begin_plan "$corpus" head
+        cat <<PLAN
 [training]
 local_epochs = 3
 learning_rate = 5e-3
-[cohort]
-institutions = ["here"]
-quorum = 1
 [privacy]
 unit = "none"
 PLAN
+    } > "$scratch/plan.toml"
     trained="$scratch/$corpus"
     "$client" --quiet train --model "$model" --data "$data/$corpus/train.tsv" \
         --plan "$scratch/plan.toml" --to "$trained" > /dev/null

@@ -21,30 +21,21 @@ client=$(pwd)/target/debug/fedner-client
 kept=target/utility
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-
-labels() {
-    cut -f2 "$data/$1/train.tsv" | sed -n 's/^B-\(.*\)\r*$/"\1"/p' | sort -u | paste -sd, -
-}
+. tests/compare/plans.sh
 
 # The encoder fine-tuned on a corpus as the reference loop does it.
 fine_tuned() {
     if [ ! -e "$kept/$1/config.json" ]; then
-        cat > "$scratch/first.toml" <<PLAN
-name = "first"
-base = "base@1"
-labels = [$(labels "$1")]
-method = "full"
-rounds = 1
-seed = ${SEED:-1}
+        {
+            begin_plan "$1" full
+            cat <<PLAN
 [training]
 local_epochs = 4
 learning_rate = 1e-4
-[cohort]
-institutions = ["here"]
-quorum = 1
 [privacy]
 unit = "none"
 PLAN
+        } > "$scratch/first.toml"
         "$client" --quiet train --model "$model" --data "$data/$1/train.tsv" \
             --plan "$scratch/first.toml" --to "$kept/$1" > /dev/null
     fi
@@ -53,13 +44,8 @@ PLAN
 
 # The plan for a corpus, but for its noise.
 plan() {
+    begin_plan "$1" "${METHOD:-head}"
     cat <<PLAN
-name = "utility"
-base = "base@1"
-labels = [$(labels "$1")]
-method = "${METHOD:-head}"
-rounds = 1
-seed = ${SEED:-1}
 [training]
 local_epochs = ${EPOCHS:-60}
 batch_size = ${BATCH:-1024}
@@ -67,9 +53,6 @@ learning_rate = ${RATE:-0.3}
 warmup = 0.0
 weight_decay = 0.0
 head_layers = [${LAYERS-2, 4, 6}]
-[cohort]
-institutions = ["here"]
-quorum = 1
 [privacy]
 unit = "sentence"
 clip = ${CLIP:-0.03}
