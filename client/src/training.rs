@@ -86,7 +86,7 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Encode { .. }
         | Error::Vocabulary { .. } => Code::CheckpointInvalid,
         Error::Device(_) => Code::DeviceUnknown,
-        Error::Unfit(_) => Code::PlanInvalid,
+        Error::Unfit(_) | Error::PrivateCrf => Code::PlanInvalid,
         Error::NoUnit { .. } => Code::CorpusInvalid,
         Error::OtherTraining { .. } => Code::StateInvalid,
         Error::Tags { .. } | Error::NoHead | Error::UnknownTag { .. } => Code::LabelsMismatch,
@@ -99,7 +99,7 @@ fn code_of(error: &fedner_model::Error) -> Option<Code> {
         | Error::Tensor(_)
         | Error::Threads(_)
         | Error::Adapters { .. }
-        | Error::HeadLayers { .. }
+        | Error::Head { .. }
         | Error::Keep { .. }
         | Error::Stopped { .. } => return None,
     })
@@ -146,10 +146,8 @@ impl Material {
         let trainable = plan.trainable();
         if config.prepared_for(&trainable) != config {
             let message = format!(
-                "{} has the adapters {:?} and a head on the layers {:?}: the plan has others",
-                version.name,
-                config.adapters,
-                config.read_layers()
+                "{} has the adapters {:?} and a head {}: the plan has others",
+                version.name, config.adapters, config.head
             );
             return Err(Refusal::new(Code::UpdateShape, message).into());
         }

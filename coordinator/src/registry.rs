@@ -130,12 +130,11 @@ impl Registry {
             );
             return Err(Refusal::new(Code::LabelsMismatch, message).into());
         }
-        let wanted = config.prepared_for(&plan.trainable()).read_layers();
-        if !needs_head && config.read_layers() != wanted {
+        let wanted = config.prepared_for(&plan.trainable()).head;
+        if !needs_head && config.head != wanted {
             let message = format!(
-                "the head of {} reads the layers {:?}: expected the plan's {wanted:?}",
-                base.version.name,
-                config.read_layers()
+                "{} has a head {}: expected the plan's, {wanted}",
+                base.version.name, config.head
             );
             return Err(Refusal::new(Code::PlanInvalid, message).into());
         }

@@ -7,7 +7,7 @@
 //! there is, 1.48; and hardly anything is learnt, so that it stays as it is in all steps.
 
 use fedner_model::{Sentence, Tokenizer};
-use fedner_shared::bert::{self, BertConfig};
+use fedner_shared::bert::{self, BertConfig, HeadShape};
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Method, Plan, Training, Unit};
 use serde_json::json;
@@ -52,7 +52,7 @@ impl WorstCase {
             pad_token_id: 0,
             position_embedding_type: "absolute".to_owned(),
             adapters: None,
-            head_layers: Vec::new(),
+            head: HeadShape::default(),
         };
         let manifest = config.manifest(&Method::Head.into(), tags.len());
         let specs = config.encoder_tensors().into_iter();

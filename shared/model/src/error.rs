@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use fedner_shared::bert::Unfit;
+use fedner_shared::bert::{HeadShape, Unfit};
 use fedner_shared::checkpoint;
 use fedner_shared::plan::{Method, Unit};
 
@@ -31,11 +31,13 @@ pub enum Error {
         "the model was not made ready for the method {method}: expected adapters only with lora and ffa-lora"
     )]
     Adapters { method: Method },
-    #[error("the model's head reads the layers {found:?}: expected {expected:?}")]
-    HeadLayers {
-        expected: Vec<usize>,
-        found: Vec<usize>,
+    #[error("the model has a head {found}: expected one {expected}")]
+    Head {
+        expected: HeadShape,
+        found: HeadShape,
     },
+    #[error("the head has a CRF, whose gradient is not clipped by unit: expected none")]
+    PrivateCrf,
     #[error(transparent)]
     Unfit(#[from] Unfit),
     #[error("the corpus has no sentence to train on")]

@@ -1,12 +1,13 @@
 //! BERT for token classification: corpora, tokenising, training, evaluation and prediction.
 //!
 //! A [`Corpus`] is read from annotated text, a [`Tokenizer`] cuts its words into sub-tokens, and a
-//! [`Model`] (a BERT encoder and a linear tagging head, Devlin et al. 2019) tags each word by its
-//! first sub-token. [`train`] returns new weights in the order of the plan's manifest; nothing in
+//! [`Model`] (a BERT encoder and a linear tagging head, Devlin et al. 2019, with a conditional random
+//! field or without) tags each word by its first sub-token. [`train`] returns new weights in the order of the plan's manifest; nothing in
 //! this crate knows of rounds, privacy or the network.
 
 mod bert;
 pub mod corpus;
+mod crf;
 pub mod device;
 mod error;
 mod evaluate;

@@ -5,6 +5,7 @@ use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::manifest::Manifest;
 
 use crate::bert::{Batch, Bert, Dropout, values};
+use crate::crf::Crf;
 use crate::device::Device;
 use crate::{Encoded, Error};
 
@@ -13,6 +14,7 @@ use crate::{Encoded, Error};
 pub struct Model {
     config: BertConfig,
     bert: Bert,
+    crf: Option<Crf>,
     tags: usize,
     device: Device,
 }
@@ -20,7 +22,8 @@ pub struct Model {
 /// What the model says of one word.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tagged {
-    /// The most probable tag's place in the list of tags.
+    /// The most probable tag's place in the list of tags; with a CRF, that in the sentence's most
+    /// probable tags together.
     pub tag: usize,
     /// Its probability.
     pub probability: f32,
@@ -41,6 +44,7 @@ impl Model {
             config: checkpoint.config.clone(),
             tags: checkpoint.tags().ok_or(Error::NoHead)?,
             bert: Bert::load(checkpoint, &device.plain())?,
+            crf: Crf::of(checkpoint)?,
             device,
         })
     }
@@ -48,6 +52,10 @@ impl Model {
     /// How many tags the head has.
     pub fn tags(&self) -> usize {
         self.tags
+    }
+
+    pub(crate) fn crf(&self) -> Option<&Crf> {
+        self.crf.as_ref()
     }
 
     pub(crate) fn config(&self) -> &BertConfig {
@@ -64,7 +72,7 @@ impl Model {
         self.bert.clone().weights(manifest)
     }
 
-    /// The scores of each tag before softmax, for the words of each sentence that have a
+    /// The scores of each tag before softmax or CRF, for the words of each sentence that have a
     /// sub-token: row-major [words, tags].
     pub fn logits(&self, sentences: &[&Encoded]) -> Result<Vec<f32>, Error> {
         check_ids(sentences, &self.config)?;
@@ -82,16 +90,23 @@ impl Model {
     /// Tags every word of every sentence; `None` for a word without a sub-token.
     pub fn tag(&self, sentences: &[&Encoded]) -> Result<Vec<Vec<Option<Tagged>>>, Error> {
         let logits = self.logits(sentences)?;
-        let mut rows = logits.chunks_exact(self.tags).map(most_probable);
-        let mut tagged = Vec::with_capacity(sentences.len());
-        for sentence in sentences {
-            let words = sentence
-                .first
-                .iter()
-                .map(|first| first.and_then(|_| rows.next()));
+        let (mut rest, mut tagged) = (logits.as_slice(), Vec::with_capacity(sentences.len()));
+        for Encoded { first, .. } in sentences {
+            let (own, others) = rest.split_at(first.iter().flatten().count() * self.tags);
+            rest = others;
+            let mut own = self.most_probable(own).into_iter();
+            let words = first.iter().map(|first| first.and_then(|_| own.next()));
             tagged.push(words.collect());
         }
         Ok(tagged)
+    }
+
+    /// The tags of a sentence's words from their scores.
+    fn most_probable(&self, scores: &[f32]) -> Vec<Tagged> {
+        match &self.crf {
+            Some(crf) => crf.most_probable(scores),
+            None => scores.chunks_exact(self.tags).map(most_probable).collect(),
+        }
     }
 }
 

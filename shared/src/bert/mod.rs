@@ -4,11 +4,14 @@
 //! agree on the names, the shapes and the order of the weights.
 
 mod adapters;
+mod head;
 mod tensors;
 
 use serde::{Deserialize, Serialize};
 
 pub use adapters::Adapters;
+pub use head::{HeadShape, is_of_head};
+pub(crate) use head::{MOST_CONTEXT, initial_transitions};
 pub use tensors::Unfit;
 
 /// The fields of a Hugging Face `config.json` that decide the arithmetic. Others are kept by
@@ -46,14 +49,8 @@ pub struct BertConfig {
         skip_serializing_if = "Option::is_none"
     )]
     pub adapters: Option<Adapters>,
-    /// The layers whose hidden states the head reads side by side, counted from 1, 0 being the
-    /// embeddings; none: the last alone, as Hugging Face has it.
-    #[serde(
-        default,
-        rename = "fedner_head_layers",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    pub head_layers: Vec<usize>,
+    #[serde(flatten)]
+    pub head: HeadShape,
 }
 
 fn default_hidden_act() -> String {
@@ -137,31 +134,7 @@ impl BertConfig {
             let found = &self.position_embedding_type;
             return Err(field_error("position_embedding_type", found, "absolute"));
         }
-        let layers = &self.head_layers;
-        let ordered = layers.is_sorted_by(|a, b| a < b);
-        if !ordered || layers.iter().any(|layer| *layer > self.num_hidden_layers) {
-            let expected = format!(
-                "layers from 0 to {}, each once and in order",
-                self.num_hidden_layers
-            );
-            let found = format!("{layers:?}");
-            return Err(field_error("fedner_head_layers", found, &expected));
-        }
-        Ok(())
-    }
-
-    /// The layers that the head reads, counted from 1, 0 being the embeddings.
-    pub fn read_layers(&self) -> Vec<usize> {
-        if self.head_layers.is_empty() {
-            vec![self.num_hidden_layers]
-        } else {
-            self.head_layers.clone()
-        }
-    }
-
-    /// Features of a word that the head reads.
-    pub fn head_width(&self) -> usize {
-        self.hidden_size * self.head_layers.len().max(1)
+        self.head.check(self.num_hidden_layers)
     }
 }
 

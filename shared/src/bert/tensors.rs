@@ -1,6 +1,6 @@
 //! The names, shapes and order of a model's weights.
 
-use super::{Adapters, BertConfig};
+use super::{Adapters, BertConfig, is_of_head};
 use crate::manifest::{Manifest, TensorSpec};
 use crate::plan::{Method, Trainable};
 
@@ -54,14 +54,6 @@ impl BertConfig {
         tensors
     }
 
-    /// The linear tagging head over `tags` tags.
-    pub fn head_tensors(&self, tags: usize) -> Vec<TensorSpec> {
-        vec![
-            TensorSpec::new("classifier.weight", [tags, self.head_width()]),
-            TensorSpec::new("classifier.bias", [tags]),
-        ]
-    }
-
     /// Encoder, adapters and head: every tensor of a model version, sorted by name as its file is.
     pub fn model_tensors(&self, tags: usize) -> Vec<TensorSpec> {
         let mut tensors = self.encoder_tensors();
@@ -72,21 +64,21 @@ impl BertConfig {
     }
 
     /// The model as a run that trains `trainable` has it: with the adapters of that run, or none,
-    /// and a head on the layers that it names.
+    /// and the head that it names.
     #[must_use]
     pub fn prepared_for(&self, trainable: &Trainable) -> Self {
         let adapters = trainable.method.adapts().then(|| Adapters {
             lora: trainable.lora.clone(),
             first_layer: trainable.freeze_layers,
         });
-        let mut head_layers = trainable.head_layers.clone();
+        let mut head = trainable.head.clone();
         // Said in the one way in which Hugging Face reads it too.
-        if head_layers == [self.num_hidden_layers] {
-            head_layers.clear();
+        if head.layers == [self.num_hidden_layers] {
+            head.layers.clear();
         }
         Self {
             adapters,
-            head_layers,
+            head,
             ..self.clone()
         }
     }
@@ -103,7 +95,7 @@ impl BertConfig {
                 most,
             });
         }
-        match trainable.head_layers.last() {
+        match trainable.head.layers.last() {
             Some(read) if *read > layers => Err(Unfit::Read {
                 read: *read,
                 layers,
@@ -141,7 +133,7 @@ pub enum Unfit {
 impl Trainable {
     /// Whether the tensor of this name is trained, if the model has it.
     pub fn trains(&self, tensor: &str) -> bool {
-        let head = tensor.starts_with("classifier.");
+        let head = is_of_head(tensor);
         match self.method {
             Method::Full => !self.freezes(tensor),
             Method::Lora => head || tensor.contains(".lora_"),
@@ -166,6 +158,7 @@ fn layer(tensor: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::HeadShape;
     use super::super::tests::MINILM;
     use super::*;
     use crate::plan::{Lora, Target};
@@ -248,8 +241,15 @@ mod tests {
     }
 
     fn reading(layers: &[usize]) -> Trainable {
+        head(HeadShape {
+            layers: layers.to_vec(),
+            ..HeadShape::default()
+        })
+    }
+
+    fn head(head: HeadShape) -> Trainable {
         Trainable {
-            head_layers: layers.to_vec(),
+            head,
             ..Method::Head.into()
         }
     }
@@ -261,7 +261,25 @@ mod tests {
         assert_eq!(of(&[0, 6]), 3 * (2 * 384 + 1));
         assert_eq!(of(&[6]), of(&[]));
         let prepared = minilm().prepared_for(&reading(&[6]));
-        assert!(prepared.head_layers.is_empty(), "as Hugging Face says it");
+        assert!(prepared.head.is_plain(), "as Hugging Face says it");
         assert_eq!(minilm().prepared_for(&reading(&[3])).read_layers(), [3]);
+    }
+
+    #[test]
+    fn neighbours_widen_a_head_and_a_crf_adds_its_transitions() {
+        let wide = HeadShape {
+            layers: vec![2, 6],
+            context: 1,
+            crf: true,
+        };
+        let manifest = minilm().manifest(&head(wide), 3);
+        assert_eq!(manifest.dimension(), 3 * (2 * 384 * 3 + 1) + 3 + 3 * 3 + 3);
+        let names: Vec<&str> = manifest.tensors.iter().map(|t| t.name.as_str()).collect();
+        let crf = [
+            "crf.end_transitions",
+            "crf.start_transitions",
+            "crf.transitions",
+        ];
+        assert_eq!(names[2..], crf);
     }
 }

@@ -46,22 +46,24 @@ pub fn tags_of_config(config_json: &str) -> Result<Option<Vec<String>>, Error> {
 }
 
 /// `config.json` of a model that has what `of` has and Hugging Face knows nothing of: adapters
-/// beside its weights, a head on other layers than the last. It names no class of transformers
-/// where none has such a head.
+/// beside its weights, a head of another shape. It names no class of transformers where none has
+/// such a head.
 pub fn config_with_additions(config_json: &str, of: &BertConfig) -> Result<String, Error> {
     let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;
     match &of.adapters {
         Some(adapters) => config.insert(ADAPTERS.into(), serde_json::to_value(adapters)?),
         None => config.remove(ADAPTERS),
     };
-    if of.head_layers.is_empty() {
-        config.remove(HEAD_LAYERS);
-    } else {
-        config.insert(HEAD_LAYERS.into(), json!(of.head_layers));
-        config.insert("architectures".into(), json!(["FednerHeadOnLayers"]));
+    config.retain(|key, _| !key.starts_with(HEAD));
+    if let Value::Object(head) = serde_json::to_value(&of.head)? {
+        config.extend(head);
+    }
+    if !of.head.is_plain() {
+        config.insert("architectures".into(), json!(["FednerTaggingHead"]));
     }
     Ok(serde_json::to_string_pretty(&config)?)
 }
 
 const ADAPTERS: &str = "fedner_adapters";
-const HEAD_LAYERS: &str = "fedner_head_layers";
+/// What the keys of a head's shape begin with.
+const HEAD: &str = "fedner_head_";

@@ -1,7 +1,8 @@
 //! Hugging Face checkpoints: read with all their spellings, written in one canonical form.
 //!
 //! The canonical form is a safetensors file of float32 tensors sorted by name, with the `bert.`
-//! prefix, without pooler or pre-training heads, and with `classifier.*` once labels are known.
+//! prefix, without pooler or pre-training heads, and with `classifier.*` (and `crf.*`) once labels
+//! are known.
 
 mod adapters;
 mod json;
@@ -128,14 +129,14 @@ impl Checkpoint {
     /// The encoder alone.
     #[must_use]
     pub fn without_head(mut self) -> Self {
-        self.tensors
-            .retain(|name, _| !name.starts_with("classifier."));
+        self.tensors.retain(|name, _| !bert::is_of_head(name));
         self
     }
 
     /// The same encoder with a new head of `tags` tags, its weights drawn from `seed`.
     #[must_use]
     pub fn with_new_head(mut self, tags: usize, seed: u64) -> Self {
+        self = self.without_head();
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         for spec in self.config.head_tensors(tags) {
             let values = initial_values(&spec, self.config.initializer_range, &mut rng);
@@ -337,6 +338,9 @@ fn half_to_f32(bits: u16) -> f32 {
 fn initial_values(spec: &TensorSpec, range: f64, rng: &mut ChaCha20Rng) -> Vec<f32> {
     if spec.name.ends_with("LayerNorm.weight") {
         return vec![1.0; spec.len()];
+    }
+    if let Some(transitions) = bert::initial_transitions(spec) {
+        return transitions;
     }
     if spec.name.ends_with("bias") {
         return vec![0.0; spec.len()];

@@ -1,4 +1,5 @@
 use super::*;
+use crate::bert::HeadShape;
 use crate::plan::{Method, Trainable};
 
 pub(super) const TINY: &str = r#"{"model_type":"bert","vocab_size":11,"hidden_size":4,
@@ -123,15 +124,19 @@ fn a_model_in_two_files_reads_as_the_same_model() {
 }
 
 #[test]
-fn a_head_on_several_layers_survives_its_files() {
+fn a_head_of_another_shape_survives_its_files() {
     let on_layers = Trainable {
-        head_layers: vec![0, 1],
+        head: HeadShape {
+            layers: vec![0, 1],
+            context: 1,
+            crf: true,
+        },
         ..Method::Head.into()
     };
     let whole = tiny().prepared_for(&on_layers, 1).with_new_head(3, 2);
     assert_eq!(
         whole.tensor("classifier.weight").expect("head").len(),
-        3 * 2 * 4
+        3 * 2 * 4 * 3
     );
     let json = config_with_labels(TINY, &["A".to_owned()]).expect("labels");
     let json = config_with_additions(&json, &whole.config).expect("json");
@@ -145,4 +150,9 @@ fn a_head_on_several_layers_survives_its_files() {
     assert_ne!(too_deep, json);
     let error = Checkpoint::read(&too_deep, &bytes).expect_err("one layer");
     assert!(error.to_string().contains("fedner_head_layers"), "{error}");
+    let lacking = json.replace("\"fedner_head_crf\": true", "\"fedner_head_crf\": false");
+    let without = Checkpoint::read(&lacking, &bytes).expect("no CRF is asked for");
+    assert!(without.tensor("crf.transitions").is_err());
+    let plain = config_with_additions(&json, &tiny().config).expect("json");
+    assert!(!plain.contains("fedner_head"), "{plain}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Clipping, Method, Plan, Unit};
+use crate::bert::MOST_CONTEXT;
 
 /// Why a text is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,12 @@ impl Plan {
             let expected = "layers from 0 to 1024, each once and in order, such as [2, 4, 6]";
             return Err(value("training.head_layers", found, expected));
         }
+        between("training.head_context", t.head_context, 0, MOST_CONTEXT)?;
+        if t.head_crf && (t.focal_gamma > 0.0 || !t.class_weights.is_empty()) {
+            let found = "true beside class_weights or focal_gamma";
+            let expected = "one of them: the loss of a CRF is of whole sentences, not of words";
+            return Err(value("training.head_crf", found, expected));
+        }
         if t.freeze_embeddings && method != Method::Full {
             let found = format!("true with the method {method}");
             let expected = "the method full: others train no embedding anyway";
@@ -211,6 +218,11 @@ pub(super) fn value(key: &'static str, found: impl ToString, expected: impl Into
     Error::Value {
         key,
         found: found.to_string(),
+        if self.training.head_crf {
+            let found = format!("true with the unit {unit}");
+            let expected = "false, or the unit institution or none: the gradient of a CRF is not clipped by unit";
+            return Err(value("training.head_crf", found, expected));
+        }
         expected: expected.into(),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Training;
 use super::check::{Error, between, range, value};
+use crate::bert::HeadShape;
 
 /// Which weights are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -124,8 +125,7 @@ pub struct Trainable {
     pub freeze_embeddings: bool,
     /// The lowest layers that stay as they are.
     pub freeze_layers: usize,
-    /// The layers that the head reads; none: the last alone.
-    pub head_layers: Vec<usize>,
+    pub head: HeadShape,
 }
 
 impl Trainable {
@@ -135,7 +135,7 @@ impl Trainable {
             lora: lora.cloned().unwrap_or_default(),
             freeze_embeddings: training.freeze_embeddings,
             freeze_layers: training.freeze_layers,
-            head_layers: training.head_layers.clone(),
+            head: training.head(),
         }
     }
 }

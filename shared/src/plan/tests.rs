@@ -114,6 +114,12 @@ fn options_of_another_method_name_their_key() {
         ("head", "freeze_layers = 2"),
         ("head", "head_layers = [4, 2]"),
         ("head", "head_layers = [2, 2]"),
+        ("head", "head_context = 9"),
+        ("full", "head_crf = true\nfocal_gamma = 2.0"),
+        (
+            "full",
+            "head_crf = true\n[training.class_weights]\nDisease = 2.0",
+        ),
     ];
     for (method, line) in frozen {
         let text = EXAMPLE

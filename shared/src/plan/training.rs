@@ -1,8 +1,11 @@
 //! How an institution trains.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
+
+use crate::bert::HeadShape;
 
 /// Settings of local training. The defaults are those of the Hugging Face reference run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +49,31 @@ pub struct Training {
     /// embeddings; none: the last alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub head_layers: Vec<usize>,
+    /// Words before and after a word whose hidden states the head reads beside its own.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub head_context: usize,
+    /// Whether a linear-chain CRF chooses the tags of a sentence together.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub head_crf: bool,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_zero(context: &usize) -> bool {
+    *context == 0
+}
+
+impl Training {
+    /// The head that is trained.
+    pub fn head(&self) -> HeadShape {
+        HeadShape {
+            layers: self.head_layers.clone(),
+            context: self.head_context,
+            crf: self.head_crf,
+        }
+    }
 }
 
 impl Default for Training {
@@ -68,6 +96,8 @@ impl Default for Training {
             freeze_embeddings: false,
             freeze_layers: 0,
             head_layers: Vec::new(),
+            head_context: 0,
+            head_crf: false,
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) async fn run(
     } else {
         None
     };
-    let own_head = !config.head_layers.is_empty();
+    let own_head = !config.head.is_plain();
     output.data(&view, |view| report(view, &to, base.as_deref(), own_head));
     Ok(())
 }

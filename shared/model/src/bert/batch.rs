@@ -17,7 +17,9 @@ pub(crate) struct Batch {
     pub(crate) length: usize,
     /// The sub-tokens to tag, as indices into `ids`.
     pub(super) marked: Tensor<1, Int>,
-    /// How many sub-tokens are marked.
+    /// How many sub-tokens are marked in each sentence.
+    pub(crate) words: Vec<usize>,
+    /// How many are marked in all.
     pub(crate) count: usize,
 }
 
@@ -27,10 +29,11 @@ impl Batch {
         let lengths: Arc<[usize]> = sentences.iter().map(|s| s.ids.len()).collect();
         let length = lengths.iter().copied().max().unwrap_or_default();
         let mut ids = Vec::with_capacity(sentences.len() * length);
-        let mut marked = Vec::new();
+        let (mut marked, mut words) = (Vec::new(), Vec::with_capacity(sentences.len()));
         for sentence in sentences {
-            let start = ids.len();
+            let (start, before) = (ids.len(), marked.len());
             marked.extend(sentence.first.iter().flatten().map(|f| (start + f) as i32));
+            words.push(marked.len() - before);
             ids.extend_from_slice(&sentence.ids);
             ids.resize(start + length, padding as u32);
         }
@@ -40,8 +43,28 @@ impl Batch {
             lengths,
             length,
             marked: Tensor::from_data(TensorData::new(marked, [count]), device),
+            words,
             count,
         }
+    }
+
+    /// For each marked sub-token those of its sentence from `context` places before it to as many
+    /// after it, as places among all that are marked; [`count`](Self::count) where there is none.
+    pub(super) fn neighbours(&self, context: usize) -> Vec<usize> {
+        let mut neighbours = Vec::with_capacity(self.count * (2 * context + 1));
+        let mut first = 0;
+        for own in &self.words {
+            let sentence = first..first + own;
+            for word in sentence.clone() {
+                let around = word..=word + 2 * context;
+                neighbours.extend(around.map(|shifted| match shifted.checked_sub(context) {
+                    Some(place) if sentence.contains(&place) => place,
+                    Some(_) | None => self.count,
+                }));
+            }
+            first = sentence.end;
+        }
+        neighbours
     }
 
     pub(crate) fn sentences(&self) -> usize {

@@ -13,7 +13,8 @@ mod weights;
 use burn::tensor::{Int, Tensor, TensorData};
 use fedner_shared::plan::Trainable;
 
-use crate::kernels;
+use crate::crf::{self, Crf};
+use crate::{Error, kernels};
 pub(crate) use batch::Batch;
 pub(crate) use book::{Book, Factors};
 pub(crate) use dropout::Dropout;
@@ -22,6 +23,17 @@ pub(crate) use weights::{Slot, SlotTensor, leaf, values};
 
 /// The word embedding.
 const WORDS: &str = "bert.embeddings.word_embeddings.weight";
+
+/// The weights of a [`Crf`] as tensors.
+#[derive(Debug, Clone)]
+struct Field {
+    /// [tags]
+    start: Tensor<1>,
+    /// [from, to]
+    transitions: Tensor<2>,
+    /// [tags]
+    end: Tensor<1>,
+}
 
 /// The encoder and its head.
 #[derive(Debug, Clone)]
@@ -32,6 +44,9 @@ pub(crate) struct Bert {
     classifier: Option<Linear>,
     /// The layers whose hidden states are the features, counted from 1, 0 being the embeddings.
     read: Vec<usize>,
+    /// Words to either side whose features the head reads too.
+    context: usize,
+    crf: Option<Field>,
     /// What is trained; `None` for a model that only tags.
     trainable: Option<Trainable>,
 }
@@ -55,8 +70,8 @@ impl Bert {
         }
     }
 
-    /// The hidden states that the head reads, of the batch's marked sub-tokens, layers side by
-    /// side: [marked, features].
+    /// The hidden states of the batch's marked sub-tokens, the layers that the head reads side by
+    /// side: [marked, features of a word].
     pub(crate) fn features(
         &self,
         words: Tensor<2>,
@@ -91,6 +106,58 @@ impl Bert {
     ) -> Option<Tensor<2>> {
         let classifier = self.classifier.as_ref()?;
         let features = self.features(words, batch, dropout);
-        Some(classifier.forward(kernels::dropout(features, dropout.hidden())))
+        let features = kernels::dropout(features, dropout.hidden());
+        Some(classifier.forward(self.with_neighbours(features, batch)))
+    }
+
+    /// The features of each word with those of its neighbours side by side, zero where the sentence
+    /// ends: [marked, features of the head].
+    fn with_neighbours(&self, features: Tensor<2>, batch: &Batch) -> Tensor<2> {
+        if self.context == 0 {
+            return features;
+        }
+        let ([marked, width], device) = (features.dims(), features.device());
+        let neighbours = batch.neighbours(self.context).into_iter();
+        let neighbours: Vec<i32> = neighbours.map(|place| place as i32).collect();
+        let rows = neighbours.len();
+        let data = TensorData::new(neighbours, [rows]);
+        let neighbours = Tensor::<1, Int>::from_data(data, &device.clone().inner());
+        let nothing = Tensor::zeros([1, width], &device);
+        let features = Tensor::cat(vec![features, nothing], 0).select(0, neighbours);
+        features.reshape([marked, width * (2 * self.context + 1)])
+    }
+
+    /// The weights of the field over the tags of a sentence, if the head has one.
+    pub(crate) fn crf(&self) -> Result<Option<Crf>, Error> {
+        let Some(field) = &self.crf else {
+            return Ok(None);
+        };
+        let mut weights = values(field.start.clone())?;
+        let tags = weights.len();
+        weights.extend(values(field.transitions.clone())?);
+        weights.extend(values(field.end.clone())?);
+        Ok(Some(Crf::from_weights(tags, weights)))
+    }
+
+    /// Σ g·w over the weights w of the field, with g constants in the order of [`Crf::weights`]: on
+    /// a tape, g is its gradient.
+    pub(crate) fn along_crf(&self, by_weights: &[f32]) -> Option<Tensor<1>> {
+        let Field {
+            start,
+            transitions,
+            end,
+        } = self.crf.as_ref()?;
+        let tags = start.dims()[0];
+        let device = start.device().inner();
+        let part = |name: &str| Crf::part(tags, by_weights, name).map(<[f32]>::to_vec);
+        let vector = |name| {
+            let data = TensorData::new(part(name)?, [tags]);
+            Some(Tensor::<1>::from_data(data, &device))
+        };
+        let data = TensorData::new(part(crf::TRANSITIONS)?, [tags, tags]);
+        let by_transitions = Tensor::<2>::from_data(data, &device);
+        let sum = (transitions.clone() * by_transitions).sum();
+        let sum = sum + (start.clone() * vector(crf::START)?).sum();
+        Some(sum + (end.clone() * vector(crf::END)?).sum())
     }
 }

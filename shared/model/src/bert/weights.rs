@@ -10,8 +10,8 @@ use fedner_shared::plan::Trainable;
 
 use super::attention::Attention;
 use super::layers::{Adapter, Embeddings, Layer, LayerNorm, Linear};
-use super::{Bert, Book, WORDS};
-use crate::Error;
+use super::{Bert, Book, Field, WORDS};
+use crate::{Error, crf};
 
 impl Bert {
     /// The model of `checkpoint` to tag with, with a head where the checkpoint has one.
@@ -49,6 +49,8 @@ impl Bert {
             layers: layers.collect::<Result<_, _>>()?,
             classifier,
             read: config.read_layers(),
+            context: config.head.context,
+            crf: loader.field(checkpoint.tags())?,
             trainable: trainable.cloned(),
         })
     }
@@ -156,6 +158,14 @@ impl Bert {
         if let Some(classifier) = &mut self.classifier {
             classifier.slots("classifier", &mut slots);
         }
+        if let Some(field) = &mut self.crf {
+            let vector =
+                |name: &str, tensor| Slot::new(name.to_owned(), SlotTensor::Vector(tensor));
+            slots.push(vector(crf::START, &mut field.start));
+            let transitions = SlotTensor::Table(&mut field.transitions);
+            slots.push(Slot::new(crf::TRANSITIONS.to_owned(), transitions));
+            slots.push(vector(crf::END, &mut field.end));
+        }
         slots
     }
 }
@@ -174,7 +184,7 @@ pub(crate) enum SlotTensor<'a> {
     Vector(&'a mut Tensor<1>),
     /// A linear weight, [input, output].
     Matrix(&'a mut Tensor<2>),
-    /// An embedding, [entries, hidden] here and in the file.
+    /// An embedding or the transitions of a CRF: [rows, columns] here and in the file.
     Table(&'a mut Tensor<2>),
     /// The word embedding, which is not on the tape.
     Words(&'a mut Tensor<2>),
@@ -293,6 +303,17 @@ impl Loader<'_> {
             types: table("token_type", config.type_vocab_size)?,
             norm: self.norm("bert.embeddings")?,
         })
+    }
+
+    fn field(&self, tags: Option<usize>) -> Result<Option<Field>, Error> {
+        let Some(tags) = tags.filter(|_| self.config().head.crf) else {
+            return Ok(None);
+        };
+        Ok(Some(Field {
+            start: self.tensor(crf::START, [tags])?,
+            transitions: self.tensor(crf::TRANSITIONS, [tags, tags])?,
+            end: self.tensor(crf::END, [tags])?,
+        }))
     }
 
     fn layer(&self, index: usize) -> Result<Layer, Error> {

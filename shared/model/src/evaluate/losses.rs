@@ -10,7 +10,7 @@ use crate::{Encoded, Error, Sentence, Tagger};
 /// The cross-entropy of a sentence's own tags.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Loss {
-    /// −ln p, summed over the words.
+    /// −ln p, summed over the words; with a CRF, of the tags of a window together.
     pub sum: f64,
     /// Those that have a sub-token.
     pub words: usize,
@@ -45,15 +45,21 @@ pub fn losses(
     for batch in windows.chunks(tagger.batch.max(1)) {
         let encoded: Vec<&Encoded> = batch.iter().map(|window| &window.encoded).collect();
         let logits = model.logits(&encoded)?;
-        let mut rows = logits.chunks_exact(tags.len());
+        let mut rest = logits.as_slice();
         for Example {
             sentence, targets, ..
         } in batch
         {
             let loss = &mut losses[*sentence];
             loss.words += targets.len();
-            let own = targets.iter().zip(rows.by_ref());
-            loss.sum += own.map(|(target, row)| surprise(row, *target)).sum::<f64>();
+            let (own, others) = rest.split_at(targets.len() * tags.len());
+            rest = others;
+            loss.sum += if let Some(crf) = model.crf() {
+                crf.loss(own, targets)
+            } else {
+                let words = targets.iter().zip(own.chunks_exact(tags.len()));
+                words.map(|(target, row)| surprise(row, *target)).sum()
+            };
         }
         done += batch.len();
         if observer(done, windows.len()).is_break() {

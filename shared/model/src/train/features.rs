@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use fedner_shared::bert::is_of_head;
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
 use rayon::prelude::*;
@@ -39,16 +40,18 @@ impl Grouping {
     }
 }
 
-/// What the head reads of each example's words: row-major [words, width].
+/// What the encoder makes of each example's words: row-major [words, width].
 #[derive(Debug)]
 pub(super) struct Features {
     width: usize,
+    /// Words to either side that the head reads beside each.
+    context: usize,
     /// Before each example's first row, in rows.
     starts: Vec<usize>,
     rows: Rows,
 }
 
-/// The features of some words, and their tags.
+/// What the head reads of some words, and their tags.
 #[derive(Debug)]
 pub(super) struct Words {
     width: usize,
@@ -56,6 +59,8 @@ pub(super) struct Words {
     pub(super) rows: Vec<f32>,
     /// As indices into the tags.
     targets: Vec<usize>,
+    /// Words of each example.
+    counts: Vec<usize>,
 }
 
 impl Words {
@@ -63,6 +68,17 @@ impl Words {
     pub(super) fn pairs(&self) -> Vec<(&[f32], usize)> {
         let rows = self.rows.chunks_exact(self.width);
         rows.zip(self.targets.iter().copied()).collect()
+    }
+
+    /// The tags of each example.
+    pub(super) fn sentences(&self) -> Vec<&[usize]> {
+        let mut rest = self.targets.as_slice();
+        let sentences = self.counts.iter().map(|count| {
+            let (own, others) = rest.split_at(*count);
+            rest = others;
+            own
+        });
+        sentences.collect()
     }
 }
 
@@ -85,7 +101,7 @@ impl Features {
         keep: &Keep,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        let width = base.config.head_width();
+        let width = base.config.word_width();
         let mut starts = vec![0];
         for example in examples {
             starts.push(starts[starts.len() - 1] + example.targets.len());
@@ -93,6 +109,7 @@ impl Features {
         let total = starts[examples.len()];
         let mut features = Self {
             width,
+            context: base.config.head.context,
             starts,
             rows: Rows::Memory(Vec::new()),
         };
@@ -150,15 +167,38 @@ impl Features {
     /// What there is to learn from some examples together.
     pub(super) fn words(&self, all: &[Example], chosen: &[usize]) -> Result<Words, Error> {
         let mut words = Words {
-            width: self.width,
+            width: self.width * (2 * self.context + 1),
             rows: Vec::new(),
             targets: Vec::new(),
+            counts: Vec::with_capacity(chosen.len()),
         };
+        let mut own = Vec::new();
         for index in chosen {
-            self.read(*index, &mut words.rows)?;
+            if self.context == 0 {
+                self.read(*index, &mut words.rows)?;
+            } else {
+                own.clear();
+                self.read(*index, &mut own)?;
+                self.with_neighbours(&own, &mut words.rows);
+            }
             words.targets.extend_from_slice(&all[*index].targets);
+            words.counts.push(all[*index].targets.len());
         }
         Ok(words)
+    }
+
+    /// Appends the rows of an example's words with those of their neighbours side by side, zero
+    /// where the example ends.
+    fn with_neighbours(&self, own: &[f32], rows: &mut Vec<f32>) {
+        let (width, nothing) = (self.width, vec![0.0; self.width]);
+        let count = own.len() / width;
+        for word in 0..count {
+            for shifted in word..=word + 2 * self.context {
+                let place = shifted.checked_sub(self.context);
+                let row = place.and_then(|place| own.get(place * width..(place + 1) * width));
+                rows.extend_from_slice(row.unwrap_or(&nothing));
+            }
+        }
     }
 
     fn write(&mut self, example: usize, values: &[f32]) -> Result<(), Error> {
@@ -262,7 +302,7 @@ fn key(
     device: Device,
     grouping: Grouping,
 ) -> Result<Digest, Error> {
-    let encoder = keep::digest_of_weights(base, 0, |name| !name.starts_with("classifier."))?;
+    let encoder = keep::digest_of_weights(base, 0, |name| !is_of_head(name))?;
     let text = keep::digest_of_examples(examples, false);
     let read = base.config.read_layers();
     Ok(Digest::of(

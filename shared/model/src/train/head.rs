@@ -10,10 +10,11 @@ use super::TrainOptions;
 use super::adamw::{self, Moments, Rates};
 use super::course::Learner;
 use super::examples::Example;
-use super::features::Features;
+use super::features::{Features, Words};
 use super::loss::Loss;
 use super::state::State;
 use crate::Error;
+use crate::crf::Crf;
 
 pub(super) struct HeadLearner<'a> {
     examples: &'a [Example],
@@ -47,9 +48,12 @@ impl Learner for HeadLearner<'_> {
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
         let words = self.features.words(self.examples, &batches.concat())?;
         let head = &mut self.head;
-        let (loss, mut by_weight, mut by_bias) = head.gradient(&words.pairs(), 1.0, &self.loss);
+        let (loss, mut gradient) = match &head.crf {
+            Some(crf) => head.gradient_of_sentences(&words, crf),
+            None => head.gradient(&words.pairs(), 1.0, &self.loss),
+        };
         let largest = self.options.training.max_grad_norm;
-        head.update(&mut by_weight, &mut by_bias, largest, rates)?;
+        head.update(gradient.parts(), largest, rates)?;
         if loss.is_finite() {
             Ok(loss)
         } else {
@@ -58,7 +62,7 @@ impl Learner for HeadLearner<'_> {
     }
 
     fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
-        Head::flat(&self.head.weight, &self.head.bias, manifest)
+        self.head.flat(manifest)
     }
 
     fn save(&mut self, state: &mut State) -> Result<(), Error> {
@@ -74,8 +78,8 @@ impl Learner for HeadLearner<'_> {
 /// Where a head is held close to where it began (FedProx).
 struct Start {
     mu: f32,
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    /// As the parts of a [`Gradient`].
+    weights: [Vec<f32>; 3],
 }
 
 /// gradient += μ·(now - start)
@@ -90,99 +94,141 @@ pub(super) struct Head {
     /// [tags, hidden]
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
-    weight_moments: Moments,
-    bias_moments: Moments,
+    crf: Option<Crf>,
+    /// As the parts of a [`Gradient`].
+    moments: [Moments; 3],
     start: Option<Start>,
 }
+
+/// The gradient of a loss by a head's weights.
+#[derive(Debug)]
+pub(super) struct Gradient {
+    /// [tags, hidden]
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    /// In the order of [`Crf::weights`]; empty without a CRF.
+    crf: Vec<f32>,
+}
+
+impl Gradient {
+    pub(super) fn parts(&mut self) -> [&mut [f32]; 3] {
+        [&mut self.weight, &mut self.bias, &mut self.crf]
+    }
+}
+
+/// The names that the parts have in a kept state.
+const PARTS: [&str; 3] = ["weight", "bias", "crf"];
 
 impl Head {
     pub(super) fn new(base: &Checkpoint) -> Result<Self, Error> {
         let weight = base.tensor("classifier.weight")?.to_vec();
         let bias = base.tensor("classifier.bias")?.to_vec();
-        Ok(Self::of(base.config.head_width(), weight, bias))
+        let crf = Crf::of(base)?;
+        Ok(Self::of(base.config.head_width(), weight, bias, crf))
     }
 
-    pub(super) fn of(hidden: usize, weight: Vec<f32>, bias: Vec<f32>) -> Self {
-        Self {
+    pub(super) fn of(hidden: usize, weight: Vec<f32>, bias: Vec<f32>, crf: Option<Crf>) -> Self {
+        let mut head = Self {
             hidden,
-            weight_moments: Moments::new(weight.len()),
-            bias_moments: Moments::new(bias.len()),
             weight,
             bias,
+            crf,
+            moments: [0; 3].map(Moments::new),
             start: None,
-        }
+        };
+        head.moments = head.parts().map(|part| Moments::new(part.len()));
+        head
+    }
+
+    /// The weights, as the parts of a [`Gradient`].
+    fn parts(&mut self) -> [&mut [f32]; 3] {
+        let crf = self.crf.as_mut().map(|crf| crf.weights.as_mut_slice());
+        [&mut self.weight, &mut self.bias, crf.unwrap_or_default()]
     }
 
     /// Holds it from now on close to where it is, with the strength `mu`; 0 leaves it free.
     pub(super) fn hold(&mut self, mu: f64) {
+        let mu = mu as f32;
         self.start = (mu > 0.0).then(|| Start {
-            mu: mu as f32,
-            weight: self.weight.clone(),
-            bias: self.bias.clone(),
+            mu,
+            weights: self.parts().map(|part| part.to_vec()),
         });
     }
 
-    /// Weights in all.
+    /// Weights in all, those of a CRF left out.
     pub(super) fn dimension(&self) -> usize {
         self.weight.len() + self.bias.len()
     }
 
-    /// A head's weights in the order of `manifest`.
-    pub(super) fn flat(
-        weight: &[f32],
-        bias: &[f32],
-        manifest: &Manifest,
-    ) -> Result<Vec<f32>, Error> {
+    /// The weights in the order of `manifest`.
+    pub(super) fn flat(&self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
         let mut flat = Vec::with_capacity(manifest.dimension());
+        let tags = self.bias.len();
         for spec in &manifest.tensors {
-            flat.extend_from_slice(match spec.name.as_str() {
-                "classifier.weight" => weight,
-                "classifier.bias" => bias,
-                other => return Err(checkpoint::Error::Missing(other.to_owned()).into()),
-            });
+            let part = match spec.name.as_str() {
+                "classifier.weight" => Some(self.weight.as_slice()),
+                "classifier.bias" => Some(self.bias.as_slice()),
+                other => self
+                    .crf
+                    .as_ref()
+                    .and_then(|crf| Crf::part(tags, &crf.weights, other)),
+            };
+            let part = part.ok_or_else(|| checkpoint::Error::Missing(spec.name.clone()))?;
+            flat.extend_from_slice(part);
         }
         Ok(flat)
     }
 
-    pub(super) fn save(&self, state: &mut State) {
-        state.put("weight", &self.weight);
-        state.put("bias", &self.bias);
-        self.weight_moments.save("weight", state);
-        self.bias_moments.save("bias", state);
+    pub(super) fn save(&mut self, state: &mut State) {
+        for (name, part) in PARTS.into_iter().zip(self.parts()) {
+            state.put(name, part);
+        }
+        for (name, moments) in PARTS.into_iter().zip(&self.moments) {
+            moments.save(name, state);
+        }
     }
 
     pub(super) fn restore(&mut self, state: &State) -> Result<(), Error> {
-        state.restore("weight", &mut self.weight)?;
-        state.restore("bias", &mut self.bias)?;
-        self.weight_moments.restore("weight", state)?;
-        self.bias_moments.restore("bias", state)
+        for (name, part) in PARTS.into_iter().zip(self.parts()) {
+            state.restore(name, part)?;
+        }
+        for (name, moments) in PARTS.into_iter().zip(&mut self.moments) {
+            moments.restore(name, state)?;
+        }
+        Ok(())
     }
 
-    /// A step against this gradient, that of its hold added, of the norm `largest` at most.
+    /// A step against this gradient, that of its hold added, of the norm `largest` at most. Only
+    /// the weights of features are decayed.
     pub(super) fn update(
         &mut self,
-        by_weight: &mut [f32],
-        by_bias: &mut [f32],
+        mut gradient: [&mut [f32]; 3],
         largest: f64,
         rates: Rates,
     ) -> Result<(), Error> {
-        if let Some(Start { mu, weight, bias }) = &self.start {
-            pull(by_weight, &self.weight, weight, *mu);
-            pull(by_bias, &self.bias, bias, *mu);
+        if let Some(Start { mu, weights }) = self.start.take() {
+            let parts = self.parts().into_iter().zip(&weights);
+            for (gradient, (now, start)) in gradient.iter_mut().zip(parts) {
+                pull(gradient, now, start, mu);
+            }
+            self.start = Some(Start { mu, weights });
         }
-        let squared = adamw::squared_norm(by_weight) + adamw::squared_norm(by_bias);
-        if !squared.is_finite() {
+        let squared = gradient.iter().map(|part| adamw::squared_norm(part)).sum();
+        if !f64::is_finite(squared) {
             return Err(Error::NotFinite { step: rates.step });
         }
         let scale = adamw::clip_factor(squared, largest);
-        self.weight_moments
-            .update(&mut self.weight, by_weight, rates.step(scale));
         let undecayed = Rates {
             weight_decay: 0.0,
             ..rates
         };
-        self.bias_moments
-            .update(&mut self.bias, by_bias, undecayed.step(scale));
+        let mut moments = std::mem::replace(&mut self.moments, [0; 3].map(Moments::new));
+        let parts = self.parts().into_iter().zip(&gradient);
+        let parts = parts.zip([rates, undecayed, undecayed]);
+        for (moments, ((part, gradient), rates)) in moments.iter_mut().zip(parts) {
+            moments.update(part, gradient, rates.step(scale));
+        }
+        self.moments = moments;
         Ok(())
     }
 
@@ -194,7 +240,7 @@ impl Head {
         rows: &[(&[f32], usize)],
         c: f32,
         loss: &Loss,
-    ) -> (f32, Vec<f32>, Vec<f32>) {
+    ) -> (f32, Gradient) {
         let errors: Vec<(f32, Vec<f32>)> = rows
             .par_iter()
             .map(|(x, target)| {
@@ -203,27 +249,51 @@ impl Head {
             })
             .collect();
         let total = loss.total(rows.iter().map(|(_, target)| *target));
-        let divisor = total as f32;
-        let mut weight_gradient = vec![0.0; self.weight.len()];
-        weight_gradient
+        let sum = errors.iter().map(|(loss, _)| f64::from(*loss)).sum::<f64>();
+        let errors = errors.iter().map(|(_, error)| error.as_slice());
+        let along = rows.iter().map(|(x, _)| *x).zip(errors);
+        let gradient = self.gradient_along(&along.collect::<Vec<_>>(), total as f32, c);
+        ((sum / total) as f32, gradient)
+    }
+
+    /// The mean loss a word of the sentences under the CRF, and its gradient.
+    fn gradient_of_sentences(&self, words: &Words, crf: &Crf) -> (f32, Gradient) {
+        let rows = words.pairs();
+        let scores: Vec<Vec<f32>> = rows.par_iter().map(|(x, _)| self.scores(x, 1.0)).collect();
+        let mut scores = scores.concat();
+        let (loss, by_crf) = crf.gradients(&mut scores, &words.sentences(), rows.len() as f64);
+        let errors = scores.chunks_exact(self.bias.len());
+        let along = rows.iter().map(|(x, _)| *x).zip(errors);
+        let mut gradient = self.gradient_along(&along.collect::<Vec<_>>(), 1.0, 1.0);
+        gradient.crf = by_crf;
+        (loss, gradient)
+    }
+
+    /// Σ e xᵀ and Σ e·c over features x and the gradients e by their scores, divided.
+    fn gradient_along(&self, rows: &[(&[f32], &[f32])], divisor: f32, c: f32) -> Gradient {
+        let mut weight = vec![0.0; self.weight.len()];
+        weight
             .par_chunks_mut(self.hidden)
             .enumerate()
             .for_each(|(tag, gradient)| {
-                for ((x, _), (_, error)) in rows.iter().zip(&errors) {
+                for (x, error) in rows {
                     let factor = error[tag] / divisor;
                     for (sum, value) in gradient.iter_mut().zip(*x) {
                         *sum += factor * value;
                     }
                 }
             });
-        let mut bias_gradient = vec![0.0; self.bias.len()];
-        for (_, error) in &errors {
-            for (sum, value) in bias_gradient.iter_mut().zip(error) {
+        let mut bias = vec![0.0; self.bias.len()];
+        for (_, error) in rows {
+            for (sum, value) in bias.iter_mut().zip(*error) {
                 *sum += c * value / divisor;
             }
         }
-        let sum = errors.iter().map(|(loss, _)| f64::from(*loss)).sum::<f64>();
-        ((sum / total) as f32, weight_gradient, bias_gradient)
+        Gradient {
+            weight,
+            bias,
+            crf: Vec::new(),
+        }
     }
 
     /// The scores of each tag for the features of one word.

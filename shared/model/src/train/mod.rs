@@ -184,7 +184,7 @@ pub fn train_as(
     let device: Device = options.training.device.parse()?;
     tracing::info!(%device, "training");
     let trainable = options.trainable(&base.config);
-    check_base(base, tags.len(), &trainable)?;
+    check_base(base, tags.len(), &trainable, private.is_some())?;
     let examples = examples(&base.config, tokenizer, tags, corpus, &options.training)?;
     let words = examples.iter().map(|example| example.targets.len()).sum();
     let units = match &private {
@@ -277,7 +277,12 @@ fn name(
     Ok(Digest::of_json(&(all, early, private)))
 }
 
-fn check_base(base: &Checkpoint, tags: usize, trainable: &Trainable) -> Result<(), Error> {
+fn check_base(
+    base: &Checkpoint,
+    tags: usize,
+    trainable: &Trainable,
+    private: bool,
+) -> Result<(), Error> {
     match base.tags() {
         None => return Err(Error::NoHead),
         Some(found) if found != tags => {
@@ -292,12 +297,14 @@ fn check_base(base: &Checkpoint, tags: usize, trainable: &Trainable) -> Result<(
     }
     base.config.check_trainable(trainable)?;
     let (found, expected) = (
-        base.config.read_layers(),
-        base.config.prepared_for(trainable),
+        base.config.head.clone(),
+        base.config.prepared_for(trainable).head,
     );
-    let expected = expected.read_layers();
     if found != expected {
-        return Err(Error::HeadLayers { expected, found });
+        return Err(Error::Head { expected, found });
+    }
+    if private && found.crf {
+        return Err(Error::PrivateCrf);
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! One forward and one backward pass of a model over a batch.
 
-use burn::tensor::Gradients;
+use burn::tensor::{Gradients, Tensor, TensorData};
 use fedner_shared::bert::BertConfig;
 
 use super::adamw::Rows;
 use super::examples::Example;
 use super::loss::Loss;
 use crate::bert::{Batch, Bert, Dropout, values};
+use crate::crf::Crf;
 use crate::device::Device;
 use crate::{Encoded, Error};
 
@@ -31,15 +32,20 @@ impl Pass {
     ) -> Result<Self, Error> {
         let encoded: Vec<&Encoded> = examples.iter().map(|example| &example.encoded).collect();
         let batch = Batch::new(&encoded, config.pad_token_id, &device.plain());
-        let targets = examples.iter().flat_map(|example| &example.targets);
-        let targets: Vec<usize> = targets.copied().collect();
         let words = bert.look_up(&batch);
         let logits = bert.logits(words.clone(), &batch, dropout);
-        let loss = loss.of_logits(logits.ok_or(Error::NoHead)?, &targets, total);
-        let value = values(loss.clone().inner())?[0];
-        let mut gradients = loss.backward();
+        let logits = logits.ok_or(Error::NoHead)?;
+        let targets = examples.iter().map(|example| example.targets.as_slice());
+        let targets: Vec<&[usize]> = targets.collect();
+        let (value, slope) = if let Some(crf) = bert.crf()? {
+            of_sentences(bert, &crf, logits, &targets, total)?
+        } else {
+            let loss = loss.of_logits(logits, &targets.concat(), total);
+            (values(loss.clone().inner())?[0], loss)
+        };
+        let mut gradients = slope.backward();
         // The graph shares the weights; they can be changed in place once it is gone.
-        drop(loss);
+        drop(slope);
         let by_words = match words.grad_remove(&mut gradients) {
             Some(gradient) => Rows::sum(batch.sub_tokens(), &values(gradient)?, config.hidden_size),
             None => Rows::default(),
@@ -50,4 +56,22 @@ impl Pass {
             by_words,
         })
     }
+}
+
+/// The loss of sentences under a CRF, and what has its gradient: the gradient is known, so that
+/// the loss itself need not be on the tape.
+fn of_sentences(
+    bert: &Bert,
+    crf: &Crf,
+    logits: Tensor<2>,
+    targets: &[&[usize]],
+    total: f64,
+) -> Result<(f32, Tensor<1>), Error> {
+    let (shape, device) = (logits.dims(), logits.device().inner());
+    let mut scores = values(logits.clone().inner())?;
+    let (loss, by_weights) = crf.gradients(&mut scores, targets, total);
+    let by_logits = Tensor::<2>::from_data(TensorData::new(scores, shape), &device);
+    let slope = (logits * by_logits).sum();
+    let along = bert.along_crf(&by_weights).ok_or(Error::NoHead)?;
+    Ok((loss, slope + along))
 }

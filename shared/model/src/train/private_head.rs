@@ -9,7 +9,7 @@ use super::adamw::Rates;
 use super::course::{Learner, Order};
 use super::examples::Example;
 use super::features::{Features, Words};
-use super::head::Head;
+use super::head::{Gradient, Head};
 use super::loss::Loss;
 use super::normal::Normal;
 use super::private::{Clip, Private};
@@ -67,9 +67,14 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
     /// The unit's mean loss, and its gradient by weight and bias together.
     fn gradient(&self, mut words: Words) -> (f64, Vec<f32>) {
         self.normal.apply(&mut words.rows);
-        let (loss, mut gradient, by_bias) = self.head.gradient(&words.pairs(), BIAS, &self.loss);
-        gradient.extend(by_bias);
-        (f64::from(loss), gradient)
+        let (loss, gradient) = self.head.gradient(&words.pairs(), BIAS, &self.loss);
+        let Gradient {
+            weight: mut flat,
+            bias,
+            ..
+        } = gradient;
+        flat.extend(bias);
+        (f64::from(loss), flat)
     }
 
     /// Mean loss of units, and the sum of their gradients, each brought within C.
@@ -127,7 +132,7 @@ impl Learner for PrivateHeadLearner<'_, '_> {
         let head = &mut self.head;
         let (by_weight, by_bias) = sum.split_at_mut(head.weight.len());
         let largest = self.options.training.max_grad_norm;
-        head.update(by_weight, by_bias, largest, rates)?;
+        head.update([by_weight, by_bias, &mut []], largest, rates)?;
         Ok((total / count.max(1) as f64) as f32)
     }
 
@@ -137,7 +142,7 @@ impl Learner for PrivateHeadLearner<'_, '_> {
             *bias *= BIAS;
         }
         self.normal.leave(&mut weight, &mut bias);
-        Head::flat(&weight, &bias, manifest)
+        Head::of(self.normal.width(), weight, bias, None).flat(manifest)
     }
 
     fn save(&mut self, state: &mut State) -> Result<(), Error> {
@@ -181,10 +186,10 @@ mod tests {
         let mut expected = values(w.grad_remove(&mut gradients).expect("weight")).expect("values");
         expected.extend(values(b.grad_remove(&mut gradients).expect("bias")).expect("values"));
 
-        let head = Head::of(width, weight, bias);
+        let head = Head::of(width, weight, bias, None);
         let rows: Vec<(&[f32], usize)> = rows.chunks_exact(width).zip(targets).collect();
-        let (found_loss, mut found, by_bias) = head.gradient(&rows, BIAS, &loss);
-        found.extend(by_bias);
+        let (found_loss, gradient) = head.gradient(&rows, BIAS, &loss);
+        let found = [gradient.weight, gradient.bias].concat();
         assert!((found_loss - expected_loss).abs() < 1e-6);
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");

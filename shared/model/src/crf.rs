@@ -1,0 +1,389 @@
+//! A linear-chain conditional random field on the scores of a tagging head (Lafferty et al. 2001).
+//!
+//! The tags y₁…yₙ of a sentence have the score
+//! start(y₁) + Σᵢ sᵢ(yᵢ) + Σᵢ transition(yᵢ₋₁, yᵢ) + end(yₙ), with sᵢ the head's scores of word i,
+//! and the probability that softmax over all sequences of tags gives it. All sums are in f64 and
+//! in logarithms.
+
+use fedner_shared::checkpoint::{Checkpoint, Error};
+use rayon::prelude::*;
+
+use crate::Tagged;
+
+pub(crate) const START: &str = "crf.start_transitions";
+pub(crate) const TRANSITIONS: &str = "crf.transitions";
+pub(crate) const END: &str = "crf.end_transitions";
+
+/// The weights of a field.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Crf {
+    tags: usize,
+    /// start [tags], transition [from, to] row-major, end [tags], one after another.
+    pub(crate) weights: Vec<f32>,
+}
+
+impl Crf {
+    /// Of a checkpoint whose head has one.
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
+        if !checkpoint.config.head.crf {
+            return Ok(None);
+        }
+        let part = |name| checkpoint.tensor(name);
+        let parts = [part(START)?, part(TRANSITIONS)?, part(END)?];
+        Ok(Some(Self {
+            tags: parts[0].len(),
+            weights: parts.concat(),
+        }))
+    }
+
+    /// Of weights in the order of [`weights`](Self::weights).
+    pub(crate) fn from_weights(tags: usize, weights: Vec<f32>) -> Self {
+        Self { tags, weights }
+    }
+
+    /// The part of flat weights or of their gradient that a file has under `name`.
+    pub(crate) fn part<'a>(tags: usize, flat: &'a [f32], name: &str) -> Option<&'a [f32]> {
+        let end = tags + tags * tags;
+        match name {
+            START => flat.get(..tags),
+            TRANSITIONS => flat.get(tags..end),
+            END => flat.get(end..end + tags),
+            _ => None,
+        }
+    }
+
+    fn start(&self, tag: usize) -> f64 {
+        self.weights[tag].into()
+    }
+
+    fn transition(&self, from: usize, to: usize) -> f64 {
+        self.weights[self.tags * (1 + from) + to].into()
+    }
+
+    fn end(&self, tag: usize) -> f64 {
+        self.weights[self.tags * (1 + self.tags) + tag].into()
+    }
+
+    /// The logarithm of the probability that a sentence has these tags, negated. `scores` is
+    /// [words, tags], row-major.
+    pub(crate) fn loss(&self, scores: &[f32], targets: &[usize]) -> f64 {
+        if targets.is_empty() {
+            return 0.0;
+        }
+        self.total(&self.forward(scores)) - self.score(scores, targets)
+    }
+
+    /// The same loss. `scores` becomes its gradient by the scores; that by the field's weights is
+    /// added to `by_weights`.
+    pub(crate) fn gradient(
+        &self,
+        scores: &mut [f32],
+        targets: &[usize],
+        by_weights: &mut [f32],
+    ) -> f64 {
+        let Some(last) = targets.len().checked_sub(1) else {
+            return 0.0;
+        };
+        let tags = self.tags;
+        let (forward, backward) = (self.forward(scores), self.backward(scores));
+        let total = self.total(&forward);
+        let loss = total - self.score(scores, targets);
+        let (start, rest) = by_weights.split_at_mut(tags);
+        let (transitions, end) = rest.split_at_mut(tags * tags);
+        for word in 1..=last {
+            for from in 0..tags {
+                let before = forward[(word - 1) * tags + from] - total;
+                for to in 0..tags {
+                    let place = word * tags + to;
+                    let here = f64::from(scores[place]) + backward[place];
+                    let both = (before + self.transition(from, to) + here).exp();
+                    transitions[from * tags + to] += both as f32;
+                }
+            }
+            transitions[targets[word - 1] * tags + targets[word]] -= 1.0;
+        }
+        for (score, (forward, backward)) in scores.iter_mut().zip(forward.iter().zip(&backward)) {
+            *score = (forward + backward - total).exp() as f32;
+        }
+        for (word, target) in targets.iter().enumerate() {
+            scores[word * tags + target] -= 1.0;
+        }
+        // start(y) and the score of y at the first word enter alike, and so do those of the last.
+        add(start, &scores[..tags]);
+        add(end, &scores[last * tags..]);
+        loss
+    }
+
+    /// The losses of some sentences together, divided by `total`, and their gradient by the field's
+    /// weights; `scores`, one sentence after another, become that by the scores.
+    pub(crate) fn gradients(
+        &self,
+        scores: &mut [f32],
+        sentences: &[&[usize]],
+        total: f64,
+    ) -> (f32, Vec<f32>) {
+        let mut rest = &mut scores[..];
+        let own = sentences.iter().map(|targets| {
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(targets.len() * self.tags);
+            rest = others;
+            (own, *targets)
+        });
+        let own: Vec<_> = own.collect();
+        let gradient = |(scores, targets): (&mut [f32], &[usize])| {
+            let mut by_weights = vec![0.0; self.weights.len()];
+            let loss = self.gradient(scores, targets, &mut by_weights);
+            (loss, by_weights)
+        };
+        let parts: Vec<(f64, Vec<f32>)> = own.into_par_iter().map(gradient).collect();
+        let (mut loss, mut by_weights) = (0.0, vec![0.0; self.weights.len()]);
+        for (own, part) in &parts {
+            loss += own;
+            add(&mut by_weights, part);
+        }
+        let factor = total.recip() as f32;
+        for value in by_weights.iter_mut().chain(scores) {
+            *value *= factor;
+        }
+        ((loss / total) as f32, by_weights)
+    }
+
+    /// The most probable tags of a sentence together (Viterbi 1967), each with its own probability.
+    pub(crate) fn most_probable(&self, scores: &[f32]) -> Vec<Tagged> {
+        let (tags, words) = (self.tags, scores.len() / self.tags);
+        if words == 0 {
+            return Vec::new();
+        }
+        let mut best: Vec<f64> = (0..tags)
+            .map(|tag| self.start(tag) + f64::from(scores[tag]))
+            .collect();
+        let mut origins = vec![0; words * tags];
+        for word in 1..words {
+            let reached = (0..tags).map(|to| {
+                let along = (0..tags).map(|from| best[from] + self.transition(from, to));
+                let (from, value) = first_largest(along);
+                origins[word * tags + to] = from;
+                value + f64::from(scores[word * tags + to])
+            });
+            best = reached.collect();
+        }
+        let (mut tag, _) = first_largest((0..tags).map(|tag| best[tag] + self.end(tag)));
+        let mut path = vec![tag; words];
+        for word in (1..words).rev() {
+            tag = origins[word * tags + tag];
+            path[word - 1] = tag;
+        }
+        let (forward, backward) = (self.forward(scores), self.backward(scores));
+        let total = self.total(&forward);
+        let tagged = path.into_iter().enumerate().map(|(word, tag)| {
+            let place = word * tags + tag;
+            let probability = (forward[place] + backward[place] - total).exp() as f32;
+            Tagged { tag, probability }
+        });
+        tagged.collect()
+    }
+
+    fn score(&self, scores: &[f32], targets: &[usize]) -> f64 {
+        let words = scores.chunks_exact(self.tags).zip(targets);
+        let own: f64 = words.map(|(row, target)| f64::from(row[*target])).sum();
+        let moves = targets.windows(2);
+        let moves: f64 = moves.map(|pair| self.transition(pair[0], pair[1])).sum();
+        let start = targets.first().map_or(0.0, |tag| self.start(*tag));
+        let end = targets.last().map_or(0.0, |tag| self.end(*tag));
+        start + own + moves + end
+    }
+
+    /// ln Σ exp of the scores up to each word that end in each tag, the word's own with them:
+    /// [words, tags].
+    fn forward(&self, scores: &[f32]) -> Vec<f64> {
+        let tags = self.tags;
+        let mut all: Vec<f64> = Vec::with_capacity(scores.len());
+        for (word, row) in scores.chunks_exact(tags).enumerate() {
+            for (to, score) in row.iter().enumerate() {
+                let reached = if word == 0 {
+                    self.start(to)
+                } else {
+                    let before = &all[(word - 1) * tags..word * tags];
+                    log_sum(tags, |from| before[from] + self.transition(from, to))
+                };
+                all.push(reached + f64::from(*score));
+            }
+        }
+        all
+    }
+
+    /// ln Σ exp of the scores behind each word, where it has each tag, the word's own without:
+    /// [words, tags].
+    fn backward(&self, scores: &[f32]) -> Vec<f64> {
+        let tags = self.tags;
+        let mut all = vec![0.0; scores.len()];
+        for word in (0..scores.len() / tags).rev() {
+            let (before, behind) = all.split_at_mut((word + 1) * tags);
+            let next = scores.get((word + 1) * tags..).unwrap_or_default();
+            for (from, value) in before[word * tags..].iter_mut().enumerate() {
+                *value = if behind.is_empty() {
+                    self.end(from)
+                } else {
+                    log_sum(tags, |to| {
+                        self.transition(from, to) + f64::from(next[to]) + behind[to]
+                    })
+                };
+            }
+        }
+        all
+    }
+
+    /// ln Z: over all sequences of tags, from [`forward`](Self::forward).
+    fn total(&self, forward: &[f64]) -> f64 {
+        let last = &forward[forward.len() - self.tags..];
+        log_sum(self.tags, |tag| last[tag] + self.end(tag))
+    }
+}
+
+fn add(sum: &mut [f32], values: &[f32]) {
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+fn first_largest(values: impl Iterator<Item = f64>) -> (usize, f64) {
+    let mut largest = (0, f64::NEG_INFINITY);
+    for (index, value) in values.enumerate() {
+        if value > largest.1 {
+            largest = (index, value);
+        }
+    }
+    largest
+}
+
+/// ln Σ exp, without overflow.
+fn log_sum(count: usize, value: impl Fn(usize) -> f64) -> f64 {
+    let largest = (0..count).map(&value).fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = (0..count).map(|index| (value(index) - largest).exp()).sum();
+    largest + sum.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAGS: usize = 3;
+    const WORDS: usize = 4;
+
+    fn number(index: usize) -> f32 {
+        ((index * 7919 + 13) % 97) as f32 / 20.0 - 2.4
+    }
+
+    fn crf() -> Crf {
+        let weights = (0..TAGS * (TAGS + 2)).map(|index| number(index + 50));
+        Crf::from_weights(TAGS, weights.collect())
+    }
+
+    fn scores() -> Vec<f32> {
+        (0..WORDS * TAGS).map(number).collect()
+    }
+
+    /// All sequences of tags.
+    fn sequences() -> Vec<Vec<usize>> {
+        let count = TAGS.pow(WORDS as u32);
+        let sequence = |mut code: usize| {
+            let tags = (0..WORDS).map(|_| {
+                let tag = code % TAGS;
+                code /= TAGS;
+                tag
+            });
+            tags.collect()
+        };
+        (0..count).map(sequence).collect()
+    }
+
+    #[test]
+    fn probabilities_of_all_sequences_are_those_of_softmax_and_sum_to_one() {
+        let (crf, scores) = (crf(), scores());
+        let z: f64 = sequences()
+            .iter()
+            .map(|y| crf.score(&scores, y).exp())
+            .sum();
+        let mut sum = 0.0;
+        for y in sequences() {
+            let loss = crf.loss(&scores, &y);
+            let expected = z.ln() - crf.score(&scores, &y);
+            assert!((loss - expected).abs() < 1e-9, "{y:?}: {loss} {expected}");
+            sum += (-loss).exp();
+        }
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_differences() {
+        let (crf, scores, targets) = (crf(), scores(), [0, 1, 2, 1]);
+        let (mut by_scores, mut by_weights) = (scores.clone(), vec![0.0; crf.weights.len()]);
+        let loss = crf.gradient(&mut by_scores, &targets, &mut by_weights);
+        assert!((loss - crf.loss(&scores, &targets)).abs() < 1e-12);
+        let slope = |at: &dyn Fn(f32) -> f64| (at(1e-2) - at(-1e-2)) / 2e-2;
+        for (index, found) in by_scores.iter().enumerate() {
+            let expected = slope(&|shift| {
+                let mut scores = scores.clone();
+                scores[index] += shift;
+                crf.loss(&scores, &targets)
+            });
+            assert!((expected - f64::from(*found)).abs() < 1e-4, "score {index}");
+        }
+        for (index, found) in by_weights.iter().enumerate() {
+            let expected = slope(&|shift| {
+                let mut crf = crf.clone();
+                crf.weights[index] += shift;
+                crf.loss(&scores, &targets)
+            });
+            assert!(
+                (expected - f64::from(*found)).abs() < 1e-4,
+                "weight {index}"
+            );
+        }
+    }
+
+    #[test]
+    fn sentences_together_have_the_mean_of_their_losses_and_gradients() {
+        let (crf, mut scores) = (crf(), scores());
+        let (mut by_scores, mut by_weights) = (scores.clone(), vec![0.0; crf.weights.len()]);
+        let loss = crf.gradient(&mut by_scores[..TAGS], &[2], &mut by_weights)
+            + crf.gradient(&mut by_scores[TAGS..], &[1, 2, 0], &mut by_weights);
+        let (found, all) = crf.gradients(&mut scores, &[&[2], &[1, 2, 0]], 4.0);
+        assert!((f64::from(found) - loss / 4.0).abs() < 1e-6);
+        let expected = by_weights.iter().chain(&by_scores);
+        for (found, expected) in all.iter().chain(&scores).zip(expected) {
+            assert!((found - expected / 4.0).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn the_most_probable_tags_are_the_best_of_all_sequences() {
+        let (crf, scores) = (crf(), scores());
+        let score = |y: &Vec<usize>| crf.score(&scores, y);
+        let all = sequences();
+        let best = all.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
+        let found = crf.most_probable(&scores);
+        let tags: Vec<usize> = found.iter().map(|tagged| tagged.tag).collect();
+        assert_eq!(Some(&tags), best);
+        for (word, tagged) in found.iter().enumerate() {
+            let having = all.iter().filter(|y| y[word] == tagged.tag);
+            let expected: f64 = having.map(|y| (-crf.loss(&scores, y)).exp()).sum();
+            let found = f64::from(tagged.probability);
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn neither_nothing_nor_large_scores_are_a_fault() {
+        let crf = crf();
+        assert_eq!(crf.most_probable(&[]), []);
+        assert!(crf.loss(&[], &[]).abs() < f64::EPSILON);
+        let mut by_weights = vec![0.0; crf.weights.len()];
+        assert!(crf.gradient(&mut [], &[], &mut by_weights).abs() < f64::EPSILON);
+        let mut large = [3e4, -3e4, 0.0, -3e4, 3e4, 0.0];
+        assert!(crf.loss(&large, &[0, 1]).abs() < 1e-6);
+        assert!((crf.loss(&large, &[1, 1]) - 6e4).abs() < 10.0);
+        crf.gradient(&mut large, &[1, 1], &mut by_weights);
+        let all = large.iter().chain(&by_weights);
+        assert!(all.into_iter().all(|value| value.is_finite()));
+    }
+}
