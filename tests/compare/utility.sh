@@ -1,5 +1,5 @@
 #!/bin/sh
-# F1 against ε: a corpus trained privately by sentence, with ε of 1, 3 and 8 and without noise, from
+# F1 against ε: a corpus trained privately by sentence (or person), with ε of 1, 3 and 8 and without noise, from
 # the pretrained encoder and after a first fine-tuning on public text, for which the other corpus
 # stands.
 #
@@ -9,7 +9,9 @@
 # test.tsv. One institution holds all text. δ = 1e-5; ε is the hard stop's figure, by Rényi
 # divergence. Fine-tuned encoders are kept in target/utility/CORPUS, where they may be put beforehand.
 #
-# METHOD, LAYERS (that the head reads), EPOCHS, RATE, CLIP, EPSILONS, FIRSTS and SEED may be set.
+# METHOD, LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, EPSILONS, FIRSTS, SEED and
+# TRAINING (further lines of that table) may be set. With UNIT=person, CORPUS has lines
+# `# person = NAME`, as has what `cargo run --workspace --example notes` writes.
 set -eu
 model=$1
 data=$2
@@ -53,8 +55,9 @@ learning_rate = ${RATE:-0.3}
 warmup = 0.0
 weight_decay = 0.0
 head_layers = [${LAYERS-2, 4, 6}]
+${TRAINING:-}
 [privacy]
-unit = "sentence"
+unit = "${UNIT:-sentence}"
 clip = ${CLIP:-0.03}
 noise_multiplier = 1.0
 max_epsilon = 100.0
@@ -65,7 +68,11 @@ echo "| corpus | first on | method | ε | noise multiplier | steps | test F1 |"
 echo "|---|---|---|---|---|---|---|"
 for corpus in "$@"; do
     train=$data/$corpus/train.tsv
-    sentences=$(awk 'NF { open = 1 } !NF && open { n++; open = 0 } END { print n + open }' "$train")
+    if [ "${UNIT:-sentence}" = person ]; then
+        units=$(sed -n 's/^# person = //p' "$train" | sort -u | wc -l)
+    else
+        units=$(awk 'NF { open = 1 } !NF && open { n++; open = 0 } END { print n + open }' "$train")
+    fi
     [ "$corpus" = ncbi-disease ] && other=bionlp13cg || other=ncbi-disease
     for first in ${FIRSTS:-nothing public}; do
         if [ "$first" = public ]; then
@@ -81,7 +88,7 @@ for corpus in "$@"; do
             if [ "$epsilon" != none ]; then
                 private=--private
                 # The number of weights has no part in ε.
-                noise=$("$client" privacy forecast --plan "$scratch/plan.toml" --units "$sentences" \
+                noise=$("$client" privacy forecast --plan "$scratch/plan.toml" --units "$units" \
                     --dimension 1000 --target-epsilon "$epsilon" --output json \
                     | sed -n 's/^ *"noise_multiplier": \([0-9.]*\),*$/\1/p')
                 sed -i "s/^noise_multiplier = .*/noise_multiplier = $noise/" "$scratch/plan.toml"
