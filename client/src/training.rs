@@ -346,6 +346,16 @@ pub fn train(
     )?)
 }
 
+/// The number of each sentence's unit, of what the plan protects: everything is one unit where that
+/// is the institution, or nothing.
+pub fn units_of(plan: &Plan, sentences: &[Sentence]) -> Result<Vec<usize>, Error> {
+    let unit = plan.privacy.unit;
+    if unit.is_sampled() && plan.privacy.count_noise().is_some() {
+        return Ok(fedner_model::number_units(unit, sentences)?.0);
+    }
+    Ok(vec![0; sentences.len()])
+}
+
 /// Sentences in a batch of an evaluation, whose result does not depend on it.
 const EVALUATED_TOGETHER: usize = 32;
 

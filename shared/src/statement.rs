@@ -57,7 +57,7 @@ impl Statement for UpdateReceipt {
 }
 
 /// Evaluation counts leave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationReceipt {
     pub run: RunId,
@@ -67,7 +67,22 @@ pub struct EvaluationReceipt {
     /// The model version that was evaluated.
     pub version: Digest,
     pub scores: Scores,
+    /// What covers them; absent where they are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoisedCounts>,
     pub at: Time,
+}
+
+/// The noise of counts, and what they cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoisedCounts {
+    /// Standard deviation of each count's noise.
+    pub sigma: f64,
+    /// ε of this run at this institution after these counts, at the plan's δ.
+    pub epsilon_after: f64,
+    /// The newest entry of the institution's ledger: it paid for them.
+    pub ledger_head: Digest,
 }
 
 impl Statement for EvaluationReceipt {

@@ -236,8 +236,8 @@ fn persons_are_protected_in_every_step_of_a_whole_model() -> Result<()> {
 fn persons_are_protected(method: &str) -> Result<()> {
     let mut setting = Setting::with_model()?;
     setting.start_institutions(2, 24)?;
-    let privacy =
-        "unit = \"person\"\nclip = 1.0\nnoise_multiplier = 2.0\ndelta = 1e-5\nmax_epsilon = 50.0";
+    let privacy = "unit = \"person\"\nclip = 1.0\nnoise_multiplier = 2.0\ndelta = 1e-5\nmax_epsilon = 50.0\n\
+                   evaluation_noise = 10.0";
     let run = setting.start_run(&plan(2, 2, 2, method, "", privacy))?;
     setting.wait_for_state(&run, "completed", MINUTES)?;
     let published = setting.published()?;
@@ -260,6 +260,31 @@ fn persons_are_protected(method: &str) -> Result<()> {
     setting.cluster.consult("i0", &["privacy", "verify"])?;
     setting.cluster.consult("i0", &["receipts", "verify"])?;
     setting.assert_no_errors_logged();
+    counts_are_noised_and_paid_for(&setting)
+}
+
+/// What the forecast said of the last round, its counts among it.
+fn counts_are_noised_and_paid_for(setting: &Setting) -> Result<()> {
+    let (plan, model) = (setting.path("plan.toml"), setting.base_model()?);
+    let (plan, model) = (
+        plan.to_str().context("path")?,
+        model.to_str().context("path")?,
+    );
+    let ask = [
+        "privacy", "forecast", "--plan", plan, "--units", "100", "--model", model,
+    ];
+    let forecast = setting.cluster.consult("i0", &ask)?;
+    let expected = forecast["epsilon_by_round"][1].as_f64().context("ε")?;
+    let receipts = setting.cluster.consult("i0", &["receipts", "list"])?;
+    let receipts = receipts.as_array().context("receipts")?;
+    let counts: Vec<f64> = receipts
+        .iter()
+        .filter(|receipt| receipt["kind"] == "evaluation")
+        .filter_map(|receipt| receipt["epsilon_after"].as_f64())
+        .collect();
+    assert_eq!(counts.len(), 2, "{receipts:?}");
+    assert!((counts[1] - expected).abs() < 1e-9, "{counts:?} {expected}");
+    assert!(counts[0] < counts[1]);
     Ok(())
 }
 

@@ -185,6 +185,7 @@ impl Forger<'_> {
             scores: Scores {
                 by_type: [(label.to_owned(), counts)].into(),
             },
+            noise: None,
             at: self.now,
         };
         let receipt = Signed::new(&receipt, &site_key(self.site));

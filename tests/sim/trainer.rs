@@ -43,7 +43,7 @@ impl Trainer for SimTrainer {
         })
     }
 
-    fn evaluate(&self, job: EvaluateJob, _stop: Stop) -> Outcome<Scores> {
+    fn evaluate(&self, job: EvaluateJob, _stop: Stop) -> Outcome<Vec<Scores>> {
         Box::pin(async move {
             tokio::time::sleep(EVALUATION).await;
             job.prepare()?;
@@ -53,9 +53,9 @@ impl Trainer for SimTrainer {
                 false_negatives: u64::from(job.task().round),
             };
             let label = job.plan().labels[0].clone();
-            Ok(Scores {
+            Ok(vec![Scores {
                 by_type: [(label, counts)].into(),
-            })
+            }])
         })
     }
 }

@@ -501,7 +501,7 @@ fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> 
     let poor = setting.poor && site == 0;
     let total = if poor { ONE_UPDATE } else { PLENTY };
     let policy = format!(
-        "consent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\n\
+        "consent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
          max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
     );
     Ok(fs::write(directory.join("policy.toml"), policy)?)

@@ -188,6 +188,7 @@ impl Cluster {
         } = &member.policy;
         let policy = format!(
             "consent = \"auto\"\nallow_no_privacy = {allow_no_privacy}\nshare_evaluation = {share_evaluation}\n\
+             exact_evaluation = {share_evaluation}\n\
              max_epsilon_run = {max_epsilon_run:?}\nmax_epsilon_total = {:?}\n",
             2.0 * max_epsilon_run
         );

@@ -40,7 +40,7 @@ impl Agent {
         }
         let held_out = self.directory.settings()?.held_out;
         if kind == Kind::Evaluate {
-            if let Err(refusal) = policy.allows_evaluation() {
+            if let Err(refusal) = policy.allows_evaluation(&plan) {
                 return Ok(Err(refusal));
             }
             if held_out.is_empty() {

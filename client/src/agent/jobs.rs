@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fedner_model::corpus::ReadOptions;
 use fedner_model::{Keep, Sentence, TrainOptions};
+use fedner_privacy::ledger::Kind;
 use fedner_session::Task;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::machine::Machine;
@@ -16,7 +17,7 @@ use fedner_shared::version::Version;
 
 use crate::blobs::Blobs;
 use crate::config::Policy;
-use crate::egress::Budget;
+use crate::egress::{Budget, cost_of_update};
 use crate::state::Store;
 use crate::training::{self, Error, Material, RoundUpdate, Stop};
 
@@ -99,8 +100,8 @@ impl TrainJob {
             task: &self.task,
             plan: &self.plan,
             policy: &self.policy,
-            units: self.units,
-            dimension: manifest.dimension(),
+            kind: Kind::Update,
+            cost: cost_of_update(&self.plan, self.units, manifest.dimension()),
         };
         let ledger = self.store.ledger().map_err(refusal)?;
         if let Some(entry) = budget.plan(&ledger, self.machine.now())? {
@@ -131,12 +132,15 @@ impl EvaluateJob {
         &self.plan
     }
 
-    pub(super) fn run(self, stop: &Stop) -> Result<Scores, Error> {
+    /// The counts of each unit.
+    pub(super) fn run(self, stop: &Stop) -> Result<Vec<Scores>, Error> {
         let (material, sentences) = self.prepare()?;
         let settings = training::settings_here(&self.plan, &self.device);
         let tags = self.plan.tags();
+        // Whose words it would be is asked before the work is done.
+        let units = training::units_of(&self.plan, &sentences)?;
         let found = training::evaluate(&material, &sentences, &tags, &settings, stop)?;
-        Ok(found.scores)
+        Ok(found.scores_by(&sentences, &units))
     }
 
     /// The model and the held-out sentences.

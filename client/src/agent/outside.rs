@@ -45,7 +45,8 @@ pub type Outcome<T> = Pin<Box<dyn Future<Output = Result<T, training::Error>> + 
 /// Trains and evaluates. What it makes goes through the egress gate, whatever it is.
 pub trait Trainer: Debug + Send + Sync {
     fn train(&self, job: TrainJob, stop: Stop) -> Outcome<TrainedUpdate>;
-    fn evaluate(&self, job: EvaluateJob, stop: Stop) -> Outcome<Scores>;
+    /// The counts of each unit.
+    fn evaluate(&self, job: EvaluateJob, stop: Stop) -> Outcome<Vec<Scores>>;
 }
 
 /// Mutual TLS 1.3 over TCP.
@@ -67,7 +68,7 @@ impl Trainer for OnDevice {
         Box::pin(async move { blocking(move || job.run(&stop)).await? })
     }
 
-    fn evaluate(&self, job: EvaluateJob, stop: Stop) -> Outcome<Scores> {
+    fn evaluate(&self, job: EvaluateJob, stop: Stop) -> Outcome<Vec<Scores>> {
         Box::pin(async move { blocking(move || job.run(&stop)).await? })
     }
 }

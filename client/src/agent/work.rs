@@ -144,7 +144,7 @@ impl Agent {
         let (plan, version) = self.background(task)?;
         let settings = self.directory.settings()?;
         let policy = self.directory.policy()?;
-        if let Err(refusal) = policy.allows_evaluation() {
+        if let Err(refusal) = policy.allows_evaluation(&plan) {
             return Ok(Event::Declined(refusal));
         }
         let job = EvaluateJob {
@@ -161,15 +161,15 @@ impl Agent {
         let worker = self.outside.trainer.evaluate(job, stop);
         let outcome = self.with_heartbeat(task, Stage::Evaluating, worker).await;
         drop(guard);
-        let scores = match outcome {
+        let units = match outcome {
             Err(interruption) => return Ok(interruption.event(task)),
-            Ok(Ok(scores)) => scores,
+            Ok(Ok(units)) => units,
             Ok(Err(error)) => return declined_or(error),
         };
         let now = self.outside.machine.now();
         match self
             .gate
-            .release_evaluation(task, &plan, &policy, &scores, now)
+            .release_evaluation(task, &plan, &policy, &units, now)
         {
             Ok(released) => self.submit(task, &released).await,
             Err(egress::Error::Refused(refusal)) => Ok(Event::Declined(refusal)),

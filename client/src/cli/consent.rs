@@ -207,8 +207,12 @@ fn cost(record: &PlanRecord, units: Option<u32>) -> String {
         }
     };
     let first = forecast.epsilon_by_round.first().copied();
+    let counts = match forecast.rho_of_counts {
+        Some(_) => ", counts on held-out text among it",
+        None => "",
+    };
     format!(
-        "hides {whose} up to ε = {} after {} rounds ({} after the first; δ = {delta:e}), by noise {:.2} \
+        "hides {whose} up to ε = {} after {} rounds ({} after the first; δ = {delta:e}){counts}, by noise {:.2} \
          times as large as the signal can be",
         output::epsilon(forecast.epsilon_rdp),
         plan.rounds,

@@ -110,9 +110,16 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
 
 impl Row {
     fn of(receipt: &Receipt) -> Self {
-        let update = match receipt.kind {
-            ReceiptKind::Update => receipt.signed.peek::<UpdateReceipt>().ok(),
-            ReceiptKind::Evaluation => None,
+        let (bytes, epsilon_after) = match receipt.kind {
+            ReceiptKind::Update => match receipt.signed.peek::<UpdateReceipt>() {
+                Ok(update) => (Some(update.bytes), update.epsilon_after),
+                Err(_) => (None, None),
+            },
+            ReceiptKind::Evaluation => {
+                let evaluation = receipt.signed.peek::<EvaluationReceipt>().ok();
+                let noise = evaluation.and_then(|evaluation| evaluation.noise);
+                (None, noise.map(|noise| noise.epsilon_after))
+            }
         };
         Self {
             receipt: receipt.digest.to_string(),
@@ -123,9 +130,9 @@ impl Row {
             attempt: receipt.attempt,
             time: receipt.time,
             taken: receipt.taken.is_some(),
-            bytes: update.as_ref().map(|update| update.bytes),
+            bytes,
             blob: receipt.blob.map(|blob| blob.to_string()),
-            epsilon_after: update.and_then(|update| update.epsilon_after),
+            epsilon_after,
         }
     }
 }

@@ -29,9 +29,12 @@ pub struct Policy {
     pub consent_days: u32,
     /// Whether plans with `unit = "none"` may be trained: for public text only.
     pub allow_no_privacy: bool,
-    /// Whether counts on held-out text may leave. They are exact: no ε covers them, and a receipt
-    /// lists each.
+    /// Whether counts on held-out text may leave: with the noise that a plan names, which is paid
+    /// for like that of an update.
     pub share_evaluation: bool,
+    /// Whether they may leave as they are where a plan that protects something names no noise for
+    /// them. No ε covers exact counts; a receipt lists each.
+    pub exact_evaluation: bool,
     /// The largest ε of one run.
     pub max_epsilon_run: f64,
     /// The largest ε of all runs together.
@@ -75,6 +78,7 @@ impl Default for Policy {
             consent_days: 90,
             allow_no_privacy: false,
             share_evaluation: false,
+            exact_evaluation: false,
             max_epsilon_run: 8.0,
             max_epsilon_total: 32.0,
             methods: vec![Method::Head, Method::FfaLora, Method::Lora, Method::Full],
@@ -204,13 +208,22 @@ impl Policy {
         }
     }
 
-    /// Whether counts on held-out text may leave.
-    pub fn allows_evaluation(&self) -> Result<(), Refusal> {
-        if self.share_evaluation {
-            return Ok(());
+    /// Whether counts on held-out text may leave as the plan asks for them.
+    pub fn allows_evaluation(&self, plan: &Plan) -> Result<(), Refusal> {
+        let forbids = |message: String| Err(Refusal::new(Code::PolicyForbids, message));
+        if !self.share_evaluation {
+            return forbids("the policy has share_evaluation = false: no counts leave".to_owned());
         }
-        let message = "the policy has share_evaluation = false: no counts leave";
-        Err(Refusal::new(Code::PolicyForbids, message))
+        let privacy = &plan.privacy;
+        let exact = privacy.unit != Unit::None && privacy.count_noise().is_none();
+        if exact && !self.exact_evaluation {
+            return forbids(format!(
+                "{} has no evaluation_noise, so that counts would leave without any, and the policy \
+                 has exact_evaluation = false",
+                plan.name
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -274,7 +287,28 @@ pub(crate) mod tests {
             ..Policy::default()
         };
         assert_eq!(open.allows(&plan("none")), Ok(()));
-        assert!(policy.allows_evaluation().is_err());
+        forbidden_counts(&policy, &plan("none"), "share_evaluation");
+        let sharing = Policy {
+            share_evaluation: true,
+            ..Policy::default()
+        };
+        assert_eq!(sharing.allows_evaluation(&plan("none")), Ok(()));
+        let mut asked = plan("institution");
+        forbidden_counts(&sharing, &asked, "exact_evaluation");
+        asked.privacy.evaluation_noise = 5.0;
+        assert_eq!(sharing.allows_evaluation(&asked), Ok(()));
+        forbidden_counts(&policy, &asked, "share_evaluation");
+        let exact = Policy {
+            exact_evaluation: true,
+            ..sharing
+        };
+        assert_eq!(exact.allows_evaluation(&plan("institution")), Ok(()));
+    }
+
+    fn forbidden_counts(policy: &Policy, plan: &Plan, key: &str) {
+        let refusal = policy.allows_evaluation(plan).expect_err(key);
+        assert_eq!(refusal.code, Code::PolicyForbids);
+        assert!(refusal.message.contains(key), "{refusal}");
     }
 
     #[test]

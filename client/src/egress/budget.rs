@@ -5,7 +5,7 @@ use fedner_privacy::sensitivity::squared_bound;
 use fedner_session::Task;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::{Plan, Sampling, Unit};
+use fedner_shared::plan::{CountNoise, Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 
@@ -48,7 +48,8 @@ pub fn check_not_behind(ledger: &Ledger, head: &Digest) -> Result<(), Refusal> {
     Err(Refusal::new(Code::LedgerBehind, message))
 }
 
-fn cost(plan: &Plan, units: u32, dimension: usize) -> Cost {
+/// Of an update of `dimension` weights, of which the consent declares `units`.
+pub fn cost_of_update(plan: &Plan, units: u32, dimension: usize) -> Cost {
     let privacy = &plan.privacy;
     if let Some(Sampling { rate, steps }) = plan.sampling(units) {
         return Cost::SampledGaussian {
@@ -67,22 +68,28 @@ fn cost(plan: &Plan, units: u32, dimension: usize) -> Cost {
     }
 }
 
-/// What one more update is asked for.
+/// Of counts on held-out text.
+pub fn cost_of_counts(noise: CountNoise) -> Cost {
+    Cost::Gaussian {
+        squared_sensitivity: u64::from(noise.clip).pow(2),
+        scale: noise.sigma,
+    }
+}
+
+/// What one more release is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget<'a> {
     pub institution: &'a InstitutionId,
     pub task: &'a Task,
     pub plan: &'a Plan,
     pub policy: &'a Policy,
-    /// How many the consent declares.
-    pub units: u32,
-    /// Trainable weights.
-    pub dimension: usize,
+    pub kind: Kind,
+    pub cost: Cost,
 }
 
 impl Budget<'_> {
-    /// The entry that one more update would make, if the limits allow it: to be made durable before
-    /// the update leaves.
+    /// The entry that one more release would make, if the limits allow it: to be made durable before
+    /// anything leaves.
     pub fn debit(&self, ledger: &Ledger, now: Time) -> Result<Entry, Refusal> {
         let (run_limit, total_limit) = self.limits();
         ledger
@@ -124,8 +131,8 @@ impl Budget<'_> {
             run: self.task.run.clone(),
             round: self.task.round,
             attempt: self.task.attempt,
-            kind: Kind::Update,
-            cost: cost(self.plan, self.units, self.dimension),
+            kind: self.kind,
+            cost: self.cost,
             delta,
         }
     }

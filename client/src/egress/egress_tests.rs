@@ -2,7 +2,8 @@ mod kill_tests;
 
 use std::path::Path;
 
-use fedner_privacy::ledger::{Cost, Stage};
+use fedner_privacy::accountant::zcdp;
+use fedner_privacy::ledger::{self, Cost, Stage};
 use fedner_session::{Kind, Session, State, Task};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::digest::Digest;
@@ -316,36 +317,100 @@ fn a_file_that_changed_after_the_release_is_not_sent() {
     );
 }
 
+const COUNTS: Counts = Counts {
+    true_positives: 1,
+    false_positives: 2,
+    false_negatives: 3,
+};
+
+/// The counts of three units, of a type that the plan has and of one that it has not.
+fn counted() -> Vec<Scores> {
+    let by_type = [
+        ("Disease".to_owned(), COUNTS),
+        ("Patient".to_owned(), COUNTS),
+    ];
+    let unit = Scores {
+        by_type: by_type.into(),
+    };
+    vec![unit; 3]
+}
+
+impl Bench {
+    fn release_counts(&self) -> Result<EvaluationReceipt, Error> {
+        let (task, units) = (self.task(1), counted());
+        let released =
+            self.gate()
+                .release_evaluation(&task, &self.plan, &self.policy, &units, NOW)?;
+        let receipt = released.receipt().verify(&identity().signing.public());
+        Ok(receipt.expect("signed"))
+    }
+}
+
 #[test]
-fn counts_leave_only_where_the_policy_says_so_and_only_those_of_the_plan() {
+fn exact_counts_leave_only_where_the_policy_says_so_and_only_those_of_the_plan() {
     let mut bench = Bench::new("institution");
-    let mut scores = Scores::default();
-    let counts = Counts {
-        true_positives: 1,
-        false_positives: 2,
-        false_negatives: 3,
-    };
-    scores.by_type.insert("Disease".into(), counts);
-    scores.by_type.insert("Patient".into(), counts);
-    let task = bench.task(1);
-    let release = |bench: &Bench| {
-        bench
-            .gate()
-            .release_evaluation(&task, &bench.plan, &bench.policy, &scores, NOW)
-    };
-    let refusal = release(&bench).expect_err("forbidden").refusal();
-    assert_eq!(refusal.map(|r| r.code), Some(Code::PolicyForbids));
-    bench.assert_nothing_left();
+    let code = |bench: &Bench| bench.release_counts().expect_err("forbidden").refusal();
+    assert_eq!(code(&bench).map(|r| r.code), Some(Code::PolicyForbids));
     bench.policy.share_evaluation = true;
-    let released = release(&bench).expect("released");
-    let receipt: EvaluationReceipt = released
-        .receipt()
-        .verify(&identity().signing.public())
-        .expect("signed");
+    assert_eq!(code(&bench).map(|r| r.code), Some(Code::PolicyForbids));
+    bench.assert_nothing_left();
+    bench.policy.exact_evaluation = true;
+    let receipt = bench.release_counts().expect("released");
     let labels: Vec<_> = receipt.scores.by_type.keys().collect();
     assert_eq!(labels, ["Disease"]);
-    let kept = bench.place.open().receipts().expect("receipts");
-    assert_eq!(kept.len(), 1);
+    assert_eq!(receipt.noise, None);
+    assert_eq!(receipt.scores.by_type["Disease"].true_positives, 3);
+    let store = bench.place.open();
+    assert_eq!(store.receipts().expect("receipts").len(), 1);
+    assert!(store.ledger().expect("ledger").entries().is_empty());
+}
+
+#[test]
+fn counts_with_noise_are_paid_for_and_tell_of_every_type_alike() {
+    let mut bench = Bench::new("institution");
+    bench.policy.share_evaluation = true;
+    bench.plan.privacy.evaluation_noise = 20.0;
+    bench.plan.labels.push("Gene".to_owned());
+    bench.consent();
+    let receipt = bench.release_counts().expect("released");
+    let labels: Vec<_> = receipt.scores.by_type.keys().collect();
+    assert_eq!(labels, ["Disease", "Gene"]);
+    let noise = receipt.noise.expect("noised");
+    let store = bench.place.open();
+    let ledger = store.ledger().expect("ledger");
+    let entry = &ledger.entries()[0];
+    assert_eq!(
+        (entry.digest(), ledger.head()),
+        (noise.ledger_head, noise.ledger_head)
+    );
+    assert_eq!(entry.debit.kind, ledger::Kind::Evaluation);
+    let cost = Cost::Gaussian {
+        squared_sensitivity: 100,
+        scale: 200.0,
+    };
+    assert_eq!(entry.debit.cost, cost);
+    assert!((noise.sigma - 200.0).abs() < 1e-9);
+    let expected = zcdp::epsilon(zcdp::rho_of(100.0, 200.0), bench.plan.privacy.delta);
+    assert!((noise.epsilon_after - expected).abs() < 1e-9);
+    // The coordinator has them: confirmed as an update is.
+    let kept = store.receipts().expect("receipts");
+    store.mark_taken(&kept[0].digest, NOW).expect("marked");
+    let ledger = store.ledger().expect("ledger");
+    let stages: Vec<_> = ledger.entries().iter().map(|entry| entry.stage).collect();
+    assert_eq!(stages, [Stage::Debited, Stage::Confirmed]);
+}
+
+#[test]
+fn counts_that_would_pass_the_limit_stay() {
+    let mut bench = Bench::new("institution");
+    bench.policy.share_evaluation = true;
+    bench.plan.privacy.evaluation_noise = 20.0;
+    bench.policy.max_epsilon_run = 0.01;
+    bench.plan.privacy.max_epsilon = 0.01;
+    bench.consent();
+    let refusal = bench.release_counts().expect_err("too dear").refusal();
+    assert_eq!(refusal.map(|r| r.code), Some(Code::BudgetSpent));
+    bench.assert_nothing_left();
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn releasing_process() {
             task: &task,
             plan: &bench.plan,
             policy: &bench.policy,
-            units: 7,
-            dimension: 15,
+            kind: ledger::Kind::Update,
+            cost: cost_of_update(&bench.plan, 7, 15),
         };
         if let Some(planned) = budget.plan(&ledger, NOW).expect("within the limits") {
             bench.place.open().add_planned(&planned).expect("planned");

@@ -16,6 +16,9 @@
 //! before anybody can look at it, and stays so when it is refused or comes too late: if only what is
 //! let go were charged, updates could be made again until one pleases, and that choice would tell of
 //! the text at no charge.
+//!
+//! Counts on held-out text have clip, noise and debit of their own, and leave exact only where the
+//! plan protects nothing or the policy says so in so many words.
 
 mod budget;
 mod evaluation;
@@ -25,6 +28,7 @@ mod update;
 use std::io;
 use std::sync::Arc;
 
+use fedner_privacy::counts;
 use fedner_privacy::release as privacy;
 use fedner_session::Rejection;
 use fedner_shared::plan::Plan;
@@ -38,7 +42,7 @@ use crate::config::Policy;
 use crate::identity::Identity;
 use crate::state::{self, Store};
 
-pub use budget::{Budget, account, check_not_behind, spent};
+pub use budget::{Budget, account, check_not_behind, cost_of_counts, cost_of_update, spent};
 pub use evaluation::ReleasedEvaluation;
 pub use reason::Reason;
 pub use update::{Released, UpdateRequest};
@@ -50,6 +54,8 @@ pub enum Error {
     Refused(#[from] Refusal),
     #[error("the update cannot be made releasable: {0}")]
     Privacy(privacy::Error),
+    #[error("the counts cannot be made releasable: {0}")]
+    Counts(#[from] counts::Error),
     #[error("the update cannot be encoded: {0}")]
     Encode(#[from] codec::Error),
     #[error("the update's file cannot be written or read: {0}")]
@@ -65,7 +71,11 @@ impl Error {
         match self {
             Self::Refused(refusal) => Some(refusal.clone()),
             Self::State(error) => error.refusal(),
-            Self::Privacy(_) | Self::Encode(_) | Self::File(_) | Self::Session(_) => None,
+            Self::Privacy(_)
+            | Self::Counts(_)
+            | Self::Encode(_)
+            | Self::File(_)
+            | Self::Session(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 
+use fedner_privacy::ledger::Kind;
 use fedner_privacy::release::{self, release};
 use fedner_session::{Event, Release, Session, Task, Transition};
 use fedner_shared::digest::Digest;
@@ -15,7 +16,7 @@ use fedner_shared::time::Time;
 use fedner_shared::update::encode;
 use serde_json::json;
 
-use super::{Budget, Error, Gate};
+use super::{Budget, Error, Gate, cost_of_update};
 use crate::config::Policy;
 use crate::state::{PaidRelease, Receipt, ReceiptKind, Word};
 use crate::training::RoundUpdate;
@@ -77,8 +78,8 @@ impl Gate {
             task,
             plan,
             policy: request.policy,
-            units: consent.examples,
-            dimension: request.manifest.dimension(),
+            kind: Kind::Update,
+            cost: cost_of_update(plan, consent.examples, request.manifest.dimension()),
         };
         let entry = budget.debit(&ledger, request.now)?;
         ledger

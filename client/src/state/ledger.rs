@@ -2,11 +2,10 @@
 
 use fedner_privacy::ledger::{Entry, Ledger};
 use fedner_shared::digest::Digest;
-use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::time::Time;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::{Error, Store, signed_of};
+use super::{Error, Store};
 
 impl Store {
     /// The verified ledger.
@@ -34,21 +33,10 @@ impl Store {
         })
     }
 
-    /// The ledger entry that an update's receipt names: the debit that paid for it.
+    /// The ledger entry that a receipt names: the debit that paid for what left.
     fn debit_of(&self, receipt: &Digest) -> Result<Option<Digest>, Error> {
-        let signed = self.query("read the debit of a receipt", |connection| {
-            let sql = "SELECT body, signature FROM receipts WHERE digest = ?1 AND kind = 'update'";
-            connection
-                .query_row(sql, [receipt.to_string()], signed_of)
-                .optional()
-        })?;
-        let Some(signed) = signed else {
-            return Ok(None);
-        };
-        let update: UpdateReceipt = signed
-            .peek()
-            .map_err(|error| Error::Content(format!("the receipt {receipt}: {error}")))?;
-        Ok(update.ledger_head)
+        let receipt = self.receipt(receipt)?;
+        Ok(receipt.and_then(|receipt| receipt.paid_by()))
     }
 
     fn ledger_entries(&self) -> Result<Vec<Entry>, Error> {

@@ -4,6 +4,7 @@ use fedner_session::{Release, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::sign::Signed;
+use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,18 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// The ledger entry that paid for what left; `None` for what costs nothing, and for what cannot
+    /// be read.
+    pub fn paid_by(&self) -> Option<Digest> {
+        match self.kind {
+            ReceiptKind::Update => self.signed.peek::<UpdateReceipt>().ok()?.ledger_head,
+            ReceiptKind::Evaluation => {
+                let evaluation = self.signed.peek::<EvaluationReceipt>().ok()?;
+                evaluation.noise.map(|noise| noise.ledger_head)
+            }
+        }
+    }
+
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let unreadable = |text: &str| super::unreadable(text.to_owned().into());
         let (kind, run, note): (String, String, String) =
@@ -99,11 +112,6 @@ pub(super) fn insert(connection: &Connection, receipt: &Receipt) -> rusqlite::Re
 }
 
 impl Store {
-    /// Keeps a receipt before what it is about leaves.
-    pub fn add_receipt(&self, receipt: &Receipt) -> Result<(), Error> {
-        self.transaction("add receipt", |t| insert(t, receipt))
-    }
-
     pub fn receipt(&self, digest: &Digest) -> Result<Option<Receipt>, Error> {
         self.query("read receipt", |connection| {
             let sql = "SELECT * FROM receipts WHERE digest = ?1";

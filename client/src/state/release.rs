@@ -1,4 +1,4 @@
-//! The one transaction that makes an update releasable.
+//! The transactions that make an update, or counts, releasable.
 
 use fedner_privacy::ledger::Entry;
 use fedner_session::Session;
@@ -23,6 +23,16 @@ impl Store {
             ledger::insert(transaction, release.entry)?;
             receipts::insert(transaction, release.receipt)?;
             notes::put(transaction, session::SESSION, release.session)
+        })
+    }
+
+    /// The receipt of counts, with the debit that paid for them where they have noise.
+    pub fn commit_counts(&self, entry: Option<&Entry>, receipt: &Receipt) -> Result<(), Error> {
+        self.transaction("release counts", |transaction| {
+            if let Some(entry) = entry {
+                ledger::insert(transaction, entry)?;
+            }
+            receipts::insert(transaction, receipt)
         })
     }
 }

@@ -8,7 +8,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
-use fedner_shared::statement::{Consent, UpdateReceipt};
+use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use tokio::sync::watch;
 
 use super::runs::same_author;
@@ -51,12 +51,23 @@ impl Engine {
         self.next_todo(&check_in.institution, &check_in.known_plans)
     }
 
-    /// The ledger entry that the institution's newest update names, by which it can tell whether its
-    /// ledger is whole.
+    /// The ledger entry that the institution's newest receipt of a paid release names, by which it can
+    /// tell whether its ledger is whole.
     pub fn ledger_head(&mut self, institution: &InstitutionId) -> Result<Option<Digest>, Failure> {
-        let newest = self.store.read(|tx| tx.newest_update(institution))?;
-        let receipt = newest.and_then(|signed| signed.peek::<UpdateReceipt>().ok());
-        Ok(receipt.and_then(|receipt| receipt.ledger_head))
+        let newest = self.store.read(|tx| {
+            let of = |kind| tx.newest_statement(institution, kind);
+            Ok((of(StatementKind::Update)?, of(StatementKind::Evaluation)?))
+        })?;
+        let update = newest.0.and_then(|signed| {
+            let receipt = signed.peek::<UpdateReceipt>().ok()?;
+            Some((receipt.at, receipt.ledger_head?))
+        });
+        let counts = newest.1.and_then(|signed| {
+            let receipt = signed.peek::<EvaluationReceipt>().ok()?;
+            Some((receipt.at, receipt.noise?.ledger_head))
+        });
+        let newest = update.into_iter().chain(counts).max_by_key(|(at, _)| *at);
+        Ok(newest.map(|(_, head)| head))
     }
 
     /// A sign of life.

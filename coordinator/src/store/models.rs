@@ -98,16 +98,20 @@ impl Tx<'_> {
         .collect()
     }
 
-    /// The newest update receipt of an institution that was accepted.
-    pub fn newest_update(&self, author: &InstitutionId) -> Result<Option<Signed>, Error> {
+    /// The newest statement of this kind by an institution that was accepted.
+    pub fn newest_statement(
+        &self,
+        author: &InstitutionId,
+        kind: StatementKind,
+    ) -> Result<Option<Signed>, Error> {
         let sql = "SELECT signed FROM statements WHERE author = ?1 AND kind = ?2
                    ORDER BY rowid DESC LIMIT 1";
-        let key = params![author.as_str(), StatementKind::Update.as_str()];
+        let key = params![author.as_str(), kind.as_str()];
         let json: Option<String> = self
             .0
             .query_row(sql, key, |row| row.get(0))
             .optional()
-            .map_err(named("read newest update"))?;
+            .map_err(named("read newest statement"))?;
         json.map(|json| serde_json::from_str(&json).map_err(damaged))
             .transpose()
     }

@@ -116,6 +116,7 @@ fn release() {
         noise_multiplier: 1.0,
         delta: 1e-5,
         max_epsilon: 8.0,
+        ..Privacy::default()
     };
     let update: Vec<f32> = (0..WEIGHTS)
         .map(|i| (i as f32 * 0.37).sin() * 1e-3)

@@ -12,13 +12,15 @@
 //! For the units within an institution the neighbours are data sets with and without one of them, and
 //! the mechanism is DP-SGD: [`sampling`] chooses a step's units, [`sum`] releases their clipped sum.
 //!
-//! [`release`](release::release) is the only way from weights to integers that may leave.
+//! [`release`](release::release) is the only way from weights to integers that may leave, and
+//! [`counts`] from scores on held-out text.
 //! [`accountant`] says what it costs, and [`ledger`] whether that may still be paid. Nothing here
 //! reads a clock, a file or a socket; randomness comes from the operating system.
 
 pub mod accountant;
 pub mod audit;
 mod clip;
+pub mod counts;
 pub mod ledger;
 pub mod noise;
 mod nullable;

@@ -192,6 +192,7 @@ mod tests {
             noise_multiplier,
             delta: 1e-5,
             max_epsilon: 8.0,
+            ..Privacy::default()
         }
     }
 

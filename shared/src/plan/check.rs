@@ -175,6 +175,14 @@ impl Plan {
         )?;
         range("privacy.delta", p.delta, 0.0, 0.5, false)?;
         range("privacy.max_epsilon", p.max_epsilon, 0.0, 1e9, false)?;
+        range(
+            "privacy.evaluation_noise",
+            p.evaluation_noise,
+            0.0,
+            10_000.0,
+            true,
+        )?;
+        between("privacy.evaluation_clip", p.evaluation_clip, 1, 1 << 20)?;
         self.check_sampled()?;
         // The weighted sum must fit a machine word whatever the institutions declare.
         let weights = self.cohort.institutions.len() as i128 * i128::from(self.largest_weight());
@@ -210,6 +218,11 @@ impl Plan {
             let expected = "1: a step's units are taken together whatever their number";
             return Err(value("training.gradient_accumulation", found, expected));
         }
+        if self.training.head_crf {
+            let found = format!("true with the unit {unit}");
+            let expected = "false, or the unit institution or none: the gradient of a CRF is not clipped by unit";
+            return Err(value("training.head_crf", found, expected));
+        }
         Ok(())
     }
 }
@@ -218,11 +231,6 @@ pub(super) fn value(key: &'static str, found: impl ToString, expected: impl Into
     Error::Value {
         key,
         found: found.to_string(),
-        if self.training.head_crf {
-            let found = format!("true with the unit {unit}");
-            let expected = "false, or the unit institution or none: the gradient of a CRF is not clipped by unit";
-            return Err(value("training.head_crf", found, expected));
-        }
         expected: expected.into(),
     }
 }

@@ -15,7 +15,7 @@ use crate::sign::Statement;
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use method::{Lora, Method, Target, Trainable};
-pub use privacy::{Clipping, Grid, Privacy, Sampling, Unit};
+pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
 pub use training::{Decay, Training};
 
 /// A plan as its TOML file writes it. Unknown keys are errors; units are in the names.

@@ -73,6 +73,17 @@ pub struct Privacy {
     /// No round starts at an institution that would take it past this ε.
     #[serde(default = "default_max_epsilon")]
     pub max_epsilon: f64,
+    /// σ/K, the noise of counts on held-out text, which every institution adds to its own. With 0
+    /// they have none, and leave only where an institution's policy lets exact ones out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub evaluation_noise: f64,
+    /// K, the largest L2 norm of one unit's counts: those of entities found, missed and imagined,
+    /// by type.
+    #[serde(
+        default = "default_evaluation_clip",
+        skip_serializing_if = "is_default_evaluation_clip"
+    )]
+    pub evaluation_clip: u32,
 }
 
 const fn default_clip() -> f64 {
@@ -83,6 +94,41 @@ const fn default_delta() -> f64 {
 }
 const fn default_max_epsilon() -> f64 {
     8.0
+}
+const fn default_evaluation_clip() -> u32 {
+    10
+}
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_default_evaluation_clip(clip: &u32) -> bool {
+    *clip == default_evaluation_clip()
+}
+
+/// How counts on held-out text are protected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CountNoise {
+    /// K, the largest L2 norm of one unit's counts.
+    pub clip: u32,
+    /// Standard deviation of the noise of each count.
+    pub sigma: f64,
+}
+
+impl Default for Privacy {
+    /// No noise, the clips and limits as if left out.
+    fn default() -> Self {
+        Self {
+            unit: Unit::None,
+            clip: default_clip(),
+            clipping: Clipping::default(),
+            noise_multiplier: 0.0,
+            delta: default_delta(),
+            max_epsilon: default_max_epsilon(),
+            evaluation_noise: 0.0,
+            evaluation_clip: default_evaluation_clip(),
+        }
+    }
 }
 
 /// Where the clip of an update protects nobody, nothing is clipped in earnest, but the integer range must still be
@@ -151,6 +197,16 @@ impl Privacy {
                 self.noise_multiplier * self.clip
             }
         }
+    }
+
+    /// The noise of counts on held-out text; `None` where they are exact.
+    pub fn count_noise(&self) -> Option<CountNoise> {
+        let clip = self.evaluation_clip;
+        let noised = self.unit != Unit::None && self.evaluation_noise > 0.0;
+        noised.then_some(CountNoise {
+            clip,
+            sigma: self.evaluation_noise * f64::from(clip),
+        })
     }
 
     /// The largest magnitude an honest encoded value can have: the clip, and 64 standard

@@ -24,8 +24,8 @@ use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
 
 /// A name that no vocabulary has and no other text.
 const SECRET: &str = "Quxzelborp";
-const PRIVACY: &str =
-    "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\ndelta = 1e-5\nmax_epsilon = 50.0";
+const PRIVACY: &str = "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\ndelta = 1e-5\nmax_epsilon = 50.0\n\
+     evaluation_noise = 5.0";
 
 /// A federation of one, its wire tapped since before it enrolled.
 struct Tapped {

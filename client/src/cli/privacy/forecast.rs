@@ -125,24 +125,45 @@ fn solve(
     target: f64,
 ) -> Result<f64, accountant::Error> {
     let privacy = &plan.privacy;
-    match plan.sampling(units.unwrap_or(1)) {
-        Some(Sampling { rate, steps }) => {
-            let steps = steps * u64::from(plan.rounds);
-            let mut plan = plan.clone();
-            let mut noise = noise_multiplier(Accountant::Rdp, rate, steps, target, privacy.delta)?;
-            // The ledger's bound for noise on integers lies a little above that for real numbers.
-            loop {
-                plan.privacy.noise_multiplier = noise;
-                let forecast = forecast_sampled(&plan, dimension, units.unwrap_or(1))?;
-                if forecast.epsilon_rdp <= target {
-                    return Ok(noise);
-                }
-                noise *= 1.0 + 1e-3;
-            }
-        }
-        None => solve_noise_multiplier(target, privacy.delta, plan.rounds, dimension, privacy.clip),
+    if let Some(Sampling { rate, steps }) = plan.sampling(units.unwrap_or(1)) {
+        let steps = steps * u64::from(plan.rounds);
+        let noise = noise_multiplier(Accountant::Rdp, rate, steps, target, privacy.delta)?;
+        // The ledger's bound for noise on integers lies a little above that for real numbers.
+        return within(plan, noise, target, |plan| {
+            forecast_sampled(plan, dimension, units.unwrap_or(1))
+        });
     }
+    let (rounds, clip) = (plan.rounds, privacy.clip);
+    let noise = solve_noise_multiplier(target, privacy.delta, rounds, dimension, clip)?;
+    within(plan, noise, target, |plan| {
+        forecast(plan, dimension, plan.cohort.institutions.len())
+    })
 }
+
+/// The least noise from `noise` on, in small steps, with which the whole plan stays within `target`:
+/// counts on held-out text cost too.
+fn within(
+    plan: &Plan,
+    mut noise: f64,
+    target: f64,
+    forecast: impl Fn(&Plan) -> Result<Forecast, accountant::Error>,
+) -> Result<f64, accountant::Error> {
+    let mut plan = plan.clone();
+    while noise <= LARGEST {
+        plan.privacy.noise_multiplier = noise;
+        if forecast(&plan)?.epsilon_rdp <= target {
+            return Ok(noise);
+        }
+        noise *= 1.0 + 1e-3;
+    }
+    Err(accountant::Error::Unreachable {
+        target_epsilon: target,
+        largest: LARGEST,
+    })
+}
+
+/// With more noise than this no plan trains anything.
+const LARGEST: f64 = 1e4;
 
 fn check_sampling(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
     let wrong = |message: String| Err(Refusal::new(Code::PlanInvalid, message));
@@ -235,6 +256,15 @@ fn text(report: &Report) -> String {
     if forecast.unit == Unit::None {
         return text;
     }
+    text.push_str(match forecast.rho_of_counts {
+        Some(_) => {
+            "\ncounts           on held-out text have noise; one release a round is in every ε here"
+        }
+        None => {
+            "\ncounts           on held-out text have no noise: they leave only where a policy has \
+             exact_evaluation"
+        }
+    });
     let rows = forecast
         .epsilon_by_round
         .iter()

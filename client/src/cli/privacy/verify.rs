@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::statement::UpdateReceipt;
 use serde::Serialize;
 
 use crate::cli::{Context, receipts};
@@ -27,13 +26,13 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     let ledger = store.ledger()?;
     let kept = store.receipts()?;
     let mut problems = receipts::problems(&kept, &identity.signing.public());
-    for receipt in kept.iter().filter(|r| r.kind == ReceiptKind::Update) {
-        let head = receipt
-            .signed
-            .peek::<UpdateReceipt>()
-            .ok()
-            .and_then(|update| update.ledger_head);
-        if !head.is_some_and(|head| ledger.contains(&head)) {
+    for receipt in &kept {
+        let missing = match receipt.paid_by() {
+            Some(head) => !ledger.contains(&head),
+            // Every update is paid for, and counts that have noise.
+            None => receipt.kind == ReceiptKind::Update,
+        };
+        if missing {
             problems.push(format!(
                 "receipt {} names a ledger entry that is missing: the ledger has lost its end",
                 receipt.digest

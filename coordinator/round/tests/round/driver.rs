@@ -186,6 +186,7 @@ impl Driver {
             scores: Scores {
                 by_type: [("Disease".to_owned(), counts)].into(),
             },
+            noise: None,
             at: self.now,
         }
     }

@@ -87,6 +87,17 @@ impl Evaluation {
         }
     }
 
+    /// The counts of each unit, of which `units` has the number of each sentence's.
+    pub fn scores_by(&self, sentences: &[Sentence], units: &[usize]) -> Vec<Scores> {
+        let count = units.iter().max().map_or(0, |largest| largest + 1);
+        let mut scores = vec![Scores::default(); count];
+        let pairs = sentences.iter().zip(&self.predictions);
+        for ((sentence, predicted), unit) in pairs.zip(units) {
+            scores[*unit].count(&sentence.tags, predicted);
+        }
+        scores
+    }
+
     /// The `most` mistakes that the predictions for `sentences` make most often. They quote the
     /// text: they are not to leave the machine.
     pub fn errors(&self, sentences: &[Sentence], most: usize) -> Vec<Frequent> {

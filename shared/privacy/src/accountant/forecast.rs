@@ -26,6 +26,9 @@ pub struct Forecast {
     pub delta: f64,
     #[serde(with = "nullable")]
     pub rho_per_round: f64,
+    /// ρ of the counts on held-out text, one release of them a round; absent without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rho_of_counts: Option<f64>,
     /// ε after rounds 1, 2, …: what the ledger will show and the hard stop compares.
     #[serde(with = "nullable::list")]
     pub epsilon_by_round: Vec<f64>,
@@ -75,6 +78,11 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
     check_delta(privacy.delta)?;
     positive("the noise multiplier", privacy.noise_multiplier)?;
     let round = Curve::sampled_discrete_gaussian(rate, privacy.noise_multiplier)?.times(steps);
+    let counts = privacy.count_noise().map(zcdp::rho_of_counts);
+    let round = match counts {
+        Some(rho) => round.plus(&Curve::of_rho(rho)),
+        None => round,
+    };
     let epsilon_by_round: Vec<f64> = (0..plan.rounds)
         .scan(None, |sum: &mut Option<Curve>, _| {
             let next = match sum.take() {
@@ -91,6 +99,12 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
         noise_multiplier: privacy.noise_multiplier,
         steps: steps * u64::from(plan.rounds),
     };
+    let counted = counts.map(|_| Phase {
+        sampling_rate: 1.0,
+        noise_multiplier: privacy.evaluation_noise,
+        steps: plan.rounds.into(),
+    });
+    let phases: Vec<Phase> = std::iter::once(all).chain(counted).collect();
     let noise_to_signal = plan.noise_to_signal(dimension);
     Ok(Forecast {
         unit: privacy.unit,
@@ -98,6 +112,7 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
         dimension,
         delta: privacy.delta,
         rho_per_round: f64::INFINITY,
+        rho_of_counts: counts,
         epsilon_rdp: epsilon_by_round.last().copied().unwrap_or(0.0),
         epsilon_by_round,
         epsilon_gdp: f64::INFINITY,
@@ -105,7 +120,7 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
             units,
             rate,
             steps_a_round: steps,
-            epsilon_pld: pld::epsilon(&[all], privacy.delta)?,
+            epsilon_pld: pld::epsilon(&phases, privacy.delta)?,
         }),
         noise_to_signal,
         noise_to_signal_shared: noise_to_signal,
@@ -124,13 +139,21 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
         positive("the noise multiplier", privacy.noise_multiplier)?;
     }
     let rho_per_round = zcdp::rho_per_round(privacy, dimension);
+    let counts = privacy.count_noise().map(zcdp::rho_of_counts);
     let epsilon_by_round: Vec<f64> = (0..plan.rounds)
         .scan(0.0, |rho, _| {
-            *rho = zcdp::add(*rho, rho_per_round);
+            *rho = zcdp::add(zcdp::add(*rho, rho_per_round), counts.unwrap_or(0.0));
             Some(zcdp::epsilon(*rho, privacy.delta))
         })
         .collect();
     let noise = privacy.noise();
+    // Independent Gaussians together are one: their μ add up in squares (Dong, Roth and Su 2022,
+    // corollary 3.3).
+    let updates = gdp::mu(plan.rounds, noise);
+    let mu = counts.map_or(updates, |_| {
+        let counts = gdp::mu(plan.rounds, privacy.evaluation_noise);
+        updates.hypot(counts).next_up()
+    });
     let (d, n) = (dimension as f64, institutions as f64);
     Ok(Forecast {
         unit: privacy.unit,
@@ -138,9 +161,10 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
         dimension,
         delta: privacy.delta,
         rho_per_round,
+        rho_of_counts: counts,
         epsilon_rdp: epsilon_by_round.last().copied().unwrap_or(0.0),
         epsilon_by_round,
-        epsilon_gdp: gdp::epsilon(gdp::mu(plan.rounds, noise), privacy.delta),
+        epsilon_gdp: gdp::epsilon(mu, privacy.delta),
         sampled: None,
         noise_to_signal: noise * (d / n).sqrt(),
         noise_to_signal_shared: noise * d.sqrt() / n,
@@ -167,6 +191,7 @@ pub fn solve_noise_multiplier(
         noise_multiplier,
         delta,
         max_epsilon: target_epsilon,
+        ..Privacy::default()
     };
     let enough = |noise_multiplier| {
         let rho = zcdp::rho_per_round(&privacy(noise_multiplier), dimension);
@@ -252,6 +277,32 @@ mod tests {
         }
         assert!(sampled.epsilon_pld <= forecast.epsilon_rdp);
         assert!(forecast_sampled(&plan, 400, 0).is_err());
+    }
+
+    #[test]
+    fn counts_of_every_round_are_in_the_forecast() {
+        for unit in ["institution", "person"] {
+            let mut plan = plan(unit, 1.2, 3);
+            plan.training.batch_size = 50;
+            let of = |plan: &Plan| forecast_sampled(plan, 400, 1000).expect("forecast");
+            let without = of(&plan);
+            plan.privacy.evaluation_noise = 5.0;
+            let with = of(&plan);
+            assert_near(with.rho_of_counts.expect("noised"), 0.02, 1e-9);
+            let pairs = with.epsilon_by_round.iter().zip(&without.epsilon_by_round);
+            assert!(
+                pairs.clone().all(|(with, without)| with > without),
+                "{unit}"
+            );
+            // At most as if either were paid for alone.
+            let alone = zcdp::epsilon(3.0 * 0.02, 1e-5);
+            assert!(with.epsilon_rdp < without.epsilon_rdp + alone, "{unit}");
+            if let (Some(with), Some(without)) = (with.sampled, without.sampled) {
+                assert!(with.epsilon_pld > without.epsilon_pld);
+            } else {
+                assert!(with.epsilon_gdp > without.epsilon_gdp);
+            }
+        }
     }
 
     #[test]

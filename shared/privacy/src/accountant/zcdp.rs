@@ -3,7 +3,7 @@
 //! ρ adds up under adaptive composition (Bun and Steinke 2016, "Concentrated Differential
 //! Privacy: Simplifications, Extensions, and Lower Bounds"), which is why the ledger counts in it.
 
-use fedner_shared::plan::{Grid, Privacy};
+use fedner_shared::plan::{CountNoise, Grid, Privacy};
 
 use super::first_true;
 use crate::sensitivity::squared_bound;
@@ -29,6 +29,11 @@ pub fn rho(grid: Grid, dimension: usize, noise_multiplier: f64) -> f64 {
         squared_bound(grid, dimension) as f64,
         noise_multiplier * grid.steps(),
     )
+}
+
+/// ρ of one release of counts, of which a unit changes the norm K at most.
+pub fn rho_of_counts(noise: CountNoise) -> f64 {
+    rho_of(f64::from(noise.clip).powi(2), noise.sigma)
 }
 
 /// ρ = Δ̃² / (2 σ̃²), rounded up.
@@ -99,6 +104,7 @@ mod tests {
             noise_multiplier,
             delta: 1e-5,
             max_epsilon: 8.0,
+            ..Privacy::default()
         }
     }
 

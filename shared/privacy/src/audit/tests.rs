@@ -25,6 +25,7 @@ fn privacy(noise_multiplier: f64) -> fedner_shared::plan::Privacy {
         noise_multiplier,
         delta: 1e-5,
         max_epsilon: 100.0,
+        ..fedner_shared::plan::Privacy::default()
     }
 }
 
