@@ -7,9 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::Device as BurnDevice;
+use burn::tensor::{Device as BurnDevice, FloatDType};
 #[cfg(any(feature = "libtorch", feature = "cuda", feature = "wgpu"))]
 use burn::{backend::DispatchDevice, tensor::DeviceType};
+use fedner_shared::plan::Precision;
 
 /// Where tensors live and are computed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,6 +44,10 @@ pub enum Error {
         needed_to_build(feature)
     )]
     NotBuilt { name: String, feature: &'static str },
+    #[error(
+        "the device `{name}` has no bfloat16, in which `training.precision` = mixed computes: expected single"
+    )]
+    NoMixed { name: String },
     #[error("the device `{name}` is not on this machine, which has {found}: install {install}")]
     Absent {
         name: String,
@@ -122,6 +127,21 @@ impl Device {
             .or_else(|_| libtorch_cuda(0))
             .or_else(|_| wgpu())
             .unwrap_or_default()
+    }
+
+    /// `precision`, if the device has it.
+    pub(crate) fn precision(self, precision: Precision) -> Result<Precision, Error> {
+        let has_half = self.plain().supports_dtype(FloatDType::BF16);
+        if precision == Precision::Single || has_half {
+            return Ok(precision);
+        }
+        Err(self.no_mixed())
+    }
+
+    fn no_mixed(self) -> Error {
+        Error::NoMixed {
+            name: self.to_string(),
+        }
     }
 
     /// The device without a gradient tape.
@@ -249,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn the_processor_has_both_precisions_and_a_device_that_has_not_is_named() {
+        for precision in [Precision::Single, Precision::Mixed] {
+            assert_eq!(Device::Cpu.precision(precision).ok(), Some(precision));
+        }
+        let message = Device::Cpu.no_mixed().to_string();
+        assert!(
+            message.contains("cpu") && message.contains("training.precision"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn unknown_names_are_told() {
         for name in [
             "",
@@ -286,7 +318,7 @@ mod tests {
             match error {
                 Error::Absent { install, .. } => assert!(built && install.contains("driver")),
                 Error::NotBuilt { .. } => assert!(!built && message.contains("--features")),
-                Error::Unknown(_) => panic!("{message}"),
+                Error::Unknown(_) | Error::NoMixed { .. } => panic!("{message}"),
             }
         }
     }

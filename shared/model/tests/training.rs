@@ -14,7 +14,7 @@ use fedner_model::{
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Lora, Method, Target, Trainable, Training};
+use fedner_shared::plan::{Lora, Method, Precision, Target, Trainable, Training};
 
 fn options(method: Method, epochs: u32) -> TrainOptions {
     let learning_rate = if method == Method::Full { 3e-3 } else { 3e-2 };
@@ -250,6 +250,26 @@ fn adapters_of_a_base_that_was_not_made_ready_are_refused() {
     let ready = untrained(1).prepared_for(&trainable(Method::Lora), 1);
     let error = run(&ready, &notes(8), &options(Method::Full, 1)).expect_err("adapters");
     assert!(matches!(error, Error::Adapters { .. }), "{error}");
+}
+
+/// Products in bfloat16 are close to those in float32, are not the same, and teach the same.
+#[test]
+fn mixed_precision_learns_what_single_does() {
+    for method in [Method::Full, Method::Lora] {
+        let base = untrained(1).prepared_for(&trainable(method), 1);
+        let trained = |precision| {
+            let mut options = options(method, 8);
+            options.training.precision = precision;
+            run(&base, &notes(120), &options).expect("trained")
+        };
+        let (single, mixed) = (trained(Precision::Single), trained(Precision::Mixed));
+        assert_ne!(single.weights, mixed.weights, "{method}");
+        let apart = (single.first_loss - mixed.first_loss).abs();
+        assert!(apart < 0.05 * single.first_loss, "{method}: {apart}");
+        let manifest = base.config.manifest(&method.into(), tags().len());
+        let f1 = f1(&with_weights(&base, &manifest, &mixed.weights), &notes(60));
+        assert!(f1 > 0.9, "{method}: F1 {f1}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Clipping, Method, Plan, Unit};
+use super::{Clipping, Method, Plan, Precision, Unit};
 use crate::bert::MOST_CONTEXT;
 
 /// Why a text is no plan.
@@ -122,6 +122,11 @@ impl Plan {
             let found = format!("true with the method {method}");
             let expected = "the method full: others train no embedding anyway";
             return Err(value("training.freeze_embeddings", found, expected));
+        }
+        if t.precision == Precision::Mixed && method == Method::Head {
+            let found = "mixed with the method head".to_owned();
+            let expected = "another method: head trains no layer of the encoder";
+            return Err(value("training.precision", found, expected));
         }
         if t.freeze_layers > 0 && method == Method::Head {
             let found = format!("{} with the method head", t.freeze_layers);

@@ -16,7 +16,7 @@ pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
-pub use training::{Decay, Training};
+pub use training::{Decay, Precision, Training};
 
 /// A plan as its TOML file writes it. Unknown keys are errors; units are in the names.
 ///

@@ -115,6 +115,7 @@ fn options_of_another_method_name_their_key() {
         ("head", "head_layers = [4, 2]"),
         ("head", "head_layers = [2, 2]"),
         ("head", "head_context = 9"),
+        ("head", "precision = \"mixed\""),
         ("full", "head_crf = true\nfocal_gamma = 2.0"),
         (
             "full",

@@ -40,6 +40,8 @@ pub struct Training {
     /// Longer sentences are read in overlapping windows of this many sub-tokens.
     pub max_tokens: usize,
     pub device: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub precision: Precision,
     /// Whether the embeddings stay as they are.
     pub freeze_embeddings: bool,
     /// So many of the lowest layers stay as they are, and the embeddings with them; where adapters
@@ -50,19 +52,15 @@ pub struct Training {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub head_layers: Vec<usize>,
     /// Words before and after a word whose hidden states the head reads beside its own.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub head_context: usize,
     /// Whether a linear-chain CRF chooses the tags of a sentence together.
     #[serde(skip_serializing_if = "Not::not")]
     pub head_crf: bool,
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes fields by reference"
-)]
-fn is_zero(context: &usize) -> bool {
-    *context == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Training {
@@ -93,6 +91,7 @@ impl Default for Training {
             focal_gamma: 0.0,
             max_tokens: 256,
             device: "auto".into(),
+            precision: Precision::default(),
             freeze_embeddings: false,
             freeze_layers: 0,
             head_layers: Vec::new(),
@@ -100,6 +99,19 @@ impl Default for Training {
             head_crf: false,
         }
     }
+}
+
+/// What the encoder is trained with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// float32 throughout.
+    #[default]
+    Single,
+    /// The products of linear layers in bfloat16; weights, optimiser and all else in float32
+    /// (Micikevicius et al. 2018, section 3.1; bfloat16 has float32's range, so that no loss is
+    /// scaled).
+    Mixed,
 }
 
 /// How a learning rate falls.

@@ -1,8 +1,8 @@
 //! The parts of a BERT layer. Activations are [rows, hidden], one row a sub-token or padding, the
 //! sentences of the batch one after another.
 
-use burn::tensor::Tensor;
 use burn::tensor::module::linear;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::attention::Attention;
 use super::{Batch, Book, Dropout};
@@ -17,6 +17,8 @@ pub(super) struct Linear {
     pub(super) adapter: Option<Adapter>,
     /// Where what decides the weight's gradient is noted, if it is not on the tape itself.
     pub(super) book: Option<Book>,
+    /// Whether x·W is computed in bfloat16.
+    pub(super) mixed: bool,
 }
 
 /// What stands beside a weight: s·x·A·B (Hu et al. 2022, section 4.1).
@@ -32,13 +34,23 @@ pub(super) struct Adapter {
 
 impl Linear {
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        if self.mixed {
+            return self.product(x) + self.bias.clone().unsqueeze();
+        }
         let y = linear(x.clone(), self.weight.clone(), Some(self.bias.clone()));
         self.noted(x, y)
     }
 
     /// x·W, where what follows adds the bias.
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.clone().matmul(self.weight.clone());
+        let (input, weight) = (x.clone(), self.weight.clone());
+        let y = if self.mixed {
+            let half = FloatDType::BF16;
+            let product = input.cast(half).matmul(weight.cast(half));
+            product.cast(FloatDType::F32)
+        } else {
+            input.matmul(weight)
+        };
         self.noted(x, y)
     }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use fedner_shared::bert::{Adapters, BertConfig};
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::Trainable;
+use fedner_shared::plan::{Precision, Trainable};
 
 use super::attention::Attention;
 use super::layers::{Adapter, Embeddings, Layer, LayerNorm, Linear};
@@ -53,6 +53,14 @@ impl Bert {
             crf: loader.field(checkpoint.tags())?,
             trainable: trainable.cloned(),
         })
+    }
+
+    /// The same model, the linear layers of its encoder computing in `precision`.
+    pub(crate) fn with(mut self, precision: Precision) -> Self {
+        for linear in self.layers.iter_mut().flat_map(Layer::linears) {
+            linear.mixed = precision == Precision::Mixed;
+        }
+        self
     }
 
     /// The weights of `manifest`, one tensor after another, as a Hugging Face file has them.
@@ -263,6 +271,7 @@ impl Loader<'_> {
             bias: self.tensor(&format!("{name}.bias"), [output])?,
             adapter: self.adapter(name, input, output)?,
             book: None,
+            mixed: false,
         })
     }
 

@@ -38,7 +38,8 @@ impl<'a> EncoderLearner<'a> {
         device: Device,
     ) -> Result<Self, Error> {
         let (config, training) = (&base.config, &options.training);
-        let mut bert = Bert::load_to_train(base, &device.plain().autodiff(), trainable)?;
+        let bert = Bert::load_to_train(base, &device.plain().autodiff(), trainable)?;
+        let mut bert = bert.with(device.precision(training.precision)?);
         let hidden = training.dropout.unwrap_or(config.hidden_dropout_prob);
         let attention = training
             .dropout

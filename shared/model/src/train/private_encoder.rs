@@ -68,7 +68,8 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
         tags: &[String],
         (private, device): (Private<'m>, Device),
     ) -> Result<Self, Error> {
-        let mut bert = Bert::load_to_train(base, &device.plain(), trainable)?;
+        let bert = Bert::load_to_train(base, &device.plain(), trainable)?;
+        let mut bert = bert.with(device.precision(options.training.precision)?);
         let mu = options.training.proximal_mu;
         Ok(Self {
             examples,
