@@ -1,7 +1,10 @@
 //! Model versions: imported, given a head, published from a round, computed again.
 
+mod audits;
+
 use std::fs::File;
 use std::io::{BufReader, Seek};
+use std::sync::Arc;
 
 use fedner_round::Contribution;
 use fedner_shared::bert::BertConfig;
@@ -14,6 +17,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 use fedner_shared::version::{Origin, Version};
 use fedner_shared::view::VersionView;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::aggregate::{self, Weighted};
@@ -31,6 +35,8 @@ pub const LARGEST_NOISE_TO_SIGNAL: f64 = 20.0;
 pub struct Registry {
     engine: Handle,
     blobs: Blobs,
+    /// Held while a model is put together for an institution.
+    exporting: Arc<Mutex<()>>,
 }
 
 /// The objects of a Hugging Face directory, already in the blob store.
@@ -43,7 +49,11 @@ pub struct Uploaded {
 
 impl Registry {
     pub fn new(engine: Handle, blobs: Blobs) -> Self {
-        Self { engine, blobs }
+        Self {
+            engine,
+            blobs,
+            exporting: Arc::default(),
+        }
     }
 
     /// Checks a Hugging Face checkpoint and registers it in canonical form.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Outcome;
 use crate::digest::Digest;
 use crate::id::{Alias, InstitutionId, RunId, VersionName};
 use crate::refusal::Code;
@@ -67,6 +68,13 @@ pub enum Event {
         alias: Alias,
         version: VersionName,
         digest: Digest,
+    },
+    /// A signed report is kept with the versions of the model that it is about.
+    AuditReported {
+        institution: InstitutionId,
+        report: Digest,
+        versions: Vec<VersionName>,
+        verdict: Outcome,
     },
     RunCreated {
         plan: Digest,

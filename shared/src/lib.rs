@@ -3,6 +3,7 @@
 //! Nothing here opens a socket, reads a clock or touches a database: the crate holds the names,
 //! the signed statements and the byte formats that both sides must agree on.
 
+pub mod audit;
 pub mod bert;
 pub mod checkpoint;
 pub mod crash;
@@ -11,6 +12,7 @@ pub mod event;
 pub mod id;
 pub mod machine;
 pub mod manifest;
+pub mod nullable;
 pub mod plan;
 pub mod refusal;
 pub mod score;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{AuditReport, Outcome, Part};
 use crate::digest::Digest;
 use crate::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use crate::plan::{Method, Unit};
@@ -63,6 +64,9 @@ pub struct VersionView {
     pub scores: Vec<InstitutionScores>,
     /// Micro-averaged over all institutions that shared their counts.
     pub f1: Option<f64>,
+    /// In the order in which they came; only of a version that is asked for by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<AuditView>,
 }
 
 /// Counts of one institution on its own held-out text.
@@ -70,6 +74,30 @@ pub struct VersionView {
 pub struct InstitutionScores {
     pub institution: InstitutionId,
     pub scores: Scores,
+}
+
+/// What an institution's audit said of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditView {
+    /// The digest of the signed report.
+    pub report: Digest,
+    pub institution: InstitutionId,
+    pub at: Time,
+    pub verdict: Outcome,
+    /// The bounds that were held against claims.
+    pub parts: Vec<Part>,
+}
+
+impl AuditView {
+    pub fn of(report: Digest, said: AuditReport) -> Self {
+        Self {
+            report,
+            institution: said.institution,
+            at: said.at,
+            verdict: said.verdict,
+            parts: said.parts,
+        }
+    }
 }
 
 /// What a run waits for.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use fedner_tests::notes::Split;
 use serde_json::Value;
 
-use crate::setting::{NO_NOISE, Setting, plan, refused, run};
+use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused, run};
 
 /// Protection of each sentence so strong that nobody may tell who was there.
 const STRONG: &str =
@@ -155,5 +155,80 @@ fn a_model_that_knows_its_text_is_found_out_and_one_that_never_saw_it_is_not() -
         let folder = file.parent().and_then(Path::file_name);
         folder.is_some_and(|folder| folder == weights)
     }));
+    Ok(())
+}
+
+/// A published model, its head trained beside a frozen encoder, and a report about it and a plan.
+fn audited_version(setting: &mut Setting) -> Result<String> {
+    setting.start_institutions(1, 6)?;
+    let started = setting.start_run(&plan(1, 1, 1, "head", "", NO_NOISE))?;
+    setting.wait_for_state(&started, "completed", MINUTES)?;
+    let exported = setting.path("exported");
+    let export = ["model", "export", "notes@2", "--to", text(&exported)?];
+    setting.cluster.coordinate(&export)?;
+    let person = "unit = \"person\"\nclip = 1.0\nnoise_multiplier = 1.0";
+    let person = write_plan(setting, "person.toml", &plan(1, 1, 1, "head", "", person))?;
+    let small = ["--plan", &person, "--runs", "60", "--canaries", "60"];
+    let (report, _) = audited(
+        setting,
+        &[&["--model", text(&exported)?], &small[..]].concat(),
+    )?;
+    assert_eq!(report["verdict"], "pass", "{report}");
+    let report = kept(setting)?.pop().context("a report")?;
+    Ok(text(&report)?.to_owned())
+}
+
+#[test]
+fn a_report_is_kept_with_the_version_that_it_is_about() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    let report = audited_version(&mut setting)?;
+    let submit = |more: &[&str]| {
+        let arguments = [&["audit", "submit", &report], more].concat();
+        setting.cluster.client_command("i0", &arguments)
+    };
+    let named = ["--model-version", "notes@2"];
+    assert!(refused(submit(&named)?)?.contains("policy-forbids"));
+    let policy = setting.cluster.client_directory("i0").join("policy.toml");
+    let allowing = fs::read_to_string(&policy)? + "share_audits = true\n";
+    fs::write(&policy, allowing)?;
+    // Its encoder is in a file of its own, so that its weights alone do not tell which version it is.
+    assert!(refused(submit(&[])?)?.contains("audit-model-unknown"));
+    assert!(refused(submit(&["--model-version", "base@1"])?)?.contains("audit-model-unknown"));
+    assert!(refused(submit(&["--model-version", "notes@9"])?)?.contains("[model-unknown]"));
+    run(submit(&named)?)?;
+    run(submit(&[])?)?;
+
+    let shown = setting.cluster.coordinate(&["model", "show", "notes@2"])?;
+    let audits = shown["audits"].as_array().context("audits")?;
+    assert_eq!(audits.len(), 1, "{shown}");
+    assert_eq!(
+        (&audits[0]["institution"], &audits[0]["verdict"]),
+        (&"i0".into(), &"pass".into())
+    );
+    assert_eq!(audits[0]["parts"].as_array().map(Vec::len), Some(3));
+    let command = setting
+        .cluster
+        .coordinator_command(&["model", "show", "notes@2"])?;
+    let said = run(command)?;
+    assert!(
+        said.contains("audit by") && said.contains("holds"),
+        "{said}"
+    );
+    let other = setting.cluster.coordinate(&["model", "show", "notes@1"])?;
+    assert!(other["audits"].is_null(), "{other}");
+
+    let receipts = setting.cluster.consult("i0", &["receipts", "list"])?;
+    let receipts = receipts.as_array().context("receipts")?.iter();
+    let of_audits: Vec<&Value> = receipts.filter(|row| row["kind"] == "audit").collect();
+    assert_eq!(of_audits.len(), 1, "{of_audits:?}");
+    assert_eq!(of_audits[0]["receipt"], audits[0]["report"]);
+    assert_eq!(
+        (&of_audits[0]["taken"], &of_audits[0]["run"]),
+        (&true.into(), &Value::Null)
+    );
+    setting.cluster.consult("i0", &["receipts", "verify"])?;
+    setting.cluster.consult("i0", &["privacy", "verify"])?;
+    setting.assert_replays()?;
+    setting.assert_no_errors_logged();
     Ok(())
 }

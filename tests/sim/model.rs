@@ -327,7 +327,7 @@ impl Model {
             let ledger = site.ledger()?;
             let updates = site.receipts()?;
             let updates = updates.iter().filter(|receipt| {
-                receipt.kind == ReceiptKind::Update && receipt.plan == plan.digest()
+                receipt.kind == ReceiptKind::Update && receipt.is_for(&plan.digest())
             });
             let debits = ledger
                 .entries()

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use fedner_model::Sentence;
-use fedner_privacy::audit::exposure::Exposure;
+use fedner_privacy::audit::exposure::rank;
+use fedner_shared::audit::Exposures;
 use fedner_shared::refusal::{Code, Refusal};
-use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::membership::Suspect;
@@ -17,16 +17,6 @@ const CONSONANTS: [char; 16] = [
 const VOWELS: [char; 4] = ['a', 'e', 'i', 'o'];
 /// Of 2^24 words.
 const SYLLABLES: usize = 4;
-
-/// How known the planted entities are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exposures {
-    /// In the order of the sentences.
-    pub planted: Vec<Exposure>,
-    pub mean_bits: f64,
-    pub largest_bits: f64,
-}
 
 /// A word that means nothing; `fill` gives the randomness.
 fn secret(fill: &mut dyn FnMut(&mut [u8]) -> Result<(), Error>) -> Result<String, Error> {
@@ -92,7 +82,7 @@ pub(super) fn attack_with(
             all.push(other);
         }
         let losses: Vec<f64> = suspect.losses(&all)?.iter().map(|loss| loss.sum).collect();
-        exposures.push(Exposure::of(losses[0], &losses[1..]));
+        exposures.push(rank(losses[0], &losses[1..]));
     }
     let bits = exposures.iter().map(|exposure| exposure.bits);
     Ok(Exposures {

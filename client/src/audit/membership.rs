@@ -4,7 +4,8 @@
 use fedner_model::device::Device;
 use fedner_model::{Loss, Model, Sentence, Tagger, losses, number_units};
 use fedner_privacy::audit::one_run::Guesses;
-use fedner_privacy::audit::roc::Roc;
+use fedner_privacy::audit::roc;
+use fedner_shared::audit::Roc;
 use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 
@@ -93,7 +94,7 @@ pub fn scored(
 
 impl Scored {
     pub fn curve(&self, confidence: f64) -> Result<Roc, Error> {
-        Ok(Roc::of(&self.members, &self.others, confidence)?)
+        Ok(roc::curve(&self.members, &self.others, confidence)?)
     }
 
     /// A bound on ε, where a fair coin of its own decided for each unit whether `plan` trained on it;

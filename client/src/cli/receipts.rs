@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_shared::audit::AuditReport;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::PublicKey;
 use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
@@ -39,10 +40,11 @@ enum Command {
 struct Row {
     receipt: String,
     kind: ReceiptKind,
-    run: String,
-    plan: String,
-    round: u32,
-    attempt: u32,
+    /// These four are null for what no assignment asked for.
+    run: Option<String>,
+    plan: Option<String>,
+    round: Option<u32>,
+    attempt: Option<u32>,
     time: Time,
     /// Whether the coordinator has taken it.
     taken: bool,
@@ -120,14 +122,16 @@ impl Row {
                 let noise = evaluation.and_then(|evaluation| evaluation.noise);
                 (None, noise.map(|noise| noise.epsilon_after))
             }
+            ReceiptKind::Audit => (None, None),
         };
+        let asked = receipt.asked.as_ref();
         Self {
             receipt: receipt.digest.to_string(),
             kind: receipt.kind,
-            run: receipt.run.to_string(),
-            plan: receipt.plan.to_string(),
-            round: receipt.round,
-            attempt: receipt.attempt,
+            run: asked.map(|asked| asked.run.to_string()),
+            plan: asked.map(|asked| asked.plan.to_string()),
+            round: asked.map(|asked| asked.round),
+            attempt: asked.map(|asked| asked.attempt),
             time: receipt.time,
             taken: receipt.taken.is_some(),
             bytes,
@@ -174,6 +178,7 @@ pub(super) fn problems(receipts: &[Receipt], key: &PublicKey) -> Vec<String> {
         let signature = match receipt.kind {
             ReceiptKind::Update => receipt.signed.verify::<UpdateReceipt>(key).map(drop),
             ReceiptKind::Evaluation => receipt.signed.verify::<EvaluationReceipt>(key).map(drop),
+            ReceiptKind::Audit => receipt.signed.verify::<AuditReport>(key).map(drop),
         };
         let reason = match signature {
             Err(error) => error.to_string(),
@@ -195,14 +200,15 @@ fn verify(receipts: &[Receipt], key: &PublicKey) -> Verdict {
 }
 
 fn list(rows: &[Row]) -> String {
+    let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     let lines = rows.iter().map(|row| {
         [
             row.receipt[..12].to_owned(),
             row.kind.as_str().to_owned(),
-            row.run.clone(),
-            row.round.to_string(),
-            row.attempt.to_string(),
-            row.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
+            row.run.clone().unwrap_or("-".to_owned()),
+            number(row.round.map(u64::from)),
+            number(row.attempt.map(u64::from)),
+            number(row.bytes),
             row.epsilon_after
                 .map_or("-".to_owned(), super::output::epsilon),
             if row.taken { "taken" } else { "kept" }.to_owned(),

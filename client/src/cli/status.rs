@@ -101,7 +101,7 @@ fn plans(store: &Store, identity: &Identity) -> anyhow::Result<Vec<PlanRow>> {
         let updates = || {
             receipts
                 .iter()
-                .filter(|receipt| receipt.plan == record.digest && receipt.blob.is_some())
+                .filter(|receipt| receipt.is_for(&record.digest) && receipt.blob.is_some())
         };
         let spent = egress::spent(&ledger, &identity.institution, &record.plan);
         rows.push(PlanRow {

@@ -35,6 +35,9 @@ pub struct Policy {
     /// Whether they may leave as they are where a plan that protects something names no noise for
     /// them. No ε covers exact counts; a receipt lists each.
     pub exact_evaluation: bool,
+    /// Whether signed audit reports may leave, by the hand of a person. Their figures on the
+    /// institution's own text are exact: no ε covers them, and a receipt lists each.
+    pub share_audits: bool,
     /// The largest ε of one run.
     pub max_epsilon_run: f64,
     /// The largest ε of all runs together.
@@ -79,6 +82,7 @@ impl Default for Policy {
             allow_no_privacy: false,
             share_evaluation: false,
             exact_evaluation: false,
+            share_audits: false,
             max_epsilon_run: 8.0,
             max_epsilon_total: 32.0,
             methods: vec![Method::Head, Method::FfaLora, Method::Lora, Method::Full],
@@ -225,6 +229,15 @@ impl Policy {
         }
         Ok(())
     }
+
+    /// Whether audit reports may leave.
+    pub fn allows_audit(&self) -> Result<(), Refusal> {
+        if self.share_audits {
+            return Ok(());
+        }
+        let message = "the policy has share_audits = false: no report of an audit leaves";
+        Err(Refusal::new(Code::PolicyForbids, message))
+    }
 }
 
 fn listed<T: ToString>(items: &[T]) -> String {
@@ -288,6 +301,7 @@ pub(crate) mod tests {
         };
         assert_eq!(open.allows(&plan("none")), Ok(()));
         forbidden_counts(&policy, &plan("none"), "share_evaluation");
+        assert!(policy.allows_audit().is_err());
         let sharing = Policy {
             share_evaluation: true,
             ..Policy::default()

@@ -1,3 +1,4 @@
+mod audit_tests;
 mod kill_tests;
 
 use std::path::Path;

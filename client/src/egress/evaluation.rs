@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Budget, Error, Gate, cost_of_counts};
 use crate::config::Policy;
-use crate::state::{Receipt, ReceiptKind};
+use crate::state::{Asked, Receipt, ReceiptKind};
 
 /// Counts that may leave: allowed, noised and paid for where the plan protects anything, signed, and
 /// kept as a receipt.
@@ -66,10 +66,7 @@ impl Gate {
         let receipt = Receipt {
             digest: signed.digest(),
             kind: ReceiptKind::Evaluation,
-            plan: task.plan,
-            run: task.run.clone(),
-            round: task.round,
-            attempt: task.attempt,
+            asked: Some(Asked::of(task)),
             blob: None,
             signed: signed.clone(),
             time: now,

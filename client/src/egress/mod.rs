@@ -1,8 +1,8 @@
 //! The only way out of an institution.
 //!
-//! What depends on private text leaves as one of two types, [`Released`] and
-//! [`ReleasedEvaluation`]. Only [`Gate`] makes them, and the transport takes nothing else. An
-//! update passes these steps, in this order:
+//! What depends on private text leaves as one of three types, [`Released`], [`ReleasedEvaluation`]
+//! and [`ReleasedAudit`]. Only [`Gate`] makes them, and the transport takes nothing else. An update
+//! passes these steps, in this order:
 //!
 //! 1. schema: as many weights as the plan's manifest has;
 //! 2. policy, consent and budget: asked again here, whatever was asked before;
@@ -20,6 +20,7 @@
 //! Counts on held-out text have clip, noise and debit of their own, and leave exact only where the
 //! plan protects nothing or the policy says so in so many words.
 
+mod audit;
 mod budget;
 mod evaluation;
 mod reason;
@@ -42,6 +43,7 @@ use crate::config::Policy;
 use crate::identity::Identity;
 use crate::state::{self, Store};
 
+pub use audit::ReleasedAudit;
 pub use budget::{Budget, account, check_not_behind, cost_of_counts, cost_of_update, spent};
 pub use evaluation::ReleasedEvaluation;
 pub use reason::Reason;

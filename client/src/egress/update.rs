@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::{Budget, Error, Gate, cost_of_update};
 use crate::config::Policy;
-use crate::state::{PaidRelease, Receipt, ReceiptKind, Word};
+use crate::state::{Asked, PaidRelease, Receipt, ReceiptKind, Word};
 use crate::training::RoundUpdate;
 
 /// An update that may leave: encoded, paid for and signed, all of it durable.
@@ -115,10 +115,7 @@ impl Gate {
         let receipt = Receipt {
             digest: release.receipt,
             kind: ReceiptKind::Update,
-            plan: task.plan,
-            run: task.run.clone(),
-            round: task.round,
-            attempt: task.attempt,
+            asked: Some(Asked::of(task)),
             blob: Some(blob),
             signed: signed.clone(),
             time: request.now,

@@ -30,7 +30,7 @@ use crate::machine::ThisMachine;
 pub use consents::{ConsentRecord, Standing};
 pub use notes::Contact;
 pub use plans::PlanRecord;
-pub use receipts::{Receipt, ReceiptKind};
+pub use receipts::{Asked, Receipt, ReceiptKind};
 pub use release::PaidRelease;
 pub use words::Word;
 

@@ -16,6 +16,8 @@ use super::{Error, Store, digest_of, signed_of};
 pub enum ReceiptKind {
     Update,
     Evaluation,
+    /// Of a report that a person submitted: its statement is the report.
+    Audit,
 }
 
 impl ReceiptKind {
@@ -23,7 +25,41 @@ impl ReceiptKind {
         match self {
             Self::Update => "update",
             Self::Evaluation => "evaluation",
+            Self::Audit => "audit",
         }
+    }
+}
+
+/// The assignment that something left for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub plan: Digest,
+    pub run: RunId,
+    pub round: u32,
+    pub attempt: u32,
+}
+
+impl Asked {
+    pub fn of(task: &Task) -> Self {
+        Self {
+            plan: task.plan,
+            run: task.run.clone(),
+            round: task.round,
+            attempt: task.attempt,
+        }
+    }
+
+    /// `None` where nobody asked: then all four columns are empty.
+    fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let Some(run) = row.get::<_, Option<String>>("run")? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            plan: digest_of(row, "plan")?,
+            run: run.parse().map_err(|_| super::unreadable(run.into()))?,
+            round: row.get("round")?,
+            attempt: row.get("attempt")?,
+        }))
     }
 }
 
@@ -32,10 +68,8 @@ impl ReceiptKind {
 pub struct Receipt {
     pub digest: Digest,
     pub kind: ReceiptKind,
-    pub plan: Digest,
-    pub run: RunId,
-    pub round: u32,
-    pub attempt: u32,
+    /// Absent for what no assignment asked for.
+    pub asked: Option<Asked>,
     /// The encoded update.
     pub blob: Option<Digest>,
     pub signed: Signed,
@@ -56,25 +90,28 @@ impl Receipt {
                 let evaluation = self.signed.peek::<EvaluationReceipt>().ok()?;
                 evaluation.noise.map(|noise| noise.ledger_head)
             }
+            ReceiptKind::Audit => None,
         }
+    }
+
+    /// Whether it is about something that left for that plan.
+    pub fn is_for(&self, plan: &Digest) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.plan == *plan)
     }
 
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let unreadable = |text: &str| super::unreadable(text.to_owned().into());
-        let (kind, run, note): (String, String, String) =
-            (row.get("kind")?, row.get("run")?, row.get("note")?);
+        let (kind, note): (String, String) = (row.get("kind")?, row.get("note")?);
         let blob: Option<String> = row.get("blob")?;
         Ok(Self {
             digest: digest_of(row, "digest")?,
             kind: match kind.as_str() {
                 "update" => ReceiptKind::Update,
                 "evaluation" => ReceiptKind::Evaluation,
+                "audit" => ReceiptKind::Audit,
                 other => return Err(unreadable(other)),
             },
-            plan: digest_of(row, "plan")?,
-            run: run.parse().map_err(|_| unreadable(&run))?,
-            round: row.get("round")?,
-            attempt: row.get("attempt")?,
+            asked: Asked::read(row)?,
             blob: match blob {
                 Some(_) => Some(digest_of(row, "blob")?),
                 None => None,
@@ -90,6 +127,7 @@ impl Receipt {
 }
 
 pub(super) fn insert(connection: &Connection, receipt: &Receipt) -> rusqlite::Result<()> {
+    let asked = receipt.asked.as_ref();
     connection.execute(
         "INSERT INTO receipts
          (digest, kind, plan, run, round, attempt, blob, body, signature, time_ms, note)
@@ -97,10 +135,10 @@ pub(super) fn insert(connection: &Connection, receipt: &Receipt) -> rusqlite::Re
         params![
             receipt.digest.to_string(),
             receipt.kind.as_str(),
-            receipt.plan.to_string(),
-            receipt.run.as_str(),
-            receipt.round,
-            receipt.attempt,
+            asked.map(|asked| asked.plan.to_string()),
+            asked.map(|asked| asked.run.as_str()),
+            asked.map(|asked| asked.round),
+            asked.map(|asked| asked.attempt),
             receipt.blob.map(|blob| blob.to_string()),
             receipt.signed.body,
             receipt.signed.signature.as_bytes(),
@@ -112,6 +150,11 @@ pub(super) fn insert(connection: &Connection, receipt: &Receipt) -> rusqlite::Re
 }
 
 impl Store {
+    /// Keeps a receipt of what costs nothing, before it leaves.
+    pub fn add_receipt(&self, receipt: &Receipt) -> Result<(), Error> {
+        self.transaction("add receipt", |t| insert(t, receipt))
+    }
+
     pub fn receipt(&self, digest: &Digest) -> Result<Option<Receipt>, Error> {
         self.query("read receipt", |connection| {
             let sql = "SELECT * FROM receipts WHERE digest = ?1";

@@ -8,16 +8,16 @@ use fedner_proto::v1::decline_request::Task as DeclinedTask;
 use fedner_proto::v1::progress_request::Stage;
 use fedner_proto::v1::{
     Assignment, CheckInRequest, DeclineRequest, ProgressRequest, Proposal, RenewRequest,
-    SubmitEvaluationRequest,
+    SubmitAuditRequest, SubmitEvaluationRequest,
 };
 use fedner_session::{Kind, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
 
-use super::{CALL, Coordinator, Error};
+use super::{CALL, Coordinator, Error, LONG_CALL};
 use crate::SOFTWARE;
-use crate::egress::{Reason, ReleasedEvaluation};
+use crate::egress::{Reason, ReleasedAudit, ReleasedEvaluation};
 
 /// The coordinator holds a check-in for so long if there is nothing to do.
 const POLL: Duration = Duration::from_secs(20);
@@ -118,6 +118,17 @@ impl Coordinator {
         };
         let mut client = self.federation();
         self.within(CALL, client.submit_evaluation(request)).await?;
+        Ok(())
+    }
+
+    /// Sends a report that passed the egress gate.
+    pub async fn submit_audit(&self, released: &ReleasedAudit) -> Result<(), Error> {
+        let request = SubmitAuditRequest {
+            report: Some(convert::signed_to_wire(released.report())),
+            version: released.version().map(ToString::to_string),
+        };
+        let mut client = self.federation();
+        self.within(LONG_CALL, client.submit_audit(request)).await?;
         Ok(())
     }
 

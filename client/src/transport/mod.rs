@@ -1,7 +1,7 @@
 //! The way to the coordinator: mutual TLS 1.3, and transfers that resume where they were cut.
 //!
-//! Nothing here decides what may leave. Uploads and evaluation counts are taken only as the types
-//! that [`egress`](crate::egress) makes; the other calls carry nothing that depends on data.
+//! Nothing here decides what may leave. Uploads, evaluation counts and reports of audits are taken only
+//! as the types that [`egress`](crate::egress) makes; the other calls carry nothing that depends on data.
 
 mod calls;
 mod connect;
@@ -27,6 +27,9 @@ pub use error::Error;
 
 /// How long a call that is answered at once may take.
 const CALL: Duration = Duration::from_secs(30);
+
+/// The same for one at which the coordinator may have to put a whole model together.
+const LONG_CALL: Duration = Duration::from_mins(5);
 
 /// The coordinator, as one enrolled institution reaches it. Cheap to clone; it connects when
 /// something is called, and again after a connection broke.

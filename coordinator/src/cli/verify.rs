@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
@@ -150,6 +151,7 @@ fn check_statement(statement: &StoredStatement) -> Result<(), fedner_shared::sig
         StatementKind::Consent => signed.verify::<Consent>(key).map(drop),
         StatementKind::Update => signed.verify::<UpdateReceipt>(key).map(drop),
         StatementKind::Evaluation => signed.verify::<EvaluationReceipt>(key).map(drop),
+        StatementKind::Audit => signed.verify::<AuditReport>(key).map(drop),
     }
 }
 

@@ -9,6 +9,7 @@ mod failure;
 mod institutions;
 pub mod models;
 mod records;
+mod reports;
 pub mod runs;
 
 use std::collections::BTreeMap;

@@ -243,6 +243,20 @@ impl v1::federation_server::Federation for Federation {
             .map_err(status)?;
         Ok(Response::new(v1::SubmitEvaluationResponse {}))
     }
+
+    async fn submit_audit(
+        &self,
+        request: Request<v1::SubmitAuditRequest>,
+    ) -> Result<Response<v1::SubmitAuditResponse>, Status> {
+        let institution = self.0.institution(&request).await?;
+        let (signed, version) = convert::submitted_audit(request.into_inner()).map_err(status)?;
+        self.0
+            .registry
+            .keep_audit(institution, signed, version)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::SubmitAuditResponse {}))
+    }
 }
 
 async fn next_part(parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {

@@ -123,7 +123,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
             .engine
             .call(move |engine| {
                 let digest = engine.resolve(&name)?;
-                engine.model_view(digest)
+                engine.audited_view(digest)
             })
             .await
             .map_err(status)?;

@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 mod institutions;
 mod models;
 mod objects;
+mod reports;
 mod runs;
 mod schema;
 

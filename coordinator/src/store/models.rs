@@ -16,6 +16,7 @@ pub enum StatementKind {
     Consent,
     Update,
     Evaluation,
+    Audit,
 }
 
 impl StatementKind {
@@ -24,6 +25,7 @@ impl StatementKind {
             Self::Consent => "consent",
             Self::Update => "update",
             Self::Evaluation => "evaluation",
+            Self::Audit => "audit",
         }
     }
 }
@@ -82,6 +84,7 @@ impl Tx<'_> {
                 StatementKind::Consent,
                 StatementKind::Update,
                 StatementKind::Evaluation,
+                StatementKind::Audit,
             ];
             let kind = kinds
                 .into_iter()
@@ -226,7 +229,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The version with its aliases and scores.
+    /// The version with its aliases and scores, and without its audits.
     pub fn version_view(&self, digest: Digest) -> Result<Option<VersionView>, Error> {
         let Some(version) = self.version(digest)? else {
             return Ok(None);
@@ -243,6 +246,7 @@ impl Tx<'_> {
             aliases: self.aliases(digest)?,
             scores,
             f1,
+            audits: Vec::new(),
         }))
     }
 

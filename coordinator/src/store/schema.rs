@@ -5,11 +5,11 @@ use rusqlite::Connection;
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
-const KNOWN: &[i64] = &[1, 2];
+const KNOWN: &[i64] = &[1, 2, 3];
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2];
+const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE institutions (
@@ -97,6 +97,21 @@ UPDATE runs SET snapshot = json_remove(snapshot, '$.members');
 CREATE INDEX statements_by_author ON statements (author, kind);
 ";
 
+/// Signed reports of audits, which stand among the statements, are kept with the versions that they are
+/// about. A version in several files has an export in one, by whose digest a report names it.
+const TO_VERSION_3: &str = "
+CREATE TABLE audit_reports (
+    version      TEXT NOT NULL REFERENCES versions (digest),
+    report       TEXT NOT NULL REFERENCES statements (digest),
+    PRIMARY KEY (version, report)
+) STRICT;
+CREATE TABLE exports (
+    version      TEXT PRIMARY KEY REFERENCES versions (digest),
+    weights      TEXT NOT NULL
+) STRICT;
+CREATE INDEX exports_by_weights ON exports (weights);
+";
+
 pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
     let found: i64 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -145,7 +160,8 @@ mod tests {
         connection
             .execute_batch(
                 "INSERT INTO plans VALUES ('p', '{}');
-                 INSERT INTO invites VALUES (x'00', 'st-anna', 5, NULL);",
+                 INSERT INTO invites VALUES (x'00', 'st-anna', 5, NULL);
+                 INSERT INTO versions VALUES ('v', 'notes', 1, '{}');",
             )
             .expect("rows");
         let mut run = serde_json::to_value(run()).expect("json");
@@ -186,12 +202,20 @@ mod tests {
             assert_eq!(check(&connection).expect("known"), CURRENT);
             let rows: i64 = connection
                 .query_row(
-                    "SELECT (SELECT count(*) FROM plans) + (SELECT count(*) FROM invites)",
+                    "SELECT (SELECT count(*) FROM plans) + (SELECT count(*) FROM invites)
+                          + (SELECT count(*) FROM versions)",
                     [],
                     |row| row.get(0),
                 )
                 .expect("count");
-            assert_eq!(rows, 2, "from version {version}");
+            assert_eq!(rows, 3, "from version {version}");
+            connection
+                .execute_batch(
+                    "INSERT INTO statements VALUES ('s', 'audit', 'st-anna', x'00', '{}');
+                     INSERT INTO audit_reports VALUES ('v', 's');
+                     INSERT INTO exports VALUES ('v', 'w');",
+                )
+                .expect("room for reports");
         }
     }
 

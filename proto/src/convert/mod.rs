@@ -1,5 +1,6 @@
 //! Wire to trusted types, and back.
 
+mod audits;
 mod models;
 mod refusal;
 mod views;
@@ -9,6 +10,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{PublicKey, Signature, Signed};
 use fedner_shared::time::Time;
 
+pub use audits::submitted_audit;
 pub use models::{version_from_record, version_from_wire, version_to_wire};
 pub use refusal::{refusal_of, status_of};
 pub use views::{

@@ -5,6 +5,7 @@ use fedner_shared::score::{Counts, Scores};
 use fedner_shared::version::Version;
 use fedner_shared::view::{InstitutionScores, VersionView};
 
+use super::audits::{audit_from_wire, audit_to_wire};
 use super::{Result, digest, invalid, parsed};
 use crate::v1;
 
@@ -22,6 +23,7 @@ pub fn version_to_wire(view: &VersionView) -> v1::ModelVersion {
         aliases: view.aliases.iter().map(ToString::to_string).collect(),
         scores: view.scores.iter().map(scores_to_wire).collect(),
         f1: view.f1,
+        audits: view.audits.iter().map(audit_to_wire).collect(),
     }
 }
 
@@ -36,12 +38,14 @@ pub fn version_from_wire(message: v1::ModelVersion) -> Result<VersionView> {
     }
     let aliases = message.aliases.iter().map(|alias| parsed("aliases", alias));
     let scores = message.scores.into_iter().map(scores_from_wire);
+    let audits = message.audits.into_iter().map(audit_from_wire);
     Ok(VersionView {
         digest: found,
         version,
         aliases: aliases.collect::<Result<_>>()?,
         scores: scores.collect::<Result<_>>()?,
         f1: message.f1,
+        audits: audits.collect::<Result<_>>()?,
     })
 }
 

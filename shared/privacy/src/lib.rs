@@ -23,7 +23,6 @@ mod clip;
 pub mod counts;
 pub mod ledger;
 pub mod noise;
-mod nullable;
 pub mod release;
 mod round;
 pub mod sampling;

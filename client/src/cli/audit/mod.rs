@@ -1,6 +1,7 @@
-//! `audit run`, `audit plant`, `audit verify`.
+//! `audit run`, `audit plant`, `audit verify`, `audit submit`.
 
 mod run;
+mod submit;
 mod text;
 
 use std::path::PathBuf;
@@ -42,11 +43,13 @@ enum Command {
         #[arg(long, value_name = "HEX")]
         key: Option<PublicKey>,
     },
+    Submit(submit::Arguments),
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Run(arguments) => run::run(context, &arguments),
+        Command::Submit(arguments) => submit::run(context, arguments),
         Command::Plant {
             label,
             count,

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
+use fedner_shared::audit::{AuditReport, Exposures, Outcome, Roc};
+
 use super::super::output::table;
-use crate::audit::exposure::Exposures;
-use crate::audit::{AuditReport, Outcome};
-use fedner_privacy::audit::roc::Roc;
 
 pub(super) fn of(report: &AuditReport) -> String {
     let mut text = String::new();

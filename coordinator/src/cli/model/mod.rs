@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use fedner_proto::{CHUNK_BYTES, convert, v1};
+use fedner_shared::audit::Verdict;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Origin;
-use fedner_shared::view::VersionView;
+use fedner_shared::view::{AuditView, VersionView};
 
 use super::connect;
 use super::output::{Failed, Output, or_dash, table};
@@ -266,5 +267,44 @@ fn render_one(view: &VersionView) -> String {
             rows,
         ));
     }
+    if !view.audits.is_empty() {
+        lines.push(String::new());
+        lines.push(audits(&view.audits));
+    }
     lines.join("\n")
+}
+
+/// A row for each bound, and one for a report without any.
+fn audits(views: &[AuditView]) -> String {
+    let rows = views.iter().flat_map(|view| {
+        let bounds = view.parts.iter().flat_map(|part| {
+            let of_part = |bound| (part.name.as_str(), bound);
+            part.bounds.iter().map(of_part)
+        });
+        let rows: Vec<_> = bounds.map(|found| audit_row(view, Some(found))).collect();
+        if rows.is_empty() {
+            vec![audit_row(view, None)]
+        } else {
+            rows
+        }
+    });
+    let head = [
+        "audit by", "at", "verdict", "attack", "δ", "at least", "claimed", "claim",
+    ];
+    table(head, rows)
+}
+
+fn audit_row(view: &AuditView, found: Option<(&str, &Verdict)>) -> [String; 8] {
+    let bound = found.map(|(_, bound)| bound);
+    let claim = |bound: &Verdict| if bound.holds() { "holds" } else { "REFUTED" };
+    [
+        view.institution.to_string(),
+        view.at.to_string(),
+        view.verdict.to_string(),
+        or_dash(found.map(|(attack, _)| attack)),
+        or_dash(bound.map(|bound| format!("{:e}", bound.delta))),
+        or_dash(bound.map(|bound| format!("{:.3}", bound.epsilon_lower_bound))),
+        or_dash(bound.map(|bound| format!("{:.3}", bound.epsilon_claimed))),
+        or_dash(bound.map(claim)),
+    ]
 }

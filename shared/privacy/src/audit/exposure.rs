@@ -1,32 +1,17 @@
 //! Exposure: how much a model gives away of a secret that was planted in its text (Carlini, Liu,
 //! Erlingsson, Kos and Song 2019, "The Secret Sharer", Section 4).
 
-use serde::{Deserialize, Serialize};
+use fedner_shared::audit::Exposure;
 
-/// The place of a planted secret among all that it could have been.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exposure {
-    /// 1 for the secret that the model likes best.
-    pub rank: u64,
-    /// |R|, the secret among them.
-    pub among: u64,
-    /// log₂ |R| − log₂ rank (Definition 5). Of a secret that the model never saw, the mean is below
-    /// 1/ln 2 = 1.44, whatever |R|.
-    pub bits: f64,
-}
-
-impl Exposure {
-    /// Of a secret with the loss `secret`, among `candidates` drawn from where it was drawn. Those of
-    /// the same loss come before it, so that no secret seems known that is not.
-    pub fn of(secret: f64, candidates: &[f64]) -> Self {
-        let better = candidates.iter().filter(|loss| **loss <= secret).count();
-        let (rank, among) = (better as u64 + 1, candidates.len() as u64 + 1);
-        Self {
-            rank,
-            among,
-            bits: libm::log2(among as f64) - libm::log2(rank as f64),
-        }
+/// The place of a secret with the loss `secret`, among `candidates` drawn from where it was drawn.
+/// Those of the same loss come before it, so that no secret seems known that is not.
+pub fn rank(secret: f64, candidates: &[f64]) -> Exposure {
+    let better = candidates.iter().filter(|loss| **loss <= secret).count();
+    let (rank, among) = (better as u64 + 1, candidates.len() as u64 + 1);
+    Exposure {
+        rank,
+        among,
+        bits: libm::log2(among as f64) - libm::log2(rank as f64),
     }
 }
 
@@ -37,7 +22,7 @@ mod tests {
     #[test]
     fn the_best_has_all_bits_and_the_last_none() {
         let candidates: Vec<f64> = (1..1024).map(f64::from).collect();
-        let of = |loss| Exposure::of(loss, &candidates);
+        let of = |loss| rank(loss, &candidates);
         assert_eq!((of(0.5).rank, of(0.5).among), (1, 1024));
         assert!((of(0.5).bits - 10.0).abs() < 1e-12);
         assert_eq!(of(255.5).rank, 256);

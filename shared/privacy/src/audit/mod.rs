@@ -21,26 +21,7 @@ pub mod roc;
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
-
-/// What an attack found beside what is claimed, both at the same δ.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Verdict {
-    /// ε is at least this, unless the attack was luckier than `1 - confidence` allows.
-    pub epsilon_lower_bound: f64,
-    #[serde(with = "crate::nullable")]
-    pub epsilon_claimed: f64,
-    pub delta: f64,
-    pub confidence: f64,
-}
-
-impl Verdict {
-    /// Whether the claim stands. False where a figure is not a number.
-    pub fn holds(&self) -> bool {
-        self.epsilon_lower_bound <= self.epsilon_claimed
-    }
-}
+pub use fedner_shared::audit::Verdict;
 
 /// Why an attack says nothing.
 #[derive(Debug, thiserror::Error)]

@@ -15,28 +15,23 @@ fn from_option(figure: Option<f64>) -> f64 {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde's `with` passes a reference"
 )]
-pub(crate) fn serialize<S: Serializer>(figure: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn serialize<S: Serializer>(figure: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     to_option(*figure).serialize(serializer)
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Option::deserialize(deserializer).map(from_option)
 }
 
 /// The same for a list.
-pub(crate) mod list {
+pub mod list {
     use super::{Deserialize, Deserializer, Serializer, from_option, to_option};
 
-    pub(crate) fn serialize<S: Serializer>(
-        figures: &[f64],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(figures: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(figures.iter().map(|figure| to_option(*figure)))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<f64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
         let figures = Vec::<Option<f64>>::deserialize(deserializer)?;
         Ok(figures.into_iter().map(from_option).collect())
     }

@@ -1,0 +1,93 @@
+//! Which version a report of an audit is about.
+
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::digest::Digest;
+use fedner_shared::id::{InstitutionId, VersionName};
+use fedner_shared::sign::Signed;
+use fedner_shared::version::Version;
+use fedner_shared::view::VersionView;
+
+use super::{Registry, invalid};
+use crate::engine::{Failure, Fault};
+use crate::machine::blocking;
+
+impl Registry {
+    /// Keeps a report of `institution` with the version that it is about: the one that is named, or all
+    /// that are known to be exported with the weights that the report names.
+    pub async fn keep_audit(
+        &self,
+        institution: InstitutionId,
+        signed: Signed,
+        named: Option<VersionName>,
+    ) -> Result<(), Failure> {
+        let named = match named {
+            Some(name) => Some(self.export_of(&institution, &signed, name).await?),
+            None => None,
+        };
+        self.engine
+            .call(move |engine| engine.accept_audit(&institution, signed, named))
+            .await
+    }
+
+    /// The version of that name; afterwards it is known what it is exported as.
+    async fn export_of(
+        &self,
+        institution: &InstitutionId,
+        signed: &Signed,
+        name: VersionName,
+    ) -> Result<Digest, Failure> {
+        // Nothing is put together for what would be refused anyway.
+        let (caller, signed) = (institution.clone(), signed.clone());
+        let view = self
+            .engine
+            .call(move |engine| {
+                engine.verify_audit(&caller, &signed)?;
+                let digest = engine.resolve(&name.to_string())?;
+                engine.model_view(digest)
+            })
+            .await?;
+        self.learn_export(&view).await?;
+        Ok(view.digest)
+    }
+
+    /// A model is put together once for all reports, and one at a time, so that an institution cannot
+    /// keep the coordinator busy with it.
+    async fn learn_export(&self, view: &VersionView) -> Result<(), Failure> {
+        let _alone = self.exporting.lock().await;
+        let version = view.digest;
+        let known = self
+            .engine
+            .call(move |engine| engine.export(version))
+            .await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let weights = self.exported_weights(&view.version).await?;
+        self.engine
+            .call(move |engine| engine.note_export(version, weights))
+            .await
+    }
+
+    /// The digest of the `model.safetensors` that `model export` writes.
+    async fn exported_weights(&self, version: &Version) -> Result<Digest, Failure> {
+        let config_json = self.read_text("config.json", version.config).await?;
+        let config = BertConfig::parse(&config_json).map_err(|error| invalid(&error.into()))?;
+        if config.adapters.is_none() && version.frozen.is_none() {
+            return Ok(version.weights);
+        }
+        let weights = self.read(version.weights).await?;
+        let frozen = match version.frozen {
+            Some(frozen) => Some(self.read(frozen).await?),
+            None => None,
+        };
+        let digest = blocking(move || {
+            let whole = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
+            let file = whole.merged().to_safetensors()?;
+            Ok::<_, checkpoint::Error>(Digest::of(&file))
+        })
+        .await?
+        .map_err(Fault::from)?;
+        Ok(digest)
+    }
+}
