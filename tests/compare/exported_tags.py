@@ -83,7 +83,10 @@ def main():
             else:
                 different += 1
                 print(f"{words[word]}: fedner {tag}, transformers {theirs.get(word, 'O')}")
-    print(f"{same} tags the same, {different} different, {longer} sentences longer than the window")
+    print(
+        f"{same} tags of {len(kinds)} kinds the same, {different} different, "
+        f"{longer} sentences longer than the window"
+    )
     # A model that gives every word one tag would agree with any other that does.
     sys.exit(bool(different) or len(kinds) < 2)
 

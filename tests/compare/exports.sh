@@ -6,7 +6,7 @@
 #
 # MODEL_DIR is a Hugging Face BERT, TRAIN and TEST are CoNLL columns, LABELS a TOML list such as
 # '["Disease"]'. PYTHON names a Python with torch, transformers and peft; without it, one is made
-# in target/.
+# in target/. METHODS may name some of full, lora, ffa-lora and head.
 set -eu
 [ $# -eq 4 ] || { echo "expected MODEL_DIR TRAIN TEST LABELS" >&2; exit 2; }
 model=$1
@@ -28,11 +28,15 @@ head -n 12000 "$train" > "$work/train.tsv"
 printf '\n' >> "$work/train.tsv"
 
 failed=0
-for method in full lora ffa-lora head; do
+for method in ${METHODS:-full lora ffa-lora head}; do
     lora=
+    epochs=1
     case $method in
         full) rate=3e-4 ;;
-        head) rate=1e-2 ;;
+        head)
+            rate=1e-2
+            epochs=10
+            ;;
         *)
             rate=3e-3
             lora='[lora]
@@ -47,6 +51,7 @@ method = "$method"
 rounds = 2
 seed = 3
 [training]
+local_epochs = $epochs
 learning_rate = $rate
 $lora
 [cohort]

@@ -61,7 +61,7 @@ def minilm():
 
 class Sides:
     def __init__(self, arguments):
-        self.program = build(arguments.profile, arguments.libtorch)
+        self.program = arguments.program or build(arguments.profile, arguments.libtorch)
         self.libraries = {"LD_LIBRARY_PATH": torch_libraries()} if arguments.libtorch else {}
         self.steps, self.data = str(arguments.steps), pathlib.Path(arguments.data)
         self.reference = pathlib.Path(arguments.reference)
@@ -156,6 +156,7 @@ def main():
         "--processor", action="store_true",
         help="processor seconds of step, lora, inference and libtorch: less exact, but fit for a busy machine",
     )
+    parser.add_argument("--program", help="the benchmark, built already")
     parser.add_argument("--profile", default="bench", help="of cargo: bench, or dev, in which numeric code is as fast")
     parser.add_argument("--data", default=ROOT / "../shared/data", help="folder with ncbi-disease/")
     parser.add_argument("--reference", default=ROOT / "../shared/compare/hf_reference.py")
