@@ -33,12 +33,7 @@ use fedner_privacy::sum::{PrivateSum, Settings};
 use fedner_shared::bert::{self, BertConfig};
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Method, Trainable, Training, Unit};
-use mimalloc::MiMalloc;
 use serde_json::json;
-
-/// As in `fedner-client`.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Failure = Box<dyn std::error::Error>;
 
