@@ -56,7 +56,9 @@ def measure(sides, name, tokens, with_opacus):
         found = sides.ours(private, [*options, *also])
         side = "fedner, noise left out" if also else "fedner"
         rows.append((title, side, base, found, reach))
-    if with_opacus and name in ("frozen", "full"):
+    # Position embeddings are looked up once for a whole batch, of which Opacus 1.6 cannot make
+    # per-sample gradients: trained embeddings end in an error of shapes.
+    if with_opacus and name == "frozen":
         base = sides.theirs("plain", options)
         for mode in ("opacus", "ghost"):
             rows.append((title, f"Opacus, {mode}", base, sides.theirs(mode, options), None))
