@@ -140,26 +140,38 @@ fn solve(
     })
 }
 
-/// The least noise from `noise` on, in small steps, with which the whole plan stays within `target`:
-/// counts on held-out text cost too.
+/// The least noise from `noise` on, to a part in a thousand, with which the whole plan stays within
+/// `target`: counts on held-out text cost too.
 fn within(
     plan: &Plan,
-    mut noise: f64,
+    noise: f64,
     target: f64,
     forecast: impl Fn(&Plan) -> Result<Forecast, accountant::Error>,
 ) -> Result<f64, accountant::Error> {
     let mut plan = plan.clone();
-    while noise <= LARGEST {
+    let mut is_enough = |noise| {
         plan.privacy.noise_multiplier = noise;
-        if forecast(&plan)?.epsilon_rdp <= target {
-            return Ok(noise);
-        }
-        noise *= 1.0 + 1e-3;
+        Ok::<_, accountant::Error>(forecast(&plan)?.epsilon_rdp <= target)
+    };
+    if is_enough(noise)? {
+        return Ok(noise);
     }
-    Err(accountant::Error::Unreachable {
-        target_epsilon: target,
-        largest: LARGEST,
-    })
+    let (mut too_little, mut enough) = (noise, LARGEST);
+    if !is_enough(enough)? {
+        return Err(accountant::Error::Unreachable {
+            target_epsilon: target,
+            largest: LARGEST,
+        });
+    }
+    while enough > too_little * (1.0 + 1e-3) {
+        let between = (too_little * enough).sqrt();
+        if is_enough(between)? {
+            enough = between;
+        } else {
+            too_little = between;
+        }
+    }
+    Ok(enough)
 }
 
 /// With more noise than this no plan trains anything.
