@@ -4,12 +4,12 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use common::{notes, tags, tokenizer, untrained};
+use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::device::Device;
 use fedner_model::{Clip, Tagger};
 use fedner_model::{
-    Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, TrainOptions, Trained,
-    evaluate, losses, train, train_as,
+    Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, TrainOptions, losses,
+    train_as,
 };
 use fedner_shared::bert::HeadShape;
 use fedner_shared::checkpoint::Checkpoint;
@@ -28,18 +28,6 @@ fn options(method: Method, epochs: u32) -> TrainOptions {
         seed: 5,
         schedule: 0.0..1.0,
     }
-}
-
-fn run(base: &Checkpoint, corpus: &[Sentence], options: &TrainOptions) -> Result<Trained, Error> {
-    let mut observer = |_: Progress| ControlFlow::Continue(());
-    train(base, &tokenizer(), &tags(), corpus, options, &mut observer)
-}
-
-fn f1(model: &Checkpoint, corpus: &[Sentence]) -> f64 {
-    let model = Model::load(model, Device::Cpu).expect("model");
-    let mut observer = |_, _| ControlFlow::Continue(());
-    let evaluation = evaluate(&model, &tokenizer(), &tags(), corpus, 40, 16, &mut observer);
-    evaluation.expect("evaluation").scores.total().f1()
 }
 
 fn reading(layers: &[usize]) -> Trainable {

@@ -5,11 +5,10 @@ mod common;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use common::{notes, tags, tokenizer, untrained};
-use fedner_model::device::Device;
+use common::{f1, notes, tags, tokenizer, untrained};
 use fedner_model::{
-    Clip, Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, TrainOptions,
-    Trained, evaluate, train_as,
+    Clip, Error, Keep, Manner, Mechanism, Private, Progress, Sentence, TrainOptions, Trained,
+    train_as,
 };
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Clipping, Method, Training, Unit};
@@ -155,18 +154,7 @@ fn it_learns_from_clipped_sums_alone() {
         let model = base
             .with_weights(&manifest, &trained.weights)
             .expect("weights");
-        let model = Model::load(&model, Device::Cpu).expect("model");
-        let mut observer = |_, _| ControlFlow::Continue(());
-        let found = evaluate(
-            &model,
-            &tokenizer(),
-            &tags(),
-            &notes(60),
-            40,
-            16,
-            &mut observer,
-        );
-        let f1 = found.expect("evaluation").scores.total().f1();
+        let f1 = f1(&model, &notes(60));
         assert!(f1 > 0.8, "{method}: F1 {f1}");
     }
 }

@@ -5,11 +5,10 @@ mod common;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use common::{notes, tags, tokenizer, untrained};
-use fedner_model::device::Device;
+use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::{
-    EarlyStopping, Error, Keep, Manner, Model, Progress, Sentence, Stage, TrainOptions, Trained,
-    evaluate, train, train_as, train_keeping,
+    EarlyStopping, Error, Keep, Manner, Progress, Sentence, Stage, TrainOptions, Trained, train,
+    train_as, train_keeping,
 };
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
@@ -32,22 +31,10 @@ fn options(method: Method, epochs: u32) -> TrainOptions {
     }
 }
 
-fn run(base: &Checkpoint, corpus: &[Sentence], options: &TrainOptions) -> Result<Trained, Error> {
-    let mut observer = |_: Progress| ControlFlow::Continue(());
-    train(base, &tokenizer(), &tags(), corpus, options, &mut observer)
-}
-
 fn with_weights(base: &Checkpoint, manifest: &Manifest, weights: &[f32]) -> Checkpoint {
     base.clone()
         .with_weights(manifest, weights)
         .expect("weights")
-}
-
-fn f1(model: &Checkpoint, corpus: &[Sentence]) -> f64 {
-    let model = Model::load(model, Device::Cpu).expect("model");
-    let mut observer = |_, _| ControlFlow::Continue(());
-    let evaluation = evaluate(&model, &tokenizer(), &tags(), corpus, 40, 16, &mut observer);
-    evaluation.expect("evaluation").scores.total().f1()
 }
 
 #[test]

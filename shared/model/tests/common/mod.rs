@@ -2,9 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use fedner_model::{Sentence, Tokenizer};
+use fedner_model::device::Device;
+use fedner_model::{
+    Error, Model, Progress, Sentence, Tokenizer, TrainOptions, Trained, evaluate, train,
+};
 use fedner_shared::bert::{self, BertConfig};
 use fedner_shared::checkpoint::Checkpoint;
 
@@ -46,6 +50,24 @@ pub(crate) fn untrained(seed: u64) -> Checkpoint {
     let mut config = BertConfig::parse(&json).expect("config");
     config.initializer_range = 0.05;
     Checkpoint::random(config, seed).with_new_head(tags().len(), seed)
+}
+
+/// A training with nobody looking on.
+pub(crate) fn run(
+    base: &Checkpoint,
+    corpus: &[Sentence],
+    options: &TrainOptions,
+) -> Result<Trained, Error> {
+    let mut observer = |_: Progress| ControlFlow::Continue(());
+    train(base, &tokenizer(), &tags(), corpus, options, &mut observer)
+}
+
+/// The micro F1 of a model on a corpus.
+pub(crate) fn f1(model: &Checkpoint, corpus: &[Sentence]) -> f64 {
+    let model = Model::load(model, Device::Cpu).expect("model");
+    let mut observer = |_, _| ControlFlow::Continue(());
+    let evaluation = evaluate(&model, &tokenizer(), &tags(), corpus, 40, 16, &mut observer);
+    evaluation.expect("evaluation").scores.total().f1()
 }
 
 /// Sentences in which single words decide on the entities, some of two words.
