@@ -4,6 +4,7 @@
 //! sides must read.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,24 @@ impl Statement for AuditReport {
 }
 
 impl AuditReport {
+    /// One that says nothing yet.
+    pub fn new(software: &str, institution: InstitutionId, at: Time, confidence: f64) -> Self {
+        Self {
+            software: software.to_owned(),
+            institution,
+            at,
+            confidence,
+            model: None,
+            plan: None,
+            inputs: Vec::new(),
+            parts: Vec::new(),
+            membership: None,
+            exposure: None,
+            notes: Vec::new(),
+            verdict: Outcome::None,
+        }
+    }
+
     /// The model that it is about, if the report can be kept with it.
     pub fn check(&self) -> Result<&AuditedModel, Error> {
         let model = self.model.as_ref().ok_or(Error::NoModel)?;
@@ -183,11 +202,16 @@ impl Outcome {
             Self::None => "none",
         }
     }
+}
 
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL
+impl FromStr for Outcome {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL
             .into_iter()
-            .find(|outcome| outcome.as_str() == text)
+            .find(|outcome| outcome.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is not an outcome: expected pass, fail or none"))
     }
 }
 
@@ -258,22 +282,20 @@ mod tests {
     }
 
     fn report(parts: Vec<Part>) -> AuditReport {
+        let institution = "st-anna".parse().expect("name");
         AuditReport {
-            software: "fedner-client/0.1.0".to_owned(),
-            institution: "st-anna".parse().expect("name"),
-            at: Time::from_millis(5),
-            confidence: 0.99,
             model: Some(AuditedModel {
                 weights: Digest::of(b"weights"),
                 tags: vec!["O".to_owned()],
             }),
-            plan: None,
-            inputs: Vec::new(),
             verdict: Outcome::of(&parts),
             parts,
-            membership: None,
-            exposure: None,
-            notes: Vec::new(),
+            ..AuditReport::new(
+                "fedner-client/0.1.0",
+                institution,
+                Time::from_millis(5),
+                0.99,
+            )
         }
     }
 
@@ -305,10 +327,10 @@ mod tests {
     #[test]
     fn outcomes_are_written_as_their_json_says() {
         for outcome in Outcome::ALL {
-            assert_eq!(Outcome::parse(outcome.as_str()), Some(outcome));
+            assert_eq!(outcome.as_str().parse(), Ok(outcome));
             let json = serde_json::to_string(&outcome).expect("json");
             assert_eq!(json, format!("\"{outcome}\""));
         }
-        assert_eq!(Outcome::parse("perhaps"), None);
+        assert!("perhaps".parse::<Outcome>().is_err());
     }
 }

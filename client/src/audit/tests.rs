@@ -273,12 +273,8 @@ fn updates_hold_their_claim_and_controls_fail() {
 
 fn report(parts: Vec<Part>) -> AuditReport {
     let plan = plan("person", 16, 1.0);
+    let institution = "st-anna".parse().expect("name");
     AuditReport {
-        software: crate::SOFTWARE.to_owned(),
-        institution: "st-anna".parse().expect("name"),
-        at: Time::from_millis(5),
-        confidence: CONFIDENCE,
-        model: None,
         plan: Some(AuditedPlan {
             name: plan.name.clone(),
             digest: plan.digest(),
@@ -289,12 +285,14 @@ fn report(parts: Vec<Part>) -> AuditReport {
             rounds: 1,
             units: Some(40),
         }),
-        inputs: Vec::new(),
         verdict: Outcome::of(&parts),
         parts,
-        membership: None,
-        exposure: None,
-        notes: Vec::new(),
+        ..AuditReport::new(
+            crate::SOFTWARE,
+            institution,
+            Time::from_millis(5),
+            CONFIDENCE,
+        )
     }
 }
 

@@ -8,21 +8,11 @@ use crate::state::ReceiptKind;
 
 fn report() -> AuditReport {
     AuditReport {
-        software: crate::SOFTWARE.to_owned(),
-        institution: identity().institution,
-        at: NOW,
-        confidence: 0.99,
         model: Some(AuditedModel {
             weights: Digest::of(b"weights"),
             tags: vec!["O".to_owned()],
         }),
-        plan: None,
-        inputs: Vec::new(),
-        parts: Vec::new(),
-        membership: None,
-        exposure: None,
-        notes: Vec::new(),
-        verdict: Outcome::None,
+        ..AuditReport::new(crate::SOFTWARE, identity().institution, NOW, 0.99)
     }
 }
 

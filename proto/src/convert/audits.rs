@@ -1,6 +1,6 @@
 //! Reports of audits on the wire: as they come, and what is shown of them.
 
-use fedner_shared::audit::{LARGEST_BYTES, Outcome, Part, Verdict};
+use fedner_shared::audit::{LARGEST_BYTES, Part, Verdict};
 use fedner_shared::id::VersionName;
 use fedner_shared::sign::Signed;
 use fedner_shared::view::AuditView;
@@ -35,8 +35,7 @@ pub(super) fn audit_from_wire(message: v1::Audit) -> Result<AuditView> {
         report: digest("report", &message.report)?,
         institution: parsed("institution", &message.institution)?,
         at: time(message.at_ms),
-        verdict: Outcome::parse(&message.verdict)
-            .ok_or_else(|| invalid("verdict", &message.verdict))?,
+        verdict: parsed("verdict", &message.verdict)?,
         parts: message.parts.into_iter().map(part_from_wire).collect(),
     })
 }
@@ -71,6 +70,7 @@ fn part_from_wire(message: v1::AuditPart) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use fedner_shared::audit::Outcome;
     use fedner_shared::digest::Digest;
     use fedner_shared::refusal::Code;
 

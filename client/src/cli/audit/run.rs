@@ -76,20 +76,12 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let identity = own_identity(context)?;
     let directory = context.directory()?;
-    let mut report = AuditReport {
-        software: SOFTWARE.to_owned(),
-        institution: identity.institution.clone(),
-        at: clock::now(),
-        confidence: arguments.confidence,
-        model: None,
-        plan: None,
-        inputs: Vec::new(),
-        parts: Vec::new(),
-        membership: None,
-        exposure: None,
-        notes: Vec::new(),
-        verdict: Outcome::None,
-    };
+    let mut report = AuditReport::new(
+        SOFTWARE,
+        identity.institution.clone(),
+        clock::now(),
+        arguments.confidence,
+    );
     let plan = match &arguments.plan {
         Some(file) => {
             let plan = read_plan(file)?;

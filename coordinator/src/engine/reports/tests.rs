@@ -90,17 +90,12 @@ fn version(name: &str, frozen: Option<Digest>) -> Version {
 
 /// A report of `anna` about the weights that have this content.
 fn report(weights: &str) -> AuditReport {
+    let institution = "anna".parse().expect("name");
     AuditReport {
-        software: "fedner-client/0.1.0".to_owned(),
-        institution: "anna".parse().expect("name"),
-        at: Time::from_millis(5),
-        confidence: 0.99,
         model: Some(AuditedModel {
             weights: Digest::of(weights.as_bytes()),
             tags: Vec::new(),
         }),
-        plan: None,
-        inputs: Vec::new(),
         parts: vec![Part {
             name: "steps".to_owned(),
             trials: 10,
@@ -111,10 +106,13 @@ fn report(weights: &str) -> AuditReport {
                 confidence: 0.99,
             }],
         }],
-        membership: None,
-        exposure: None,
-        notes: Vec::new(),
         verdict: Outcome::Pass,
+        ..AuditReport::new(
+            "fedner-client/0.1.0",
+            institution,
+            Time::from_millis(5),
+            0.99,
+        )
     }
 }
 
