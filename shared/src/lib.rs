@@ -17,6 +17,7 @@ pub mod plan;
 pub mod refusal;
 pub mod score;
 pub mod sign;
+mod skip;
 pub mod statement;
 pub mod time;
 pub mod update;

@@ -1,12 +1,12 @@
 //! What a tagging head is, beyond what Hugging Face's is.
 
 use std::fmt;
-use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
 use super::{BertConfig, Error, field_error};
 use crate::manifest::TensorSpec;
+use crate::skip::is_default;
 
 /// A tagging head: linear on hidden states of a word and perhaps of its neighbours, its scores
 /// perhaps weighed along the sentence. The default is Hugging Face's: the last layer of the word
@@ -25,21 +25,17 @@ pub struct HeadShape {
     #[serde(
         default,
         rename = "fedner_head_context",
-        skip_serializing_if = "is_zero"
+        skip_serializing_if = "is_default"
     )]
     pub context: usize,
     /// Whether the tags of a sentence are chosen together: a linear-chain conditional random field
     /// (Lafferty et al. 2001) on the scores.
-    #[serde(default, rename = "fedner_head_crf", skip_serializing_if = "Not::not")]
+    #[serde(
+        default,
+        rename = "fedner_head_crf",
+        skip_serializing_if = "is_default"
+    )]
     pub crf: bool,
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes fields by reference"
-)]
-fn is_zero(context: &usize) -> bool {
-    *context == 0
 }
 
 /// Words to either side that a head may read: more would be another layer of the encoder.
@@ -54,6 +50,14 @@ impl HeadShape {
     /// Words that it reads for one.
     pub fn window(&self) -> usize {
         2 * self.context + 1
+    }
+
+    /// The words of a sentence of so many that it reads for one of them, in their order; `None` beyond
+    /// either end.
+    pub fn neighbours(&self, word: usize, words: usize) -> impl Iterator<Item = Option<usize>> {
+        let context = self.context;
+        let shifted = word..word + self.window();
+        shifted.map(move |place| place.checked_sub(context).filter(|place| *place < words))
     }
 
     pub(super) fn check(&self, hidden_layers: usize) -> Result<(), Error> {
@@ -182,6 +186,21 @@ mod tests {
         let within = tags.iter().map(|tag| tag.starts_with("I-"));
         assert!(unlikely.eq(within));
         assert!(initial_transitions(&TensorSpec::new("classifier.bias", [5])).is_none());
+    }
+
+    #[test]
+    fn beyond_a_sentence_there_are_no_neighbours() {
+        let head = HeadShape {
+            context: 2,
+            ..HeadShape::default()
+        };
+        let of = |word, words| head.neighbours(word, words).collect::<Vec<_>>();
+        assert_eq!(of(0, 2), [None, None, Some(0), Some(1), None]);
+        assert_eq!(of(3, 6), [1, 2, 3, 4, 5].map(Some));
+        assert_eq!(
+            HeadShape::default().neighbours(1, 2).collect::<Vec<_>>(),
+            [Some(1)]
+        );
     }
 
     #[test]

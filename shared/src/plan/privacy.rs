@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::skip::is_default;
+
 /// What differential privacy protects (`privacy.md` of the design).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -46,10 +48,6 @@ pub enum Clipping {
     /// g·C/(‖g‖ + 0.01): every unit counts about the same, and C only scales the step (Bu, Wang, Zha
     /// and Karypis 2023, "Automatic Clipping", equation 2.2: AUTO-S).
     Automatic,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// The guarantee every institution gives itself. With `unit = "none"` the other keys do nothing.

@@ -1,11 +1,11 @@
 //! How an institution trains.
 
 use std::collections::BTreeMap;
-use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
 use crate::bert::HeadShape;
+use crate::skip::is_default;
 
 /// Settings of local training. The defaults are those of the Hugging Face reference run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,12 +55,8 @@ pub struct Training {
     #[serde(skip_serializing_if = "is_default")]
     pub head_context: usize,
     /// Whether a linear-chain CRF chooses the tags of a sentence together.
-    #[serde(skip_serializing_if = "Not::not")]
+    #[serde(skip_serializing_if = "is_default")]
     pub head_crf: bool,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl Training {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use fedner_shared::bert::HeadShape;
+
 use crate::Encoded;
 
 /// Sentences padded to the longest of them.
@@ -48,21 +50,18 @@ impl Batch {
         }
     }
 
-    /// For each marked sub-token those of its sentence from `context` places before it to as many
-    /// after it, as places among all that are marked; [`count`](Self::count) where there is none.
-    pub(super) fn neighbours(&self, context: usize) -> Vec<usize> {
-        let mut neighbours = Vec::with_capacity(self.count * (2 * context + 1));
+    /// For each marked sub-token those that `head` reads, as places among all that are marked;
+    /// [`count`](Self::count) where the sentence has none.
+    pub(super) fn neighbours(&self, head: &HeadShape) -> Vec<usize> {
+        let mut neighbours = Vec::with_capacity(self.count * head.window());
         let mut first = 0;
-        for own in &self.words {
-            let sentence = first..first + own;
-            for word in sentence.clone() {
-                let around = word..=word + 2 * context;
-                neighbours.extend(around.map(|shifted| match shifted.checked_sub(context) {
-                    Some(place) if sentence.contains(&place) => place,
-                    Some(_) | None => self.count,
-                }));
+        for words in &self.words {
+            for word in 0..*words {
+                let read = head.neighbours(word, *words);
+                neighbours
+                    .extend(read.map(|place| place.map_or(self.count, |place| first + place)));
             }
-            first = sentence.end;
+            first += words;
         }
         neighbours
     }

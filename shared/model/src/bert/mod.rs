@@ -11,6 +11,7 @@ mod layers;
 mod weights;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use fedner_shared::bert::HeadShape;
 use fedner_shared::plan::Trainable;
 
 use crate::crf::{self, Crf};
@@ -44,8 +45,7 @@ pub(crate) struct Bert {
     classifier: Option<Linear>,
     /// The layers whose hidden states are the features, counted from 1, 0 being the embeddings.
     read: Vec<usize>,
-    /// Words to either side whose features the head reads too.
-    context: usize,
+    head: HeadShape,
     crf: Option<Field>,
     /// What is trained; `None` for a model that only tags.
     trainable: Option<Trainable>,
@@ -113,18 +113,18 @@ impl Bert {
     /// The features of each word with those of its neighbours side by side, zero where the sentence
     /// ends: [marked, features of the head].
     fn with_neighbours(&self, features: Tensor<2>, batch: &Batch) -> Tensor<2> {
-        if self.context == 0 {
+        if self.head.context == 0 {
             return features;
         }
         let ([marked, width], device) = (features.dims(), features.device());
-        let neighbours = batch.neighbours(self.context).into_iter();
+        let neighbours = batch.neighbours(&self.head).into_iter();
         let neighbours: Vec<i32> = neighbours.map(|place| place as i32).collect();
         let rows = neighbours.len();
         let data = TensorData::new(neighbours, [rows]);
         let neighbours = Tensor::<1, Int>::from_data(data, &device.clone().inner());
         let nothing = Tensor::zeros([1, width], &device);
         let features = Tensor::cat(vec![features, nothing], 0).select(0, neighbours);
-        features.reshape([marked, width * (2 * self.context + 1)])
+        features.reshape([marked, width * self.head.window()])
     }
 
     /// The weights of the field over the tags of a sentence, if the head has one.

@@ -49,7 +49,7 @@ impl Bert {
             layers: layers.collect::<Result<_, _>>()?,
             classifier,
             read: config.read_layers(),
-            context: config.head.context,
+            head: config.head.clone(),
             crf: loader.field(checkpoint.tags())?,
             trainable: trainable.cloned(),
         })

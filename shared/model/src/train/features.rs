@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use fedner_shared::bert::is_of_head;
+use fedner_shared::bert::{HeadShape, is_of_head};
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
 use rayon::prelude::*;
@@ -44,8 +44,7 @@ impl Grouping {
 #[derive(Debug)]
 pub(super) struct Features {
     width: usize,
-    /// Words to either side that the head reads beside each.
-    context: usize,
+    head: HeadShape,
     /// Before each example's first row, in rows.
     starts: Vec<usize>,
     rows: Rows,
@@ -109,7 +108,7 @@ impl Features {
         let total = starts[examples.len()];
         let mut features = Self {
             width,
-            context: base.config.head.context,
+            head: base.config.head.clone(),
             starts,
             rows: Rows::Memory(Vec::new()),
         };
@@ -167,14 +166,14 @@ impl Features {
     /// What there is to learn from some examples together.
     pub(super) fn words(&self, all: &[Example], chosen: &[usize]) -> Result<Words, Error> {
         let mut words = Words {
-            width: self.width * (2 * self.context + 1),
+            width: self.width * self.head.window(),
             rows: Vec::new(),
             targets: Vec::new(),
             counts: Vec::with_capacity(chosen.len()),
         };
         let mut own = Vec::new();
         for index in chosen {
-            if self.context == 0 {
+            if self.head.context == 0 {
                 self.read(*index, &mut words.rows)?;
             } else {
                 own.clear();
@@ -193,9 +192,8 @@ impl Features {
         let (width, nothing) = (self.width, vec![0.0; self.width]);
         let count = own.len() / width;
         for word in 0..count {
-            for shifted in word..=word + 2 * self.context {
-                let place = shifted.checked_sub(self.context);
-                let row = place.and_then(|place| own.get(place * width..(place + 1) * width));
+            for place in self.head.neighbours(word, count) {
+                let row = place.map(|place| &own[place * width..(place + 1) * width]);
                 rows.extend_from_slice(row.unwrap_or(&nothing));
             }
         }
