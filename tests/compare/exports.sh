@@ -38,7 +38,8 @@ for method in ${METHODS:-full lora ffa-lora head}; do
             epochs=10
             ;;
         *)
-            rate=3e-3
+            rate=1e-3
+            epochs=3
             lora='[lora]
 targets = ["query", "value", "attention-output", "intermediate", "output"]'
             ;;

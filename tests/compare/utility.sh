@@ -32,7 +32,7 @@ fine_tuned() {
             begin_plan "$1" full
             cat <<PLAN
 [training]
-local_epochs = 4
+local_epochs = $([ "$1" = ncbi-disease ] && echo 4 || echo 5)
 learning_rate = 1e-4
 [privacy]
 unit = "none"

@@ -81,9 +81,9 @@ impl Model {
         if batch.count == 0 {
             return Ok(Vec::new());
         }
-        let logits = self
-            .bert
-            .logits(self.bert.look_up(&batch), &batch, &mut Dropout::none());
+        let (bert, mut dropout) = (&self.bert, Dropout::none());
+        let hidden = bert.embed(bert.look_up(&batch), &batch, &mut dropout);
+        let logits = bert.logits(hidden, &batch, &mut dropout);
         values(logits.ok_or(Error::NoHead)?)
     }
 

@@ -469,6 +469,34 @@ fn early_stopping_keeps_the_weights_of_the_best_epoch_also_over_a_resume() {
     }
 }
 
+/// Steps in which frozen layers ran, in a training on `corpus` that is what it is without `keep`.
+fn steps_of_features(
+    base: &Checkpoint,
+    corpus: &[Sentence],
+    options: &TrainOptions,
+    keep: &Keep,
+) -> usize {
+    let mut made = 0;
+    let mut observer = |progress: Progress| {
+        made += usize::from(progress.stage == Stage::Features);
+        ControlFlow::Continue(())
+    };
+    let trained = train_keeping(
+        base,
+        &tokenizer(),
+        &tags(),
+        corpus,
+        options,
+        keep,
+        &mut observer,
+    );
+    assert_eq!(
+        trained.expect("trained"),
+        run(base, corpus, options).expect("without a directory")
+    );
+    made
+}
+
 #[test]
 fn features_are_made_once_for_text_and_encoder() {
     let directory = tempfile::tempdir().expect("directory");
@@ -476,29 +504,8 @@ fn features_are_made_once_for_text_and_encoder() {
         features: Some(directory.path().to_owned()),
         ..Keep::default()
     };
-    let made = |base: &Checkpoint, count: usize| {
-        let mut made = 0;
-        let mut observer = |progress: Progress| {
-            made += usize::from(progress.stage == Stage::Features);
-            ControlFlow::Continue(())
-        };
-        let options = options(Method::Head, 1);
-        let corpus = notes(count);
-        let trained = train_keeping(
-            base,
-            &tokenizer(),
-            &tags(),
-            &corpus,
-            &options,
-            &keep,
-            &mut observer,
-        );
-        assert_eq!(
-            trained.expect("trained"),
-            run(base, &corpus, &options).expect("without a directory")
-        );
-        made
-    };
+    let options = options(Method::Head, 1);
+    let made = |base: &Checkpoint, count| steps_of_features(base, &notes(count), &options, &keep);
     let base = untrained(8);
     assert_eq!((made(&base, 60), made(&base, 60)), (2, 0));
     // Another head does not matter; other text and another encoder do.
@@ -507,4 +514,34 @@ fn features_are_made_once_for_text_and_encoder() {
     assert_eq!(made(&untrained(9), 59), 2);
     let left = std::fs::read_dir(directory.path()).expect("directory");
     assert_eq!(left.count(), 1);
+}
+
+/// A later round has other weights in the upper layers, and the same below.
+#[test]
+fn frozen_layers_run_once_for_all_rounds_unless_activations_are_dropped() {
+    for method in [Method::Full, Method::Lora] {
+        let directory = tempfile::tempdir().expect("directory");
+        let keep = Keep {
+            features: Some(directory.path().to_owned()),
+            ..Keep::default()
+        };
+        let mut options = options(method, 1);
+        options.training.freeze_layers = 1;
+        options.training.dropout = Some(0.0);
+        let trainable = Trainable::new(method, Some(&Lora::default()), &options.training);
+        let base = untrained(8).prepared_for(&trainable, 1);
+        let corpus = notes(60);
+        let made = |base: &Checkpoint, options: &TrainOptions| {
+            steps_of_features(base, &corpus, options, &keep)
+        };
+        assert_eq!(made(&base, &options), 2, "{method}");
+        let manifest = base.config.manifest(&trainable, tags().len());
+        let first = run(&base, &corpus, &options).expect("first round");
+        let second = with_weights(&base, &manifest, &first.weights);
+        assert_eq!(made(&second, &options), 0, "{method}");
+        let other = untrained(9).prepared_for(&trainable, 1);
+        assert_eq!(made(&other, &options), 2, "{method}");
+        options.training.dropout = None;
+        assert_eq!(made(&base, &options), 0, "{method}");
+    }
 }

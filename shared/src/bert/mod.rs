@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use adapters::Adapters;
 pub use head::{HeadShape, is_of_head};
 pub(crate) use head::{MOST_CONTEXT, initial_transitions};
-pub use tensors::Unfit;
+pub use tensors::{Unfit, is_of_lowest};
 
 /// The fields of a Hugging Face `config.json` that decide the arithmetic. Others are kept by
 /// whoever rewrites the file, not here.

@@ -143,11 +143,20 @@ impl Trainable {
     }
 
     fn freezes(&self, tensor: &str) -> bool {
-        if tensor.starts_with("bert.embeddings.") {
-            return self.freeze_embeddings || self.freeze_layers > 0;
+        match self.freeze_layers {
+            0 => self.freeze_embeddings && is_of_embeddings(tensor),
+            layers => is_of_lowest(tensor, layers),
         }
-        layer(tensor).is_some_and(|layer| layer < self.freeze_layers)
     }
+}
+
+/// Whether a tensor is of the embeddings or of the lowest `layers` layers.
+pub fn is_of_lowest(tensor: &str, layers: usize) -> bool {
+    is_of_embeddings(tensor) || layer(tensor).is_some_and(|layer| layer < layers)
+}
+
+fn is_of_embeddings(tensor: &str) -> bool {
+    tensor.starts_with("bert.embeddings.")
 }
 
 /// The layer that a tensor is of, counted from 0.

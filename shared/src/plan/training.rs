@@ -45,7 +45,8 @@ pub struct Training {
     /// Whether the embeddings stay as they are.
     pub freeze_embeddings: bool,
     /// So many of the lowest layers stay as they are, and the embeddings with them; where adapters
-    /// are trained, these layers get none.
+    /// are trained, these layers get none. Without dropout they run once over the text, not in every
+    /// epoch.
     pub freeze_layers: usize,
     /// The layers whose hidden states the head reads side by side, counted from 1, 0 being the
     /// embeddings; none: the last alone.

@@ -7,6 +7,7 @@ mod attention;
 mod batch;
 mod book;
 mod dropout;
+mod hidden;
 mod layers;
 mod weights;
 
@@ -19,6 +20,7 @@ use crate::{Error, kernels};
 pub(crate) use batch::Batch;
 pub(crate) use book::{Book, Factors};
 pub(crate) use dropout::Dropout;
+pub(crate) use hidden::Hidden;
 use layers::{Embeddings, Layer, Linear};
 pub(crate) use weights::{Slot, SlotTensor, leaf, values};
 
@@ -70,42 +72,71 @@ impl Bert {
         }
     }
 
+    /// The hidden states below the first layer, of the rows that were looked up.
+    pub(crate) fn embed(&self, words: Tensor<2>, batch: &Batch, dropout: &mut Dropout) -> Hidden {
+        let rows = self.embeddings.forward(words, batch, dropout);
+        let mut hidden = Hidden {
+            layer: 0,
+            rows,
+            read: Vec::with_capacity(self.read.len()),
+        };
+        self.note(&mut hidden, batch);
+        hidden
+    }
+
+    /// The hidden states after `layers` layers.
+    pub(crate) fn rise(
+        &self,
+        mut hidden: Hidden,
+        layers: usize,
+        batch: &Batch,
+        dropout: &mut Dropout,
+    ) -> Hidden {
+        while hidden.layer < layers {
+            let layer = &self.layers[hidden.layer];
+            hidden.rows = layer.forward(hidden.rows, batch, dropout);
+            hidden.layer += 1;
+            self.note(&mut hidden, batch);
+        }
+        hidden
+    }
+
+    /// Sets the marked sub-tokens' states aside if the head reads this layer.
+    fn note(&self, hidden: &mut Hidden, batch: &Batch) {
+        if self.read.contains(&hidden.layer) {
+            let marked = hidden.rows.clone().select(0, batch.marked.clone());
+            hidden.read.push(marked);
+        }
+    }
+
     /// The hidden states of the batch's marked sub-tokens, the layers that the head reads side by
     /// side: [marked, features of a word].
     pub(crate) fn features(
         &self,
-        words: Tensor<2>,
+        hidden: Hidden,
         batch: &Batch,
         dropout: &mut Dropout,
     ) -> Tensor<2> {
-        let mut hidden = self.embeddings.forward(words, batch, dropout);
-        let mut features = Vec::with_capacity(self.read.len());
-        if self.read.first() == Some(&0) {
-            features.push(hidden.clone().select(0, batch.marked.clone()));
-        }
         let last = self.read.last().copied().unwrap_or_default();
-        for (number, layer) in (1..=last).zip(&self.layers) {
-            if number == last {
-                features.push(layer.forward_marked(hidden, batch, dropout));
-                break;
-            }
-            hidden = layer.forward(hidden, batch, dropout);
-            if self.read.contains(&number) {
-                features.push(hidden.clone().select(0, batch.marked.clone()));
-            }
+        if hidden.layer == last {
+            return Tensor::cat(hidden.read, 1);
         }
-        Tensor::cat(features, 1)
+        let mut hidden = self.rise(hidden, last - 1, batch, dropout);
+        let layer = &self.layers[last - 1];
+        let marked = layer.forward_marked(hidden.rows, batch, dropout);
+        hidden.read.push(marked);
+        Tensor::cat(hidden.read, 1)
     }
 
     /// The scores of each tag for the batch's marked sub-tokens, before softmax: [marked, tags].
     pub(crate) fn logits(
         &self,
-        words: Tensor<2>,
+        hidden: Hidden,
         batch: &Batch,
         dropout: &mut Dropout,
     ) -> Option<Tensor<2>> {
         let classifier = self.classifier.as_ref()?;
-        let features = self.features(words, batch, dropout);
+        let features = self.features(hidden, batch, dropout);
         let features = kernels::dropout(features, dropout.hidden());
         Some(classifier.forward(self.with_neighbours(features, batch)))
     }

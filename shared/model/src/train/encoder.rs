@@ -1,6 +1,5 @@
 //! Training through the encoder: every weight of it that is not frozen, or its adapters.
 
-use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::Trainable;
@@ -8,70 +7,53 @@ use fedner_shared::plan::Trainable;
 use super::TrainOptions;
 use super::adamw::Rates;
 use super::course::Learner;
-use super::examples::Example;
 use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
-use super::pass::Pass;
+use super::pass::{Pass, Text};
 use super::state::State;
 use crate::Error;
 use crate::bert::{Bert, Dropout};
-use crate::device::Device;
 
 pub(super) struct EncoderLearner<'a> {
-    examples: &'a [Example],
+    text: Text<'a>,
     options: &'a TrainOptions,
-    config: &'a BertConfig,
     pub(super) bert: Bert,
     loss: Loss,
     optimizer: Optimizer,
     dropout: Dropout,
-    device: Device,
 }
 
 impl<'a> EncoderLearner<'a> {
     pub(super) fn new(
         base: &'a Checkpoint,
-        examples: &'a [Example],
+        text: Text<'a>,
         options: &'a TrainOptions,
         trainable: &Trainable,
         tags: &[String],
-        device: Device,
     ) -> Result<Self, Error> {
-        let (config, training) = (&base.config, &options.training);
+        let (config, training, device) = (&base.config, &options.training, text.device);
         let bert = Bert::load_to_train(base, &device.plain().autodiff(), trainable)?;
         let mut bert = bert.with(device.precision(training.precision)?);
-        let hidden = training.dropout.unwrap_or(config.hidden_dropout_prob);
-        let attention = training
-            .dropout
-            .unwrap_or(config.attention_probs_dropout_prob);
+        let (hidden, attention) = options.dropout(config, false);
         Ok(Self {
-            examples,
+            text,
             options,
-            config,
             optimizer: Optimizer::new(&mut bert, training.proximal_mu)?,
             bert,
             loss: Loss::new(training, tags),
             dropout: Dropout::new(hidden, attention, options.seed),
-            device,
         })
     }
 
     /// The loss of a batch in a step of weight `total`, and its gradient.
     pub(super) fn gradient(
         &mut self,
-        examples: &[&Example],
+        chosen: &[usize],
         total: f64,
         step: usize,
     ) -> Result<(f32, Gradient), Error> {
-        let settings = (self.config, self.device);
-        let pass = Pass::run(
-            &self.bert,
-            &self.loss,
-            examples,
-            total,
-            settings,
-            &mut self.dropout,
-        )?;
+        let (bert, text, dropout) = (&self.bert, self.text, &mut self.dropout);
+        let pass = Pass::run(bert, &self.loss, text, chosen, total, dropout)?;
         if !pass.loss.is_finite() {
             return Err(Error::NotFinite { step });
         }
@@ -87,14 +69,13 @@ impl<'a> EncoderLearner<'a> {
 
 impl Learner for EncoderLearner<'_> {
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
-        let all = self.examples;
+        let all = self.text.examples;
         let targets = batches.iter().flatten();
         let targets = targets.flat_map(|index| all[*index].targets.iter().copied());
         let total = self.loss.total(targets);
         let (mut loss, mut sum) = (0.0, None::<Gradient>);
         for batch in batches {
-            let examples: Vec<&Example> = batch.iter().map(|index| &all[*index]).collect();
-            let (value, gradient) = self.gradient(&examples, total, rates.step)?;
+            let (value, gradient) = self.gradient(batch, total, rates.step)?;
             loss += value;
             match &mut sum {
                 None => sum = Some(gradient),

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fedner_shared::bert::BertConfig;
+use fedner_shared::bert::{BertConfig, HeadShape, is_of_lowest};
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
 
@@ -20,8 +20,8 @@ pub struct Keep {
     /// on from if it is there, removed at the end.
     pub checkpoint: Option<PathBuf>,
     pub every: Duration,
-    /// A directory for what a frozen encoder makes of a corpus, which the next training on the
-    /// same text and encoder uses again. It keeps that of one corpus.
+    /// A directory for what frozen layers make of a corpus, which the next training on the same
+    /// text and layers uses again. It keeps that of one corpus.
     pub features: Option<PathBuf>,
 }
 
@@ -87,25 +87,37 @@ pub(super) fn sync(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The digest of a model's tensors whose names `chosen` takes.
-pub(super) fn digest_of_weights(
+/// The digest of a model with a head of so many tags.
+pub(super) fn digest_of_model(base: &Checkpoint, tags: usize) -> Result<Digest, Error> {
+    digest(base, &base.config, tags, |_| true)
+}
+
+/// The digest of a model's embeddings and lowest layers, whatever stands above them.
+pub(super) fn digest_of_layers(base: &Checkpoint, layers: usize) -> Result<Digest, Error> {
+    let encoder = BertConfig {
+        adapters: None,
+        head: HeadShape::default(),
+        ..base.config.clone()
+    };
+    digest(base, &encoder, 0, |tensor| is_of_lowest(tensor, layers))
+}
+
+/// The digest of those tensors of a model as `config` describes it whose names `chosen` takes.
+fn digest(
     base: &Checkpoint,
+    config: &BertConfig,
     tags: usize,
     chosen: impl Fn(&str) -> bool,
 ) -> Result<Digest, Error> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&json(&base.config));
-    for spec in base.config.model_tensors(tags) {
+    hasher.update(&fedner_shared::digest::canonical_json(config));
+    for spec in config.model_tensors(tags) {
         if chosen(&spec.name) {
             hasher.update(spec.name.as_bytes());
             update_with_floats(&mut hasher, base.tensor(&spec.name)?);
         }
     }
     Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
-}
-
-fn json(config: &BertConfig) -> Vec<u8> {
-    fedner_shared::digest::canonical_json(config)
 }
 
 fn update_with_floats(hasher: &mut blake3::Hasher, values: &[f32]) {

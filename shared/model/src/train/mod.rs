@@ -2,6 +2,7 @@
 
 mod adamw;
 mod batches;
+mod cache;
 mod course;
 mod early;
 mod encoder;
@@ -10,6 +11,7 @@ mod features;
 mod head;
 mod keep;
 mod loss;
+mod lower;
 mod normal;
 mod optimizer;
 mod pass;
@@ -28,13 +30,16 @@ use fedner_shared::plan::{Method, Trainable, Training};
 
 use crate::device::Device;
 use crate::{Error, Sentence, Tokenizer};
+use cache::{Frozen, Grouping};
 use course::{Course, Order, Outcome};
 pub use early::EarlyStopping;
 use encoder::EncoderLearner;
 use examples::{Example, examples};
-use features::{Features, Grouping};
+use features::Features;
 use head::HeadLearner;
 pub use keep::Keep;
+use lower::Lower;
+use pass::Text;
 pub use private::{Clip, Mechanism, Private, count_units, number_units};
 use private_encoder::PrivateEncoderLearner;
 use private_head::PrivateHeadLearner;
@@ -57,12 +62,24 @@ impl TrainOptions {
         let lora = config.adapters.as_ref().map(|adapters| &adapters.lora);
         Trainable::new(self.method, lora, &self.training)
     }
+
+    /// With which probabilities hidden states and attention weights are dropped.
+    fn dropout(&self, config: &BertConfig, private: bool) -> (f64, f64) {
+        match self.training.dropout {
+            Some(probability) => (probability, probability),
+            None if private => (0.0, 0.0),
+            None => (
+                config.hidden_dropout_prob,
+                config.attention_probs_dropout_prob,
+            ),
+        }
+    }
 }
 
 /// What a training is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The frozen encoder runs over the corpus, once; only with the method `head`.
+    /// Frozen layers run over the corpus, once: with the method `head` the whole encoder.
     Features,
     Training,
 }
@@ -206,29 +223,47 @@ pub fn train_as(
     )?;
     let course = Course::new(options, order, steps_an_epoch, keep, name);
     let manifest = base.config.manifest(&trainable, tags.len());
-    let outcome = match (options.method, private) {
-        (Method::Full | Method::Lora | Method::FfaLora, None) => {
-            let mut learner =
-                EncoderLearner::new(base, &examples, options, &trainable, tags, device)?;
-            course.run(&mut learner, &manifest, early, observer)?
-        }
-        (Method::Full | Method::Lora | Method::FfaLora, Some(private)) => {
-            let (of, how) = ((examples.as_slice(), units.as_slice()), (private, device));
-            let mut learner = PrivateEncoderLearner::new(base, of, options, &trainable, tags, how)?;
-            course.run(&mut learner, &manifest, early, observer)?
-        }
-        (Method::Head, private) => {
-            let features = |grouping, observer: &mut dyn Observer| {
-                Features::prepare(base, &examples, (device, grouping), keep, observer)
+    let frozen = Frozen {
+        base,
+        examples: &examples,
+        device,
+        grouping: match private {
+            None => Grouping::Batches,
+            Some(_) => Grouping::Alone,
+        },
+    };
+    let outcome = match options.method {
+        Method::Full | Method::Lora | Method::FfaLora => {
+            let (hidden, attention) = options.dropout(&base.config, private.is_some());
+            let of = (&options.training, hidden.max(attention));
+            let lower = Lower::prepare(frozen, of, keep, observer)?;
+            let text = Text {
+                examples: &examples,
+                lower: lower.as_ref(),
+                config: &base.config,
+                device,
             };
             match private {
                 None => {
-                    let features = features(Grouping::Batches, observer)?;
+                    let mut learner = EncoderLearner::new(base, text, options, &trainable, tags)?;
+                    course.run(&mut learner, &manifest, early, observer)?
+                }
+                Some(private) => {
+                    let of = (text, units.as_slice());
+                    let mut learner =
+                        PrivateEncoderLearner::new(base, of, options, &trainable, tags, private)?;
+                    course.run(&mut learner, &manifest, early, observer)?
+                }
+            }
+        }
+        Method::Head => {
+            let features = Features::prepare(frozen, keep, observer)?;
+            match private {
+                None => {
                     let mut learner = HeadLearner::new(base, &examples, features, options, tags)?;
                     course.run(&mut learner, &manifest, early, observer)?
                 }
                 Some(private) => {
-                    let features = features(Grouping::Alone, observer)?;
                     let of = (examples.as_slice(), units.as_slice());
                     let mut learner =
                         PrivateHeadLearner::new(base, of, features, options, tags, private)?;
@@ -263,7 +298,7 @@ fn name(
     early: Option<&EarlyStopping<'_>>,
     private: Option<&Private<'_>>,
 ) -> Result<Digest, Error> {
-    let base = keep::digest_of_weights(base, tags.len(), |_| true)?;
+    let base = keep::digest_of_model(base, tags.len())?;
     let examples = keep::digest_of_examples(examples, true);
     let (method, training, seed) = (options.method, &options.training, options.seed);
     let schedule = (options.schedule.start, options.schedule.end);

@@ -10,8 +10,8 @@ const LEAST: f32 = 1e-2;
 /// x' = (x - β) / (γ·√n) of the hidden states x that the head reads, with γ and β of the LayerNorm
 /// that each came out of (Ba et al. 2016, equation 3): what was normalised there, and divided by
 /// the root of the width n of all that is read. Its norm is 1 (but where a sentence ends and a
-/// neighbour is missing), so that clipping a gradient means the same for every word. γ and β are weights of the model version, so that nothing of it depends on
-/// the text.
+/// neighbour is missing), so that clipping a gradient means the same for every word. γ and β are
+/// weights of the model version, so that nothing of it depends on the text.
 #[derive(Debug)]
 pub(super) struct Normal {
     /// β

@@ -6,10 +6,21 @@ use fedner_shared::bert::BertConfig;
 use super::adamw::Rows;
 use super::examples::Example;
 use super::loss::Loss;
+use super::lower::Lower;
 use crate::bert::{Batch, Bert, Dropout, values};
 use crate::crf::Crf;
 use crate::device::Device;
 use crate::{Encoded, Error};
+
+/// What passes are over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) examples: &'a [Example],
+    /// What the frozen layers made of it, if any did.
+    pub(super) lower: Option<&'a Lower>,
+    pub(super) config: &'a BertConfig,
+    pub(super) device: Device,
+}
 
 /// What a pass gave.
 pub(super) struct Pass {
@@ -21,21 +32,30 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// The examples' part of the loss of a step whose words weigh `total`.
+    /// The part that the examples `chosen` have in the loss of a step whose words weigh `total`.
     pub(super) fn run(
         bert: &Bert,
         loss: &Loss,
-        examples: &[&Example],
+        text: Text<'_>,
+        chosen: &[usize],
         total: f64,
-        (config, device): (&BertConfig, Device),
         dropout: &mut Dropout,
     ) -> Result<Self, Error> {
-        let encoded: Vec<&Encoded> = examples.iter().map(|example| &example.encoded).collect();
-        let batch = Batch::new(&encoded, config.pad_token_id, &device.plain());
-        let words = bert.look_up(&batch);
-        let logits = bert.logits(words.clone(), &batch, dropout);
+        let examples = chosen.iter().map(|index| &text.examples[*index]);
+        let encoded: Vec<&Encoded> = examples.clone().map(|e| &e.encoded).collect();
+        let config = text.config;
+        let batch = Batch::new(&encoded, config.pad_token_id, &text.device.plain());
+        let (words, hidden) = match text.lower {
+            Some(lower) => (None, lower.hidden(chosen, &batch)?),
+            None => {
+                let words = bert.look_up(&batch);
+                let hidden = bert.embed(words.clone(), &batch, dropout);
+                (Some(words), hidden)
+            }
+        };
+        let logits = bert.logits(hidden, &batch, dropout);
         let logits = logits.ok_or(Error::NoHead)?;
-        let targets = examples.iter().map(|example| example.targets.as_slice());
+        let targets = examples.map(|example| example.targets.as_slice());
         let targets: Vec<&[usize]> = targets.collect();
         let (value, slope) = if let Some(crf) = bert.crf()? {
             of_sentences(bert, &crf, logits, &targets, total)?
@@ -46,7 +66,8 @@ impl Pass {
         let mut gradients = slope.backward();
         // The graph shares the weights; they can be changed in place once it is gone.
         drop(slope);
-        let by_words = match words.grad_remove(&mut gradients) {
+        let by_words = words.and_then(|words| words.grad_remove(&mut gradients));
+        let by_words = match by_words {
             Some(gradient) => Rows::sum(batch.sub_tokens(), &values(gradient)?, config.hidden_size),
             None => Rows::default(),
         };

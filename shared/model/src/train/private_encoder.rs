@@ -11,7 +11,6 @@ mod sum;
 mod unit;
 mod workers;
 
-use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
@@ -20,16 +19,14 @@ use fedner_shared::plan::Trainable;
 use super::TrainOptions;
 use super::adamw::Rates;
 use super::course::{Learner, Order};
-use super::examples::Example;
 use super::keep;
 use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
-use super::pass::Pass;
+use super::pass::{Pass, Text};
 use super::private::Private;
 use super::state::State;
 use crate::Error;
 use crate::bert::{Bert, Dropout, SlotTensor};
-use crate::device::Device;
 use contribution::Contribution;
 use norm::Norm;
 use sum::ClippedSum;
@@ -44,11 +41,10 @@ const BESIDE: usize = 512;
 const GROUP: usize = 1024;
 
 pub(super) struct PrivateEncoderLearner<'a, 'm> {
-    examples: &'a [Example],
+    text: Text<'a>,
     /// The examples of each unit.
     units: &'a [Vec<usize>],
     options: &'a TrainOptions,
-    config: &'a BertConfig,
     private: Private<'m>,
     /// On no tape.
     bert: Bert,
@@ -56,48 +52,45 @@ pub(super) struct PrivateEncoderLearner<'a, 'm> {
     optimizer: Optimizer,
     limits: Limits,
     workers: Workers,
-    device: Device,
 }
 
 impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
     pub(super) fn new(
         base: &'a Checkpoint,
-        (examples, units): (&'a [Example], &'a [Vec<usize>]),
+        (text, units): (Text<'a>, &'a [Vec<usize>]),
         options: &'a TrainOptions,
         trainable: &Trainable,
         tags: &[String],
-        (private, device): (Private<'m>, Device),
+        private: Private<'m>,
     ) -> Result<Self, Error> {
+        let device = text.device;
         let bert = Bert::load_to_train(base, &device.plain(), trainable)?;
         let mut bert = bert.with(device.precision(options.training.precision)?);
         let mu = options.training.proximal_mu;
         Ok(Self {
-            examples,
+            text,
             units,
             options,
-            config: &base.config,
             private,
             optimizer: Optimizer::of_all_rows(&mut bert, mu)?,
             limits: limits(&bert),
             bert,
             loss: Loss::new(&options.training, tags),
             workers: Workers::new(device)?,
-            device,
         })
     }
 
     /// The unit's mean loss, and the gradient of it.
     fn contribution(&self, unit: &Unit, step: usize) -> Result<(f64, Contribution), Error> {
         let targets = unit.examples();
-        let targets = targets.flat_map(|index| self.examples[index].targets.iter().copied());
+        let targets = targets.flat_map(|index| self.text.examples[index].targets.iter().copied());
         let total = self.loss.total(targets);
         let mut dropout = self.dropout(unit, step);
         let with_books = unit.is_small(self.limits);
         let (mut loss, mut sum) = (0.0, None::<Contribution>);
         for examples in &unit.passes {
-            let examples: Vec<&Example> = examples.iter().map(|i| &self.examples[*i]).collect();
-            let (settings, mut bert) = ((self.config, self.device), self.bert.on_tape(with_books));
-            let pass = Pass::run(&bert, &self.loss, &examples, total, settings, &mut dropout)?;
+            let mut bert = self.bert.on_tape(with_books);
+            let pass = Pass::run(&bert, &self.loss, self.text, examples, total, &mut dropout)?;
             loss += f64::from(pass.loss);
             let part = Contribution::take(&mut bert, pass)?;
             match &mut sum {
@@ -111,16 +104,16 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
     /// Nothing is dropped unless the plan says so. What is dropped depends on the unit itself and on
     /// the step, so that who else is in the text changes nothing about it.
     fn dropout(&self, unit: &Unit, step: usize) -> Dropout {
-        let probability = self.options.training.dropout.unwrap_or(0.0);
-        if probability <= 0.0 {
+        let (hidden, attention) = self.options.dropout(self.text.config, true);
+        if hidden.max(attention) <= 0.0 {
             return Dropout::none();
         }
-        let examples = unit.examples().map(|index| &self.examples[index]);
+        let examples = unit.examples().map(|index| &self.text.examples[index]);
         let text = keep::digest_of_examples(examples, true);
         let key = format!("{}/{step}/{text}", self.options.seed);
         let mut seed = [0; 8];
         seed.copy_from_slice(&Digest::of(key.as_bytes()).as_bytes()[..8]);
-        Dropout::new(probability, probability, u64::from_le_bytes(seed))
+        Dropout::new(hidden, attention, u64::from_le_bytes(seed))
     }
 
     /// The sum over units (their examples) of their clipped gradients; of each unit, small ones
@@ -133,7 +126,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
         let mut sum = ClippedSum::new(&mut self.bert, self.private.clip);
         // A unit without a word to learn from takes its place in a sample and adds nothing.
         let units = units.iter().filter(|unit| !unit.is_empty());
-        let units = units.map(|own| Unit::new(self.examples, own.clone(), self.limits));
+        let units = units.map(|own| Unit::new(self.text.examples, own.clone(), self.limits));
         let (small, large): (Vec<_>, Vec<_>) = units.partition(|unit| unit.is_small(self.limits));
         let mut found = Vec::new();
         for group in groups(small, self.limits) {

@@ -1,12 +1,18 @@
 //! Loss and gradients of a padded batch, as PyTorch has them.
 
 use std::fs;
+use std::ops::ControlFlow;
 
 use fedner_shared::plan::{Lora, Method, Target, Training};
 use serde_json::Value;
 
 use super::*;
 use crate::Tokenizer;
+use crate::device::Device;
+use crate::train::cache::{Frozen, Grouping};
+use crate::train::examples::Example;
+use crate::train::lower::Lower;
+use crate::train::{Keep, Progress};
 
 fn fixture(file: &str) -> Vec<u8> {
     let fixtures = concat!(
@@ -44,6 +50,37 @@ fn examples(golden: &Value) -> Vec<Example> {
     cases.zip(gold).map(example).collect()
 }
 
+/// A text for the processor.
+pub(in crate::train) fn text<'a>(
+    base: &'a Checkpoint,
+    examples: &'a [Example],
+    lower: Option<&'a Lower>,
+) -> Text<'a> {
+    Text {
+        examples,
+        lower,
+        config: &base.config,
+        device: Device::Cpu,
+    }
+}
+
+/// What frozen layers make of a text; `None` where none are frozen.
+pub(in crate::train) fn lower(
+    base: &Checkpoint,
+    examples: &[Example],
+    training: &Training,
+    grouping: Grouping,
+) -> Option<Lower> {
+    let frozen = Frozen {
+        base,
+        examples,
+        device: Device::Cpu,
+        grouping,
+    };
+    let observer = &mut |_: Progress| ControlFlow::Continue(());
+    Lower::prepare(frozen, (training, 0.0), &Keep::default(), observer).expect("frozen layers")
+}
+
 /// The loss of a batch, and its gradient by each weight that is trained.
 fn loss_and_gradients(
     base: &Checkpoint,
@@ -61,9 +98,12 @@ fn loss_and_gradients(
         schedule: 0.0..1.0,
     };
     let tags = vec!["O".to_owned(); base.tags().expect("head")];
-    let mut learner =
-        EncoderLearner::new(base, examples, &options, trainable, &tags, device).expect("learner");
-    let batch: Vec<&Example> = examples.iter().collect();
+    let text = Text {
+        device,
+        ..text(base, examples, None)
+    };
+    let mut learner = EncoderLearner::new(base, text, &options, trainable, &tags).expect("learner");
+    let batch: Vec<usize> = (0..examples.len()).collect();
     let total = learner
         .loss
         .total(examples.iter().flat_map(|e| e.targets.iter().copied()));
@@ -100,7 +140,12 @@ fn loss_and_gradients_are_those_of_transformers() {
 
 /// The tiny model with adapters in all linear layers, no factor of which is zero.
 pub(in crate::train) fn adapted(trainable: &Trainable) -> Checkpoint {
-    let base = checkpoint("model.safetensors").prepared_for(trainable, 3);
+    let base = checkpoint("model.safetensors");
+    let tags = base.tags().expect("head");
+    let mut base = base.prepared_for(trainable, 3);
+    if base.config.head_width() != base.config.hidden_size {
+        base = base.with_new_head(tags, 3);
+    }
     let manifest = base.config.manifest(trainable, base.tags().expect("head"));
     let moved = base.flatten(&manifest).expect("weights").into_iter();
     let moved = moved

@@ -1,13 +1,17 @@
 //! Norms and clipped sums beside burn's own gradients of each unit alone.
 
+use fedner_shared::bert::HeadShape;
 use fedner_shared::plan::{Lora, Method, Target, Training, Unit as Protected};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::Encoded;
+use crate::device::Device;
+use crate::train::cache::Grouping;
 use crate::train::encoder::EncoderLearner;
-use crate::train::encoder::tests::{adapted, checkpoint};
+use crate::train::encoder::tests::{adapted, checkpoint, lower, text as text_of};
+use crate::train::examples::Example;
 use crate::train::{Clip, Mechanism};
 
 /// Releases sums as they are, and keeps them.
@@ -63,6 +67,7 @@ fn options(trainable: &Trainable, dropout: Option<f64>) -> TrainOptions {
     let training = Training {
         dropout,
         learning_rate: 0.01,
+        freeze_layers: trainable.freeze_layers,
         ..Training::default()
     };
     TrainOptions {
@@ -115,13 +120,22 @@ fn all_trainable() -> Vec<(Trainable, Checkpoint)> {
         freeze_layers: 1,
         ..adapters[0].clone()
     };
+    let reading = Trainable {
+        head: HeadShape {
+            layers: vec![0, 1, 2],
+            context: 1,
+            ..HeadShape::default()
+        },
+        ..upper.clone()
+    };
     let plain =
         [full, frozen, lowest].map(|trainable| (trainable, checkpoint("model.safetensors")));
-    let with_adapters = adapters.into_iter().chain([upper]).map(|trainable| {
+    let prepared = adapters.into_iter().chain([upper, reading]);
+    let prepared = prepared.map(|trainable| {
         let base = adapted(&trainable);
         (trainable, base)
     });
-    plain.into_iter().chain(with_adapters).collect()
+    plain.into_iter().chain(prepared).collect()
 }
 
 /// By burn, the gradient of one unit's mean loss: all its sentences as one padded batch.
@@ -131,11 +145,10 @@ fn alone(
     unit: &[usize],
 ) -> (f64, Vec<(String, Vec<f32>)>) {
     let (options, tags) = (options(trainable, Some(0.0)), tags());
-    let mut learner = EncoderLearner::new(base, examples, &options, trainable, &tags, Device::Cpu)
-        .expect("learner");
-    let own: Vec<&Example> = unit.iter().map(|index| &examples[*index]).collect();
-    let words: usize = own.iter().map(|example| example.targets.len()).sum();
-    let (loss, gradient) = learner.gradient(&own, words as f64, 1).expect("gradient");
+    let text = text_of(base, examples, None);
+    let mut learner = EncoderLearner::new(base, text, &options, trainable, &tags).expect("learner");
+    let words: usize = unit.iter().map(|i| examples[*i].targets.len()).sum();
+    let (loss, gradient) = learner.gradient(unit, words as f64, 1).expect("gradient");
     (f64::from(loss), gradient.as_filed(&mut learner.bert))
 }
 
@@ -192,11 +205,20 @@ fn norms_and_clipped_sums_are_those_of_each_unit_alone() {
         let whole = norm(expected.iter().copied());
 
         let (options, tags, mut mechanism) = (options(trainable, None), tags(), Open::default());
-        let how = (private(clip, &mut mechanism), Device::Cpu);
+        let lower = lower(base, &examples, &options.training, Grouping::Alone);
+        assert_eq!(lower.is_some(), trainable.freeze_layers > 0);
+        let of = (text_of(base, &examples, None), units.as_slice());
+        let how = private(clip, &mut mechanism);
         let mut learner =
-            PrivateEncoderLearner::new(base, (&examples, &units), &options, trainable, &tags, how)
-                .expect("learner");
-        for limits in all_limits(learner.limits) {
+            PrivateEncoderLearner::new(base, of, &options, trainable, &tags, how).expect("learner");
+        let limits = all_limits(learner.limits);
+        let with_lower = limits.map(|limits| (limits, lower.as_ref()));
+        for (limits, lower) in limits
+            .map(|limits| (limits, None))
+            .into_iter()
+            .chain(with_lower)
+        {
+            learner.text.lower = lower;
             learner.limits = limits;
             let (sum, mut found) = learner.clipped_sum(&units, 1).expect("sum");
             found.sort_by(|a, b| a.1.squared.total_cmp(&b.1.squared));
@@ -241,8 +263,8 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
     for case in all_trainable() {
         let (trainable, base) = &case;
         let (options, tags, mut mechanism) = (options(trainable, None), tags(), Open::default());
-        let how = (private(f64::INFINITY, &mut mechanism), Device::Cpu);
-        let of = (examples.as_slice(), units.as_slice());
+        let how = private(f64::INFINITY, &mut mechanism);
+        let of = (text_of(base, &examples, None), units.as_slice());
         let mut learner =
             PrivateEncoderLearner::new(base, of, &options, trainable, &tags, how).expect("learner");
         let rates = Rates {
@@ -258,12 +280,11 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
         let undropped = options_off(trainable);
         let mut mean: Vec<f32> = Vec::new();
         for unit in units.iter().filter(|unit| !unit.is_empty()) {
+            let text = text_of(base, &examples, None);
             let mut learner =
-                EncoderLearner::new(base, &examples, &undropped, trainable, &tags, Device::Cpu)
-                    .expect("learner");
-            let own: Vec<&Example> = unit.iter().map(|index| &examples[*index]).collect();
-            let words: usize = own.iter().map(|example| example.targets.len()).sum();
-            let (_, gradient) = learner.gradient(&own, words as f64, 1).expect("gradient");
+                EncoderLearner::new(base, text, &undropped, trainable, &tags).expect("learner");
+            let words: usize = unit.iter().map(|i| examples[*i].targets.len()).sum();
+            let (_, gradient) = learner.gradient(unit, words as f64, 1).expect("gradient");
             let flat = gradient.flat(&mut learner.bert);
             mean.resize(flat.len(), 0.0);
             for (mean, value) in mean.iter_mut().zip(flat) {
@@ -310,11 +331,18 @@ fn what_a_unit_adds_is_the_same_to_the_last_bit_whoever_else_is_there() {
     {
         let (trainable, base) = case;
         let (options, tags) = (options(&trainable, dropout), tags());
+        let mut others = text().0;
+        others.swap(0, 10);
         // Each unit's place among the others is another without the first one.
-        let sums = [&units[..], &units[1..]].map(|units| {
+        let neighbours = [(&examples, &units[..6]), (&others, &units[1..6])];
+        let sums = neighbours.map(|(examples, units)| {
             let mut mechanism = Open::default();
-            let how = (private(0.1, &mut mechanism), Device::Cpu);
-            let of = (examples.as_slice(), units);
+            let how = private(0.1, &mut mechanism);
+            let lower = match dropout {
+                None => lower(&base, examples, &options.training, Grouping::Alone),
+                Some(_) => None,
+            };
+            let of = (text_of(&base, examples, lower.as_ref()), units);
             let mut learner =
                 PrivateEncoderLearner::new(&base, of, &options, &trainable, &tags, how)
                     .expect("learner");
@@ -342,8 +370,8 @@ fn dropout_is_off_unless_asked_for_and_is_new_in_every_step() {
     let sum = |dropout: Option<f64>, step: usize| {
         let (options, tags, mut mechanism) =
             (options(&trainable, dropout), tags(), Open::default());
-        let how = (private(0.1, &mut mechanism), Device::Cpu);
-        let of = (examples.as_slice(), units.as_slice());
+        let how = private(0.1, &mut mechanism);
+        let of = (text_of(&base, &examples, None), units.as_slice());
         let mut learner = PrivateEncoderLearner::new(&base, of, &options, &trainable, &tags, how)
             .expect("learner");
         learner.clipped_sum(&units, step).expect("sum").0.values
@@ -365,8 +393,8 @@ fn what_is_not_finite_adds_nothing() {
     weights.fill(f32::NAN);
     let base = base.with_weights(&manifest, &weights).expect("weights");
     let (options, tags, mut mechanism) = (options(&trainable, None), tags(), Open::default());
-    let how = (private(0.1, &mut mechanism), Device::Cpu);
-    let of = (examples.as_slice(), units.as_slice());
+    let how = private(0.1, &mut mechanism);
+    let of = (text_of(&base, &examples, None), units.as_slice());
     let mut learner =
         PrivateEncoderLearner::new(&base, of, &options, &trainable, &tags, how).expect("learner");
     let (sum, _) = learner.clipped_sum(&units, 1).expect("sum");

@@ -1,0 +1,259 @@
+//! Rows of numbers that frozen layers made of each example, once for all epochs and, kept on disk,
+//! for later trainings on the same text.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::digest::Digest;
+use rayon::prelude::*;
+
+use super::examples::Example;
+use super::keep::{self, Keep};
+use super::{Observer, Progress, Stage};
+use crate::bert::{Batch, Bert};
+use crate::device::Device;
+use crate::{Encoded, Error};
+
+/// Sentences that run before what they gave is written.
+const AT_A_TIME: usize = 64;
+
+/// How the layers run over a corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grouping {
+    /// Sentences of about the same length together, which is faster.
+    Batches,
+    /// Each by itself, so that its numbers are the same to the last bit whatever else is in the
+    /// corpus: the sensitivity of a private sum leaves no room for the rounding of others.
+    Alone,
+}
+
+impl Grouping {
+    /// Sentences that run together.
+    fn sentences(self) -> usize {
+        match self {
+            Self::Batches => 32,
+            Self::Alone => 1,
+        }
+    }
+}
+
+/// The frozen layers of a model, and a corpus that they run over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frozen<'a> {
+    pub(super) base: &'a Checkpoint,
+    pub(super) examples: &'a [Example],
+    pub(super) device: Device,
+    pub(super) grouping: Grouping,
+}
+
+/// Float32 of each example.
+#[derive(Debug)]
+pub(super) struct Cache {
+    /// Before each example's first number, in numbers.
+    starts: Vec<usize>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(Vec<f32>),
+    /// Little-endian, read where it is asked for: memory does not grow with the corpus.
+    Stored {
+        file: Mutex<File>,
+        path: PathBuf,
+    },
+}
+
+impl Frozen<'_> {
+    /// What `run` makes of the examples, of which each has as many numbers as `lengths` says: found
+    /// where `keep` says under the name that `kind` and all that decides it give, or made.
+    pub(super) fn cached(
+        self,
+        (kind, layers): (&str, usize),
+        lengths: impl Iterator<Item = usize>,
+        keep: &Keep,
+        observer: &mut dyn Observer,
+        run: impl Fn(&Bert, &Batch) -> Result<Vec<Vec<f32>>, Error> + Sync,
+    ) -> Result<Cache, Error> {
+        let mut starts = vec![0];
+        for length in lengths {
+            starts.push(starts[starts.len() - 1] + length);
+        }
+        let total = starts[self.examples.len()];
+        let mut cache = Cache {
+            starts,
+            place: Place::Memory(Vec::new()),
+        };
+        let Some(directory) = &keep.features else {
+            cache.place = Place::Memory(vec![0.0; total]);
+            self.fill(&mut cache, observer, run)?;
+            return Ok(cache);
+        };
+        let path = directory.join(format!("{}.features", self.key(kind, layers)?));
+        let fault = |source| Error::Keep {
+            file: path.clone(),
+            source,
+        };
+        let stored = |file| Place::Stored {
+            file: Mutex::new(file),
+            path: path.clone(),
+        };
+        let bytes = 4 * total as u64;
+        if let Some(file) = open_whole(&path, bytes).map_err(fault)? {
+            cache.place = stored(file);
+            return Ok(cache);
+        }
+        let temporary = path.with_extension("new");
+        remove_others(directory).map_err(fault)?;
+        let file = keep::private_file(&temporary).map_err(fault)?;
+        file.set_len(bytes).map_err(fault)?;
+        cache.place = stored(file);
+        self.fill(&mut cache, observer, run)?;
+        cache.name(&temporary).map_err(fault)?;
+        Ok(cache)
+    }
+
+    /// What decides the numbers: layers, text, device, and what runs together.
+    fn key(self, kind: &str, layers: usize) -> Result<Digest, Error> {
+        let encoder = keep::digest_of_layers(self.base, layers)?;
+        let text = keep::digest_of_examples(self.examples, false);
+        let (device, grouping) = (self.device, self.grouping);
+        Ok(Digest::of(
+            format!("{kind}/{encoder}/{text}/{device:?}/{grouping:?}").as_bytes(),
+        ))
+    }
+
+    fn fill(
+        self,
+        cache: &mut Cache,
+        observer: &mut dyn Observer,
+        run: impl Fn(&Bert, &Batch) -> Result<Vec<Vec<f32>>, Error> + Sync,
+    ) -> Result<(), Error> {
+        let (examples, together) = (self.examples, self.grouping.sentences());
+        let device = self.device.plain();
+        let bert = Bert::load(self.base, &device)?;
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        order.sort_by_key(|index| examples[*index].encoded.ids.len());
+        let steps = order.len().div_ceil(together);
+        let run = |batch: &[usize]| {
+            let encoded: Vec<&Encoded> = batch.iter().map(|i| &examples[*i].encoded).collect();
+            run(
+                &bert,
+                &Batch::new(&encoded, self.base.config.pad_token_id, &device),
+            )
+        };
+        let mut step = 0;
+        for sentences in order.chunks(AT_A_TIME) {
+            // Small batches use the processors better side by side than one after another.
+            let made: Vec<_> = sentences.par_chunks(together).map(run).collect();
+            for (batch, made) in sentences.chunks(together).zip(made) {
+                for (example, values) in batch.iter().zip(made?) {
+                    cache.write(*example, &values)?;
+                }
+                step += 1;
+                let progress = Progress {
+                    stage: Stage::Features,
+                    epoch: 0,
+                    step,
+                    steps,
+                    loss: 0.0,
+                    learning_rate: 0.0,
+                    sentences: batch.len(),
+                };
+                if observer.step(progress).is_break() {
+                    return Err(Error::Stopped { step, steps });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cache {
+    /// Appends the numbers of an example.
+    pub(super) fn read(&self, example: usize, values: &mut Vec<f32>) -> Result<(), Error> {
+        let (start, end) = (self.starts[example], self.starts[example + 1]);
+        match &self.place {
+            Place::Memory(all) => values.extend_from_slice(&all[start..end]),
+            Place::Stored { file, path } => {
+                let mut bytes = vec![0; 4 * (end - start)];
+                let read = {
+                    let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                    read_at(&file, &mut bytes, 4 * start as u64)
+                };
+                read.map_err(|source| Error::Keep {
+                    file: path.clone(),
+                    source,
+                })?;
+                let numbers = bytes.chunks_exact(4);
+                values.extend(numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, example: usize, values: &[f32]) -> Result<(), Error> {
+        let (start, end) = (self.starts[example], self.starts[example + 1]);
+        match &mut self.place {
+            Place::Memory(all) => all[start..end].copy_from_slice(values),
+            Place::Stored { file, path } => {
+                let file = file.get_mut().unwrap_or_else(PoisonError::into_inner);
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                write_at(file, &bytes, 4 * start as u64).map_err(|source| Error::Keep {
+                    file: path.clone(),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the file its name, now that it is whole.
+    fn name(&mut self, temporary: &Path) -> io::Result<()> {
+        if let Place::Stored { file, path } = &mut self.place {
+            let file = file.get_mut().unwrap_or_else(PoisonError::into_inner);
+            file.sync_all()?;
+            fs::rename(temporary, &*path)?;
+            keep::sync(path.parent().unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+}
+
+fn read_at(mut file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(bytes)
+}
+
+fn write_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)
+}
+
+/// A file of another length was left by a machine that went down.
+fn open_whole(path: &Path, bytes: u64) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) if file.metadata()?.len() == bytes => Ok(Some(file)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What was made of other text or by other layers, which would pile up.
+fn remove_others(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|e| e == "features" || e == "new")
+        {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
