@@ -141,6 +141,12 @@ impl Bert {
         Some(classifier.forward(self.with_neighbours(features, batch)))
     }
 
+    /// Hidden states that the head reads to tag a word; 0 without a head.
+    pub(crate) fn head_width(&self) -> usize {
+        let classifier = self.classifier.as_ref();
+        classifier.map_or(0, |classifier| classifier.weight.dims()[0])
+    }
+
     /// The features of each word with those of its neighbours side by side, zero where the sentence
     /// ends: [marked, features of the head].
     fn with_neighbours(&self, features: Tensor<2>, batch: &Batch) -> Tensor<2> {

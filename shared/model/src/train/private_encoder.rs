@@ -5,6 +5,7 @@
 //! the two factors that decide it, of which norm and clipped sum are computed (book-keeping: Bu,
 //! Wang, Zha and Karypis 2023, algorithm 1). Units run side by side, one on each thread.
 
+mod balance;
 mod contribution;
 mod norm;
 mod sum;
@@ -27,6 +28,7 @@ use super::private::Private;
 use super::state::State;
 use crate::Error;
 use crate::bert::{Bert, Dropout, SlotTensor};
+use balance::Balance;
 use contribution::Contribution;
 use norm::Norm;
 use sum::ClippedSum;
@@ -50,6 +52,7 @@ pub(super) struct PrivateEncoderLearner<'a, 'm> {
     bert: Bert,
     loss: Loss,
     optimizer: Optimizer,
+    balance: Balance,
     limits: Limits,
     workers: Workers,
 }
@@ -73,6 +76,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             options,
             private,
             optimizer: Optimizer::of_all_rows(&mut bert, mu)?,
+            balance: Balance::of(&mut bert),
             limits: limits(&bert),
             bert,
             loss: Loss::new(&options.training, tags),
@@ -92,7 +96,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             let mut bert = self.bert.on_tape(with_books);
             let pass = Pass::run(&bert, &self.loss, self.text, examples, total, &mut dropout)?;
             loss += f64::from(pass.loss);
-            let part = Contribution::take(&mut bert, pass)?;
+            let part = Contribution::take(&mut bert, pass, &self.balance)?;
             match &mut sum {
                 None => sum = Some(part),
                 Some(sum) => sum.add(&part)?,
@@ -195,7 +199,8 @@ impl Learner for PrivateEncoderLearner<'_, '_> {
     /// `batches` has one list of examples a unit.
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
         let (sum, found) = self.clipped_sum(batches, rates.step)?;
-        let released = self.private.released(sum.values)?;
+        let mut released = self.private.released(sum.values)?;
+        self.balance.leave(&mut released);
         let gradient = Gradient::of_flat(&mut self.bert, released);
         let largest = self.options.training.max_grad_norm;
         self.optimizer

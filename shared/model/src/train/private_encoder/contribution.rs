@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use pulp::Arch;
 
+use super::balance::Balance;
 use super::norm::Norm;
 use crate::Error;
 use crate::bert::{Bert, Factors, Slot, SlotTensor, values};
@@ -24,7 +25,7 @@ enum Part {
 
 impl Contribution {
     /// Takes it from a pass of `bert`, which is on the tape.
-    pub(super) fn take(bert: &mut Bert, pass: Pass) -> Result<Self, Error> {
+    pub(super) fn take(bert: &mut Bert, pass: Pass, balance: &Balance) -> Result<Self, Error> {
         let Pass {
             mut gradients,
             mut by_words,
@@ -37,7 +38,11 @@ impl Contribution {
             let noted = slot.book.as_ref();
             match noted.and_then(|book| book.factors(&mut gradients)) {
                 Some(factors) => Ok(Part::Product(factors.into())),
-                None => Ok(Part::Whole(slot.gradient(&mut gradients)?)),
+                None => {
+                    let mut gradient = slot.gradient(&mut gradients)?;
+                    balance.enter(slot, &mut gradient);
+                    Ok(Part::Whole(gradient))
+                }
             }
         };
         let parts: Result<Vec<Part>, Error> = bert.trained().iter().map(part).collect();
