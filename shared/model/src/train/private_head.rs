@@ -77,21 +77,22 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         (f64::from(loss), flat)
     }
 
-    /// Mean loss of units, and the sum of their gradients, each brought within C.
-    fn clipped_sum(&self, units: Vec<Words>) -> (f64, Vec<f64>) {
+    /// The losses of units (their examples) together, and the sum of their gradients, each brought
+    /// within C. A task reads the features of one unit after another, so that few are in memory.
+    fn clipped_sum(&self, units: &[&Vec<usize>]) -> Result<(f64, Vec<f64>), Error> {
         let parts: Vec<(f64, Vec<f64>)> = units
-            .into_par_iter()
-            .chunks(TOGETHER)
+            .par_chunks(TOGETHER)
             .map(|units| {
                 let (mut total, mut sum) = (0.0, vec![0.0; self.head.dimension()]);
-                for words in units {
+                for unit in units {
+                    let words = self.features.words(self.examples, unit)?;
                     let (loss, gradient) = self.gradient(words);
                     total += loss;
                     add_clipped(&mut sum, &gradient, self.private.clip);
                 }
-                (total, sum)
+                Ok((total, sum))
             })
-            .collect();
+            .collect::<Result<_, Error>>()?;
         let (mut total, mut sum) = (0.0, vec![0.0; self.head.dimension()]);
         for (loss, part) in &parts {
             total += loss;
@@ -99,7 +100,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
                 *sum += part;
             }
         }
-        (total, sum)
+        Ok((total, sum))
     }
 }
 
@@ -123,17 +124,14 @@ impl Learner for PrivateHeadLearner<'_, '_> {
     /// `batches` has one list of examples a unit.
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
         // A unit without a word to learn from takes its place in a sample and adds nothing.
-        let units = batches.iter().filter(|unit| !unit.is_empty());
-        let words: Vec<Words> = units
-            .map(|unit| self.features.words(self.examples, unit))
-            .collect::<Result<_, _>>()?;
-        let (count, (total, sum)) = (words.len(), self.clipped_sum(words));
+        let units: Vec<_> = batches.iter().filter(|unit| !unit.is_empty()).collect();
+        let (total, sum) = self.clipped_sum(&units)?;
         let mut sum = self.private.released(sum)?;
         let head = &mut self.head;
         let (by_weight, by_bias) = sum.split_at_mut(head.weight.len());
         let largest = self.options.training.max_grad_norm;
         head.update([by_weight, by_bias, &mut []], largest, rates)?;
-        Ok((total / count.max(1) as f64) as f32)
+        Ok((total / units.len().max(1) as f64) as f32)
     }
 
     fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
