@@ -10,7 +10,8 @@
 # divergence. Fine-tuned encoders are kept in target/utility/CORPUS, where they may be put beforehand.
 #
 # METHOD, LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, EPSILONS, FIRSTS, SEED and
-# TRAINING (further lines of that table) may be set. With UNIT=person, CORPUS has lines
+# TRAINING (further lines of that table) and FEATURES (a directory in which later runs find them) may be
+# set. With UNIT=person, CORPUS has lines
 # `# person = NAME`, as has what `cargo run --workspace --example notes` writes.
 set -eu
 model=$1
@@ -95,7 +96,7 @@ for corpus in "$@"; do
             fi
             "$client" --quiet train --model "$base" --data "$train" --held-out "$data/$corpus/test.tsv" \
                 --plan "$scratch/plan.toml" --to "$scratch/$corpus-$first-$epsilon" \
-                --features "$scratch/features" $private --output json > "$scratch/report.json"
+                --features "${FEATURES:-$scratch/features}" $private --output json > "$scratch/report.json"
             steps=$(sed -n 's/^  "steps": \([0-9]*\),*$/\1/p' "$scratch/report.json" | head -1)
             f1=$(tr -d ' \n' < "$scratch/report.json" | sed -n 's/.*"micro":{[^}]*"f1":\([0-9.]*\).*/\1/p')
             printf '| %s | %s | %s | %s | %.3f | %s | %.3f |\n' "$corpus" "$first" "${METHOD:-head}" \

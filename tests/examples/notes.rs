@@ -4,17 +4,17 @@
 //! cargo run --workspace --example notes -- DIR PERSONS [SEED]
 //! ```
 //!
-//! `DIR/notes-PERSONS` then has `train.tsv` and `test.tsv`, of which a note has the first sentences.
+//! `DIR/notes-PERSONS` then has `train.tsv`, one sentence of each note, and `test.tsv`, whole notes.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use fedner_tests::notes::{Note, Split, Style, generate, to_conll};
+use fedner_tests::notes::{Note, Split, Style, annotate, generate, to_conll};
 
-/// Sentences of a note that were annotated.
-const ANNOTATED: usize = 4;
-const TESTED: usize = 400;
+/// Sentences of a training note that were annotated; test notes are whole.
+const ANNOTATED: usize = 1;
+const TESTED: usize = 100;
 
 fn main() -> Result<()> {
     let mut given = std::env::args().skip(1);
@@ -28,8 +28,9 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&folder).context("create the folder")?;
     // More than enough: some 7 of 10 notes are of a new person.
     let notes = generate(Style::StAnna, Split::Train, 2 * persons, seed);
-    let train = of_persons(notes, persons);
-    let test = annotated(generate(Style::StAnna, Split::Test, TESTED, seed));
+    let mut train = of_persons(notes, persons);
+    annotate(&mut train, ANNOTATED);
+    let test = generate(Style::StAnna, Split::Test, TESTED, seed);
     std::fs::write(folder.join("train.tsv"), to_conll(&train)).context("write train.tsv")?;
     std::fs::write(folder.join("test.tsv"), to_conll(&test)).context("write test.tsv")?;
     Ok(())
@@ -44,12 +45,5 @@ fn of_persons(notes: Vec<Note>, persons: usize) -> Vec<Note> {
         seen.len() > persons
     });
     kept.truncate(more.unwrap_or(kept.len()));
-    annotated(kept)
-}
-
-fn annotated(mut notes: Vec<Note>) -> Vec<Note> {
-    for note in &mut notes {
-        note.sentences.truncate(ANNOTATED);
-    }
-    notes
+    kept
 }

@@ -139,6 +139,16 @@ pub fn generate(style: Style, split: Split, documents: usize, seed: u64) -> Vec<
         .collect()
 }
 
+/// Leaves so many sentences of each note, from one note to the next beginning with another: what is
+/// there where little of each note was annotated.
+pub fn annotate(notes: &mut [Note], sentences: usize) {
+    for (number, note) in notes.iter_mut().enumerate() {
+        let first = number % note.sentences.len().max(1);
+        note.sentences.rotate_left(first);
+        note.sentences.truncate(sentences);
+    }
+}
+
 /// Notes as CoNLL text: a word, a tab and a tag a line, an empty line after each sentence, and
 /// comments with the document and the person before each note.
 pub fn to_conll(notes: &[Note]) -> String {

@@ -11,14 +11,14 @@ use fedner_tests::notes::{self, Split, Style};
 
 /// Notes an institution trains on, unless told otherwise. The encoder reads each once for the
 /// institution and once for the pooled baseline, which is most of what the demo takes.
-pub(crate) const NOTES: usize = 400;
+pub(crate) const NOTES: usize = 1600;
 
 /// Notes it holds out.
 const HELD_OUT: [(Split, usize); 2] = [(Split::Devel, 20), (Split::Test, 40)];
 
 /// Sentences of a training note that were annotated: what privacy by person needs is many persons,
 /// not much text of each.
-const ANNOTATED: usize = 4;
+const ANNOTATED: usize = 1;
 
 #[derive(Debug)]
 pub(crate) struct Institution {
@@ -72,9 +72,7 @@ pub(crate) fn generated(training: usize, seed: u64, directory: &Path) -> Result<
         for (split, count) in [(Split::Train, training)].into_iter().chain(HELD_OUT) {
             let mut notes = notes::generate(style, split, count, seed);
             if split == Split::Train {
-                for note in &mut notes {
-                    note.sentences.truncate(ANNOTATED);
-                }
+                notes::annotate(&mut notes, ANNOTATED);
             }
             let text = notes::to_conll(&notes);
             let path = folder.join(format!("{}.conll", split.name()));
