@@ -9,10 +9,10 @@
 # test.tsv. One institution holds all text. δ = 1e-5; ε is the hard stop's figure, by Rényi
 # divergence. Fine-tuned encoders are kept in target/utility/CORPUS, where they may be put beforehand.
 #
-# METHOD, LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, EPSILONS, FIRSTS, SEED and
-# TRAINING (further lines of that table) and FEATURES (a directory in which later runs find them) may be
-# set. With UNIT=person, CORPUS has lines
-# `# person = NAME`, as has what `cargo run --workspace --example notes` writes.
+# METHOD, LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, EPSILONS, FIRSTS, SEED,
+# TRAINING (further lines of that table) and FEATURES (a directory in which later runs find them) may
+# be set. With UNIT=person, CORPUS has lines `# person = NAME`, as has what
+# `cargo run --example notes` writes.
 set -eu
 model=$1
 data=$2
@@ -56,7 +56,7 @@ learning_rate = ${RATE:-0.3}
 warmup = 0.0
 weight_decay = 0.0
 head_layers = [${LAYERS-2, 4, 6}]
-${TRAINING:-}
+${TRAINING-head_context = 1}
 [privacy]
 unit = "${UNIT:-sentence}"
 clip = ${CLIP:-0.03}

@@ -1,7 +1,7 @@
 //! Writes generated notes of so many persons of one institution, as a corpus to train on.
 //!
 //! ```text
-//! cargo run --workspace --example notes -- DIR PERSONS [SEED]
+//! cargo run --example notes -- DIR PERSONS [SEED]
 //! ```
 //!
 //! `DIR/notes-PERSONS` then has `train.tsv`, one sentence of each note, and `test.tsv`, whole notes.

@@ -45,13 +45,12 @@ impl Pass {
         let encoded: Vec<&Encoded> = examples.clone().map(|e| &e.encoded).collect();
         let config = text.config;
         let batch = Batch::new(&encoded, config.pad_token_id, &text.device.plain());
-        let (words, hidden) = match text.lower {
-            Some(lower) => (None, lower.hidden(chosen, &batch)?),
-            None => {
-                let words = bert.look_up(&batch);
-                let hidden = bert.embed(words.clone(), &batch, dropout);
-                (Some(words), hidden)
-            }
+        let (words, hidden) = if let Some(lower) = text.lower {
+            (None, lower.hidden(chosen, &batch)?)
+        } else {
+            let words = bert.look_up(&batch);
+            let hidden = bert.embed(words.clone(), &batch, dropout);
+            (Some(words), hidden)
         };
         let logits = bert.logits(hidden, &batch, dropout);
         let logits = logits.ok_or(Error::NoHead)?;

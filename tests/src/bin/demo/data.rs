@@ -11,7 +11,7 @@ use fedner_tests::notes::{self, Split, Style};
 
 /// Notes an institution trains on, unless told otherwise. The encoder reads each once for the
 /// institution and once for the pooled baseline, which is most of what the demo takes.
-pub(crate) const NOTES: usize = 1600;
+pub(crate) const NOTES: usize = 2400;
 
 /// Notes it holds out.
 const HELD_OUT: [(Split, usize); 2] = [(Split::Devel, 20), (Split::Test, 40)];

@@ -36,14 +36,12 @@ impl Contribution {
                 return Ok(Part::Rows(std::mem::take(&mut by_words)));
             }
             let noted = slot.book.as_ref();
-            match noted.and_then(|book| book.factors(&mut gradients)) {
-                Some(factors) => Ok(Part::Product(factors.into())),
-                None => {
-                    let mut gradient = slot.gradient(&mut gradients)?;
-                    balance.enter(slot, &mut gradient);
-                    Ok(Part::Whole(gradient))
-                }
+            if let Some(factors) = noted.and_then(|book| book.factors(&mut gradients)) {
+                return Ok(Part::Product(factors.into()));
             }
+            let mut gradient = slot.gradient(&mut gradients)?;
+            balance.enter(slot, &mut gradient);
+            Ok(Part::Whole(gradient))
         };
         let parts: Result<Vec<Part>, Error> = bert.trained().iter().map(part).collect();
         Ok(Self(parts?))

@@ -160,7 +160,9 @@ fn balanced(base: &Checkpoint, mut gradient: Vec<(String, Vec<f32>)>) -> Vec<(St
     let factor = (base.config.head_width() as f32).sqrt();
     for (name, values) in &mut gradient {
         if name == "classifier.weight" {
-            values.iter_mut().for_each(|value| *value /= factor);
+            for value in values {
+                *value /= factor;
+            }
         }
     }
     gradient
