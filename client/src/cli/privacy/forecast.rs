@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use fedner_privacy::accountant::{
-    self, Accountant, Forecast, MAX_NOISE_TO_SIGNAL, forecast, forecast_sampled, noise_multiplier,
-    solve_noise_multiplier,
+    self, Accountant, Forecast, MAX_NOISE_TO_SIGNAL, forecast, forecast_sampled, least_noise,
+    noise_multiplier, solve_noise_multiplier,
 };
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint;
@@ -149,29 +149,16 @@ fn within(
     forecast: impl Fn(&Plan) -> Result<Forecast, accountant::Error>,
 ) -> Result<f64, accountant::Error> {
     let mut plan = plan.clone();
-    let mut is_enough = |noise| {
+    let is_enough = |noise| {
         plan.privacy.noise_multiplier = noise;
         Ok::<_, accountant::Error>(forecast(&plan)?.epsilon_rdp <= target)
     };
-    if is_enough(noise)? {
-        return Ok(noise);
-    }
-    let (mut too_little, mut enough) = (noise, LARGEST);
-    if !is_enough(enough)? {
-        return Err(accountant::Error::Unreachable {
+    least_noise(noise..=noise.max(LARGEST), 1e-3, is_enough)?.ok_or(
+        accountant::Error::Unreachable {
             target_epsilon: target,
             largest: LARGEST,
-        });
-    }
-    while enough > too_little * (1.0 + 1e-3) {
-        let between = (too_little * enough).sqrt();
-        if is_enough(between)? {
-            enough = between;
-        } else {
-            too_little = between;
-        }
-    }
-    Ok(enough)
+        },
+    )
 }
 
 /// With more noise than this no plan trains anything.

@@ -1,5 +1,7 @@
 //! From a wanted ε to the noise it needs.
 
+use std::ops::RangeInclusive;
+
 use super::{Error, Phase, pld, rdp};
 
 /// The noise multipliers that [`noise_multiplier`] tries.
@@ -43,17 +45,28 @@ pub fn noise_multiplier(
         };
         Ok(accountant.epsilon(&[phase], delta)? <= target_epsilon)
     };
-    let (mut low, mut high) = RANGE;
+    let (least, largest) = RANGE;
+    least_noise(least..=largest, TOLERANCE, enough)?.ok_or(Error::Unreachable {
+        target_epsilon,
+        largest,
+    })
+}
+
+/// The smallest noise in `range` that is `enough`, rounded up by less than the part `tolerance` of it;
+/// `None` where the largest is not. More noise than enough is enough.
+pub fn least_noise<E>(
+    range: RangeInclusive<f64>,
+    tolerance: f64,
+    mut enough: impl FnMut(f64) -> Result<bool, E>,
+) -> Result<Option<f64>, E> {
+    let (mut low, mut high) = range.into_inner();
     if !enough(high)? {
-        return Err(Error::Unreachable {
-            target_epsilon,
-            largest: high,
-        });
+        return Ok(None);
     }
     if enough(low)? {
-        return Ok(low);
+        return Ok(Some(low));
     }
-    while high / low > 1.0 + TOLERANCE {
+    while high / low > 1.0 + tolerance {
         let middle = (low * high).sqrt();
         if enough(middle)? {
             high = middle;
@@ -61,7 +74,7 @@ pub fn noise_multiplier(
             low = middle;
         }
     }
-    Ok(high)
+    Ok(Some(high))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub mod pld;
 pub mod rdp;
 pub mod zcdp;
 
-pub use calibrate::{Accountant, noise_multiplier};
+pub use calibrate::{Accountant, least_noise, noise_multiplier};
 pub use forecast::{
     Forecast, MAX_NOISE_TO_SIGNAL, Sampled, forecast, forecast_sampled, solve_noise_multiplier,
 };
