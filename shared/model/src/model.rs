@@ -81,9 +81,8 @@ impl Model {
         if batch.count == 0 {
             return Ok(Vec::new());
         }
-        let (bert, mut dropout) = (&self.bert, Dropout::none());
-        let hidden = bert.embed(bert.look_up(&batch), &batch, &mut dropout);
-        let logits = bert.logits(hidden, &batch, &mut dropout);
+        let hidden = self.bert.begin(&batch);
+        let logits = self.bert.logits(hidden, &batch, &mut Dropout::none());
         values(logits.ok_or(Error::NoHead)?)
     }
 

@@ -66,6 +66,19 @@ impl Batch {
         neighbours
     }
 
+    /// Those of `values`, of which every marked sub-token has `width`, that are of each sentence.
+    pub(crate) fn by_sentence<'v>(
+        &self,
+        mut values: &'v [f32],
+        width: usize,
+    ) -> impl Iterator<Item = &'v [f32]> {
+        self.words.iter().map(move |words| {
+            let (own, others) = values.split_at(words * width);
+            values = others;
+            own
+        })
+    }
+
     pub(crate) fn sentences(&self) -> usize {
         self.lengths.len()
     }

@@ -30,11 +30,8 @@ impl Hidden {
             .collect();
         for read in self.read {
             let read = values(read)?;
-            let mut rest = read.as_slice();
-            for (sentence, words) in sentences.iter_mut().zip(&batch.words) {
-                let (own, others) = rest.split_at(words * size);
+            for (sentence, own) in sentences.iter_mut().zip(batch.by_sentence(&read, size)) {
                 sentence.extend_from_slice(own);
-                rest = others;
             }
         }
         Ok(sentences)

@@ -84,6 +84,11 @@ impl Bert {
         hidden
     }
 
+    /// The hidden states of a batch below the first layer, nothing dropped.
+    pub(crate) fn begin(&self, batch: &Batch) -> Hidden {
+        self.embed(self.look_up(batch), batch, &mut Dropout::none())
+    }
+
     /// The hidden states after `layers` layers.
     pub(crate) fn rise(
         &self,
@@ -139,12 +144,6 @@ impl Bert {
         let features = self.features(hidden, batch, dropout);
         let features = kernels::dropout(features, dropout.hidden());
         Some(classifier.forward(self.with_neighbours(features, batch)))
-    }
-
-    /// Hidden states that the head reads to tag a word; 0 without a head.
-    pub(crate) fn head_width(&self) -> usize {
-        let classifier = self.classifier.as_ref();
-        classifier.map_or(0, |classifier| classifier.weight.dims()[0])
     }
 
     /// The features of each word with those of its neighbours side by side, zero where the sentence

@@ -57,25 +57,17 @@ impl Features {
     ) -> Result<Self, Error> {
         let config = &frozen.base.config;
         let (width, read) = (config.word_width(), config.read_layers());
-        let kind = (
-            format!("words on {read:?}"),
-            read.last().copied().unwrap_or_default(),
-        );
+        let last = read.last().copied().unwrap_or_default();
+        let kind = format!("words on {read:?}");
         let lengths = frozen.examples.iter();
         let lengths = lengths.map(|example| example.targets.len() * width);
         let run = |bert: &Bert, batch: &Batch| {
-            let mut dropout = Dropout::none();
-            let hidden = bert.embed(bert.look_up(batch), batch, &mut dropout);
-            let flat = values(bert.features(hidden, batch, &mut dropout))?;
-            let mut rest = flat.as_slice();
-            let own = batch.words.iter().map(|words| {
-                let (own, others) = rest.split_at(words * width);
-                rest = others;
-                own.to_vec()
-            });
-            Ok(own.collect())
+            let features = bert.features(bert.begin(batch), batch, &mut Dropout::none());
+            let features = values(features)?;
+            let own = batch.by_sentence(&features, width);
+            Ok(own.map(<[f32]>::to_vec).collect())
         };
-        let cache = frozen.cached((&kind.0, kind.1), lengths, keep, observer, run)?;
+        let cache = frozen.cached((&kind, last), lengths, keep, observer, run)?;
         Ok(Self {
             width,
             head: config.head.clone(),

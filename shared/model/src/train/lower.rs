@@ -44,18 +44,12 @@ impl Lower {
             size * (example.encoded.ids.len() + reads.len() * example.targets.len())
         };
         let run = |bert: &Bert, batch: &Batch| {
-            let mut dropout = Dropout::none();
-            let hidden = bert.embed(bert.look_up(batch), batch, &mut dropout);
-            let hidden = bert.rise(hidden, layers, batch, &mut dropout);
+            let hidden = bert.rise(bert.begin(batch), layers, batch, &mut Dropout::none());
             hidden.of_sentences(batch)
         };
-        let cache = frozen.cached(
-            (&format!("sub-tokens, words on {reads:?}"), layers),
-            frozen.examples.iter().map(numbers),
-            keep,
-            observer,
-            run,
-        )?;
+        let lengths = frozen.examples.iter().map(numbers);
+        let kind = format!("sub-tokens, words on {reads:?}");
+        let cache = frozen.cached((&kind, layers), lengths, keep, observer, run)?;
         Ok(Some(Self {
             layers,
             reads: reads.len(),

@@ -76,7 +76,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             options,
             private,
             optimizer: Optimizer::of_all_rows(&mut bert, mu)?,
-            balance: Balance::of(&mut bert),
+            balance: Balance::new(&mut bert, base.config.head_width()),
             limits: limits(&bert),
             bert,
             loss: Loss::new(&options.training, tags),

@@ -20,7 +20,8 @@ pub(super) struct Balance {
 }
 
 impl Balance {
-    pub(super) fn of(bert: &mut Bert) -> Self {
+    /// Of a head that reads `width` hidden states for a word.
+    pub(super) fn new(bert: &mut Bert, width: usize) -> Self {
         let mut place = 0..0;
         for slot in bert.trained() {
             place = place.end..place.end + slot.len();
@@ -29,7 +30,7 @@ impl Balance {
             }
         }
         Self {
-            factor: (bert.head_width().max(1) as f32).sqrt().recip(),
+            factor: (width as f32).sqrt().recip(),
             place,
         }
     }

@@ -318,7 +318,7 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
         assert_eq!(mechanism.released.len(), 1);
         let sum = mechanism.released[0].iter();
         let mut released: Vec<f32> = sum.map(|sum| (*sum / 4.0) as f32).collect();
-        Balance::of(&mut plain).leave(&mut released);
+        Balance::new(&mut plain, base.config.head_width()).leave(&mut released);
         for (found, expected) in released.iter().zip(&mean) {
             assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         }
