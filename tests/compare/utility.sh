@@ -56,7 +56,8 @@ learning_rate = ${RATE:-0.3}
 warmup = 0.0
 weight_decay = 0.0
 head_layers = [${LAYERS-2, 4, 6}]
-${TRAINING-head_context = 1}
+${TRAINING-head_context = 1
+head_iob2 = true}
 [privacy]
 unit = "${UNIT:-sentence}"
 clip = ${CLIP:-0.03}

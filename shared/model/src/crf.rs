@@ -5,6 +5,7 @@
 //! and the probability that softmax over all sequences of tags gives it. All sums are in f64 and
 //! in logarithms.
 
+use fedner_shared::bert::follows;
 use fedner_shared::checkpoint::{Checkpoint, Error};
 use rayon::prelude::*;
 
@@ -13,6 +14,9 @@ use crate::Tagged;
 pub(crate) const START: &str = "crf.start_transitions";
 pub(crate) const TRANSITIONS: &str = "crf.transitions";
 pub(crate) const END: &str = "crf.end_transitions";
+
+/// The score of a transition that is not to be: the exponential of any score beside it is 0.
+const NEVER: f32 = -1e9;
 
 /// The weights of a field.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +38,27 @@ impl Crf {
             tags: parts[0].len(),
             weights: parts.concat(),
         }))
+    }
+
+    /// A field with which every sequence is as likely as its words make it.
+    pub(crate) fn indifferent(tags: usize) -> Self {
+        Self::from_weights(tags, vec![0.0; tags * (tags + 2)])
+    }
+
+    /// The same field, but for the sequences that IOB2 does not have: these never are.
+    pub(crate) fn keeping_to_iob2(mut self) -> Self {
+        let tags = self.tags;
+        let (starts, rest) = self.weights.split_at_mut(tags);
+        let transitions = rest.chunks_exact_mut(tags).take(tags).enumerate();
+        let transitions = transitions.map(|(from, row)| (Some(from), row));
+        for (before, row) in [(None, starts)].into_iter().chain(transitions) {
+            for (tag, weight) in row.iter_mut().enumerate() {
+                if !follows(before, tag) {
+                    *weight = NEVER;
+                }
+            }
+        }
+        self
     }
 
     /// Of weights in the order of [`weights`](Self::weights).
@@ -370,6 +395,34 @@ mod tests {
             let found = f64::from(tagged.probability);
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
+    }
+
+    #[test]
+    fn a_field_that_keeps_to_iob2_chooses_among_what_that_has() {
+        // Without a field the likeliest tags are I, O, I and O, and with it no entity begins within.
+        let scores = [0.0, 1.0, 3.0, 2.0, 0.0, 0.0, 0.0, 1.5, 2.0, 1.0, 0.0, 0.0];
+        let kept = |y: &Vec<usize>| {
+            let before = [None].into_iter().chain(y.iter().copied().map(Some));
+            before.zip(y).all(|(before, tag)| follows(before, *tag))
+        };
+        for field in [Crf::indifferent(TAGS), crf()] {
+            let score = |y: &Vec<usize>| field.score(&scores, y);
+            let all: Vec<_> = sequences().into_iter().filter(kept).collect();
+            let best = all.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
+            let z: f64 = all.iter().map(|y| score(y).exp()).sum();
+            let found = field.clone().keeping_to_iob2().most_probable(&scores);
+            let tags: Vec<usize> = found.iter().map(|tagged| tagged.tag).collect();
+            assert_eq!(Some(&tags), best);
+            for (word, tagged) in found.iter().enumerate() {
+                let having = all.iter().filter(|y| y[word] == tagged.tag);
+                let expected = having.map(|y| score(y).exp()).sum::<f64>() / z;
+                let found = f64::from(tagged.probability);
+                assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+            }
+        }
+        let free = Crf::indifferent(TAGS).most_probable(&scores);
+        let tags: Vec<usize> = free.iter().map(|tagged| tagged.tag).collect();
+        assert_eq!(tags, [2, 0, 2, 0]);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Model {
     config: BertConfig,
     bert: Bert,
     crf: Option<Crf>,
+    /// Chooses the tags of a sentence together: the CRF, or what keeps to IOB2.
+    decoder: Option<Crf>,
     tags: usize,
     device: Device,
 }
@@ -22,8 +24,8 @@ pub struct Model {
 /// What the model says of one word.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tagged {
-    /// The most probable tag's place in the list of tags; with a CRF, that in the sentence's most
-    /// probable tags together.
+    /// The most probable tag's place in the list of tags; with a CRF or a head that keeps to IOB2, that
+    /// in the sentence's most probable tags together.
     pub tag: usize,
     /// Its probability.
     pub probability: f32,
@@ -40,11 +42,20 @@ impl Model {
         } else {
             checkpoint
         };
+        let tags = checkpoint.tags().ok_or(Error::NoHead)?;
+        let crf = Crf::of(checkpoint)?;
+        let decoder = if checkpoint.config.head.iob2 {
+            let field = crf.clone().unwrap_or_else(|| Crf::indifferent(tags));
+            Some(field.keeping_to_iob2())
+        } else {
+            crf.clone()
+        };
         Ok(Self {
             config: checkpoint.config.clone(),
-            tags: checkpoint.tags().ok_or(Error::NoHead)?,
+            tags,
             bert: Bert::load(checkpoint, &device.plain())?,
-            crf: Crf::of(checkpoint)?,
+            crf,
+            decoder,
             device,
         })
     }
@@ -102,8 +113,8 @@ impl Model {
 
     /// The tags of a sentence's words from their scores.
     fn most_probable(&self, scores: &[f32]) -> Vec<Tagged> {
-        match &self.crf {
-            Some(crf) => crf.most_probable(scores),
+        match &self.decoder {
+            Some(decoder) => decoder.most_probable(scores),
             None => scores.chunks_exact(self.tags).map(most_probable).collect(),
         }
     }

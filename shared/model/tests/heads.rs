@@ -8,8 +8,8 @@ use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::device::Device;
 use fedner_model::{Clip, Tagger};
 use fedner_model::{
-    Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, TrainOptions, losses,
-    train_as,
+    Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, Tagged, TrainOptions,
+    losses, train_as,
 };
 use fedner_shared::bert::HeadShape;
 use fedner_shared::checkpoint::Checkpoint;
@@ -111,6 +111,7 @@ const CHAINED: HeadShape = HeadShape {
     layers: Vec::new(),
     context: 0,
     crf: true,
+    iob2: false,
 };
 
 fn with_head(head: &HeadShape) -> Checkpoint {
@@ -126,6 +127,7 @@ fn of_head(options: &mut TrainOptions, head: &HeadShape) {
     options.training.head_layers.clone_from(&head.layers);
     options.training.head_context = head.context;
     options.training.head_crf = head.crf;
+    options.training.head_iob2 = head.iob2;
 }
 
 /// Through the encoder, all of it frozen, a head is trained as on features that were made once.
@@ -141,6 +143,7 @@ fn both_ways_of_training_a_head_are_one() {
             layers: vec![0, 1],
             context: 1,
             crf: true,
+            iob2: false,
         },
     ];
     for head in shapes {
@@ -165,6 +168,30 @@ fn both_ways_of_training_a_head_are_one() {
     }
 }
 
+/// What the model says of the words of some notes.
+fn tagged(model: &Checkpoint) -> Vec<Vec<Tagged>> {
+    let model = Model::load(model, Device::Cpu).expect("model");
+    let encode = |s: &Sentence| tokenizer().encode(&s.words, 40).expect("fits");
+    let encoded: Vec<_> = notes(60).iter().map(encode).collect();
+    let tagged = model.tag(&encoded.iter().collect::<Vec<_>>());
+    let tagged = tagged.expect("tagged").into_iter();
+    tagged
+        .map(|words| words.into_iter().flatten().collect())
+        .collect()
+}
+
+/// Whether every entity begins with its `B-`; probabilities are such in any case.
+fn keeps_to_iob2(words: &[Tagged]) -> bool {
+    let mut before = 0;
+    words.iter().all(|Tagged { tag, probability }| {
+        assert!((0.0..=1.0 + 1e-6).contains(probability));
+        let within = *tag > 0 && tag.is_multiple_of(2);
+        let begun = before == *tag || before + 1 == *tag;
+        before = *tag;
+        begun || !within
+    })
+}
+
 #[test]
 fn a_crf_learns_the_notes_and_keeps_to_iob2() {
     for method in [Method::Head, Method::Full] {
@@ -183,20 +210,36 @@ fn a_crf_learns_the_notes_and_keeps_to_iob2() {
         let f1 = f1(&model, &notes(60));
         assert!(f1 > 0.85, "{method}: F1 {f1}");
         // An untrained encoder's head would otherwise begin an entity within it now and then.
-        let model = Model::load(&model, Device::Cpu).expect("model");
-        let encode = |s: &Sentence| tokenizer().encode(&s.words, 40).expect("fits");
-        let encoded: Vec<_> = notes(60).iter().map(encode).collect();
-        let tagged = model.tag(&encoded.iter().collect::<Vec<_>>());
-        for words in tagged.expect("tagged") {
-            let mut before = 0;
-            for word in words.into_iter().flatten() {
-                let within = word.tag > 0 && word.tag % 2 == 0;
-                assert!(!within || before == word.tag || before + 1 == word.tag);
-                assert!((0.0..=1.0 + 1e-6).contains(&word.probability));
-                before = word.tag;
-            }
-        }
+        assert!(tagged(&model).iter().all(|words| keeps_to_iob2(words)));
     }
+}
+
+/// It is a matter of tagging alone: the weights are those of a plain head.
+#[test]
+fn a_head_that_keeps_to_iob2_gives_nothing_else_and_tags_better() {
+    let keeping = HeadShape {
+        iob2: true,
+        ..HeadShape::default()
+    };
+    let model = |head: &HeadShape| {
+        let base = with_head(head);
+        let mut options = options(Method::Head, 8);
+        of_head(&mut options, head);
+        let trained = run(&base, &notes(40), &options).expect("trained");
+        let trainable = Trainable::new(Method::Head, None, &options.training);
+        let manifest = base.config.manifest(&trainable, tags().len());
+        (base.with_weights(&manifest, &trained.weights)).expect("weights")
+    };
+    let untrained = |head: &HeadShape| tagged(&with_head(head));
+    let kept = |tagged: &[Vec<Tagged>]| tagged.iter().all(|words| keeps_to_iob2(words));
+    assert!(!kept(&untrained(&HeadShape::default())));
+    assert!(kept(&untrained(&keeping)));
+    let (plain, keeping) = (model(&HeadShape::default()), model(&keeping));
+    for name in ["classifier.weight", "classifier.bias"] {
+        assert_eq!(plain.tensor(name).ok(), keeping.tensor(name).ok());
+    }
+    let (plain, keeping) = (f1(&plain, &notes(60)), f1(&keeping, &notes(60)));
+    assert!(keeping >= plain && keeping > 0.5, "{keeping} {plain}");
 }
 
 /// What a model is surprised by is what it is trained to be surprised by less.

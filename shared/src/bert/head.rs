@@ -36,15 +36,28 @@ pub struct HeadShape {
         skip_serializing_if = "is_default"
     )]
     pub crf: bool,
+    /// Whether a sentence is given the most probable tags of those that IOB2 allows one after
+    /// another, not every word its own. It has no weights, and training does not depend on it.
+    #[serde(
+        default,
+        rename = "fedner_head_iob2",
+        skip_serializing_if = "is_default"
+    )]
+    pub iob2: bool,
 }
 
 /// Words to either side that a head may read: more would be another layer of the encoder.
 pub(crate) const MOST_CONTEXT: usize = 8;
 
 impl HeadShape {
-    /// Whether Hugging Face's own class has such a head.
+    /// Whether Hugging Face's own class has such a head; it gives every word its own most probable
+    /// tag, whatever `iob2` says.
     pub fn is_plain(&self) -> bool {
-        *self == Self::default()
+        let plain = Self {
+            iob2: self.iob2,
+            ..Self::default()
+        };
+        *self == plain
     }
 
     /// Words that it reads for one.
@@ -91,6 +104,9 @@ impl fmt::Display for HeadShape {
         if self.crf {
             write!(f, ", with a CRF")?;
         }
+        if self.iob2 {
+            write!(f, ", keeping to IOB2")?;
+        }
         Ok(())
     }
 }
@@ -133,6 +149,13 @@ impl BertConfig {
     }
 }
 
+/// Whether IOB2 allows the tag behind that before it, `None` where a sentence begins; both in the
+/// order of [`tags`](super::tags): a word within an entity stands behind another of it.
+pub fn follows(before: Option<usize>, tag: usize) -> bool {
+    let within = tag > 0 && tag.is_multiple_of(2);
+    !within || before.is_some_and(|before| before == tag || before + 1 == tag)
+}
+
 /// Where no entity of a type stands before, a word within one is this much less likely to begin
 /// with, in natural logarithms: IOB2 has no such sequence.
 const UNLIKELY: f32 = -10.0;
@@ -140,15 +163,15 @@ const UNLIKELY: f32 = -10.0;
 /// What a weight of a CRF over tags in the order of [`tags`](super::tags) begins with; `None` for
 /// other tensors.
 pub(crate) fn initial_transitions(spec: &TensorSpec) -> Option<Vec<f32>> {
-    let within = |tag: usize| tag > 0 && tag.is_multiple_of(2);
     let count = *spec.shape.first()?;
-    let value = |unlikely| if unlikely { UNLIKELY } else { 0.0 };
+    let value = |before, tag| {
+        if follows(before, tag) { 0.0 } else { UNLIKELY }
+    };
     match spec.name.as_str() {
-        "crf.start_transitions" => Some((0..count).map(|tag| value(within(tag))).collect()),
+        "crf.start_transitions" => Some((0..count).map(|tag| value(None, tag)).collect()),
         "crf.transitions" => {
             let moves = (0..count * count).map(|place| (place / count, place % count));
-            let odd = |(from, to)| within(to) && from != to && from + 1 != to;
-            Some(moves.map(|pair| value(odd(pair))).collect())
+            Some(moves.map(|(from, to)| value(Some(from), to)).collect())
         }
         "crf.end_transitions" => Some(vec![0.0; count]),
         _ => None,
@@ -205,19 +228,21 @@ mod tests {
 
     #[test]
     fn a_head_is_told_in_words() {
-        let told = |layers: &[usize], context, crf| {
-            let layers = layers.to_vec();
-            HeadShape {
-                layers,
-                context,
-                crf,
-            }
-            .to_string()
+        let mut head = HeadShape::default();
+        assert_eq!(head.to_string(), "on the last layer");
+        head.iob2 = true;
+        assert_eq!(head.to_string(), "on the last layer, keeping to IOB2");
+        assert!(head.is_plain(), "Hugging Face has its weights");
+        let head = HeadShape {
+            layers: vec![2, 6],
+            context: 2,
+            crf: true,
+            iob2: false,
         };
-        assert_eq!(told(&[], 0, false), "on the last layer");
         assert_eq!(
-            told(&[2, 6], 2, true),
+            head.to_string(),
             "on the layers [2, 6] of a word and 2 to either side, with a CRF"
         );
+        assert!(!head.is_plain());
     }
 }

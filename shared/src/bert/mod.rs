@@ -10,7 +10,7 @@ mod tensors;
 use serde::{Deserialize, Serialize};
 
 pub use adapters::Adapters;
-pub use head::{HeadShape, is_of_head};
+pub use head::{HeadShape, follows, is_of_head};
 pub(crate) use head::{MOST_CONTEXT, initial_transitions};
 pub use tensors::{Unfit, is_of_lowest};
 

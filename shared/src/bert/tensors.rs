@@ -280,6 +280,7 @@ mod tests {
             layers: vec![2, 6],
             context: 1,
             crf: true,
+            iob2: false,
         };
         let manifest = minilm().manifest(&head(wide), 3);
         assert_eq!(manifest.dimension(), 3 * (2 * 384 * 3 + 1) + 3 + 3 * 3 + 3);

@@ -130,6 +130,7 @@ fn a_head_of_another_shape_survives_its_files() {
             layers: vec![0, 1],
             context: 1,
             crf: true,
+            iob2: false,
         },
         ..Method::Head.into()
     };

@@ -58,6 +58,9 @@ pub struct Training {
     /// Whether a linear-chain CRF chooses the tags of a sentence together.
     #[serde(skip_serializing_if = "is_default")]
     pub head_crf: bool,
+    /// Whether the model gives a sentence only tags that IOB2 allows one after another.
+    #[serde(skip_serializing_if = "is_default")]
+    pub head_iob2: bool,
 }
 
 impl Training {
@@ -67,6 +70,7 @@ impl Training {
             layers: self.head_layers.clone(),
             context: self.head_context,
             crf: self.head_crf,
+            iob2: self.head_iob2,
         }
     }
 }
@@ -94,6 +98,7 @@ impl Default for Training {
             head_layers: Vec::new(),
             head_context: 0,
             head_crf: false,
+            head_iob2: false,
         }
     }
 }

@@ -27,6 +27,7 @@ weight_decay = 0.0
 max_tokens = 128
 head_layers = [2, 4, 6]
 head_context = 1
+head_iob2 = true
 [cohort]
 recruit_timeout_s = 60
 train_timeout_s = 300
