@@ -135,20 +135,20 @@ impl Registry {
         let (needs_head, adapts) = (*present != plan.labels, plan.method.adapts());
         if needs_head && !present.is_empty() {
             let message = format!(
-                "{} tags {present:?}: expected the plan's {:?}",
+                "{} tags {present:?}: expected the plan's {:?}, or a base of `model import --encoder-only`",
                 base.version.name, plan.labels
             );
             return Err(Refusal::new(Code::LabelsMismatch, message).into());
         }
         let wanted = config.prepared_for(&plan.trainable()).head;
-        if !needs_head && config.head != wanted {
+        if !needs_head && !config.head.weighs_as(&wanted) {
             let message = format!(
                 "{} has a head {}: expected the plan's, {wanted}",
                 base.version.name, config.head
             );
             return Err(Refusal::new(Code::PlanInvalid, message).into());
         }
-        let ready = !needs_head && !adapts && config.adapters.is_none();
+        let ready = !needs_head && !adapts && config.adapters.is_none() && config.head == wanted;
         let whole = manifest.tensors.len() == config.model_tensors(plan.tags().len()).len();
         if ready && whole && base.version.frozen.is_none() {
             return Ok(None);

@@ -7,6 +7,8 @@ use fedner_proto::v1::check_in_response::Todo;
 use fedner_proto::v1::federation_client::FederationClient;
 use fedner_proto::v1::upload_request::Part;
 use fedner_proto::{convert, v1};
+use fedner_shared::bert::tags;
+use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
@@ -15,6 +17,7 @@ use fedner_shared::statement::{Consent, UpdateReceipt};
 use fedner_shared::time::Time;
 use fedner_shared::update::encode;
 use fedner_tests::grpc::{Credentials, channel};
+use fedner_tests::process;
 use tonic::transport::Channel;
 
 use crate::setting::{NO_NOISE, Setting, plan, refused};
@@ -424,6 +427,65 @@ fn plans_and_models_are_checked_before_anything_is_created() -> Result<()> {
         .cluster
         .coordinator_command(&["model", "import", "--from", again, "--name", "base"])?;
     assert!(refused(again)?.contains("model-exists"));
+    Ok(())
+}
+
+#[test]
+fn a_model_of_other_labels_is_a_base_without_its_head() -> Result<()> {
+    let setting = Setting::with_model()?;
+    let base = setting.base_model()?;
+    let encoder = Checkpoint::read(
+        &fs::read_to_string(base.join("config.json"))?,
+        &fs::read(base.join("model.safetensors"))?,
+    )?;
+    let import = |labels: &[&str], name: &str, options: &[&str]| -> Result<()> {
+        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        let directory = setting.path(name);
+        fs::create_dir_all(&directory)?;
+        let whole = encoder.clone().with_new_head(tags(&labels).len(), 1);
+        let config_json = fs::read_to_string(base.join("config.json"))?;
+        let config_json = checkpoint::config_with_labels(&config_json, &labels)?;
+        fs::copy(
+            base.join("tokenizer.json"),
+            directory.join("tokenizer.json"),
+        )?;
+        fs::write(directory.join("config.json"), config_json)?;
+        fs::write(directory.join("model.safetensors"), whole.to_safetensors()?)?;
+        let from = directory.to_str().context("path")?;
+        let command = ["model", "import", "--from", from, "--name", name];
+        setting.cluster.coordinate(&[&command, options].concat())?;
+        Ok(())
+    };
+    let good = plan(2, 1, 1, "head", "", NO_NOISE);
+    let create = |base: &str, option: &str| -> Result<std::process::Command> {
+        let text = good.replace("base@1", base);
+        let text = text.replace("[training]", &format!("[training]\n{option}"));
+        let path = setting.path("plan.toml");
+        fs::write(&path, text)?;
+        let path = path.to_str().context("path")?;
+        let command = ["run", "create", path, "--force"];
+        setting.cluster.coordinator_command(&command)
+    };
+
+    import(&["Animal", "Plant"], "other", &[])?;
+    let said = refused(create("other@1", "")?)?;
+    assert!(
+        said.contains("labels-mismatch") && said.contains("--encoder-only"),
+        "{said}"
+    );
+    import(&["Animal", "Plant"], "encoder", &["--encoder-only"])?;
+    process::run(create("encoder@1", "")?)?;
+
+    // A head goes on being trained if its weights are those of the plan's, however it tags.
+    let labels = Plan::parse(&good)?.labels;
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    import(&labels, "own", &[])?;
+    process::run(create("own@1", "head_iob2 = true")?)?;
+    let said = refused(create("own@1", "head_context = 1")?)?;
+    assert!(
+        said.contains("plan-invalid") && said.contains("head"),
+        "{said}"
+    );
     Ok(())
 }
 

@@ -154,7 +154,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     // The model's own head, or a new one as a run would begin with.
     let keeps_head = model.tags.as_deref() == Some(&tags[..])
         && model.checkpoint.tags() == Some(tags.len())
-        && model.checkpoint.config.head == wanted.head;
+        && model.checkpoint.config.head.weighs_as(&wanted.head);
     let checkpoint = model.checkpoint.prepared_for(&trainable, plan.seed);
     let checkpoint = if keeps_head {
         checkpoint

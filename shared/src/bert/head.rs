@@ -53,11 +53,17 @@ impl HeadShape {
     /// Whether Hugging Face's own class has such a head; it gives every word its own most probable
     /// tag, whatever `iob2` says.
     pub fn is_plain(&self) -> bool {
-        let plain = Self {
-            iob2: self.iob2,
-            ..Self::default()
+        self.weighs_as(&Self::default())
+    }
+
+    /// Whether the weights of one are those of the other: they differ in nothing but `iob2`.
+    pub fn weighs_as(&self, other: &Self) -> bool {
+        let iob2 = other.iob2;
+        let alike = Self {
+            iob2,
+            ..self.clone()
         };
-        *self == plain
+        alike == *other
     }
 
     /// Words that it reads for one.

@@ -31,6 +31,16 @@ pub fn config_with_labels(config_json: &str, labels: &[String]) -> Result<String
     Ok(serde_json::to_string_pretty(&config)?)
 }
 
+/// `config.json` of the encoder alone: of a model without tags.
+pub fn config_without_labels(config_json: &str) -> Result<String, Error> {
+    let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;
+    for key in ["id2label", "label2id", "num_labels"] {
+        config.remove(key);
+    }
+    config.insert("architectures".into(), json!(["BertModel"]));
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
 /// The tags that `config.json` lists in `id2label`, in order; `None` where it lists none.
 pub fn tags_of_config(config_json: &str) -> Result<Option<Vec<String>>, Error> {
     let config: Value = serde_json::from_str(config_json)?;

@@ -20,7 +20,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use crate::bert::{self, BertConfig};
 use crate::manifest::{Manifest, TensorSpec};
 pub use adapters::PeftFiles;
-pub use json::{config_with_additions, config_with_labels, tags_of_config};
+pub use json::{config_with_additions, config_with_labels, config_without_labels, tags_of_config};
 pub use layout::Layout;
 
 #[derive(Debug, thiserror::Error)]

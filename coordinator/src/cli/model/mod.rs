@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use fedner_proto::{CHUNK_BYTES, convert, v1};
 use fedner_shared::audit::Verdict;
+use fedner_shared::checkpoint;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Origin;
 use fedner_shared::view::{AuditView, VersionView};
@@ -29,6 +30,10 @@ pub(super) enum Command {
         /// The model's name; the version will be NAME@1, NAME@2, …
         #[arg(long)]
         name: String,
+        /// Leave out the tagging head: what was fine-tuned to other labels, on public text perhaps, is
+        /// then a base for any plan
+        #[arg(long)]
+        encoder_only: bool,
     },
     /// All versions
     List,
@@ -51,7 +56,11 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Result<(), Failed> {
     match command {
-        Command::Import { from, name } => import(&from, name, paths, output).await,
+        Command::Import {
+            from,
+            name,
+            encoder_only,
+        } => import(&from, name, encoder_only, paths, output).await,
         Command::List => {
             let answer = connect::monitoring(paths)
                 .await?
@@ -81,7 +90,13 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
     }
 }
 
-async fn import(from: &Path, name: String, paths: &Paths, output: &Output) -> Result<(), Failed> {
+async fn import(
+    from: &Path,
+    name: String,
+    encoder_only: bool,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
     for file in FILES {
         if !from.join(file).is_file() {
             let message = format!("{} has no {file}", from.display());
@@ -89,19 +104,26 @@ async fn import(from: &Path, name: String, paths: &Paths, output: &Output) -> Re
         }
     }
     let mut operations = connect::operations(paths).await?;
-    let mut digests = Vec::new();
-    for file in FILES {
-        let chunks = read_chunks(&from.join(file))?;
-        let answer = operations.put_object(chunks).await?;
-        digests.push(answer.into_inner().digest);
-    }
-    let mut digests = digests.into_iter();
-    let mut next = || digests.next().unwrap_or_default();
+    let [config, tokenizer, weights] = FILES.map(|file| from.join(file));
+    let config = if encoder_only {
+        // A coordinator leaves out the head of a model without tags.
+        let config_json = fs::read_to_string(&config).map_err(Failed::io("read", &config))?;
+        let encoder = checkpoint::config_without_labels(&config_json)
+            .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
+        let data = encoder.into_bytes();
+        operations
+            .put_object(futures::stream::iter([v1::Chunk { data }]))
+            .await?
+    } else {
+        operations.put_object(read_chunks(&config)?).await?
+    };
+    let tokenizer = operations.put_object(read_chunks(&tokenizer)?).await?;
+    let weights = operations.put_object(read_chunks(&weights)?).await?;
     let request = v1::ImportModelRequest {
         name,
-        config: next(),
-        tokenizer: next(),
-        weights: next(),
+        config: config.into_inner().digest,
+        tokenizer: tokenizer.into_inner().digest,
+        weights: weights.into_inner().digest,
     };
     let view = convert::version_from_wire(operations.import_model(request).await?.into_inner())?;
     output.data(&view, |view| {

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use fedner_shared::checkpoint;
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::plan::Plan;
 use fedner_tests::cluster::{Cluster, Member, Policy};
@@ -37,10 +38,13 @@ pub(crate) fn run(directory: &Path, model: &Path, plan: &Plan, data: &Data) -> R
         data.institutions.len()
     );
     let mut cluster = Cluster::start(directory)?;
-    let model = model.to_str().context("the model's path is not text")?;
-    process::run(
-        cluster.coordinator_command(&["model", "import", "--from", model, "--name", "base"])?,
-    )?;
+    let tags = checkpoint::tags_of_config(&fs::read_to_string(model.join("config.json"))?)?;
+    let from = model.to_str().context("the model's path is not text")?;
+    let mut import = vec!["model", "import", "--from", from, "--name", "base"];
+    if tags.is_some_and(|tags| tags != plan.tags()) {
+        import.push("--encoder-only");
+    }
+    process::run(cluster.coordinator_command(&import)?)?;
     for institution in &data.institutions {
         cluster.enrol(&Member {
             name: institution.name.clone(),
