@@ -11,7 +11,7 @@ use fedner_model::{
     Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, Tagged, TrainOptions,
     losses, train_as,
 };
-use fedner_shared::bert::HeadShape;
+use fedner_shared::bert::{HeadShape, follows};
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Method, Trainable, Training, Unit};
 
@@ -182,13 +182,12 @@ fn tagged(model: &Checkpoint) -> Vec<Vec<Tagged>> {
 
 /// Whether every entity begins with its `B-`; probabilities are such in any case.
 fn keeps_to_iob2(words: &[Tagged]) -> bool {
-    let mut before = 0;
+    let mut before = None;
     words.iter().all(|Tagged { tag, probability }| {
         assert!((0.0..=1.0 + 1e-6).contains(probability));
-        let within = *tag > 0 && tag.is_multiple_of(2);
-        let begun = before == *tag || before + 1 == *tag;
-        before = *tag;
-        begun || !within
+        let kept = follows(before, *tag);
+        before = Some(*tag);
+        kept
     })
 }
 

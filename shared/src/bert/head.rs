@@ -58,12 +58,12 @@ impl HeadShape {
 
     /// Whether the weights of one are those of the other: they differ in nothing but `iob2`.
     pub fn weighs_as(&self, other: &Self) -> bool {
-        let iob2 = other.iob2;
-        let alike = Self {
-            iob2,
-            ..self.clone()
-        };
-        alike == *other
+        let iob2 = self.iob2;
+        *self
+            == Self {
+                iob2,
+                ..other.clone()
+            }
     }
 
     /// Words that it reads for one.

@@ -38,7 +38,9 @@ pub(crate) fn run(directory: &Path, model: &Path, plan: &Plan, data: &Data) -> R
         data.institutions.len()
     );
     let mut cluster = Cluster::start(directory)?;
-    let tags = checkpoint::tags_of_config(&fs::read_to_string(model.join("config.json"))?)?;
+    let config =
+        fs::read_to_string(model.join("config.json")).context("read the model's config.json")?;
+    let tags = checkpoint::tags_of_config(&config).context("read the model's tags")?;
     let from = model.to_str().context("the model's path is not text")?;
     let mut import = vec!["model", "import", "--from", from, "--name", "base"];
     if tags.is_some_and(|tags| tags != plan.tags()) {
