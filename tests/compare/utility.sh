@@ -1,25 +1,25 @@
 #!/bin/sh
-# F1 against ε: a corpus trained privately by sentence (or person), with ε of 1, 3 and 8 and without noise, from
-# the pretrained encoder and after a first fine-tuning on public text, for which the other corpus
-# stands.
+# F1 against ε: a corpus trained privately by a method, with ε of 1, 3 and 8 and without noise, from the
+# pretrained encoder and after a first fine-tuning on public text, for which the other corpus stands.
 #
 #   tests/compare/utility.sh MODEL_DIR DATA_DIR [CORPUS...]
 #
 # MODEL_DIR is a Hugging Face BERT encoder; DATA_DIR has a folder a corpus with train.tsv and
-# test.tsv. One institution holds all text. δ = 1e-5; ε is the hard stop's figure, by Rényi
-# divergence. Fine-tuned encoders are kept in target/utility/CORPUS, where they may be put beforehand.
+# test.tsv. A corpus `notes-N` is generated, of N persons, and protected by person, without a first
+# fine-tuning; the others are by sentence. One institution holds all text. δ = 1e-5; ε is the hard
+# stop's figure, by Rényi divergence. All four corpora by all four methods take some four hours on two
+# cores; fine-tuned encoders and notes are kept in target/utility, where they may be put beforehand.
 #
-# METHOD, LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, EPSILONS, FIRSTS, SEED,
-# TRAINING (further lines of that table) and FEATURES (a directory in which later runs find them) may
-# be set. With UNIT=person, CORPUS has lines `# person = NAME`, as has what
-# `cargo run --example notes` writes.
+# METHODS, FIRSTS and EPSILONS choose rows and columns. LAYERS (that the head reads), UNIT, EPOCHS,
+# BATCH, RATE, CLIP, SEED, TRAINING (further lines of that table) and FEATURES (a directory in which
+# later runs find them) may be set for all of them.
 set -eu
 model=$1
 data=$2
 shift 2
-[ $# -gt 0 ] || set -- ncbi-disease bionlp13cg
+[ $# -gt 0 ] || set -- ncbi-disease bionlp13cg notes-5000 notes-20000
 cd "$(dirname "$0")/../.."
-cargo build -q --workspace --bins
+cargo build -q --workspace --bins --example notes
 client=$(pwd)/target/debug/fedner-client
 kept=target/utility
 scratch=$(mktemp -d)
@@ -45,63 +45,98 @@ PLAN
     echo "$kept/$1"
 }
 
-# The plan for a corpus, but for its noise.
+# The tables of the plan that say how, but for its noise: plan CORPUS METHOD.
 plan() {
-    begin_plan "$1" "${METHOD:-head}"
+    unit=sentence clip=0.03 persons=${1#notes-}
+    [ "$persons" = "$1" ] || unit=person clip=0.01
+    more='head_context = 1
+head_iob2 = true'
+    case $2-$unit in
+        head-sentence) epochs=60 batch=1024 rate=0.3 ;;
+        head-person) epochs=$((400000 / persons)) batch=5000 rate=0.5 ;;
+        *-sentence) epochs=4 batch=256 ;;
+        *-person) epochs=$([ "$persons" -gt 10000 ] && echo 1 || echo 2) batch=250 ;;
+    esac
+    case $2 in
+        ffa-lora) rate=5e-3 ;;
+        lora) rate=3e-3 ;;
+        full) rate=1e-3 ;;
+    esac
+    [ "$2" = head ] || more="$more
+freeze_layers = 5"
+    begin_plan "$1" "$2"
     cat <<PLAN
 [training]
-local_epochs = ${EPOCHS:-60}
-batch_size = ${BATCH:-1024}
-learning_rate = ${RATE:-0.3}
+local_epochs = ${EPOCHS:-$epochs}
+batch_size = ${BATCH:-$batch}
+learning_rate = ${RATE:-$rate}
 warmup = 0.0
 weight_decay = 0.0
 head_layers = [${LAYERS-2, 4, 6}]
-${TRAINING-head_context = 1
-head_iob2 = true}
+${TRAINING-$more}
 [privacy]
-unit = "${UNIT:-sentence}"
-clip = ${CLIP:-0.03}
+unit = "${UNIT:-$unit}"
+clip = ${CLIP:-$clip}
 noise_multiplier = 1.0
 max_epsilon = 100.0
 PLAN
 }
 
-echo "| corpus | first on | method | ε | noise multiplier | steps | test F1 |"
-echo "|---|---|---|---|---|---|---|"
-for corpus in "$@"; do
-    train=$data/$corpus/train.tsv
-    if [ "${UNIT:-sentence}" = person ]; then
-        units=$(sed -n 's/^# person = //p' "$train" | sort -u | wc -l)
-    else
-        units=$(awk 'NF { open = 1 } !NF && open { n++; open = 0 } END { print n + open }' "$train")
+# Trains and prints a row: cell CORPUS FIRST METHOD EPSILON.
+cell() {
+    base=$model first=nothing
+    if [ "$2" = public ]; then
+        first=$([ "$1" = ncbi-disease ] && echo bionlp13cg || echo ncbi-disease)
+        base=$(fine_tuned "$first")
     fi
-    [ "$corpus" = ncbi-disease ] && other=bionlp13cg || other=ncbi-disease
-    for first in ${FIRSTS:-nothing public}; do
-        if [ "$first" = public ]; then
-            base=$(fine_tuned "$other")
-            first=$other
-        else
-            base=$model
-        fi
-        for epsilon in ${EPSILONS:-1 3 8 none}; do
-            plan "$corpus" > "$scratch/plan.toml"
-            private=
-            noise=0
-            if [ "$epsilon" != none ]; then
-                private=--private
-                # The number of weights has no part in ε.
-                noise=$("$client" privacy forecast --plan "$scratch/plan.toml" --units "$units" \
-                    --dimension 1000 --target-epsilon "$epsilon" --output json \
-                    | sed -n 's/^ *"noise_multiplier": \([0-9.]*\),*$/\1/p')
-                sed -i "s/^noise_multiplier = .*/noise_multiplier = $noise/" "$scratch/plan.toml"
-            fi
-            "$client" --quiet train --model "$base" --data "$train" --held-out "$data/$corpus/test.tsv" \
-                --plan "$scratch/plan.toml" --to "$scratch/$corpus-$first-$epsilon" \
-                --features "${FEATURES:-$scratch/features}" $private --output json > "$scratch/report.json"
-            steps=$(sed -n 's/^  "steps": \([0-9]*\),*$/\1/p' "$scratch/report.json" | head -1)
-            f1=$(tr -d ' \n' < "$scratch/report.json" | sed -n 's/.*"micro":{[^}]*"f1":\([0-9.]*\).*/\1/p')
-            printf '| %s | %s | %s | %s | %.3f | %s | %.3f |\n' "$corpus" "$first" "${METHOD:-head}" \
-                "$epsilon" "$noise" "$steps" "$f1"
+    plan "$1" "$3" > "$scratch/plan.toml"
+    unit=$(sed -n 's/^unit = "\(.*\)"$/\1/p' "$scratch/plan.toml")
+    private=
+    noise=0
+    if [ "$4" != none ]; then
+        private=--private
+        # The number of weights has no part in ε.
+        noise=$("$client" privacy forecast --plan "$scratch/plan.toml" --units "$(units "$1" "$unit")" \
+            --dimension 1000 --target-epsilon "$4" --output json \
+            | sed -n 's/^ *"noise_multiplier": \([0-9.]*\),*$/\1/p')
+        sed -i "s/^noise_multiplier = .*/noise_multiplier = $noise/" "$scratch/plan.toml"
+    fi
+    "$client" --quiet train --model "$base" --data "$data/$1/train.tsv" --held-out "$data/$1/test.tsv" \
+        --plan "$scratch/plan.toml" --to "$scratch/$1-$first-$3-$4" \
+        --features "${FEATURES:-$scratch/features}" $private --output json > "$scratch/report.json"
+    steps=$(sed -n 's/^  "steps": \([0-9]*\),*$/\1/p' "$scratch/report.json" | head -1)
+    f1=$(tr -d ' \n' < "$scratch/report.json" | sed -n 's/.*"micro":{[^}]*"f1":\([0-9.]*\).*/\1/p')
+    printf '| %s | %s | %s | %s | %s | %.3f | %s | %.3f |\n' \
+        "$1" "$first" "$3" "$unit" "$4" "$noise" "$steps" "$f1"
+}
+
+# How many units a corpus has: units CORPUS UNIT.
+units() {
+    if [ "$2" = person ]; then
+        sed -n 's/^# person = //p' "$data/$1/train.tsv" | sort -u | wc -l
+    else
+        awk 'NF { open = 1 } !NF && open { n++; open = 0 } END { print n + open }' "$data/$1/train.tsv"
+    fi
+}
+
+echo "| corpus | first on | method | unit | ε | noise multiplier | steps | test F1 |"
+echo "|---|---|---|---|---|---|---|---|"
+given=$data
+for corpus in "$@"; do
+    data=$given firsts=${FIRSTS:-nothing public}
+    case $corpus in
+        notes-*)
+            data=$kept firsts=nothing
+            [ -e "$kept/$corpus/test.tsv" ] || target/debug/examples/notes "$kept" "${corpus#notes-}"
+            ;;
+    esac
+    for first in $firsts; do
+        for method in ${METHODS:-head ffa-lora lora full}; do
+            # Training without privacy runs sentences together, so that what it keeps is of no use to
+            # the others, and it is the last.
+            for epsilon in ${EPSILONS:-1 3 8 none}; do
+                cell "$corpus" "$first" "$method" "$epsilon"
+            done
         done
     done
 done
