@@ -40,7 +40,7 @@ fn write_plan(setting: &Setting, name: &str, text: &str) -> Result<String> {
 }
 
 /// The reports kept for everything audited so far.
-fn kept(setting: &Setting) -> Result<Vec<std::path::PathBuf>> {
+pub(crate) fn kept(setting: &Setting) -> Result<Vec<std::path::PathBuf>> {
     let audits = setting.cluster.client_directory("i0").join("audits");
     let mut files = Vec::new();
     for folder in fs::read_dir(audits)? {

@@ -7,6 +7,7 @@ use fedner_client::config::Directory;
 use fedner_client::egress::Reason;
 use fedner_proto::v1;
 use fedner_proto::v1::upload_request::Part;
+use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::SecretKey;
@@ -33,7 +34,9 @@ pub(crate) struct Known {
     signing_key: Vec<u8>,
     /// By digest: run and rounds.
     plans: BTreeMap<Digest, (String, u32)>,
-    /// The files of the coordinator's versions.
+    /// The coordinator's versions, by name.
+    versions: BTreeSet<String>,
+    /// Their files.
     objects: BTreeSet<Digest>,
     /// By digest: the kind.
     receipts: BTreeMap<Digest, String>,
@@ -59,6 +62,7 @@ impl Known {
             secret: invite["secret"].as_str().context("secret")?.to_owned(),
             signing_key: SecretKey::from_pem(&key)?.public().as_bytes().to_vec(),
             plans: BTreeMap::new(),
+            versions: BTreeSet::new(),
             objects: BTreeSet::new(),
             receipts: BTreeMap::new(),
             updates: BTreeSet::new(),
@@ -73,6 +77,7 @@ impl Known {
             known.plans.insert(digest, (text(&plan["run"])?, rounds));
         }
         for model in rows(&cluster.coordinate(&["model", "list"])?)? {
+            known.versions.insert(text(&model["version"]["name"])?);
             for file in ["weights", "frozen", "config", "tokenizer"] {
                 let file = &model["version"][file];
                 if file.is_string() {
@@ -164,7 +169,8 @@ impl Known {
                 self.receipt(submitted.receipt.as_ref(), "evaluation")
                     .map(drop)
             }
-            Some(_) | None => Err("a call that no round needs".to_owned()),
+            Some("SubmitAudit") => self.audit(&exact(one(&messages)?)?),
+            Some(_) | None => Err("a call that is not needed".to_owned()),
         }
     }
 
@@ -217,6 +223,17 @@ impl Known {
         }
         holds("the update's length", update.len() as u64 == receipt.bytes)?;
         holds("the update", Digest::of(&update) == receipt.blob)
+    }
+
+    /// A report that is a receipt itself, and the version that it is to be kept with.
+    fn audit(&self, request: &v1::SubmitAuditRequest) -> Verdict {
+        let body = self.receipt(request.report.as_ref(), "audit")?;
+        canonical::<AuditReport>(&body)?;
+        let mut version = request.version.iter();
+        holds(
+            "the version",
+            version.all(|name| self.versions.contains(name)),
+        )
     }
 
     /// The body of a statement of which the institution keeps a receipt.

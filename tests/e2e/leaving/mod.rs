@@ -20,10 +20,13 @@ use prost::Message;
 use self::cover::Known;
 use self::frames::{Connection, Request, decode};
 use self::tap::Tap;
-use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
+use crate::audit;
+use crate::setting::{self, MINUTES, NO_NOISE, Setting, plan};
 
 /// A name that no vocabulary has and no other text.
 const SECRET: &str = "Quxzelborp";
+/// What the run with noise comes to.
+const VERSION: &str = "notes@3";
 const PRIVACY: &str = "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\ndelta = 1e-5\nmax_epsilon = 50.0\n\
      evaluation_noise = 5.0";
 
@@ -54,6 +57,9 @@ impl Tapped {
             },
         };
         setting.cluster.enrol_with(&member, &invite)?;
+        let policy = setting.cluster.client_directory("i0").join("policy.toml");
+        let allowing = fs::read_to_string(&policy)? + "share_audits = true\n";
+        fs::write(&policy, allowing)?;
         Ok(Self {
             setting,
             tap,
@@ -61,7 +67,7 @@ impl Tapped {
         })
     }
 
-    /// Two rounds with noise, and a plan that the policy forbids.
+    /// Two rounds with noise, a plan that the policy forbids, and an audit.
     fn run(&mut self) -> Result<()> {
         self.setting.cluster.start_client("i0")?;
         let run = self
@@ -77,7 +83,24 @@ impl Tapped {
         }
         let client = self.setting.cluster.client_process("i0").context("i0")?;
         ensure!(client.terminate(Duration::from_secs(10))?.success());
-        Ok(())
+        self.audit()
+    }
+
+    /// Tells the coordinator what an attack on the trained model made of the institution's text.
+    fn audit(&self) -> Result<()> {
+        let cluster = &self.setting.cluster;
+        let [model, members, others] =
+            ["exported", "0-train.conll", "0-devel.conll"].map(|name| self.setting.path(name));
+        let model = model.to_str().context("path")?;
+        cluster.coordinate(&["model", "export", VERSION, "--to", model])?;
+        let mut attack = cluster.client_command("i0", &["audit", "run", "--model", model])?;
+        attack.arg("--members").arg(members);
+        attack.arg("--non-members").arg(others);
+        setting::run(attack)?;
+        let report = audit::kept(&self.setting)?.pop().context("a report")?;
+        let mut submit = cluster.client_command("i0", &["audit", "submit"])?;
+        submit.arg(report).args(["--model-version", VERSION]);
+        setting::run(submit).map(drop)
     }
 
     fn sent(&self, needle: &[u8]) -> bool {
@@ -123,6 +146,7 @@ fn every_byte_that_leaves_is_public_or_covered_by_a_receipt() -> Result<()> {
         "Download",
         "Upload",
         "SubmitEvaluation",
+        "SubmitAudit",
         "Decline",
     ] {
         let found = calls.iter().any(|path| path.ends_with(&format!("/{call}")));
@@ -270,6 +294,26 @@ fn tampered(requests: &[Request]) -> Result<Vec<(&'static str, Vec<Request>)>> {
                     if let Some(receipt) = &mut message.receipt {
                         receipt.body = receipt.body.replace("_positives\":", "_positives\":1");
                     }
+                };
+                rewrite(request, edit, &[])
+            })?,
+        ),
+        (
+            "another figure of an audit",
+            change("SubmitAudit", &|request| {
+                let edit = |message: &mut v1::SubmitAuditRequest| {
+                    if let Some(report) = &mut message.report {
+                        report.body = report.body.replace("\"auc\":0", "\"auc\":1");
+                    }
+                };
+                rewrite(request, edit, &[])
+            })?,
+        ),
+        (
+            "an audited version of its own",
+            change("SubmitAudit", &|request| {
+                let edit = |message: &mut v1::SubmitAuditRequest| {
+                    message.version = Some(SECRET.to_owned());
                 };
                 rewrite(request, edit, &[])
             })?,
