@@ -2,6 +2,7 @@
 
 mod check;
 mod cohort;
+mod defaults;
 mod method;
 mod privacy;
 mod training;
@@ -64,7 +65,8 @@ pub struct Plan {
 impl Plan {
     /// Reads and checks a plan file.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let plan: Self = toml::from_str(text)?;
+        let mut plan: Self = toml::from_str(text)?;
+        plan.fill_in(&toml::from_str(text)?);
         plan.check()?;
         Ok(plan)
     }

@@ -190,3 +190,52 @@ fn every_method_trains_sampled_units_in_batches_taken_together() {
         assert!(error.contains("training.batch_size"), "{error}");
     }
 }
+
+#[test]
+fn sampled_units_have_defaults_of_their_own() {
+    let short = |method: &str, unit: &str| {
+        let text = format!(
+            "name = \"n\"\nbase = \"b@1\"\nlabels = [\"A\"]\nmethod = \"{method}\"\nrounds = 1\n\
+             [cohort]\ninstitutions = [\"i\"]\nquorum = 1\n\
+             [privacy]\nunit = \"{unit}\"\nnoise_multiplier = 1.0\n"
+        );
+        Plan::parse(&text).expect("a short plan")
+    };
+    for (method, batch_size, learning_rate) in [
+        ("head", 1024, 0.3),
+        ("ffa-lora", 256, 5e-3),
+        ("lora", 256, 3e-3),
+        ("full", 256, 1e-3),
+    ] {
+        let expected = Training {
+            batch_size,
+            learning_rate,
+            warmup: 0.0,
+            weight_decay: 0.0,
+            head_iob2: true,
+            ..Training::default()
+        };
+        for (unit, clip) in [("person", 0.01), ("document", 0.03), ("sentence", 0.03)] {
+            let plan = short(method, unit);
+            assert_eq!((plan.training, plan.privacy.clip), (expected.clone(), clip));
+        }
+        let plan = short(method, "institution");
+        assert_eq!(
+            (plan.training, plan.privacy.clip),
+            (Training::default(), 1.0)
+        );
+    }
+}
+
+#[test]
+fn what_a_plan_says_is_not_filled_in() {
+    let text = EXAMPLE
+        .replace("unit = \"institution\"", "unit = \"person\"")
+        .replace(
+            "[training]",
+            "[training]\nwarmup = 0.1\nweight_decay = 0.01\nhead_iob2 = false",
+        );
+    let plan = Plan::parse(&text).expect("a plan");
+    let defaults = Training::default();
+    assert_eq!((plan.training, plan.privacy.clip), (defaults, 1.0));
+}
