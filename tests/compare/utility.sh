@@ -45,41 +45,38 @@ PLAN
     echo "$kept/$1"
 }
 
-# The tables of the plan that say how, but for its noise: plan CORPUS METHOD.
+# A plan but for its noise, with the defaults of its unit and method where they do: plan CORPUS METHOD.
 plan() {
-    unit=sentence clip=0.03 persons=${1#notes-}
-    [ "$persons" = "$1" ] || unit=person clip=0.01
-    more='head_context = 1
-head_iob2 = true'
+    unit=sentence batch= rate= persons=${1#notes-}
+    [ "$persons" = "$1" ] || unit=person
     case $2-$unit in
-        head-sentence) epochs=60 batch=1024 rate=0.3 ;;
+        head-sentence) epochs=60 ;;
         head-person) epochs=$((400000 / persons)) batch=5000 rate=0.5 ;;
-        *-sentence) epochs=4 batch=256 ;;
+        *-sentence) epochs=4 ;;
         *-person) epochs=$([ "$persons" -gt 10000 ] && echo 1 || echo 2) batch=250 ;;
     esac
-    case $2 in
-        ffa-lora) rate=5e-3 ;;
-        lora) rate=3e-3 ;;
-        full) rate=1e-3 ;;
-    esac
+    more='head_context = 1'
     [ "$2" = head ] || more="$more
 freeze_layers = 5"
     begin_plan "$1" "$2"
     cat <<PLAN
 [training]
 local_epochs = ${EPOCHS:-$epochs}
-batch_size = ${BATCH:-$batch}
-learning_rate = ${RATE:-$rate}
-warmup = 0.0
-weight_decay = 0.0
+$(given batch_size "${BATCH:-$batch}")
+$(given learning_rate "${RATE:-$rate}")
 head_layers = [${LAYERS-2, 4, 6}]
 ${TRAINING-$more}
 [privacy]
 unit = "${UNIT:-$unit}"
-clip = ${CLIP:-$clip}
+$(given clip "${CLIP-}")
 noise_multiplier = 1.0
 max_epsilon = 100.0
 PLAN
+}
+
+# A key of a plan, if it has a value: given KEY VALUE.
+given() {
+    [ -z "$2" ] || echo "$1 = $2"
 }
 
 # Trains and prints a row: cell CORPUS FIRST METHOD EPSILON.
@@ -121,9 +118,9 @@ units() {
 
 echo "| corpus | first on | method | unit | ε | noise multiplier | steps | test F1 |"
 echo "|---|---|---|---|---|---|---|---|"
-given=$data
+corpora=$data
 for corpus in "$@"; do
-    data=$given firsts=${FIRSTS:-nothing public}
+    data=$corpora firsts=${FIRSTS:-nothing public}
     case $corpus in
         notes-*)
             data=$kept firsts=nothing

@@ -188,9 +188,7 @@ fn a_report_is_kept_with_the_version_that_it_is_about() -> Result<()> {
     };
     let named = ["--model-version", "notes@2"];
     assert!(refused(submit(&named)?)?.contains("policy-forbids"));
-    let policy = setting.cluster.client_directory("i0").join("policy.toml");
-    let allowing = fs::read_to_string(&policy)? + "share_audits = true\n";
-    fs::write(&policy, allowing)?;
+    setting.add_to_policy("i0", "share_audits = true\n")?;
     // Its encoder is in a file of its own, so that its weights alone do not tell which version it is.
     assert!(refused(submit(&[])?)?.contains("audit-model-unknown"));
     assert!(refused(submit(&["--model-version", "base@1"])?)?.contains("audit-model-unknown"));

@@ -16,8 +16,7 @@ const PRIVACY: &str =
 fn with_policy(more: &str) -> Result<Setting> {
     let setting = Setting::with_model()?;
     setting.enrol("i0", 0, 4)?;
-    let file = setting.cluster.client_directory("i0").join("policy.toml");
-    fs::write(&file, fs::read_to_string(&file)? + more)?;
+    setting.add_to_policy("i0", more)?;
     Ok(setting)
 }
 

@@ -98,6 +98,13 @@ impl Setting {
         })
     }
 
+    /// Writes more lines into the policy of an institution.
+    pub(crate) fn add_to_policy(&self, name: &str, more: &str) -> Result<()> {
+        let file = self.cluster.client_directory(name).join("policy.toml");
+        let policy = fs::read_to_string(&file)? + more;
+        Ok(fs::write(file, policy)?)
+    }
+
     /// Creates and starts a run; `extra` goes into the plan's tables by their names.
     pub(crate) fn start_run(&self, plan: &str) -> Result<String> {
         let path = self.path("plan.toml");

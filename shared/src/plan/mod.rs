@@ -63,7 +63,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads and checks a plan file.
+    /// Reads and checks a plan file. Where its unit is sampled, some keys that it leaves out have
+    /// other defaults than elsewhere.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut plan: Self = toml::from_str(text)?;
         plan.fill_in(&toml::from_str(text)?);

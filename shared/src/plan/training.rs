@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::bert::HeadShape;
 use crate::skip::is_default;
 
-/// Settings of local training. The defaults are those of the Hugging Face reference run.
+/// Settings of local training. The defaults are those of the Hugging Face reference run; a plan file
+/// whose unit is sampled has some of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Training {

@@ -57,9 +57,7 @@ impl Tapped {
             },
         };
         setting.cluster.enrol_with(&member, &invite)?;
-        let policy = setting.cluster.client_directory("i0").join("policy.toml");
-        let allowing = fs::read_to_string(&policy)? + "share_audits = true\n";
-        fs::write(&policy, allowing)?;
+        setting.add_to_policy("i0", "share_audits = true\n")?;
         Ok(Self {
             setting,
             tap,
