@@ -113,7 +113,7 @@ fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Resul
             );
             Err(Refusal::new(Code::ExamplesOutOfRange, message).into())
         }
-        (Unit::Institution | Unit::None, Weighting::Equal) => Ok(1),
+        (Unit::Institution | Unit::None, Weighting::Equal | Weighting::Plan) => Ok(1),
         (Unit::None, Weighting::Examples) => count(settings, directory),
         (Unit::Institution, Weighting::Examples) => {
             let message = format!(

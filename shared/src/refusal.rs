@@ -82,6 +82,7 @@ codes! {
     UpdateBase = "update-base-version", State, "the update was trained on another version than the round's";
     UpdateShape = "update-shape", Invalid, "the update does not match the plan's manifest";
     UpdateRange = "update-range", Invalid, "a value lies outside what clip and noise allow";
+    UpdateNorm = "update-norm", Invalid, "the update is longer than steps and clip of the plan, or its `max_update_norm`, allow";
     UpdateFormat = "update-format", Invalid, "the bytes are not an update of this version of fedner";
     UpdateWeight = "update-weight", Invalid, "the weight must be the one declared with the consent";
     UpdateDigest = "update-digest", Invalid, "the bytes differ from the digest that was announced; send them again";

@@ -155,7 +155,7 @@ impl Forger<'_> {
             manifest: run.manifest,
             weight: run
                 .plan
-                .weight(granted.map_or(1, |granted| granted.examples)),
+                .weight(&name, granted.map_or(1, |granted| granted.examples)),
             institution: name,
             blob,
             bytes: bytes.len() as u64,

@@ -35,6 +35,7 @@ mod phase;
 mod rejection;
 mod run;
 mod settle;
+mod weights;
 
 pub use effect::{Assignment, Contribution, Effect, Task, Transition};
 pub use input::Input;
@@ -43,3 +44,4 @@ pub use members::Members;
 pub use phase::Phase;
 pub use rejection::Rejection;
 pub use run::{Created, Run};
+pub use weights::capped;

@@ -17,6 +17,7 @@ use crate::members::Members;
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::settle::Settling;
+use crate::weights::capped;
 
 /// What is fixed when a run is created.
 #[derive(Debug, Clone, PartialEq)]
@@ -236,11 +237,8 @@ impl Run {
             });
         }
         let member = self.member(&update.institution)?;
-        let examples = member
-            .consent
-            .as_ref()
-            .map_or(0, |granted| granted.examples);
-        let expected = self.plan.weight(examples);
+        let examples = self.declared(&update.institution);
+        let expected = self.plan.weight(&update.institution, examples);
         if update.weight != expected {
             let (institution, found) = (update.institution.clone(), update.weight);
             return Err(Rejection::Weight {
@@ -276,6 +274,25 @@ impl Run {
                 | Work::Evaluated { .. }
                 | Work::Declined { .. } => None,
             })
+    }
+
+    /// The same, each with the weight that it has among them. Receipts have the declared ones.
+    pub(crate) fn weighed(&self) -> Vec<Contribution> {
+        let mut contributions: Vec<_> = self.contributions().cloned().collect();
+        if let Some(share) = self.plan.cohort.largest_share() {
+            let declared: Vec<u32> = contributions.iter().map(|c| c.weight).collect();
+            for (contribution, weight) in contributions.iter_mut().zip(capped(&declared, share)) {
+                contribution.weight = weight;
+            }
+        }
+        contributions
+    }
+
+    /// The examples that `institution` declared with its consent.
+    pub fn declared(&self, institution: &InstitutionId) -> u32 {
+        let member = self.members.get(institution);
+        let granted = member.and_then(|member| member.consent.as_ref());
+        granted.map_or(0, |granted| granted.examples)
     }
 
     pub(crate) fn task(&self) -> Option<Task> {

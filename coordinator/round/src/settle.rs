@@ -192,7 +192,7 @@ impl Settling {
     }
 
     fn aggregate(&mut self) {
-        let contributions: Vec<_> = self.run.contributions().cloned().collect();
+        let contributions = self.run.weighed();
         self.run.effects += 1;
         self.effects.push(Effect {
             round: self.run.round,

@@ -27,6 +27,17 @@ pub struct NewRun {
     pub prepared: Option<Version>,
 }
 
+/// What the values of an awaited update may be, in grid steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Awaited {
+    /// d
+    pub dimension: usize,
+    /// The largest magnitude of each.
+    pub bound: i64,
+    /// The largest squared L2 norm of all.
+    pub squared_bound: u128,
+}
+
 impl Engine {
     /// The plan, if the operator of this coordinator signed it.
     pub fn verify_plan(&self, signed: &Signed) -> Result<Plan, Failure> {
@@ -192,11 +203,17 @@ impl Engine {
         Ok(self.require(id)?.explain())
     }
 
-    /// Whether an announced update is awaited; returns the plan and d.
-    pub fn check_update(&self, update: &UpdateReceipt) -> Result<(Plan, usize), Failure> {
+    /// Whether an announced update is awaited, and what its values may be.
+    pub fn check_update(&self, update: &UpdateReceipt) -> Result<Awaited, Failure> {
         let run = self.require(&update.run)?;
         run.check_update(self.now(), update)?;
-        Ok((run.plan.clone(), run.dimension as usize))
+        let dimension = run.dimension as usize;
+        let declared = run.declared(&update.institution);
+        Ok(Awaited {
+            dimension,
+            bound: run.plan.privacy.value_bound(),
+            squared_bound: run.plan.squared_norm_bound(dimension, declared),
+        })
     }
 
     /// The update's bytes are in the blob store, verified.

@@ -4,13 +4,14 @@ mod check;
 mod cohort;
 mod defaults;
 mod method;
+mod norm;
 mod privacy;
 mod training;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::id::{PlanName, VersionName};
+use crate::id::{InstitutionId, PlanName, VersionName};
 use crate::sign::Statement;
 
 pub use check::Error;
@@ -120,14 +121,16 @@ impl Plan {
         match self.cohort.weighting {
             Weighting::Examples => self.cohort.max_examples,
             Weighting::Equal => 1,
+            Weighting::Plan => self.cohort.weights.values().copied().max().unwrap_or(1),
         }
     }
 
-    /// The weight of an institution that declared `examples`.
-    pub fn weight(&self, examples: u32) -> u32 {
+    /// The weight of an institution that declared `examples`, before any cap.
+    pub fn weight(&self, institution: &InstitutionId, examples: u32) -> u32 {
         match self.cohort.weighting {
             Weighting::Examples => examples,
             Weighting::Equal => 1,
+            Weighting::Plan => self.cohort.weights.get(institution).copied().unwrap_or(1),
         }
     }
 }

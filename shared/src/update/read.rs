@@ -248,6 +248,9 @@ impl<R: Read> Decoder<R> {
 pub struct Checker {
     dimension: usize,
     bound: i64,
+    /// The squared norm so far, and the largest there may be.
+    squared: u128,
+    squared_bound: u128,
     parser: Option<Parser>,
     buffer: Vec<u8>,
     values: Box<[i32; BLOCK]>,
@@ -255,11 +258,13 @@ pub struct Checker {
 
 impl Checker {
     /// `dimension` is what the plan's manifest says, `bound` the largest magnitude the plan
-    /// allows.
-    pub fn new(dimension: usize, bound: i64) -> Self {
+    /// allows, `squared_bound` the largest squared norm, in grid steps.
+    pub fn new(dimension: usize, bound: i64, squared_bound: u128) -> Self {
         Self {
             dimension,
             bound,
+            squared: 0,
+            squared_bound,
             parser: None,
             buffer: Vec::new(),
             values: Box::new([0; BLOCK]),
@@ -286,7 +291,14 @@ impl Checker {
             let Some(frame) = parser.frame(&self.buffer[..end], at)? else {
                 break;
             };
-            frame.decode(&self.buffer, self.bound, &mut self.values)?;
+            let values = frame.decode(&self.buffer, self.bound, &mut self.values)?;
+            self.squared += squared_norm(values);
+            if self.squared > self.squared_bound {
+                return Err(Error::Norm {
+                    block: frame.number,
+                    bound: self.squared_bound,
+                });
+            }
             at = frame.end();
         }
         if parser.is_done() && at < end {
@@ -306,3 +318,17 @@ impl Checker {
         }
     }
 }
+
+/// Exact: each square is at most 2^62, a block's sum at most 2^74.
+fn squared_norm(values: &[i32]) -> u128 {
+    let union = values.iter().fold(0, |bits, value| bits | value.unsigned_abs());
+    if union < SMALL {
+        let square = |value: &i32| u64::from(value.unsigned_abs()).pow(2);
+        return values.iter().map(square).sum::<u64>().into();
+    }
+    let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
+    values.iter().map(square).sum()
+}
+
+/// A block of values below this has a sum of squares that 64 bits hold: 2^52 · 2^12.
+const SMALL: u32 = 1 << 25;

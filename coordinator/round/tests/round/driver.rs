@@ -140,7 +140,7 @@ impl Driver {
             institution: id(name),
             base: self.run.version,
             manifest: self.run.manifest,
-            weight: self.run.plan.weight(examples),
+            weight: self.run.plan.weight(&id(name), examples),
             blob: Digest::of(format!("{name} {} {}", self.run.round, self.run.attempt).as_bytes()),
             bytes: 10,
             sigma: 0.0,
