@@ -94,6 +94,12 @@ impl Forger<'_> {
                 values[0] = i32::try_from(beyond).unwrap_or(i32::MAX);
                 self.bytes(encoded(&values))
             }
+            Forgery::TooFar => {
+                let largest = self.run.plan.privacy.value_bound() as i32;
+                let mut values = vec![largest; self.run.dimension as usize];
+                values[0] -= (self.salt % 1000) as i32;
+                self.bytes(encoded(&values))
+            }
             Forgery::Dimension => {
                 self.bytes(encoded(&self.values(self.run.dimension as usize + 1)))
             }

@@ -13,7 +13,7 @@ use fedner_round::{Phase, Run};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{InstitutionId, RunId};
-use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::plan::{Plan, Unit, Weighting};
 use fedner_shared::refusal::Code;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::version::{Origin, Version};
@@ -307,6 +307,18 @@ impl Model {
             "summed {summed:?}: sent {:?}",
             open.open
         );
+        let state = place.run(run)?;
+        let declared = of.participants.iter().map(|p| {
+            let examples = state.declared(&p.institution);
+            if plan.cohort.weighting == Weighting::Equal {
+                1
+            } else {
+                examples
+            }
+        });
+        let expected = naive::shared_out(declared.collect(), plan.cohort.institutions.len());
+        let weights: Vec<u32> = of.participants.iter().map(|p| p.weight).collect();
+        ensure!(weights == expected, "weights {weights:?}: {expected:?}");
         for update in summed.into_values() {
             let before = self.counted.insert(update, (run.clone(), round));
             ensure!(

@@ -145,6 +145,8 @@ pub(crate) enum Forgery {
     OtherBytes,
     /// Values that no clip and no noise can give.
     OutOfRange,
+    /// Each value in range, all together too long.
+    TooFar,
     Dimension,
     TooLong,
     EvaluationLabel,
@@ -156,7 +158,7 @@ pub(crate) enum Forgery {
     Viewer,
 }
 
-pub(crate) const FORGERIES: [Forgery; 20] = [
+pub(crate) const FORGERIES: [Forgery; 21] = [
     Forgery::Base,
     Forgery::Manifest,
     Forgery::Weight,
@@ -168,6 +170,7 @@ pub(crate) const FORGERIES: [Forgery; 20] = [
     Forgery::Garbage,
     Forgery::OtherBytes,
     Forgery::OutOfRange,
+    Forgery::TooFar,
     Forgery::Dimension,
     Forgery::TooLong,
     Forgery::EvaluationLabel,

@@ -510,6 +510,7 @@ fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> 
 fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     let institutions = &SITES[..setting.sites];
     let unit = if setting.noise { "institution" } else { "none" };
+    let weighting = ["equal", "examples"][number % 2];
     let Setting { quorum, rounds, .. } = setting;
     let text = format!(
         r#"
@@ -526,6 +527,7 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         evaluate_timeout_s = 20
         away_after_s = 12
         max_attempts = 3
+        weighting = "{weighting}"
         [privacy]
         unit = "{unit}"
         noise_multiplier = 1.0

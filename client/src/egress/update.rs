@@ -86,8 +86,8 @@ impl Gate {
             .append(entry.clone())
             .map_err(crate::state::Error::from)?;
         let longest = plan.largest_norm(request.manifest.dimension(), consent.examples);
-        let values = release(request.update.values(), &plan.privacy, longest)
-            .map_err(refuse_not_finite)?;
+        let values =
+            release(request.update.values(), &plan.privacy, longest).map_err(refuse_not_finite)?;
         let (blob, bytes) = self.blobs.create(|writer| encode(&values.values, writer))?;
         let statement = UpdateReceipt {
             run: task.run.clone(),

@@ -42,7 +42,10 @@ mod tests {
         for cap in (1..=largest).rev() {
             let capped = with(cap);
             let sum: u32 = capped.iter().sum();
-            if capped.iter().all(|w| f64::from(*w) <= share * f64::from(sum)) {
+            if capped
+                .iter()
+                .all(|w| f64::from(*w) <= share * f64::from(sum))
+            {
                 return capped;
             }
         }

@@ -257,7 +257,11 @@ mod tests {
     #[test]
     fn without_noise_it_is_within_the_plans_norm_to_the_last_integer() {
         let update: Vec<f32> = (0..5000).map(|i| 0.1 * (i as f32).sin()).collect();
-        for (unit, norm) in [(Unit::None, 0.75), (Unit::Person, 0.003), (Unit::Document, 64.0)] {
+        for (unit, norm) in [
+            (Unit::None, 0.75),
+            (Unit::Person, 0.003),
+            (Unit::Document, 64.0),
+        ] {
             let privacy = privacy(unit, 1.0, 1.0);
             let bound = privacy.grid().squared_bound_of(norm, update.len());
             let release = super::release(&update, &privacy, norm).expect("release");
@@ -265,12 +269,21 @@ mod tests {
             assert!(squared <= bound, "{unit}: {squared} {bound}");
             assert_eq!(release.clipped, norm < 5.0);
             // It points where it pointed before.
-            let dot: f64 = release.values.iter().zip(&update).map(|(v, u)| f64::from(*v) * f64::from(*u)).sum();
+            let dot: f64 = release
+                .values
+                .iter()
+                .zip(&update)
+                .map(|(v, u)| f64::from(*v) * f64::from(*u))
+                .sum();
             let cosine = dot / ((squared as f64).sqrt() * release.norm_before);
             assert!(cosine > 0.99, "{unit}: {cosine}");
             // Left as long as it was, it would be refused.
             let longer = super::release(&update, &privacy, f64::INFINITY).expect("release");
-            assert_eq!(round::squared_norm(&longer.values) > bound, norm < 5.0, "{unit}");
+            assert_eq!(
+                round::squared_norm(&longer.values) > bound,
+                norm < 5.0,
+                "{unit}"
+            );
         }
         // An update with noise is as long as clip and noise make it.
         let noised = privacy(Unit::Institution, 1.0, 1.0);

@@ -136,7 +136,10 @@ mod tests {
         let bound = (plan.squared_norm_bound(d, 1) as f64).sqrt() / k;
         // C + zC·√d would hold for half of all draws; t = 44.4 adds √(2t) at most.
         assert!(bound > 1.0 + 100.0, "{bound}");
-        assert!(bound < 1.0 + 0.01 + 100.0 + (2.0 * BITS * LN_2).sqrt(), "{bound}");
+        assert!(
+            bound < 1.0 + 0.01 + 100.0 + (2.0 * BITS * LN_2).sqrt(),
+            "{bound}"
+        );
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub enum Error {
     Padding { block: u64 },
     #[error("weight {index} is {value}: expected a magnitude of at most {bound}")]
     Range { index: u64, value: i64, bound: i64 },
-    #[error("the update is longer than the plan allows from block {block} on: expected a squared norm of at most {bound} grid steps")]
+    #[error(
+        "the update is longer than the plan allows from block {block} on: expected a squared norm of at most {bound} grid steps"
+    )]
     Norm { block: u64, bound: u128 },
     #[error("the update ends too early, in block {block}")]
     Truncated { block: u64 },
@@ -139,7 +141,9 @@ mod tests {
     fn checked(values: &[i32], squared_bound: u128, chunk: usize) -> Result<(), Error> {
         let bytes = encoded(values);
         let mut checker = Checker::new(values.len(), 1 << 31, squared_bound);
-        bytes.chunks(chunk).try_for_each(|bytes| checker.push(bytes))?;
+        bytes
+            .chunks(chunk)
+            .try_for_each(|bytes| checker.push(bytes))?;
         checker.finish()
     }
 

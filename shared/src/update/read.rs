@@ -321,7 +321,9 @@ impl Checker {
 
 /// Exact: each square is at most 2^62, a block's sum at most 2^74.
 fn squared_norm(values: &[i32]) -> u128 {
-    let union = values.iter().fold(0, |bits, value| bits | value.unsigned_abs());
+    let union = values
+        .iter()
+        .fold(0, |bits, value| bits | value.unsigned_abs());
     if union < SMALL {
         let square = |value: &i32| u64::from(value.unsigned_abs()).pow(2);
         return values.iter().map(square).sum::<u64>().into();

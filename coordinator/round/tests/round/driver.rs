@@ -31,6 +31,7 @@ pub(crate) fn plan(rounds: u32, quorum: usize) -> Plan {
         away_after_s = 30
         max_attempts = 2
         max_examples = 500
+        weighting = "examples"
         [privacy]
         unit = "none"
     "#

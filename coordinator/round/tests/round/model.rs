@@ -46,6 +46,31 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What each of them declares.
+const DECLARED: [u32; NAMES.len()] = [10, 40, 90, 500];
+
+fn declared(name: &InstitutionId) -> u32 {
+    let place = NAMES.iter().position(|known| *known == name.as_str());
+    DECLARED[place.expect("one of the cohort")]
+}
+
+/// The weights of a round: none more than half of all, which is twice an equal share of four.
+fn shared_out(declared: &[u32]) -> Vec<u32> {
+    let mut weights = declared.to_vec();
+    while let Some(largest) = weights.iter().copied().max() {
+        if 2 * largest <= weights.iter().sum() {
+            return weights;
+        }
+        if largest == 1 {
+            break;
+        }
+        for weight in &mut weights {
+            *weight = (*weight).min(largest - 1);
+        }
+    }
+    vec![1; declared.len()]
+}
+
 /// Who sent what since the attempt began.
 #[derive(Default)]
 struct Model {
@@ -94,7 +119,6 @@ impl Model {
                     Some(&contribution.update),
                     "a sum of something that was not sent"
                 );
-                assert_eq!(contribution.weight, 100);
                 let key = (contribution.institution.clone(), effect.round);
                 assert_eq!(
                     self.counted.insert(key, contribution.update),
@@ -102,6 +126,13 @@ impl Model {
                     "one round was summed twice"
                 );
             }
+            let declared = effect
+                .contributions
+                .iter()
+                .map(|c| declared(&c.institution));
+            let expected = shared_out(&declared.collect::<Vec<_>>());
+            let found = effect.contributions.iter().map(|c| c.weight);
+            assert_eq!(found.collect::<Vec<_>>(), expected);
             assert_eq!(
                 effect.contributions.len(),
                 self.open.len(),
@@ -117,7 +148,7 @@ fn apply(driver: &mut Driver, op: &Op) {
     let outcome = match op {
         Op::Join(who) => {
             driver.seen(NAMES[*who]);
-            let consent = driver.consent(NAMES[*who], 100);
+            let consent = driver.consent(NAMES[*who], DECLARED[*who]);
             let seen = driver.run.clone();
             return refused_changes_nothing(driver, consent, seen);
         }
