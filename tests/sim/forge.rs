@@ -204,6 +204,7 @@ impl Forger<'_> {
             plan: self.run.plan_digest,
             institution: SITES[author].parse().expect("a name"),
             examples,
+            held_out: None,
             policy: Digest::of(&self.salt.to_le_bytes()),
             at: self.now,
             expires: self.now + Duration::from_hours(24),

@@ -27,6 +27,9 @@ impl Plan {
         self.check_method()?;
         self.check_cohort()?;
         self.check_privacy()?;
+        if let Some(gate) = &self.gate {
+            gate.check(self.name.as_str(), self.cohort.institutions.len())?;
+        }
         between("rounds", self.rounds, 1, 10_000)
     }
 
