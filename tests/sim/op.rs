@@ -149,6 +149,9 @@ pub(crate) enum Forgery {
     TooLong,
     EvaluationLabel,
     EvaluationVersion,
+    EvaluationPlan,
+    /// Counts beyond what was declared.
+    EvaluationRange,
     ConsentZero,
     ConsentAuthor,
     StaleDecline,
@@ -156,7 +159,7 @@ pub(crate) enum Forgery {
     Viewer,
 }
 
-pub(crate) const FORGERIES: [Forgery; 20] = [
+pub(crate) const FORGERIES: [Forgery; 22] = [
     Forgery::Base,
     Forgery::Manifest,
     Forgery::Weight,
@@ -172,6 +175,8 @@ pub(crate) const FORGERIES: [Forgery; 20] = [
     Forgery::TooLong,
     Forgery::EvaluationLabel,
     Forgery::EvaluationVersion,
+    Forgery::EvaluationPlan,
+    Forgery::EvaluationRange,
     Forgery::ConsentZero,
     Forgery::ConsentAuthor,
     Forgery::StaleDecline,
