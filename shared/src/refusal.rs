@@ -91,6 +91,7 @@ codes! {
     TransferOffset = "transfer-offset", State, "ask for the offset and go on from there";
     BlobUnknown = "blob-unknown", Missing, "the coordinator holds no such object for you";
     EvaluationInvalid = "evaluation-invalid", Invalid, "counts must be non-negative and of the plan's types";
+    EvaluationRange = "evaluation-range", Invalid, "counts must be of at most as many entities as the declared text can have; declare `declared_held_out` in client.toml";
     StorageFull = "storage-full", Exhausted, "free disk space; the transfer goes on where it stopped";
     RequestInvalid = "request-invalid", Invalid, "the request lacks a field or has one out of range";
     // At the institution.

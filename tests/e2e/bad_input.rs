@@ -64,6 +64,7 @@ impl Hand {
             plan,
             institution: "i0".parse().expect("name"),
             examples,
+            held_out: None,
             policy: Digest::of(b"policy"),
             at: Time::from_millis(0),
             expires: Time::from_millis(i64::MAX / 2),

@@ -151,6 +151,9 @@ pub(crate) enum Forgery {
     TooLong,
     EvaluationLabel,
     EvaluationVersion,
+    EvaluationPlan,
+    /// Counts beyond what was declared.
+    EvaluationRange,
     ConsentZero,
     ConsentAuthor,
     StaleDecline,
@@ -158,7 +161,7 @@ pub(crate) enum Forgery {
     Viewer,
 }
 
-pub(crate) const FORGERIES: [Forgery; 21] = [
+pub(crate) const FORGERIES: [Forgery; 23] = [
     Forgery::Base,
     Forgery::Manifest,
     Forgery::Weight,
@@ -175,6 +178,8 @@ pub(crate) const FORGERIES: [Forgery; 21] = [
     Forgery::TooLong,
     Forgery::EvaluationLabel,
     Forgery::EvaluationVersion,
+    Forgery::EvaluationPlan,
+    Forgery::EvaluationRange,
     Forgery::ConsentZero,
     Forgery::ConsentAuthor,
     Forgery::StaleDecline,

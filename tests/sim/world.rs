@@ -512,6 +512,11 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     let unit = if setting.noise { "institution" } else { "none" };
     let weighting = ["equal", "examples"][number % 2];
     let Setting { quorum, rounds, .. } = setting;
+    // What the trainer counts gets worse by the round, so that such a run always goes back.
+    let gate = match number % 2 {
+        0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
+        _ => "",
+    };
     let text = format!(
         r#"
         name = "sim{number}"
@@ -532,6 +537,7 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         unit = "{unit}"
         noise_multiplier = 1.0
         max_epsilon = 1000.0
+        {gate}
         "#
     );
     Ok(Plan::parse(&text)?)

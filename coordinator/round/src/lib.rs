@@ -27,6 +27,7 @@
 mod apply;
 mod effect;
 mod explain;
+mod gate;
 mod input;
 mod invariant;
 mod member;
@@ -38,6 +39,7 @@ mod settle;
 mod weights;
 
 pub use effect::{Assignment, Contribution, Effect, Task, Transition};
+pub use gate::{Standing, Verdict};
 pub use input::Input;
 pub use member::{Granted, Member, Work};
 pub use members::Members;

@@ -6,11 +6,13 @@ use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::plan::Plan;
+use fedner_shared::score::Scores;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Assignment, Contribution, Task, Transition};
+use crate::gate::Standing;
 use crate::input::Input;
 use crate::member::{Member, Work};
 use crate::members::Members;
@@ -58,6 +60,9 @@ pub struct Run {
     /// How long the last rounds took, in milliseconds, the newest last.
     #[serde(default)]
     pub paces: Vec<u64>,
+    /// What the plan's gate has decided; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }
 
 /// Rounds by which the end of the run is reckoned.
@@ -85,6 +90,7 @@ impl Run {
             base,
             rounds: plan.rounds,
         }];
+        let standing = plan.gate.is_some().then(|| Standing::new(base));
         let run = Self {
             id,
             plan,
@@ -100,6 +106,7 @@ impl Run {
             members,
             effects: 0,
             paces: Vec::new(),
+            standing,
         };
         Transition {
             run,
@@ -258,6 +265,27 @@ impl Run {
             Work::None | Work::Evaluated { .. } | Work::Declined { .. } => {
                 Err(self.unexpected(&update.institution))
             }
+        }
+    }
+
+    /// Whether an institution's counts are within what it declared.
+    pub(crate) fn check_counts(&self, institution: &InstitutionId, scores: &Scores) -> Step {
+        let consent = self.member(institution)?.consent.as_ref();
+        let (examples, held_out) = consent.map_or((0, None), |c| (c.examples, c.held_out));
+        let (total, most) = (scores.total(), self.plan.most_entities(examples, held_out));
+        let counted = [
+            ("real", total.support()),
+            ("predicted", total.predicted()),
+            ("imagined", total.false_positives),
+        ];
+        match counted.into_iter().find(|(_, found)| *found > most) {
+            Some((what, found)) => Err(Rejection::EvaluationRange {
+                institution: institution.clone(),
+                what,
+                found,
+                most,
+            }),
+            None => Ok(()),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use fedner_round::{Created, Effect, Input, Run, Transition};
 use fedner_shared::digest::Digest;
-use fedner_shared::id::{InstitutionId, RunId, VersionName};
+use fedner_shared::event::{Event, Judgement};
+use fedner_shared::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{Signed, Statement};
@@ -133,8 +134,11 @@ impl Engine {
                 also(tx)?;
                 tx.put_run(&run, before.map(|before| &before.members))?;
                 for event in events {
-                    let entry = tx.append_event(now, Some(&run.id), event)?;
-                    tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
+                    let moved = promotion(tx, &run.plan.name, &event)?;
+                    for event in std::iter::once(event).chain(moved) {
+                        let entry = tx.append_event(now, Some(&run.id), event)?;
+                        tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
+                    }
                 }
                 for effect in &effects {
                     tx.put_effect(&run.id, effect)?;
@@ -337,6 +341,39 @@ impl Engine {
         })?;
         Ok(name)
     }
+}
+
+/// What passed a plan's gate is its champion, what failed its challenger.
+fn promotion(
+    tx: &Tx<'_>,
+    plan: &PlanName,
+    event: &Event,
+) -> Result<Option<Event>, crate::store::Error> {
+    let Event::Judged {
+        version: digest,
+        judgement,
+        ..
+    } = event
+    else {
+        return Ok(None);
+    };
+    let name = match judgement {
+        Judgement::Passed => "champion",
+        Judgement::Regressed | Judgement::Unjudged => "challenger",
+    };
+    // A plan with a gate has a name that leaves room for this.
+    let (Ok(alias), Some(version)) = (
+        format!("{plan}.{name}").parse::<Alias>(),
+        tx.version(*digest)?,
+    ) else {
+        return Ok(None);
+    };
+    tx.put_alias(&alias, *digest)?;
+    Ok(Some(Event::AliasMoved {
+        alias,
+        version: version.name,
+        digest: *digest,
+    }))
 }
 
 pub(super) fn same_author(caller: &InstitutionId, author: &InstitutionId) -> Result<(), Failure> {
