@@ -130,6 +130,7 @@ mod tests {
     fn the_bound_of_counts_follows_from_what_was_declared() {
         let mut plan = parse("").expect("plan");
         plan.training.max_tokens = 10;
+        plan.cohort.weighting = crate::plan::Weighting::Examples;
         assert_eq!(plan.most_entities(7, None), 70);
         assert_eq!(plan.most_entities(7, Some(3)), 30);
         assert_eq!(
