@@ -104,6 +104,7 @@ codes! {
     ReleaseRefused = "release-refused", Forbidden, "a person at the institution kept the update from leaving";
     BudgetSpent = "budget-spent", Forbidden, "the next round would pass the largest ε; see `fedner-client privacy show`";
     NotFinite = "update-not-finite", Invalid, "training diverged; lower the learning rate";
+    NotDone = "not-done", Invalid, "ask the institution: its own log has the cause, which stays there";
     CorpusInvalid = "corpus-invalid", Invalid, "mend the line and try again; nothing was trained on";
     CorpusTags = "corpus-tags-invalid", Invalid, "mend the tags, or read them as conlleval does: `--invalid-tags repair`, in client.toml `invalid_tags = \"repair\"` under `[reading]`; nothing was trained on";
     CorpusEmpty = "corpus-empty", Invalid, "give a file with at least one sentence";

@@ -39,11 +39,14 @@ fn round(driver: &mut Driver, found: [u64; 4]) {
 }
 
 fn judged(driver: &Driver) -> Vec<(Judgement, String)> {
-    let judged = |event: &Event| match event {
-        Event::Judged {
+    let judged = |event: &Event| {
+        let Event::Judged {
             judgement, reason, ..
-        } => Some((*judgement, reason.clone())),
-        _ => None,
+        } = event
+        else {
+            return None;
+        };
+        Some((*judgement, reason.clone()))
     };
     driver.events.iter().filter_map(judged).collect()
 }
@@ -54,9 +57,11 @@ fn judgements(driver: &Driver) -> Vec<Judgement> {
 
 /// The newest figures of a round: pooled, and the median.
 fn figures(driver: &Driver) -> (f64, f64) {
-    let figures = |event: &Event| match event {
-        Event::RoundFinished { f1, median_f1, .. } => Some(((*f1)?, (*median_f1)?)),
-        _ => None,
+    let figures = |event: &Event| {
+        let Event::RoundFinished { f1, median_f1, .. } = event else {
+            return None;
+        };
+        Some(((*f1)?, (*median_f1)?))
     };
     let mut found = driver.events.iter().filter_map(figures);
     found.next_back().expect("figures")
@@ -77,8 +82,10 @@ fn a_version_that_loses_is_rolled_back_and_the_next_one_starts_from_the_champion
     );
     round(&mut driver, [51, 61, 71, 81]);
     assert_eq!(driver.effects[2].base, version(1), "from the champion");
-    use Judgement::{Passed, Regressed};
-    assert_eq!(judgements(&driver), [Passed, Regressed, Passed]);
+    assert_eq!(
+        judgements(&driver),
+        [Judgement::Passed, Judgement::Regressed, Judgement::Passed]
+    );
     assert_eq!(driver.run.view().champion, Some(version(3)));
     assert_eq!(driver.run.phase, Phase::Completed);
 }
