@@ -63,7 +63,8 @@ enum WordPiece {
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum Normalizer {
-    BertNormalizer {
+    #[serde(rename = "BertNormalizer")]
+    Bert {
         #[serde(rename = "clean_text")]
         _clean: bool,
         #[serde(rename = "handle_chinese_chars")]
@@ -91,7 +92,8 @@ enum Normalizer {
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum PreTokenizer {
-    BertPreTokenizer {},
+    #[serde(rename = "BertPreTokenizer")]
+    Bert {},
     WhitespaceSplit {},
 }
 

@@ -34,10 +34,10 @@ pub(super) fn check(built: &tokenizers::Tokenizer) -> Result<u32, Error> {
 }
 
 fn normalizes(part: &Normalizer) -> bool {
-    match part {
-        Normalizer::Sequence(parts) => parts.as_ref().iter().all(is_plain),
-        other => is_plain(other),
+    if let Normalizer::Sequence(parts) = part {
+        return parts.as_ref().iter().all(is_plain);
     }
+    is_plain(part)
 }
 
 /// One step without a pattern or text of its own.
