@@ -21,6 +21,14 @@ pub fn poisson(rate: f64, units: usize, generator: &mut Generator) -> Vec<usize>
     (0..units).filter(|_| happens(rate, random)).collect()
 }
 
+/// `count` of the numbers below `of`, each set of them with the same probability, in rising order.
+pub fn subset(of: usize, count: usize, generator: &mut Generator) -> Vec<usize> {
+    let count = count.min(of);
+    let mut chosen = rand::seq::index::sample(generator.bulk(), of, count).into_vec();
+    chosen.sort_unstable();
+    chosen
+}
+
 /// Whether U < rate for a uniform real number U, of which 64 bits at a time are drawn until they
 /// decide: an f64 is a fraction of finitely many bits, so no rounding is involved.
 fn happens(rate: f64, random: &mut impl Rng) -> bool {

@@ -8,6 +8,7 @@ mod gate;
 mod method;
 mod norm;
 mod privacy;
+mod release;
 mod training;
 
 use serde::{Deserialize, Serialize};

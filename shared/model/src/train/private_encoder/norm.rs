@@ -71,6 +71,9 @@ impl Norm {
             .sum();
         let apart = gamma(inputs) + gamma(outputs) + gamma(inputs) * gamma(outputs);
         let bound = (squared + SLACK * apart * reach * reach).sqrt() + SLACK * gamma(rows) * reach;
+        // No entry of AᵀG is beyond R, and no sum on the way to it. Beyond float32 it may overflow.
+        let fits = SLACK * reach < f64::from(f32::MAX);
+        let bound = if fits { bound } else { f64::INFINITY };
         *before = Some(Gram {
             shared: factors.shared,
             values: by_inputs,
