@@ -1,4 +1,4 @@
-//! The plan: the immutable, signed description of a run.
+#![doc = include_str!("PLAN.md")]
 
 mod check;
 mod cohort;

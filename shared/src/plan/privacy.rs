@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::skip::is_default;
 
-/// What differential privacy protects (`privacy.md` of the design).
+/// What differential privacy protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {

@@ -1,4 +1,5 @@
 //! The norm of a unit's gradient: as close as can be told, and a bound that rounding cannot break.
+//! It is what the lemma *clip* of `fedner-privacy` rests on.
 //!
 //! That a unit adds at most C to a sum is what the noise is measured by, so that what is clipped is
 //! the bound. Of a gradient that is there in numbers, bound and norm are one, but for f64's own
