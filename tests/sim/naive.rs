@@ -1,17 +1,18 @@
-//! FedAvg as one would write it down: whole vectors, one after the other.
+//! The rules of aggregation as one would write them down: whole vectors, one after the other.
 
 use anyhow::{Context, Result, bail};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Layout;
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Rule};
 use fedner_shared::update::Decoder;
 use fedner_shared::version::{Origin, Version};
 
 use crate::objects::SimObjects;
 
-/// The bytes of the version's weights: `w + γ Σ n_k x_k / Σ n_k`.
-pub(crate) fn federated_average(
+/// The bytes of the version's weights: `w + γ Σ n_k x_k / Σ n_k`, or the mean of what a trimmed mean
+/// keeps.
+pub(crate) fn aggregated(
     plan: &Plan,
     version: &Version,
     parent: &Version,
@@ -27,17 +28,31 @@ pub(crate) fn federated_average(
     };
     let config = String::from_utf8(object(parent.config)?.to_vec())?;
     let manifest = BertConfig::parse(&config)?.manifest(&plan.trainable(), plan.tags().len());
-    let mut sums = vec![0i128; manifest.dimension()];
-    let mut total = 0u64;
+    let mut rows = Vec::new();
     for participant in &round.participants {
         let bytes = object(participant.update)?;
         let bound = plan.privacy.value_bound();
         let values = Decoder::new(&bytes[..], manifest.dimension(), bound)?.read_all()?;
-        for (sum, value) in sums.iter_mut().zip(values) {
-            *sum += i128::from(participant.weight) * i128::from(value);
-        }
-        total += u64::from(participant.weight);
+        rows.push((i128::from(participant.weight), values));
     }
+    let trim = match round.rule {
+        Rule::FedAvg => 0,
+        Rule::TrimmedMean { trim } => (trim * rows.len() as f64) as usize,
+        Rule::Median | Rule::NormClipped { .. } => bail!("{} is not simulated", round.rule),
+    };
+    let kept = trim..rows.len() - trim;
+    let weights: Vec<i128> = rows.iter().map(|(weight, _)| *weight).collect();
+    let total: i128 = if trim == 0 {
+        weights.iter().sum()
+    } else {
+        kept.len() as i128
+    };
+    let sums = (0..manifest.dimension()).map(|j| {
+        let mut terms: Vec<i128> = rows.iter().map(|(n, x)| n * i128::from(x[j])).collect();
+        terms.sort_unstable();
+        terms[kept.clone()].iter().sum::<i128>()
+    });
+    let sums: Vec<i128> = sums.collect();
     let mut weights = object(parent.weights)?.to_vec();
     let step = plan.privacy.grid().gamma() / total as f64;
     let mut sums = sums.into_iter();

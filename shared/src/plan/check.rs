@@ -27,6 +27,7 @@ impl Plan {
         self.check_method()?;
         self.check_cohort()?;
         self.check_privacy()?;
+        self.check_aggregation()?;
         between("rounds", self.rounds, 1, 10_000)
     }
 
@@ -188,18 +189,7 @@ impl Plan {
             true,
         )?;
         between("privacy.evaluation_clip", p.evaluation_clip, 1, 1 << 20)?;
-        self.check_sampled()?;
-        // The weighted sum must fit a machine word whatever the institutions declare.
-        let weights = self.cohort.institutions.len() as i128 * i128::from(self.largest_weight());
-        if weights * i128::from(p.value_bound()) >= 1 << 62 {
-            let expected = "a product of institutions, examples and noise below 2^62";
-            return Err(value(
-                "cohort.max_examples",
-                self.cohort.max_examples,
-                expected,
-            ));
-        }
-        Ok(())
+        self.check_sampled()
     }
 
     /// What the training of sampled units does not do.

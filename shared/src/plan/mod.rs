@@ -1,5 +1,6 @@
 //! The plan: the immutable, signed description of a run.
 
+mod aggregation;
 mod check;
 mod cohort;
 mod defaults;
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::id::{PlanName, VersionName};
 use crate::sign::Statement;
+use crate::skip::is_default;
 
+pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM};
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use method::{Lora, Method, Target, Trainable};
@@ -59,6 +62,8 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
     pub cohort: Cohort,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub aggregation: Aggregation,
     pub privacy: Privacy,
 }
 
@@ -115,7 +120,7 @@ impl Plan {
         })
     }
 
-    /// The largest weight FedAvg can give one institution.
+    /// The largest weight that an aggregation can give one institution.
     pub fn largest_weight(&self) -> u32 {
         match self.cohort.weighting {
             Weighting::Examples => self.cohort.max_examples,

@@ -1,0 +1,298 @@
+//! What becomes of the updates of a round.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Error, range, value};
+use super::{Plan, Weighting};
+use crate::skip::is_default;
+
+/// The table `[aggregation]`. What it leaves out follows from the plan's weighting.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Aggregation {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// The part of the updates, from 0 to below 0.5, left out at either end of each weight; only with
+    /// `trimmed-mean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trim: Option<f64>,
+    /// The largest norm of an update as a multiple of the median of all norms; only with
+    /// `norm-clipped`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_factor: Option<f64>,
+}
+
+/// The names of the rules by which updates become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    #[serde(rename = "fedavg")]
+    FedAvg,
+    TrimmedMean,
+    Median,
+    NormClipped,
+}
+
+/// The default of `aggregation.trim`.
+pub const TRIM: f64 = 0.2;
+/// The default of `aggregation.clip_factor`.
+pub const CLIP_FACTOR: f64 = 1.0;
+
+/// A rule with all that decides its result. Versions record it, so that they can be computed again
+/// whatever the defaults are then.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(tag = "strategy", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Rule {
+    /// The weighted mean (McMahan et al. 2017, Algorithm 1): that of all versions that record
+    /// nothing.
+    #[default]
+    #[serde(rename = "fedavg")]
+    FedAvg,
+    /// Of each weight, the mean without the ⌊trim·n⌋ least and as many largest of n values (Yin et
+    /// al. 2018, Definition 2).
+    TrimmedMean { trim: f64 },
+    /// Of each weight, the median; of an even number of values, the mean of the middle two (Yin et
+    /// al. 2018, Definition 1).
+    Median,
+    /// The weighted mean of updates no longer than `factor` times the median of their norms (Sun et
+    /// al. 2019, section 4, "norm thresholding", with a threshold that follows the round).
+    NormClipped { factor: f64 },
+}
+
+impl Strategy {
+    pub const ALL: [Self; 4] = [
+        Self::FedAvg,
+        Self::TrimmedMean,
+        Self::Median,
+        Self::NormClipped,
+    ];
+
+    /// Whether an institution's weight has a part in the result.
+    pub const fn is_weighted(self) -> bool {
+        matches!(self, Self::FedAvg | Self::NormClipped)
+    }
+}
+
+impl Rule {
+    pub const fn strategy(self) -> Strategy {
+        match self {
+            Self::FedAvg => Strategy::FedAvg,
+            Self::TrimmedMean { .. } => Strategy::TrimmedMean,
+            Self::Median => Strategy::Median,
+            Self::NormClipped { .. } => Strategy::NormClipped,
+        }
+    }
+
+    /// By how much, in powers of two, sums under this rule are larger than those of the weighted
+    /// values.
+    pub const fn extra_bits(self) -> u32 {
+        match self {
+            Self::FedAvg | Self::TrimmedMean { .. } | Self::Median => 0,
+            Self::NormClipped { .. } => FACTOR_BITS,
+        }
+    }
+}
+
+/// A factor of `norm-clipped` is a whole number of 2^-16.
+pub const FACTOR_BITS: u32 = 16;
+
+impl Plan {
+    /// How the plan's updates become one: what `[aggregation]` says; else the trimmed mean where all
+    /// institutions count the same, and FedAvg where their examples are their weights.
+    pub fn rule(&self) -> Rule {
+        let Aggregation {
+            strategy,
+            trim,
+            clip_factor,
+        } = &self.aggregation;
+        let usual = match self.cohort.weighting {
+            Weighting::Equal => Strategy::TrimmedMean,
+            Weighting::Examples => Strategy::FedAvg,
+        };
+        match strategy.unwrap_or(usual) {
+            Strategy::FedAvg => Rule::FedAvg,
+            Strategy::TrimmedMean => Rule::TrimmedMean {
+                trim: trim.unwrap_or(TRIM),
+            },
+            Strategy::Median => Rule::Median,
+            Strategy::NormClipped => Rule::NormClipped {
+                factor: clip_factor.unwrap_or(CLIP_FACTOR),
+            },
+        }
+    }
+
+    /// Whether a version of this plan may have come about by `rule`. Before there were others, it was
+    /// FedAvg whatever the weighting.
+    pub fn allows(&self, rule: Rule) -> bool {
+        rule == self.rule() || (rule == Rule::FedAvg && is_default(&self.aggregation))
+    }
+
+    pub(super) fn check_aggregation(&self) -> Result<(), Error> {
+        let (own, rule) = (&self.aggregation, self.rule());
+        let strategy = rule.strategy();
+        let other = |key, belongs: Strategy| {
+            let found = format!("given with the strategy {strategy}");
+            Err(value(
+                key,
+                found,
+                format!("the strategy {belongs}, or none"),
+            ))
+        };
+        if own.trim.is_some() && strategy != Strategy::TrimmedMean {
+            return other("aggregation.trim", Strategy::TrimmedMean);
+        }
+        if own.clip_factor.is_some() && strategy != Strategy::NormClipped {
+            return other("aggregation.clip_factor", Strategy::NormClipped);
+        }
+        match rule {
+            Rule::TrimmedMean { trim } => {
+                range("aggregation.trim", trim, 0.0, 0.499_999, true)?;
+            }
+            Rule::NormClipped { factor } => {
+                range("aggregation.clip_factor", factor, 1.0 / 16.0, 64.0, true)?;
+            }
+            Rule::FedAvg | Rule::Median => {}
+        }
+        if !strategy.is_weighted() && self.cohort.weighting == Weighting::Examples {
+            let found = format!("{strategy} beside cohort.weighting = \"examples\"");
+            let expected = "weighting = \"equal\", since it counts every institution the same, \
+                            or the strategy norm-clipped or fedavg, which weigh";
+            return Err(value("aggregation.strategy", found, expected));
+        }
+        // The sum must fit a machine word whatever the institutions declare.
+        let weights = self.cohort.institutions.len() as i128 * i128::from(self.largest_weight());
+        let largest = weights * i128::from(self.privacy.value_bound());
+        if largest << rule.extra_bits() >= 1 << 62 {
+            let expected = format!(
+                "institutions, examples and noise of which {strategy} makes a sum below 2^62"
+            );
+            return Err(value(
+                "cohort.max_examples",
+                self.cohort.max_examples,
+                expected,
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::FedAvg => "fedavg",
+            Self::TrimmedMean => "trimmed-mean",
+            Self::Median => "median",
+            Self::NormClipped => "norm-clipped",
+        })
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let strategy = self.strategy();
+        match self {
+            Self::FedAvg | Self::Median => strategy.fmt(f),
+            Self::TrimmedMean { trim } => write!(f, "{strategy} (trim {trim})"),
+            Self::NormClipped { factor } => write!(f, "{strategy} (factor {factor})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::EXAMPLE;
+    use super::*;
+
+    fn with(weighting: &str, table: &str) -> Result<Plan, Error> {
+        let text = EXAMPLE.replace("weighting = \"examples\"", weighting);
+        Plan::parse(&text.replace("[privacy]", &format!("{table}\n[privacy]")))
+    }
+
+    const EQUAL: &str = "weighting = \"equal\"";
+    const EXAMPLES: &str = "weighting = \"examples\"";
+
+    #[test]
+    fn the_rule_follows_from_the_plan_and_an_absent_table_is_not_written() {
+        let rule = |weighting: &str, table: &str| with(weighting, table).expect("a plan").rule();
+        assert_eq!(rule(EXAMPLES, ""), Rule::FedAvg);
+        assert_eq!(rule(EQUAL, ""), Rule::TrimmedMean { trim: TRIM });
+        for strategy in Strategy::ALL {
+            let table = format!("[aggregation]\nstrategy = \"{strategy}\"");
+            assert_eq!(rule(EQUAL, &table).strategy(), strategy);
+        }
+        let table = "[aggregation]\ntrim = 0.3";
+        assert_eq!(rule(EQUAL, table), Rule::TrimmedMean { trim: 0.3 });
+        let table = "[aggregation]\nstrategy = \"norm-clipped\"\nclip_factor = 2.0";
+        assert_eq!(rule(EXAMPLES, table), Rule::NormClipped { factor: 2.0 });
+        let plan = with(EQUAL, "").expect("a plan");
+        let json = crate::digest::canonical_json(&plan);
+        assert!(
+            !String::from_utf8(json)
+                .expect("UTF-8")
+                .contains("aggregation")
+        );
+    }
+
+    #[test]
+    fn wrong_values_and_options_of_another_rule_name_their_key() {
+        for (weighting, table, key) in [
+            (EQUAL, "trim = 0.5", "aggregation.trim"),
+            (EQUAL, "trim = -0.1", "aggregation.trim"),
+            (EQUAL, "trim = nan", "aggregation.trim"),
+            (EXAMPLES, "trim = 0.1", "aggregation.trim"),
+            (
+                EQUAL,
+                "strategy = \"median\"\ntrim = 0.1",
+                "aggregation.trim",
+            ),
+            (EQUAL, "clip_factor = 2.0", "aggregation.clip_factor"),
+            (
+                EQUAL,
+                "strategy = \"norm-clipped\"\nclip_factor = 0.0",
+                "aggregation.clip_factor",
+            ),
+            (EXAMPLES, "strategy = \"median\"", "aggregation.strategy"),
+            (
+                EXAMPLES,
+                "strategy = \"trimmed-mean\"",
+                "aggregation.strategy",
+            ),
+        ] {
+            let error = with(weighting, &format!("[aggregation]\n{table}")).expect_err(table);
+            assert!(
+                matches!(error, Error::Value { key: k, .. } if k == key),
+                "{table}: {error}"
+            );
+        }
+        assert!(with(EQUAL, "[aggregation]\nstrategy = \"krum\"").is_err());
+    }
+
+    #[test]
+    fn factors_of_norms_take_bits_of_the_sum() {
+        let largest = "weighting = \"examples\"\nmax_examples = 1073741824";
+        with(largest, "").expect("fits without factors");
+        let error = with(largest, "[aggregation]\nstrategy = \"norm-clipped\"");
+        let error = error.expect_err("too large").to_string();
+        assert!(error.contains("cohort.max_examples"), "{error}");
+    }
+
+    #[test]
+    fn a_version_that_records_nothing_is_of_fedavg() {
+        let plan = with(EQUAL, "").expect("a plan");
+        assert!(plan.allows(plan.rule()) && plan.allows(Rule::FedAvg));
+        assert!(!plan.allows(Rule::TrimmedMean { trim: 0.1 }) && !plan.allows(Rule::Median));
+        let chosen = with(EQUAL, "[aggregation]\nstrategy = \"median\"").expect("a plan");
+        assert!(chosen.allows(Rule::Median) && !chosen.allows(Rule::FedAvg));
+        for rule in [
+            Rule::FedAvg,
+            Rule::TrimmedMean { trim: 0.2 },
+            Rule::Median,
+            Rule::NormClipped { factor: 1.0 },
+        ] {
+            let json = serde_json::to_string(&rule).expect("JSON");
+            assert_eq!(serde_json::from_str::<Rule>(&json).expect("read"), rule);
+        }
+    }
+}
