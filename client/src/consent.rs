@@ -76,10 +76,12 @@ pub fn draft(
     };
     check_examples(examples, &record.plan)?;
     policy.allows_declared(&record.plan, examples)?;
+    let held_out = held_out_of(&record.plan, &policy, &settings, directory)?;
     Ok(Consent {
         plan: record.digest,
         institution: identity.institution.clone(),
         examples,
+        held_out,
         policy: policy.digest(),
         at: now,
         expires: now + DAY * policy.consent_days,
@@ -113,8 +115,8 @@ fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Resul
             );
             Err(Refusal::new(Code::ExamplesOutOfRange, message).into())
         }
-        (Unit::Institution | Unit::None, Weighting::Equal) => Ok(1),
-        (Unit::None, Weighting::Examples) => count(settings, directory),
+        (Unit::Institution | Unit::None, Weighting::Equal | Weighting::Plan) => Ok(1),
+        (Unit::None, Weighting::Examples) => count(&settings.data, settings, directory),
         (Unit::Institution, Weighting::Examples) => {
             let message = format!(
                 "the plan {} weighs by examples: expected `declared_examples` in client.toml or \
@@ -126,8 +128,33 @@ fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Resul
     }
 }
 
-fn count(settings: &Settings, directory: &Directory) -> Result<u32, Error> {
-    let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
+/// The number of held-out sentences to declare: that of the configuration, or that of the data where
+/// exact counts of them may leave anyway.
+fn held_out_of(
+    plan: &Plan,
+    policy: &Policy,
+    settings: &Settings,
+    directory: &Directory,
+) -> Result<Option<u32>, Error> {
+    let most = plan.cohort.max_examples;
+    if let Some(declared) = settings.declared_held_out {
+        if declared > most {
+            let message =
+                format!("declared_held_out is {declared}: the plan expects at most {most}");
+            return Err(Refusal::new(Code::ExamplesOutOfRange, message).into());
+        }
+        return Ok(Some(declared));
+    }
+    let exact = plan.privacy.count_noise().is_none() && policy.allows_evaluation(plan).is_ok();
+    if !exact || settings.held_out.is_empty() {
+        return Ok(None);
+    }
+    let counted = count(&settings.held_out, settings, directory)?;
+    Ok(Some(counted.clamp(1, most)))
+}
+
+fn count(files: &[PathBuf], settings: &Settings, directory: &Directory) -> Result<u32, Error> {
+    let paths: Vec<PathBuf> = files.iter().map(|p| directory.resolve(p)).collect();
     let (mut reader, mut sentences) = (Reader::new(settings.reading), 0);
     for path in &paths {
         sentences += reader.corpus(path)?.sentences.len();
@@ -211,6 +238,28 @@ mod tests {
         equal.cohort.weighting = Weighting::Equal;
         let equal = Bench::new(equal, data, "");
         assert_eq!(equal.grant(None).expect("equal").examples, 1);
+    }
+
+    #[test]
+    fn held_out_text_is_counted_only_where_exact_counts_may_leave() {
+        let files = "held_out = [\"train.conll\"]";
+        let declared = |text: &str, policy: &str, plan: Plan| {
+            let settings = format!("{files}\n{text}");
+            let bench = Bench::new(plan, &settings, policy);
+            bench.grant(Some(9)).map(|consent| consent.held_out)
+        };
+        let open = "allow_no_privacy = true\nshare_evaluation = true";
+        assert_eq!(declared("", open, plan("none")).expect("counted"), Some(3));
+        let silent = "allow_no_privacy = true";
+        assert_eq!(declared("", silent, plan("none")).expect("none"), None);
+        let shares = "share_evaluation = true";
+        let protected = || plan("institution");
+        assert_eq!(declared("", shares, protected()).expect("none"), None);
+        let said = declared("declared_held_out = 40", shares, protected());
+        assert_eq!(said.expect("declared"), Some(40));
+        let much = declared("declared_held_out = 2000000", shares, protected());
+        let refusal = much.expect_err("too many").refusal().expect("refusal");
+        assert_eq!(refusal.code, Code::ExamplesOutOfRange);
     }
 
     #[test]

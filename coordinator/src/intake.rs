@@ -18,6 +18,7 @@ use fedner_shared::update::BLOCK;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{self, Blobs};
+use crate::engine::runs::Awaited;
 use crate::engine::{Failure, Handle};
 use crate::machine::on_disk;
 use crate::observe;
@@ -76,7 +77,11 @@ impl Intake {
         offset: u64,
     ) -> Result<Upload, Failure> {
         let announced = receipt.clone();
-        let (plan, dimension) = self
+        let Awaited {
+            dimension,
+            bound,
+            squared_bound,
+        } = self
             .engine
             .call(move |engine| engine.check_update(&announced))
             .await?;
@@ -102,7 +107,8 @@ impl Intake {
             digest: receipt.blob,
             bytes: receipt.bytes,
             dimension,
-            bound: plan.privacy.value_bound(),
+            bound,
+            squared_bound,
             machine: self.engine.machine().clone(),
         };
         Ok(Upload {

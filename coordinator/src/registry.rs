@@ -15,6 +15,7 @@ use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Rule, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
+use fedner_shared::tokenizer;
 use fedner_shared::version::{Origin, Version};
 use fedner_shared::view::VersionView;
 use tokio::sync::Mutex;
@@ -60,7 +61,7 @@ impl Registry {
     pub async fn import(&self, name: PlanName, files: Uploaded) -> Result<VersionView, Failure> {
         let config = self.read_text("config.json", files.config).await?;
         let tokenizer = self.read_text("tokenizer.json", files.tokenizer).await?;
-        check_tokenizer(&tokenizer)?;
+        check_tokenizer(&tokenizer, &config)?;
         let raw = self.read(files.weights).await?;
         let (config, labels, bytes) = blocking(move || {
             canonical(&config, raw).map(|(labels, bytes)| (config.into_bytes(), labels, bytes))
@@ -403,17 +404,12 @@ fn labels_of(config: &str, checkpoint: &Checkpoint) -> Result<Vec<String>, check
     Ok(if fits { labels } else { Vec::new() })
 }
 
-fn check_tokenizer(json: &str) -> Result<(), Failure> {
-    let refuse =
-        |what: String| Refusal::new(Code::CheckpointInvalid, format!("tokenizer.json {what}"));
-    let value: serde_json::Value =
-        serde_json::from_str(json).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    let kind = value.pointer("/model/type").and_then(|kind| kind.as_str());
-    // Older files leave the type out and are recognised by their vocabulary.
-    if kind == Some("WordPiece") || (kind.is_none() && value.pointer("/model/vocab").is_some()) {
-        return Ok(());
-    }
-    Err(refuse(format!("has a model of type {kind:?}: expected WordPiece")).into())
+/// Institutions run no other tokenizers on their text, and no word piece may lack its embedding.
+fn check_tokenizer(json: &str, config: &str) -> Result<(), Failure> {
+    let config = BertConfig::parse(config).map_err(|error| invalid(&error.into()))?;
+    tokenizer::check(json.as_bytes(), Some(config.vocab_size)).map_err(|error| {
+        Refusal::new(Code::CheckpointInvalid, format!("tokenizer.json: {error}")).into()
+    })
 }
 
 fn check_noise(plan: &Plan, dimension: usize, force: bool) -> Result<(), Failure> {

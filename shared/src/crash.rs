@@ -5,6 +5,7 @@
 //! | variable | does |
 //! |---|---|
 //! | `FEDNER_CRASH_AT=POINT:N` | aborts the process when it reaches the point the N-th time |
+//! | `FEDNER_PANIC_AT=POINT:N` | panics there instead |
 //! | `FEDNER_CRASH_LOG=FILE` | appends the name of every point reached |
 //!
 //! In a release build nothing is read and nothing happens.
@@ -30,16 +31,21 @@ mod armed {
     struct Fuse {
         point: String,
         left: AtomicU64,
+        panics: bool,
     }
 
     fn fuse() -> Option<&'static Fuse> {
         static FUSE: OnceLock<Option<Fuse>> = OnceLock::new();
         let read = || {
-            let text = std::env::var("FEDNER_CRASH_AT").ok()?;
+            let (text, panics) = match std::env::var("FEDNER_CRASH_AT") {
+                Ok(text) => (text, false),
+                Err(_) => (std::env::var("FEDNER_PANIC_AT").ok()?, true),
+            };
             let (point, count) = text.rsplit_once(':')?;
             Some(Fuse {
                 point: point.to_owned(),
                 left: AtomicU64::new(count.parse().ok()?),
+                panics,
             })
         };
         FUSE.get_or_init(read).as_ref()
@@ -55,6 +61,7 @@ mod armed {
             return;
         };
         if fuse.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            assert!(!fuse.panics, "a test asked for a panic at `{point}`");
             std::process::abort();
         }
     }

@@ -166,8 +166,36 @@ pub enum Event {
     },
     RoundFinished {
         round: u32,
+        /// Of all counts added up.
         f1: Option<f64>,
+        /// The median of the institutions' own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        median_f1: Option<f64>,
     },
+    /// The plan's gate has decided whether a version is published.
+    Judged {
+        round: u32,
+        version: Digest,
+        judgement: Judgement,
+        /// Which rule decided, with its figures.
+        reason: String,
+        /// The gain of F1 over the last version that passed.
+        gain: Option<f64>,
+        /// The last version that passed, this one perhaps.
+        champion: Digest,
+    },
+}
+
+/// What a gate says of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judgement {
+    /// It is published.
+    Passed,
+    /// It gained too little, or lost too much of a type.
+    Regressed,
+    /// Too few institutions evaluated it.
+    Unjudged,
 }
 
 impl Event {

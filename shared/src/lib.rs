@@ -20,6 +20,7 @@ pub mod sign;
 mod skip;
 pub mod statement;
 pub mod time;
+pub mod tokenizer;
 pub mod update;
 pub mod version;
 pub mod view;

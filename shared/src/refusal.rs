@@ -82,6 +82,7 @@ codes! {
     UpdateBase = "update-base-version", State, "the update was trained on another version than the round's";
     UpdateShape = "update-shape", Invalid, "the update does not match the plan's manifest";
     UpdateRange = "update-range", Invalid, "a value lies outside what clip and noise allow";
+    UpdateNorm = "update-norm", Invalid, "the update is longer than steps and clip of the plan, or its `max_update_norm`, allow";
     UpdateFormat = "update-format", Invalid, "the bytes are not an update of this version of fedner";
     UpdateWeight = "update-weight", Invalid, "the weight must be the one declared with the consent";
     UpdateDigest = "update-digest", Invalid, "the bytes differ from the digest that was announced; send them again";
@@ -90,6 +91,7 @@ codes! {
     TransferOffset = "transfer-offset", State, "ask for the offset and go on from there";
     BlobUnknown = "blob-unknown", Missing, "the coordinator holds no such object for you";
     EvaluationInvalid = "evaluation-invalid", Invalid, "counts must be non-negative and of the plan's types";
+    EvaluationRange = "evaluation-range", Invalid, "counts must be of at most as many entities as the declared text can have; declare `declared_held_out` in client.toml";
     StorageFull = "storage-full", Exhausted, "free disk space; the transfer goes on where it stopped";
     RequestInvalid = "request-invalid", Invalid, "the request lacks a field or has one out of range";
     // At the institution.
@@ -102,6 +104,7 @@ codes! {
     ReleaseRefused = "release-refused", Forbidden, "a person at the institution kept the update from leaving";
     BudgetSpent = "budget-spent", Forbidden, "the next round would pass the largest ε; see `fedner-client privacy show`";
     NotFinite = "update-not-finite", Invalid, "training diverged; lower the learning rate";
+    NotDone = "not-done", Invalid, "ask the institution: its own log has the cause, which stays there";
     CorpusInvalid = "corpus-invalid", Invalid, "mend the line and try again; nothing was trained on";
     CorpusTags = "corpus-tags-invalid", Invalid, "mend the tags, or read them as conlleval does: `--invalid-tags repair`, in client.toml `invalid_tags = \"repair\"` under `[reading]`; nothing was trained on";
     CorpusEmpty = "corpus-empty", Invalid, "give a file with at least one sentence";

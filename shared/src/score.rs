@@ -15,29 +15,32 @@ pub struct Counts {
 impl Counts {
     /// The part of the predicted entities that are right; 0 where nothing was predicted.
     pub fn precision(&self) -> f64 {
-        ratio(
-            self.true_positives,
-            self.true_positives + self.false_positives,
-        )
+        let part = u128::from(self.true_positives);
+        ratio(part, part + u128::from(self.false_positives))
     }
 
     /// The part of the real entities that were found; 0 where there are none.
     pub fn recall(&self) -> f64 {
-        ratio(self.true_positives, self.support())
+        let part = u128::from(self.true_positives);
+        ratio(part, part + u128::from(self.false_negatives))
     }
 
     /// The harmonic mean of precision and recall.
     pub fn f1(&self) -> f64 {
-        let doubled = 2 * self.true_positives;
-        ratio(
-            doubled,
-            doubled + self.false_positives + self.false_negatives,
-        )
+        // Of any counts whatever: four numbers of 64 bits fit into one of 128.
+        let doubled = 2 * u128::from(self.true_positives);
+        let wrong = u128::from(self.false_positives) + u128::from(self.false_negatives);
+        ratio(doubled, doubled + wrong)
     }
 
-    /// How many entities there really are.
+    /// How many entities there really are; at the largest number where they are more than fit.
     pub fn support(&self) -> u64 {
-        self.true_positives + self.false_negatives
+        self.true_positives.saturating_add(self.false_negatives)
+    }
+
+    /// How many entities were predicted; at the largest number where they are more than fit.
+    pub fn predicted(&self) -> u64 {
+        self.true_positives.saturating_add(self.false_positives)
     }
 
     pub fn add(&mut self, other: Self) {
@@ -47,7 +50,18 @@ impl Counts {
     }
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
+/// The median; of an even number of values, the mean of the two in the middle.
+///
+/// One value among three or more cannot take it out of the range of the others.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = *values.get((values.len() - 1) / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+fn ratio(part: u128, whole: u128) -> f64 {
     if whole == 0 {
         0.0
     } else {
@@ -70,6 +84,11 @@ impl Scores {
             total.add(*counts);
         }
         total
+    }
+
+    /// Those of one type; none where it was not counted.
+    pub fn of(&self, label: &str) -> Counts {
+        self.by_type.get(label).copied().unwrap_or_default()
     }
 
     /// Counts of several corpora together.
@@ -159,7 +178,56 @@ impl Scores {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Any number, and often one at an end of what there is.
+    fn any_count() -> impl Strategy<Value = u64> {
+        let edge = prop::sample::select(vec![0, 1, 1 << 63, (1 << 63) - 1, u64::MAX - 1, u64::MAX]);
+        prop_oneof![any::<u64>(), edge]
+    }
+
+    proptest! {
+        #[test]
+        fn figures_of_any_counts_are_numbers_from_0_to_1(
+            counts in prop::collection::vec((any_count(), any_count(), any_count()), 1..5),
+        ) {
+            let mut scores = Scores::default();
+            let counts = counts.into_iter().map(|(true_positives, false_positives, false_negatives)| {
+                Counts { true_positives, false_positives, false_negatives }
+            });
+            for counts in counts {
+                let one = Scores { by_type: [("X".to_owned(), counts)].into() };
+                scores.merge(&one);
+                for total in [counts, scores.total()] {
+                    for figure in [total.f1(), total.precision(), total.recall()] {
+                        prop_assert!((0.0..=1.0).contains(&figure), "{total:?}: {figure}");
+                    }
+                    let most = total.true_positives.max(total.false_negatives);
+                    prop_assert!(total.support() >= most && total.predicted() >= total.true_positives);
+                }
+            }
+        }
+
+        #[test]
+        fn one_value_does_not_take_the_median_out_of_the_others(
+            honest in prop::collection::vec(0.0f64..1.0, 2..8), liar in -1e300f64..1e300,
+        ) {
+            let found = median(honest.iter().copied().chain([liar])).expect("a median");
+            let least = honest.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = honest.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            prop_assert!((least..=most).contains(&found));
+        }
+    }
+
+    #[test]
+    fn medians_are_those_of_the_textbook() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([0.5]), Some(0.5));
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
 
     fn spans(tags: &[&str]) -> Vec<(String, usize, usize)> {
         entities(tags)

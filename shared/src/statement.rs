@@ -16,6 +16,9 @@ pub struct Consent {
     pub institution: InstitutionId,
     /// The example count by which FedAvg weighs this institution, fixed for the run.
     pub examples: u32,
+    /// The declared number of held-out sentences, which bounds the counts on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<u32>,
     /// The institution's policy at that moment.
     pub policy: Digest,
     pub at: Time,

@@ -31,6 +31,18 @@ pub struct RunView {
     pub members: Vec<MemberView>,
     /// Weights each update covers.
     pub dimension: u64,
+    /// F1 of the newest version that was evaluated, of all counts added up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
+    /// The median of the institutions' own F1 of that version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_f1: Option<f64>,
+    /// The last version that the plan's gate has let pass; the base until there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub champion: Option<Digest>,
+    /// What the gate said of the newest version, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
 }
 
 /// One institution's part in a run.
@@ -42,6 +54,9 @@ pub struct MemberView {
     pub examples: Option<u32>,
     pub epsilon: Option<f64>,
     pub last_seen: Option<Time>,
+    /// F1 on its own held-out text of the newest version that was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
 }
 
 /// An enrolled institution.
@@ -62,8 +77,12 @@ pub struct VersionView {
     pub version: Version,
     pub aliases: Vec<Alias>,
     pub scores: Vec<InstitutionScores>,
-    /// Micro-averaged over all institutions that shared their counts.
+    /// Micro-averaged over all institutions that shared their counts: who counts more weighs more.
     pub f1: Option<f64>,
+    /// The median of the institutions' own F1: each weighs the same, and one among three or more
+    /// cannot set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_f1: Option<f64>,
     /// In the order in which they came; only of a version that is asked for by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audits: Vec<AuditView>,
@@ -115,6 +134,9 @@ pub struct Explanation {
     pub expected: Option<Time>,
     /// When the run will be over if its rounds take as long as the last ones.
     pub finish: Option<Time>,
+    /// What the plan's gate said of the newest version, and which one is the champion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
 }
 
 /// The names under which a version may be asked for.

@@ -64,6 +64,7 @@ impl Hand {
             plan,
             institution: "i0".parse().expect("name"),
             examples,
+            held_out: None,
             policy: Digest::of(b"policy"),
             at: Time::from_millis(0),
             expires: Time::from_millis(i64::MAX / 2),
@@ -268,11 +269,12 @@ async fn a_wrong_update_is_refused_by_its_own_code_and_the_right_one_still_count
     // Bytes that are no update of this plan.
     let mut trailing = good.clone();
     trailing.push(0);
-    let bytes: [(Vec<u8>, Code); 6] = [
+    let bytes: [(Vec<u8>, Code); 7] = [
         (b"JUNKJUNKJUNKJUNKJUNK".to_vec(), Code::UpdateFormat),
         (encoded(&vec![3; dimension - 1]), Code::UpdateShape),
         (encoded(&vec![3; dimension + 1]), Code::UpdateShape),
         (encoded(&vec![i32::MAX; dimension]), Code::UpdateRange),
+        (encoded(&vec![1 << 24; dimension]), Code::UpdateNorm),
         (good[..good.len() - 1].to_vec(), Code::UpdateFormat),
         (trailing, Code::UpdateFormat),
     ];

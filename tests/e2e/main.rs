@@ -5,6 +5,7 @@ mod backup;
 mod bad_input;
 mod crash;
 mod faults;
+mod gate;
 mod leaving;
 mod old_copy;
 mod release;

@@ -242,6 +242,7 @@ max_tokens = 64
 [cohort]
 institutions = [{}]
 quorum = {quorum}
+weighting = "examples"
 {extra_cohort}
 [privacy]
 {privacy}

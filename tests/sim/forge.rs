@@ -94,6 +94,12 @@ impl Forger<'_> {
                 values[0] = i32::try_from(beyond).unwrap_or(i32::MAX);
                 self.bytes(encoded(&values))
             }
+            Forgery::TooFar => {
+                let largest = self.run.plan.privacy.value_bound() as i32;
+                let mut values = vec![largest; self.run.dimension as usize];
+                values[0] -= (self.salt % 1000) as i32;
+                self.bytes(encoded(&values))
+            }
             Forgery::Dimension => {
                 self.bytes(encoded(&self.values(self.run.dimension as usize + 1)))
             }
@@ -102,8 +108,20 @@ impl Forger<'_> {
                 (call, [traces, vec![nonsense]].concat())
             }
             Forgery::TooLong => self.receipt(|receipt| receipt.bytes -= 1),
-            Forgery::EvaluationLabel => self.evaluation("Secret", self.run.version),
-            Forgery::EvaluationVersion => self.evaluation(LABEL, nonsense),
+            Forgery::EvaluationLabel => self.evaluation(|receipt| {
+                receipt
+                    .scores
+                    .by_type
+                    .insert("Secret".to_owned(), Counts::default());
+            }),
+            Forgery::EvaluationVersion => self.evaluation(|receipt| receipt.version = nonsense),
+            Forgery::EvaluationPlan => self.evaluation(|receipt| receipt.plan = nonsense),
+            Forgery::EvaluationRange => self.evaluation(|receipt| {
+                let beyond = [u64::MAX, 1 << 63, 1_000_000_000_000_000];
+                let beyond = beyond[self.salt as usize % beyond.len()];
+                let counts = receipt.scores.by_type.entry(LABEL.to_owned()).or_default();
+                counts.true_positives = beyond;
+            }),
             Forgery::ConsentZero => self.consent(0, self.site),
             Forgery::ConsentAuthor => self.consent(7, (self.site + 1) % SITES.len()),
             Forgery::StaleDecline => {
@@ -155,7 +173,7 @@ impl Forger<'_> {
             manifest: run.manifest,
             weight: run
                 .plan
-                .weight(granted.map_or(1, |granted| granted.examples)),
+                .weight(&name, granted.map_or(1, |granted| granted.examples)),
             institution: name,
             blob,
             bytes: bytes.len() as u64,
@@ -170,24 +188,25 @@ impl Forger<'_> {
         (Call::Upload { receipt, bytes }, traces)
     }
 
-    fn evaluation(&self, label: &str, version: Digest) -> (Call, Vec<Digest>) {
+    fn evaluation(&self, edit: impl FnOnce(&mut EvaluationReceipt)) -> (Call, Vec<Digest>) {
         let counts = Counts {
             true_positives: self.salt,
             false_positives: 0,
             false_negatives: 0,
         };
-        let receipt = EvaluationReceipt {
+        let mut receipt = EvaluationReceipt {
             run: self.run.id.clone(),
             plan: self.run.plan_digest,
             round: self.run.round,
             institution: SITES[self.site].parse().expect("a name"),
-            version,
+            version: self.run.version,
             scores: Scores {
-                by_type: [(label.to_owned(), counts)].into(),
+                by_type: [(LABEL.to_owned(), counts)].into(),
             },
             noise: None,
             at: self.now,
         };
+        edit(&mut receipt);
         let receipt = Signed::new(&receipt, &site_key(self.site));
         let trace = receipt.digest();
         (Call::Evaluation(receipt), vec![trace])
@@ -204,6 +223,7 @@ impl Forger<'_> {
             plan: self.run.plan_digest,
             institution: SITES[author].parse().expect("a name"),
             examples,
+            held_out: None,
             policy: Digest::of(&self.salt.to_le_bytes()),
             at: self.now,
             expires: self.now + Duration::from_hours(24),

@@ -64,10 +64,8 @@ impl CoordinatorHost {
             stop: CancellationToken::new(),
         };
         let connections = network::listen(self.machine.clone()).await?;
-        rpc::router(services)
-            .await?
-            .serve_with_incoming(connections)
-            .await?;
+        let (router, _) = rpc::router(services).await?;
+        router.serve_with_incoming(connections).await?;
         Ok(())
     }
 }

@@ -11,9 +11,9 @@ use fedner_client::state::ReceiptKind;
 use fedner_privacy::ledger::Stage;
 use fedner_round::{Phase, Run};
 use fedner_shared::digest::Digest;
-use fedner_shared::event::{Entry, Event};
+use fedner_shared::event::{Entry, Event, Judgement};
 use fedner_shared::id::{InstitutionId, RunId};
-use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::plan::{OnRegression, Plan, Unit, Weighting};
 use fedner_shared::refusal::Code;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::version::{Origin, Version};
@@ -45,6 +45,11 @@ pub(crate) struct Model {
     /// Where each update was summed.
     counted: BTreeMap<Digest, (RunId, u32)>,
     published: BTreeMap<(RunId, u32), Digest>,
+    /// What the next round of each run must start from: the newest version, or the champion where its
+    /// gate went back to that.
+    stands: BTreeMap<RunId, Digest>,
+    /// The last version of each run that passed its gate.
+    champions: BTreeMap<RunId, Digest>,
     consents: BTreeSet<(RunId, Digest)>,
     /// The largest ε that the coordinator was told of each run by each institution.
     told: BTreeMap<(RunId, InstitutionId), f64>,
@@ -133,6 +138,11 @@ impl Model {
                     participants.len() >= quorum,
                     "a round began without its quorum"
                 );
+                let expected = self.stands.get(&run).unwrap_or(&base);
+                ensure!(
+                    base == *expected,
+                    "a round began from {base}: expected {expected}"
+                );
                 self.attempts.insert(
                     run,
                     Attempt {
@@ -204,6 +214,7 @@ impl Model {
                 ..
             } => {
                 let number = (round, attempt);
+                self.stands.insert(run.clone(), digest);
                 self.published(&run, number, digest, weights, place, objects)?;
             }
             Event::RunCompleted { version } => {
@@ -213,11 +224,32 @@ impl Model {
                     rounds.len() == plan.rounds as usize,
                     "completed after {rounds:?}"
                 );
-                let last = self.published.get(&(run, plan.rounds));
                 ensure!(
-                    last == Some(&version),
-                    "completed with another version than the last"
+                    self.stands.get(&run) == Some(&version),
+                    "completed with another version than the last, or than the champion"
                 );
+            }
+            Event::Judged {
+                version,
+                judgement,
+                champion,
+                ..
+            } => {
+                let gate = place.run(&run)?.plan.gate;
+                let gate = gate.context("a version was judged without a gate")?;
+                ensure!(
+                    self.stands.get(&run) == Some(&version),
+                    "another version than the newest was judged"
+                );
+                if judgement == Judgement::Passed {
+                    self.champions.insert(run.clone(), version);
+                }
+                let expected = self.champions.get(&run).unwrap_or(&champion);
+                ensure!(champion == *expected, "another champion than passed last");
+                if judgement == Judgement::Regressed && gate.on_regression == OnRegression::RollBack
+                {
+                    self.stands.insert(run, champion);
+                }
             }
             _ => {}
         }
@@ -308,6 +340,18 @@ impl Model {
             "summed {summed:?}: sent {:?}",
             open.open
         );
+        let state = place.run(run)?;
+        let declared = of.participants.iter().map(|p| {
+            let examples = state.declared(&p.institution);
+            if plan.cohort.weighting == Weighting::Equal {
+                1
+            } else {
+                examples
+            }
+        });
+        let expected = naive::shared_out(declared.collect(), plan.cohort.institutions.len());
+        let weights: Vec<u32> = of.participants.iter().map(|p| p.weight).collect();
+        ensure!(weights == expected, "weights {weights:?}: {expected:?}");
         for update in summed.into_values() {
             let before = self.counted.insert(update, (run.clone(), round));
             ensure!(

@@ -67,3 +67,23 @@ pub(crate) fn aggregated(
     }
     Ok(weights)
 }
+
+/// The weights of a round among `all` institutions of its plan: none is more than two of `all` parts
+/// of the sum, and where that cannot be, all are alike.
+pub(crate) fn shared_out(declared: Vec<u32>, all: usize) -> Vec<u32> {
+    let count = declared.len();
+    let mut weights = declared;
+    loop {
+        let largest = weights.iter().copied().max().unwrap_or(0);
+        let sum: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        if u64::from(largest) * all as u64 <= 2 * sum {
+            return weights;
+        }
+        if largest <= 1 {
+            return vec![1; count];
+        }
+        for weight in &mut weights {
+            *weight = (*weight).min(largest - 1);
+        }
+    }
+}

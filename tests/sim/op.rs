@@ -145,10 +145,15 @@ pub(crate) enum Forgery {
     OtherBytes,
     /// Values that no clip and no noise can give.
     OutOfRange,
+    /// Each value in range, all together too long.
+    TooFar,
     Dimension,
     TooLong,
     EvaluationLabel,
     EvaluationVersion,
+    EvaluationPlan,
+    /// Counts beyond what was declared.
+    EvaluationRange,
     ConsentZero,
     ConsentAuthor,
     StaleDecline,
@@ -156,7 +161,7 @@ pub(crate) enum Forgery {
     Viewer,
 }
 
-pub(crate) const FORGERIES: [Forgery; 20] = [
+pub(crate) const FORGERIES: [Forgery; 23] = [
     Forgery::Base,
     Forgery::Manifest,
     Forgery::Weight,
@@ -168,10 +173,13 @@ pub(crate) const FORGERIES: [Forgery; 20] = [
     Forgery::Garbage,
     Forgery::OtherBytes,
     Forgery::OutOfRange,
+    Forgery::TooFar,
     Forgery::Dimension,
     Forgery::TooLong,
     Forgery::EvaluationLabel,
     Forgery::EvaluationVersion,
+    Forgery::EvaluationPlan,
+    Forgery::EvaluationRange,
     Forgery::ConsentZero,
     Forgery::ConsentAuthor,
     Forgery::StaleDecline,

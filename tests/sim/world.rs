@@ -510,7 +510,13 @@ fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> 
 fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     let institutions = &SITES[..setting.sites];
     let unit = if setting.noise { "institution" } else { "none" };
+    let weighting = ["equal", "examples"][number % 2];
     let Setting { quorum, rounds, .. } = setting;
+    // What the trainer counts gets worse by the round, so that such a run always goes back.
+    let gate = match number % 2 {
+        0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
+        _ => "",
+    };
     let text = format!(
         r#"
         name = "sim{number}"
@@ -526,10 +532,12 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         evaluate_timeout_s = 20
         away_after_s = 12
         max_attempts = 3
+        weighting = "{weighting}"
         [privacy]
         unit = "{unit}"
         noise_multiplier = 1.0
         max_epsilon = 1000.0
+        {gate}
         "#
     );
     Ok(Plan::parse(&text)?)

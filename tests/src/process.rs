@@ -105,6 +105,11 @@ impl Process {
         if !status.success() {
             bail!("kill -TERM {id} ended with {status}");
         }
+        self.ended(within)
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {

@@ -129,7 +129,7 @@ impl Agent {
             let (round, number) = (task.round, task.attempt);
             match self
                 .coordinator
-                .decline(task.kind, &run, round, number, code)
+                .decline(task.kind, &run, round, number, egress::told(code))
                 .await
             {
                 Ok(()) => break,

@@ -262,6 +262,7 @@ pub(crate) mod tests {
             [cohort]
             institutions = ["st-anna", "mercy"]
             quorum = 1
+            weighting = "examples"
             [privacy]
             unit = "{unit}"
             noise_multiplier = 2.0

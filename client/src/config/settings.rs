@@ -43,6 +43,9 @@ pub struct Settings {
     /// data, so that plans with noise need it stated in advance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_examples: Option<u32>,
+    /// The number of held-out sentences to declare with a consent, which bounds the counts on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_held_out: Option<u32>,
     /// How the corpora are read.
     #[serde(default)]
     pub reading: ReadOptions,
@@ -72,6 +75,7 @@ impl Settings {
             held_out: Vec::new(),
             device: default_device(),
             declared_examples: None,
+            declared_held_out: None,
             reading: ReadOptions::default(),
         }
     }
@@ -90,6 +94,9 @@ impl Settings {
         }
         if self.declared_examples == Some(0) {
             return wrong("declared_examples", "0".into(), "at least 1");
+        }
+        if self.declared_held_out == Some(0) {
+            return wrong("declared_held_out", "0".into(), "at least 1");
         }
         if let Some(both) = self.data.iter().find(|path| self.held_out.contains(path)) {
             let found = both.display().to_string();

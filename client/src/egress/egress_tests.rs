@@ -85,6 +85,7 @@ impl Bench {
             plan: self.plan.digest(),
             institution: "st-anna".parse().expect("name"),
             examples: 7,
+            held_out: None,
             policy: self.policy.digest(),
             at: NOW,
             expires: Time::from_millis(2_000_000),

@@ -46,7 +46,7 @@ use crate::state::{self, Store};
 pub use audit::ReleasedAudit;
 pub use budget::{Budget, account, check_not_behind, cost_of_counts, cost_of_update, spent};
 pub use evaluation::ReleasedEvaluation;
-pub use reason::Reason;
+pub use reason::{Reason, told};
 pub use update::{Released, UpdateRequest};
 
 #[derive(Debug, thiserror::Error)]

@@ -85,7 +85,9 @@ impl Gate {
         ledger
             .append(entry.clone())
             .map_err(crate::state::Error::from)?;
-        let values = release(request.update.values(), &plan.privacy).map_err(refuse_not_finite)?;
+        let longest = plan.largest_norm(request.manifest.dimension(), consent.examples);
+        let values =
+            release(request.update.values(), &plan.privacy, longest).map_err(refuse_not_finite)?;
         let (blob, bytes) = self.blobs.create(|writer| encode(&values.values, writer))?;
         let statement = UpdateReceipt {
             run: task.run.clone(),
@@ -95,7 +97,7 @@ impl Gate {
             institution: self.identity.institution.clone(),
             base: task.version,
             manifest: task.manifest,
-            weight: plan.weight(consent.examples),
+            weight: plan.weight(&self.identity.institution, consent.examples),
             blob,
             bytes,
             sigma: plan.privacy.sigma(),

@@ -162,6 +162,15 @@ impl Settling {
                 largest,
             });
         }
+        if let Some(found) = consent.held_out
+            && (found == 0 || found > largest)
+        {
+            return Err(Rejection::HeldOut {
+                institution,
+                found,
+                largest,
+            });
+        }
         if consent.expires <= self.now {
             return Err(Rejection::NoConsent {
                 run: self.run.id.clone(),
@@ -171,6 +180,7 @@ impl Settling {
         let examples = consent.examples;
         let granted = Granted {
             examples,
+            held_out: consent.held_out,
             statement,
             expires: consent.expires,
         };
@@ -294,6 +304,7 @@ impl Settling {
     fn evaluated(&mut self, evaluation: EvaluationReceipt) -> Step {
         let EvaluationReceipt {
             institution,
+            plan,
             round,
             version,
             scores,
@@ -302,6 +313,12 @@ impl Settling {
         let work = &self.run.member(&institution)?.work;
         self.run
             .check_current(Task::Evaluate, round, self.run.attempt)?;
+        if plan != self.run.plan_digest {
+            return Err(Rejection::EvaluationPlan {
+                expected: self.run.plan_digest,
+                found: plan,
+            });
+        }
         if version != self.run.version {
             return Err(Rejection::Version {
                 expected: self.run.version,
@@ -321,6 +338,7 @@ impl Settling {
                 found: found.clone(),
             });
         }
+        self.run.check_counts(&institution, &scores)?;
         let total = scores.total();
         if let Some(member) = self.run.members.get_mut(&institution) {
             member.work = Work::Evaluated { scores };

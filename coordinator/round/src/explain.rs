@@ -132,10 +132,16 @@ impl Run {
             Phase::Evaluating { .. } => (
                 format!("evaluations of the version of round {}", self.round),
                 self.names(|m| m.work.is_pending()),
-                if self.round == self.plan.rounds {
-                    "the run is completed".to_owned()
-                } else {
-                    format!("round {} begins", self.round + 1)
+                {
+                    let next = if self.round == self.plan.rounds {
+                        "the run is completed".to_owned()
+                    } else {
+                        format!("round {} begins", self.round + 1)
+                    };
+                    match self.plan.gate {
+                        Some(_) => format!("the gate judges the version, and {next}"),
+                        None => next,
+                    }
                 },
             ),
             Phase::Completed => (
@@ -172,10 +178,12 @@ impl Run {
                 self.expected()
             },
             finish: self.finish(),
+            gate: self.gate_words(),
         }
     }
 
     pub fn view(&self) -> RunView {
+        let figures = self.figures();
         RunView {
             run: self.id.clone(),
             name: self.plan.name.clone(),
@@ -204,6 +212,10 @@ impl Run {
                 .map(|(name, member)| member_view(name, member))
                 .collect(),
             dimension: self.dimension,
+            f1: figures.map(|(pooled, _)| pooled),
+            median_f1: figures.map(|(_, median)| median),
+            champion: self.standing.as_ref().map(|standing| standing.champion),
+            gate: self.gate_words(),
         }
     }
 
@@ -220,5 +232,6 @@ fn member_view(institution: &InstitutionId, member: &Member) -> MemberView {
         examples: member.consent.as_ref().map(|granted| granted.examples),
         epsilon: member.epsilon,
         last_seen: member.last_seen,
+        f1: member.scores.as_ref().map(|scores| scores.total().f1()),
     }
 }

@@ -56,6 +56,6 @@ impl Run {
         if self.round > self.plan.rounds || self.attempt > self.plan.cohort.max_attempts {
             return Some("it is beyond the last round or attempt of its plan");
         }
-        None
+        self.gate_violation()
     }
 }

@@ -27,6 +27,7 @@
 mod apply;
 mod effect;
 mod explain;
+mod gate;
 mod input;
 mod invariant;
 mod member;
@@ -35,11 +36,14 @@ mod phase;
 mod rejection;
 mod run;
 mod settle;
+mod weights;
 
 pub use effect::{Assignment, Contribution, Effect, Task, Transition};
+pub use gate::{Standing, Verdict};
 pub use input::Input;
 pub use member::{Granted, Member, Work};
 pub use members::Members;
 pub use phase::Phase;
 pub use rejection::Rejection;
 pub use run::{Created, Run};
+pub use weights::capped;

@@ -32,6 +32,12 @@ pub struct Member {
     /// How long its last trainings took, in milliseconds, the newest last.
     #[serde(default)]
     pub trainings: Vec<u64>,
+    /// Its counts of the newest version that was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<Scores>,
+    /// Its counts of the last version that the gate has let pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub champion: Option<Scores>,
 }
 
 /// Trainings that are remembered of each institution.
@@ -45,6 +51,9 @@ const SLACK: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
     pub examples: u32,
+    /// The declared number of held-out sentences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<u32>,
     /// The digest of the signed statement.
     pub statement: Digest,
     pub expires: Time,

@@ -65,6 +65,22 @@ pub enum Rejection {
     },
     #[error("the evaluation is of version {found}: expected {expected}")]
     Version { expected: Digest, found: Digest },
+    #[error("the evaluation is for plan {found}: expected {expected}")]
+    EvaluationPlan { expected: Digest, found: Digest },
+    #[error("{institution} counts {found} {what} entities: expected at most {most}")]
+    EvaluationRange {
+        institution: InstitutionId,
+        /// `real`, `predicted` or `imagined`.
+        what: &'static str,
+        found: u64,
+        most: u64,
+    },
+    #[error("{institution} declares {found} held-out sentences: expected 1 to {largest}")]
+    HeldOut {
+        institution: InstitutionId,
+        found: u32,
+        largest: u32,
+    },
     #[error("the evaluation counts entities of type `{found}`: expected only {expected:?}")]
     Label {
         expected: Vec<String>,
@@ -79,14 +95,17 @@ impl Rejection {
             Self::NotInCohort { .. } => Code::NotInCohort,
             Self::NoConsent { .. } => Code::ConsentMissing,
             Self::OtherPlan { .. } => Code::ConsentInvalid,
-            Self::Examples { .. } => Code::ExamplesOutOfRange,
+            Self::Examples { .. } | Self::HeldOut { .. } => Code::ExamplesOutOfRange,
             Self::Stale { .. } => Code::RoundStale,
             Self::Unexpected { .. } => Code::UpdateUnexpected,
             Self::Repeated { .. } => Code::UpdateRepeated,
             Self::Base { .. } => Code::UpdateBase,
             Self::Manifest { .. } => Code::UpdateShape,
             Self::Weight { .. } => Code::UpdateWeight,
-            Self::Version { .. } | Self::Label { .. } => Code::EvaluationInvalid,
+            Self::Version { .. } | Self::Label { .. } | Self::EvaluationPlan { .. } => {
+                Code::EvaluationInvalid
+            }
+            Self::EvaluationRange { .. } => Code::EvaluationRange,
         }
     }
 }

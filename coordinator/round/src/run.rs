@@ -6,17 +6,20 @@ use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::plan::Plan;
+use fedner_shared::score::Scores;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Assignment, Contribution, Task, Transition};
+use crate::gate::Standing;
 use crate::input::Input;
 use crate::member::{Member, Work};
 use crate::members::Members;
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::settle::Settling;
+use crate::weights::capped;
 
 /// What is fixed when a run is created.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +60,9 @@ pub struct Run {
     /// How long the last rounds took, in milliseconds, the newest last.
     #[serde(default)]
     pub paces: Vec<u64>,
+    /// What the plan's gate has decided; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }
 
 /// Rounds by which the end of the run is reckoned.
@@ -84,6 +90,7 @@ impl Run {
             base,
             rounds: plan.rounds,
         }];
+        let standing = plan.gate.is_some().then(|| Standing::new(base));
         let run = Self {
             id,
             plan,
@@ -99,6 +106,7 @@ impl Run {
             members,
             effects: 0,
             paces: Vec::new(),
+            standing,
         };
         Transition {
             run,
@@ -236,11 +244,8 @@ impl Run {
             });
         }
         let member = self.member(&update.institution)?;
-        let examples = member
-            .consent
-            .as_ref()
-            .map_or(0, |granted| granted.examples);
-        let expected = self.plan.weight(examples);
+        let examples = self.declared(&update.institution);
+        let expected = self.plan.weight(&update.institution, examples);
         if update.weight != expected {
             let (institution, found) = (update.institution.clone(), update.weight);
             return Err(Rejection::Weight {
@@ -263,6 +268,27 @@ impl Run {
         }
     }
 
+    /// Whether an institution's counts are within what it declared.
+    pub(crate) fn check_counts(&self, institution: &InstitutionId, scores: &Scores) -> Step {
+        let consent = self.member(institution)?.consent.as_ref();
+        let (examples, held_out) = consent.map_or((0, None), |c| (c.examples, c.held_out));
+        let (total, most) = (scores.total(), self.plan.most_entities(examples, held_out));
+        let counted = [
+            ("real", total.support()),
+            ("predicted", total.predicted()),
+            ("imagined", total.false_positives),
+        ];
+        match counted.into_iter().find(|(_, found)| *found > most) {
+            Some((what, found)) => Err(Rejection::EvaluationRange {
+                institution: institution.clone(),
+                what,
+                found,
+                most,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The updates of the open round that have been accepted, in the order of the institutions'
     /// names.
     pub fn contributions(&self) -> impl Iterator<Item = &Contribution> {
@@ -276,6 +302,25 @@ impl Run {
                 | Work::Evaluated { .. }
                 | Work::Declined { .. } => None,
             })
+    }
+
+    /// The same, each with the weight that it has among them. Receipts have the declared ones.
+    pub(crate) fn weighed(&self) -> Vec<Contribution> {
+        let mut contributions: Vec<_> = self.contributions().cloned().collect();
+        if let Some(share) = self.plan.cohort.largest_share() {
+            let declared: Vec<u32> = contributions.iter().map(|c| c.weight).collect();
+            for (contribution, weight) in contributions.iter_mut().zip(capped(&declared, share)) {
+                contribution.weight = weight;
+            }
+        }
+        contributions
+    }
+
+    /// The examples that `institution` declared with its consent.
+    pub fn declared(&self, institution: &InstitutionId) -> u32 {
+        let member = self.members.get(institution);
+        let granted = member.and_then(|member| member.consent.as_ref());
+        granted.map_or(0, |granted| granted.examples)
     }
 
     pub(crate) fn task(&self) -> Option<Task> {

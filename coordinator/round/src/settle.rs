@@ -3,7 +3,6 @@
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::score::Scores;
 use fedner_shared::time::Time;
 
 use crate::effect::{Effect, Transition};
@@ -166,20 +165,9 @@ impl Settling {
         if waiting > 0 && self.now < until {
             return false;
         }
-        let mut all = Scores::default();
-        let mut shared = false;
-        for member in self.run.members.values() {
-            if let Work::Evaluated { scores } = &member.work {
-                all.merge(scores);
-                shared = true;
-            }
-        }
         let round = self.run.round;
         self.run.remember(self.now.since(self.run.attempt_began));
-        self.events.push(Event::RoundFinished {
-            round,
-            f1: shared.then(|| all.total().f1()),
-        });
+        self.finish_evaluation();
         if round == self.run.plan.rounds {
             self.run.phase = Phase::Completed;
             self.events.push(Event::RunCompleted {
@@ -192,7 +180,7 @@ impl Settling {
     }
 
     fn aggregate(&mut self) {
-        let contributions: Vec<_> = self.run.contributions().cloned().collect();
+        let contributions = self.run.weighed();
         self.run.effects += 1;
         self.effects.push(Effect {
             round: self.run.round,

@@ -319,6 +319,7 @@ fn render_one(view: &RunView) -> String {
                     .epsilon
                     .map(|epsilon| format!("{:.2}", (epsilon * 100.0).ceil() / 100.0)),
             ),
+            or_dash(member.f1.map(|f1| format!("{f1:.4}"))),
             or_dash(member.last_seen),
         ]
     };
@@ -326,10 +327,16 @@ fn render_one(view: &RunView) -> String {
         "{}\n\n{}",
         render_all(std::slice::from_ref(view)),
         table(
-            ["institution", "state", "examples", "ε", "last seen"],
+            ["institution", "state", "examples", "ε", "F1", "last seen"],
             view.members.iter().map(row)
         )
     );
+    if let (Some(pooled), Some(median)) = (view.f1, view.median_f1) {
+        text = format!("{text}\n\nF1 {pooled:.4} pooled, {median:.4} median of the institutions");
+    }
+    if let Some(gate) = &view.gate {
+        text = format!("{text}\n\n{gate}");
+    }
     if let Some(failure) = &view.failure {
         text = format!("{text}\n\nfailed: {failure}");
     }
@@ -358,6 +365,9 @@ fn render_explanation(view: &Explanation) -> String {
         lines.push(format!(
             "finish     {finish}, by how long the last rounds took"
         ));
+    }
+    if let Some(gate) = &view.gate {
+        lines.push(format!("gate       {gate}"));
     }
     lines.join("\n")
 }

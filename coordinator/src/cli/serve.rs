@@ -27,6 +27,9 @@ use crate::{collect, engine, observe, tls};
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
 
+/// How long health says NOT_SERVING before a coordinator without its engine ends.
+const NOTICE: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {}
 
@@ -68,7 +71,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             format!("cannot listen on {}: {error}", config.listen),
         )
     })?;
-    let (engine, effects, thread) = engine::load(store, operator_key, Arc::new(ThisMachine))
+    let (engine, effects, ended) = engine::load(store, operator_key, Arc::new(ThisMachine))
         .map_err(|e| Failed::fault(e.to_string()))?
         .serve_on_thread()
         .map_err(|e| Failed::fault(e.to_string()))?;
@@ -101,13 +104,23 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         |l| format!("listening on {}", l.listening),
     );
 
-    let router = rpc::router(services)
+    let (router, health) = rpc::router(services)
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
     let connections = tls::accept(listener, tls_config, stop.clone());
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::pin!(serving);
+    let mut outcome = Ok(());
     tokio::select! {
+        _ = ended => {
+            health.not_serving().await;
+            tracing::error!("the engine has ended; the coordinator ends with it");
+            outcome = Err(Failed::fault("the engine has ended by a fault; its message is above".to_owned()));
+            // Whoever watches its health is told before it is gone.
+            tokio::time::sleep(NOTICE).await;
+            stop.cancel();
+            let _ = tokio::time::timeout(NOTICE, &mut serving).await;
+        }
         result = &mut serving => result.map_err(|e| Failed::fault(format!("the server failed: {e}")))?,
         () = asked_to_stop() => {
             output.say("stopping: finishing transfers under way");
@@ -120,8 +133,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     // A sum under way is in the outbox, and is computed again after the next start.
     publisher.abort();
     collector.abort();
-    drop(thread);
-    Ok(())
+    outcome
 }
 
 async fn asked_to_stop() {

@@ -133,20 +133,27 @@ impl Loaded {
         (handle, effects, engine.serve(inbox))
     }
 
-    /// The same, on a thread of its own.
+    /// The same, on a thread of its own. The last value resolves when the thread has ended, by a
+    /// panic too.
     pub fn serve_on_thread(
         self,
     ) -> std::io::Result<(
         Handle,
         mpsc::UnboundedReceiver<Pending>,
-        std::thread::JoinHandle<()>,
+        oneshot::Receiver<std::convert::Infallible>,
     )> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
         let (handle, effects, engine) = self.serve();
-        let thread = std::thread::spawn(move || runtime.block_on(engine));
-        Ok((handle, effects, thread))
+        let (alive, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                let _alive = alive;
+                runtime.block_on(engine);
+            })?;
+        Ok((handle, effects, ended))
     }
 }
 

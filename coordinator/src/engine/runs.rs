@@ -2,7 +2,8 @@
 
 use fedner_round::{Created, Effect, Input, Run, Transition};
 use fedner_shared::digest::Digest;
-use fedner_shared::id::{InstitutionId, RunId, VersionName};
+use fedner_shared::event::{Event, Judgement};
+use fedner_shared::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{Signed, Statement};
@@ -25,6 +26,17 @@ pub struct NewRun {
     pub base: Digest,
     /// The base made ready for the plan, where it was not.
     pub prepared: Option<Version>,
+}
+
+/// What the values of an awaited update may be, in grid steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Awaited {
+    /// d
+    pub dimension: usize,
+    /// The largest magnitude of each.
+    pub bound: i64,
+    /// The largest squared L2 norm of all.
+    pub squared_bound: u128,
 }
 
 impl Engine {
@@ -122,8 +134,11 @@ impl Engine {
                 also(tx)?;
                 tx.put_run(&run, before.map(|before| &before.members))?;
                 for event in events {
-                    let entry = tx.append_event(now, Some(&run.id), event)?;
-                    tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
+                    let moved = promotion(tx, &run.plan.name, &event)?;
+                    for event in std::iter::once(event).chain(moved) {
+                        let entry = tx.append_event(now, Some(&run.id), event)?;
+                        tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
+                    }
                 }
                 for effect in &effects {
                     tx.put_effect(&run.id, effect)?;
@@ -192,11 +207,17 @@ impl Engine {
         Ok(self.require(id)?.explain())
     }
 
-    /// Whether an announced update is awaited; returns the plan and d.
-    pub fn check_update(&self, update: &UpdateReceipt) -> Result<(Plan, usize), Failure> {
+    /// Whether an announced update is awaited, and what its values may be.
+    pub fn check_update(&self, update: &UpdateReceipt) -> Result<Awaited, Failure> {
         let run = self.require(&update.run)?;
         run.check_update(self.now(), update)?;
-        Ok((run.plan.clone(), run.dimension as usize))
+        let dimension = run.dimension as usize;
+        let declared = run.declared(&update.institution);
+        Ok(Awaited {
+            dimension,
+            bound: run.plan.privacy.value_bound(),
+            squared_bound: run.plan.squared_norm_bound(dimension, declared),
+        })
     }
 
     /// The update's bytes are in the blob store, verified.
@@ -321,6 +342,39 @@ impl Engine {
         })?;
         Ok(name)
     }
+}
+
+/// What passed a plan's gate is its champion, what failed its challenger.
+fn promotion(
+    tx: &Tx<'_>,
+    plan: &PlanName,
+    event: &Event,
+) -> Result<Option<Event>, crate::store::Error> {
+    let Event::Judged {
+        version: digest,
+        judgement,
+        ..
+    } = event
+    else {
+        return Ok(None);
+    };
+    let name = match judgement {
+        Judgement::Passed => "champion",
+        Judgement::Regressed | Judgement::Unjudged => "challenger",
+    };
+    // A plan with a gate has a name that leaves room for this.
+    let (Ok(alias), Some(version)) = (
+        format!("{plan}.{name}").parse::<Alias>(),
+        tx.version(*digest)?,
+    ) else {
+        return Ok(None);
+    };
+    tx.put_alias(&alias, *digest)?;
+    Ok(Some(Event::AliasMoved {
+        alias,
+        version: version.name,
+        digest: *digest,
+    }))
 }
 
 pub(super) fn same_author(caller: &InstitutionId, author: &InstitutionId) -> Result<(), Failure> {

@@ -26,6 +26,7 @@ pub(super) struct Form {
     pub(super) bytes: u64,
     pub(super) dimension: usize,
     pub(super) bound: i64,
+    pub(super) squared_bound: u128,
     pub(super) machine: Arc<dyn Machine>,
 }
 
@@ -87,7 +88,7 @@ impl Staged {
             length: 0,
             resumed: false,
             hasher: blake3::Hasher::new(),
-            checker: Checker::new(form.dimension, form.bound),
+            checker: Checker::new(form.dimension, form.bound, form.squared_bound),
             form,
         };
         let present = staged.file.metadata().map_err(blobs::Error::Staging)?;
@@ -167,6 +168,7 @@ fn code_of(error: &update::Error) -> Code {
     match error {
         update::Error::Dimension { .. } => Code::UpdateShape,
         update::Error::Range { .. } => Code::UpdateRange,
+        update::Error::Norm { .. } => Code::UpdateNorm,
         update::Error::Magic(_)
         | update::Error::Block(_)
         | update::Error::Width { .. }

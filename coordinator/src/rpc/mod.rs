@@ -47,7 +47,9 @@ pub struct Services {
 
 /// All services, the standard health and reflection services included. Only enrolment may be
 /// called without a certificate.
-pub async fn router(services: Services) -> Result<Router, tonic_reflection::server::Error> {
+pub async fn router(
+    services: Services,
+) -> Result<(Router, Health), tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<FederationServer<federation::Federation>>()
@@ -83,5 +85,28 @@ pub async fn router(services: Services) -> Result<Router, tonic_reflection::serv
                 .max_decoding_message_size(MESSAGE_BYTES),
         )
         .add_service(MonitoringServer::new(monitoring::Monitoring(services)));
-    Ok(router)
+    Ok((router, Health(health)))
+}
+
+/// What the standard health service says.
+#[derive(Debug, Clone)]
+pub struct Health(tonic_health::server::HealthReporter);
+
+impl Health {
+    /// Says of every service, and of the server as a whole, that it does not serve.
+    pub async fn not_serving(&self) {
+        let Self(health) = self;
+        health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
+        health
+            .set_not_serving::<FederationServer<federation::Federation>>()
+            .await;
+        health
+            .set_not_serving::<OperationsServer<operations::Operations>>()
+            .await;
+        health
+            .set_not_serving::<MonitoringServer<monitoring::Monitoring>>()
+            .await;
+    }
 }

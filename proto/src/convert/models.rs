@@ -23,6 +23,7 @@ pub fn version_to_wire(view: &VersionView) -> v1::ModelVersion {
         aliases: view.aliases.iter().map(ToString::to_string).collect(),
         scores: view.scores.iter().map(scores_to_wire).collect(),
         f1: view.f1,
+        median_f1: view.median_f1,
         audits: view.audits.iter().map(audit_to_wire).collect(),
     }
 }
@@ -45,6 +46,7 @@ pub fn version_from_wire(message: v1::ModelVersion) -> Result<VersionView> {
         aliases: aliases.collect::<Result<_>>()?,
         scores: scores.collect::<Result<_>>()?,
         f1: message.f1,
+        median_f1: message.median_f1,
         audits: audits.collect::<Result<_>>()?,
     })
 }

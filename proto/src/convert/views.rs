@@ -26,6 +26,12 @@ pub fn run_to_wire(view: &RunView) -> v1::Run {
         failure: view.failure.clone().unwrap_or_default(),
         members: view.members.iter().map(member_to_wire).collect(),
         dimension: view.dimension,
+        f1: view.f1,
+        median_f1: view.median_f1,
+        champion: view
+            .champion
+            .map_or_else(Vec::new, |version| version.as_bytes().to_vec()),
+        gate: view.gate.clone().unwrap_or_default(),
     }
 }
 
@@ -49,6 +55,14 @@ pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
             .map(member_from_wire)
             .collect::<Result<_>>()?,
         dimension: message.dimension,
+        f1: message.f1,
+        median_f1: message.median_f1,
+        champion: if message.champion.is_empty() {
+            None
+        } else {
+            Some(digest("champion", &message.champion)?)
+        },
+        gate: (!message.gate.is_empty()).then_some(message.gate),
     })
 }
 
@@ -59,6 +73,7 @@ fn member_to_wire(view: &MemberView) -> v1::Member {
         examples: view.examples,
         epsilon: view.epsilon,
         last_seen_ms: view.last_seen.map(Time::as_millis),
+        f1: view.f1,
     }
 }
 
@@ -69,6 +84,7 @@ fn member_from_wire(message: v1::Member) -> Result<MemberView> {
         examples: message.examples,
         epsilon: message.epsilon,
         last_seen: message.last_seen_ms.map(time),
+        f1: message.f1,
     })
 }
 
@@ -121,6 +137,7 @@ pub fn explanation_to_wire(view: &Explanation) -> v1::ExplainResponse {
         then: view.then.clone(),
         expected_ms: view.expected.map(Time::as_millis),
         finish_ms: view.finish.map(Time::as_millis),
+        gate: view.gate.clone().unwrap_or_default(),
     }
 }
 
@@ -135,5 +152,6 @@ pub fn explanation_from_wire(message: v1::ExplainResponse) -> Result<Explanation
         then: message.then,
         expected: message.expected_ms.map(time),
         finish: message.finish_ms.map(time),
+        gate: (!message.gate.is_empty()).then_some(message.gate),
     })
 }

@@ -54,8 +54,12 @@ pub enum Error {
 /// With `unit = "none"` the noise is left out and nothing is protected; where units are sampled, it
 /// is left out because every step of the training had its own. The rounding is then drawn from the
 /// update itself, so that a run without noise can be repeated to the last bit.
-pub fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
-    Releaser::new(privacy, update.len())?.release(update)
+///
+/// Without noise of its own the update is shortened to `norm`, the plan's `largest_norm`, first.
+pub fn release(update: &[f32], privacy: &Privacy, norm: f64) -> Result<Release, Error> {
+    Releaser::new(privacy, update.len())?
+        .within(norm)
+        .release(update)
 }
 
 /// The mechanism for updates of one plan and dimension, for several releases.
@@ -65,6 +69,8 @@ pub fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
 #[derive(Debug)]
 pub struct Releaser {
     grid: Grid,
+    /// What updates are shortened to.
+    norm: f64,
     dimension: usize,
     squared_bound: u128,
     value_bound: i64,
@@ -93,11 +99,22 @@ impl Releaser {
         };
         Ok(Self {
             grid,
+            norm: grid.clip,
             dimension,
             squared_bound,
             value_bound: privacy.value_bound(),
             noise,
         })
+    }
+
+    /// Shortens updates without noise of their own to this norm, where it is less than the grid's.
+    #[must_use]
+    pub fn within(mut self, norm: f64) -> Self {
+        if self.noise.is_none() && norm < self.grid.clip {
+            self.norm = norm;
+            self.squared_bound = self.grid.squared_bound_of(norm, self.dimension);
+        }
+        self
     }
 
     /// Draws noise on so many threads instead of on all processors.
@@ -125,7 +142,11 @@ impl Releaser {
         }
         let grid = self.grid;
         let norm_before = clip::norm(update)?;
-        let factor = clip::steps_per_weight(norm_before, grid.clip, grid.steps());
+        let factor = if self.norm < grid.clip {
+            clip::steps_per_weight(norm_before, self.norm, self.norm / grid.gamma())
+        } else {
+            clip::steps_per_weight(norm_before, grid.clip, grid.steps())
+        };
         let rounded = round::round(update, factor, self.squared_bound, random)?;
         let mut values = rounded.values;
         if let Some(noise) = &self.noise {
@@ -134,8 +155,8 @@ impl Releaser {
         Ok(Release {
             values,
             norm_before,
-            norm_after: norm_before.min(grid.clip),
-            clipped: norm_before > grid.clip,
+            norm_after: norm_before.min(self.norm),
+            clipped: norm_before > self.norm,
             rounding_attempts: rounded.attempts,
         })
     }
@@ -175,6 +196,10 @@ mod tests {
     use fedner_shared::plan::Clipping;
 
     use super::*;
+
+    fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
+        super::release(update, privacy, f64::INFINITY)
+    }
 
     fn release_with(
         update: &[f32],
@@ -227,6 +252,43 @@ mod tests {
             prop_assert!(release.values.iter().all(|v| i64::from(*v).abs() <= privacy.value_bound()));
             prop_assert!(release.norm_after <= clip);
         }
+    }
+
+    #[test]
+    fn without_noise_it_is_within_the_plans_norm_to_the_last_integer() {
+        let update: Vec<f32> = (0..5000).map(|i| 0.1 * (i as f32).sin()).collect();
+        for (unit, norm) in [
+            (Unit::None, 0.75),
+            (Unit::Person, 0.003),
+            (Unit::Document, 64.0),
+        ] {
+            let privacy = privacy(unit, 1.0, 1.0);
+            let bound = privacy.grid().squared_bound_of(norm, update.len());
+            let release = super::release(&update, &privacy, norm).expect("release");
+            let squared = round::squared_norm(&release.values);
+            assert!(squared <= bound, "{unit}: {squared} {bound}");
+            assert_eq!(release.clipped, norm < 5.0);
+            // It points where it pointed before.
+            let dot: f64 = release
+                .values
+                .iter()
+                .zip(&update)
+                .map(|(v, u)| f64::from(*v) * f64::from(*u))
+                .sum();
+            let cosine = dot / ((squared as f64).sqrt() * release.norm_before);
+            assert!(cosine > 0.99, "{unit}: {cosine}");
+            // Left as long as it was, it would be refused.
+            let longer = super::release(&update, &privacy, f64::INFINITY).expect("release");
+            assert_eq!(
+                round::squared_norm(&longer.values) > bound,
+                norm < 5.0,
+                "{unit}"
+            );
+        }
+        // An update with noise is as long as clip and noise make it.
+        let noised = privacy(Unit::Institution, 1.0, 1.0);
+        let release = super::release(&update, &noised, 1e-3).expect("release");
+        assert!((release.norm_after - 1.0).abs() < 1e-12);
     }
 
     #[test]

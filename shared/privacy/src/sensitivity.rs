@@ -2,21 +2,10 @@
 
 use fedner_shared::plan::Grid;
 
-/// Δ̃², the largest squared L2 norm of a clipped update after rounding to the grid, in squared
-/// grid steps and rounded down: integer norms at most this large are exactly those accepted.
-///
-/// `min{ (K + √d)², K² + d/4 + √(2 ln(1/β))·(K + √d/2) }` with `K = C/γ`, `d` the dimension and
-/// β = e^(-1/2), for which √(2 ln(1/β)) = 1. Kairouz, Liu and Steinke 2021, "The Distributed
-/// Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation", Theorem 1:
-/// a rounding is within the bound with a probability of at least 1 − β.
-///
-/// K is a power of two, so both terms are computed in integers without error.
+/// Δ̃², the largest squared L2 norm of a clipped update after rounding to the grid: see
+/// [`Grid::squared_sensitivity`].
 pub fn squared_bound(grid: Grid, dimension: usize) -> u128 {
-    let steps = 1u128 << grid.exponent;
-    let dimension = dimension as u128;
-    let always = steps * steps + (4 * steps * steps * dimension).isqrt() + dimension;
-    let mostly = steps * steps + steps + (dimension + (4 * dimension).isqrt()) / 4;
-    always.min(mostly)
+    grid.squared_sensitivity(dimension)
 }
 
 #[cfg(test)]

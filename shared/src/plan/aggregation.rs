@@ -100,7 +100,7 @@ pub const FACTOR_BITS: u32 = 16;
 
 impl Plan {
     /// How the plan's updates become one: what `[aggregation]` says; else the trimmed mean where all
-    /// institutions count the same, and FedAvg where their examples are their weights.
+    /// institutions count the same, and FedAvg where they have weights.
     pub fn rule(&self) -> Rule {
         let Aggregation {
             strategy,
@@ -109,7 +109,7 @@ impl Plan {
         } = &self.aggregation;
         let usual = match self.cohort.weighting {
             Weighting::Equal => Strategy::TrimmedMean,
-            Weighting::Examples => Strategy::FedAvg,
+            Weighting::Examples | Weighting::Plan => Strategy::FedAvg,
         };
         match strategy.unwrap_or(usual) {
             Strategy::FedAvg => Rule::FedAvg,
@@ -155,24 +155,11 @@ impl Plan {
             }
             Rule::FedAvg | Rule::Median => {}
         }
-        if !strategy.is_weighted() && self.cohort.weighting == Weighting::Examples {
-            let found = format!("{strategy} beside cohort.weighting = \"examples\"");
+        if !strategy.is_weighted() && self.cohort.weighting != Weighting::Equal {
+            let found = format!("{strategy} beside weights in [cohort]");
             let expected = "weighting = \"equal\", since it counts every institution the same, \
                             or the strategy norm-clipped or fedavg, which weigh";
             return Err(value("aggregation.strategy", found, expected));
-        }
-        // The sum must fit a machine word whatever the institutions declare.
-        let weights = self.cohort.institutions.len() as i128 * i128::from(self.largest_weight());
-        let largest = weights * i128::from(self.privacy.value_bound());
-        if largest << rule.extra_bits() >= 1 << 62 {
-            let expected = format!(
-                "institutions, examples and noise of which {strategy} makes a sum below 2^62"
-            );
-            return Err(value(
-                "cohort.max_examples",
-                self.cohort.max_examples,
-                expected,
-            ));
         }
         Ok(())
     }

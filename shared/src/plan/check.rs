@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Clipping, Method, Plan, Precision, Unit};
+use super::privacy::UNPROTECTED_CLIP;
+use super::{Clipping, Method, Plan, Precision, Unit, Weighting};
 use crate::bert::MOST_CONTEXT;
 
 /// Why a text is no plan.
@@ -26,7 +27,12 @@ impl Plan {
         self.check_training()?;
         self.check_method()?;
         self.check_cohort()?;
+        self.check_update_norm()?;
         self.check_privacy()?;
+        self.check_weights()?;
+        if let Some(gate) = &self.gate {
+            gate.check(self.name.as_str(), self.cohort.institutions.len())?;
+        }
         self.check_aggregation()?;
         between("rounds", self.rounds, 1, 10_000)
     }
@@ -164,6 +170,60 @@ impl Plan {
         between("cohort.away_after_s", c.away_after_s, 1, 31_536_000)?;
         between("cohort.max_attempts", c.max_attempts, 1, 1000)?;
         between("cohort.max_examples", c.max_examples, 1, 1 << 30)
+    }
+
+    fn check_weights(&self) -> Result<(), Error> {
+        let c = &self.cohort;
+        if let Some(share) = c.max_share {
+            range("cohort.max_share", share, 0.0, 1.0, false)?;
+            if c.weighting != Weighting::Examples {
+                let expected = "weighting = \"examples\": other weights nobody declares";
+                return Err(value("cohort.max_share", share, expected));
+            }
+        }
+        let (named, all): (BTreeSet<_>, BTreeSet<_>) =
+            (c.weights.keys().collect(), c.institutions.iter().collect());
+        if c.weighting == Weighting::Plan && named != all {
+            let found = format!("of {named:?}");
+            return Err(value(
+                "cohort.weights",
+                found,
+                "one weight for each institution of the plan",
+            ));
+        }
+        if c.weighting != Weighting::Plan && !named.is_empty() {
+            let expected = "weighting = \"plan\", or no table";
+            return Err(value("cohort.weights", "given", expected));
+        }
+        for weight in c.weights.values() {
+            between("cohort.weights", *weight, 1, 1 << 30)?;
+        }
+        // The weighted sum must fit a machine word whatever the institutions declare.
+        let weights = c.institutions.len() as i128 * i128::from(self.largest_weight());
+        let largest = weights * i128::from(self.privacy.value_bound());
+        // The weights are below 2^48, the bound is below 2^32 and the shift at most 16.
+        if largest << self.rule().extra_bits() >= 1 << 62 {
+            let expected = "a product of institutions, weights and noise below 2^62";
+            let key = if c.weighting == Weighting::Plan {
+                "cohort.weights"
+            } else {
+                "cohort.max_examples"
+            };
+            return Err(value(key, self.largest_weight(), expected));
+        }
+        Ok(())
+    }
+
+    fn check_update_norm(&self) -> Result<(), Error> {
+        let Some(norm) = self.privacy.max_update_norm else {
+            return Ok(());
+        };
+        let key = "privacy.max_update_norm";
+        if self.privacy.unit == Unit::Institution {
+            let expected = "no such key: with the unit institution it follows from clip and noise";
+            return Err(value(key, norm, expected));
+        }
+        range(key, norm, 1e-4, UNPROTECTED_CLIP, true)
     }
 
     fn check_privacy(&self) -> Result<(), Error> {

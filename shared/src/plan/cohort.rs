@@ -1,5 +1,6 @@
 //! Who takes part in a run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,13 @@ pub struct Cohort {
     pub max_attempts: u32,
     #[serde(default)]
     pub weighting: Weighting,
+    /// The largest part of a round's weights that one institution may have, where they are declared;
+    /// left out, twice an equal share of the plan's institutions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<f64>,
+    /// The operator's own weights, one for each institution.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<InstitutionId, u32>,
     /// Largest example count an institution may declare.
     #[serde(default = "default_max_examples")]
     pub max_examples: u32,
@@ -62,12 +70,22 @@ const fn default_max_examples() -> u32 {
 #[serde(rename_all = "kebab-case")]
 pub enum Weighting {
     /// By the example count each institution declared with its consent.
-    #[default]
     Examples,
+    #[default]
     Equal,
+    /// By the plan's own table `weights`.
+    Plan,
 }
 
 impl Cohort {
+    /// The largest part of a round's weights that one institution may have; `None` where nobody
+    /// declares a weight.
+    pub fn largest_share(&self) -> Option<f64> {
+        let twice = 2.0 / self.institutions.len().max(1) as f64;
+        let share = self.max_share.unwrap_or(twice).min(1.0);
+        (self.weighting == Weighting::Examples).then_some(share)
+    }
+
     pub fn recruit_timeout(&self) -> Duration {
         Duration::from_secs(self.recruit_timeout_s)
     }

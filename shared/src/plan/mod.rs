@@ -4,20 +4,23 @@ mod aggregation;
 mod check;
 mod cohort;
 mod defaults;
+mod gate;
 mod method;
+mod norm;
 mod privacy;
 mod training;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::id::{PlanName, VersionName};
+use crate::id::{InstitutionId, PlanName, VersionName};
 use crate::sign::Statement;
 use crate::skip::is_default;
 
 pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM};
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
+pub use gate::{Gate, OnRegression, Score};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
 pub use training::{Decay, Precision, Training};
@@ -65,7 +68,15 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "is_default")]
     pub aggregation: Aggregation,
     pub privacy: Privacy,
+    /// What a version must show before it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
 }
+
+/// Standard deviations that are allowed for the noise of each count. A discrete Gaussian passes t of
+/// them with a probability of at most e^(-t²/2) (Canonne, Kamath and Steinke 2020, section 2.3), so
+/// that of the 768 counts of an honest institution one does in less than one case of 10^10.
+const NOISE_ALLOWED: f64 = 8.0;
 
 impl Plan {
     /// Reads and checks a plan file. Where its unit is sampled, some keys that it leaves out have
@@ -120,19 +131,52 @@ impl Plan {
         })
     }
 
+    /// The largest number of entities, found and missed or imagined, that an institution's counts
+    /// may come to. A sentence of at most `max_tokens` sub-tokens has no more entities than those.
+    ///
+    /// Without `held_out`, the declared number of held-out sentences, as many examples are allowed
+    /// for as were declared for training; where these weigh equally and are not sampled, the
+    /// largest number that may be declared. Where units have noise, one unit of several sentences
+    /// counts up to K·√(2T) of T types (Cauchy and Schwarz), and [`NOISE_ALLOWED`] is added for each count.
+    pub fn most_entities(&self, examples: u32, held_out: Option<u32>) -> u64 {
+        let (tokens, types) = (self.training.max_tokens as u64, self.labels.len() as u64);
+        let noise = self.privacy.count_noise();
+        let margin = noise.map_or(0.0, |noise| (NOISE_ALLOWED * noise.sigma).ceil());
+        let margin = (2 * types).saturating_mul(margin as u64);
+        if let Some(sentences) = held_out {
+            return u64::from(sentences)
+                .saturating_mul(tokens)
+                .saturating_add(margin);
+        }
+        let sampled = self.privacy.unit.is_sampled();
+        let examples = match self.cohort.weighting {
+            Weighting::Equal | Weighting::Plan if !sampled => self.cohort.max_examples,
+            Weighting::Equal | Weighting::Plan | Weighting::Examples => examples,
+        };
+        let clipped = noise.map_or(0.0, |noise| {
+            f64::from(noise.clip) * (2.0 * types as f64).sqrt()
+        });
+        let each = tokens.max(clipped.ceil() as u64);
+        u64::from(examples.max(1))
+            .saturating_mul(each)
+            .saturating_add(margin)
+    }
+
     /// The largest weight that an aggregation can give one institution.
     pub fn largest_weight(&self) -> u32 {
         match self.cohort.weighting {
             Weighting::Examples => self.cohort.max_examples,
             Weighting::Equal => 1,
+            Weighting::Plan => self.cohort.weights.values().copied().max().unwrap_or(1),
         }
     }
 
-    /// The weight of an institution that declared `examples`.
-    pub fn weight(&self, examples: u32) -> u32 {
+    /// The weight of an institution that declared `examples`, before any cap.
+    pub fn weight(&self, institution: &InstitutionId, examples: u32) -> u32 {
         match self.cohort.weighting {
             Weighting::Examples => examples,
             Weighting::Equal => 1,
+            Weighting::Plan => self.cohort.weights.get(institution).copied().unwrap_or(1),
         }
     }
 }

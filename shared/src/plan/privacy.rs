@@ -82,6 +82,10 @@ pub struct Privacy {
         skip_serializing_if = "is_default_evaluation_clip"
     )]
     pub evaluation_clip: u32,
+    /// The largest L2 norm of an update, in the units of the weights; not with the unit
+    /// `institution`, where it follows from clip and noise. Left out, see `Plan::largest_norm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_update_norm: Option<f64>,
 }
 
 const fn default_clip() -> f64 {
@@ -125,13 +129,14 @@ impl Default for Privacy {
             max_epsilon: default_max_epsilon(),
             evaluation_noise: 0.0,
             evaluation_clip: default_evaluation_clip(),
+            max_update_norm: None,
         }
     }
 }
 
 /// Where the clip of an update protects nobody, nothing is clipped in earnest, but the integer range must still be
 /// bounded: larger updates than this L2 norm come from a training that diverged.
-const UNPROTECTED_CLIP: f64 = 64.0;
+pub(super) const UNPROTECTED_CLIP: f64 = 64.0;
 
 /// The scale on which updates are integers: C as a multiple of the grid γ.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -239,3 +239,56 @@ fn what_a_plan_says_is_not_filled_in() {
     let defaults = Training::default();
     assert_eq!((plan.training, plan.privacy.clip), (defaults, 1.0));
 }
+
+#[test]
+fn weights_are_equal_capped_or_the_operators_own() {
+    let with = |keys: &str| Plan::parse(&EXAMPLE.replace("weighting = \"examples\"", keys));
+    let anna = "st-anna".parse().expect("name");
+    let equal = with("").expect("plan");
+    assert_eq!((equal.weight(&anna, 500), equal.largest_weight()), (1, 1));
+    assert_eq!(equal.cohort.largest_share(), None);
+    let declared = with("weighting = \"examples\"").expect("plan");
+    assert_eq!(declared.weight(&anna, 500), 500);
+    let share = declared.cohort.largest_share().expect("a share");
+    assert!((share - 2.0 / 3.0).abs() < 1e-12);
+    let own = "weighting = \"plan\"\nweights = { st-anna = 3, mercy = 2, north = 1 }";
+    let own = with(own).expect("plan");
+    assert_eq!((own.weight(&anna, 500), own.largest_weight()), (3, 3));
+    assert_eq!(own.cohort.largest_share(), None);
+    for (keys, key) in [
+        ("weighting = \"plan\"", "cohort.weights"),
+        (
+            "weighting = \"plan\"\nweights = { st-anna = 3, mercy = 2 }",
+            "cohort.weights",
+        ),
+        (
+            "weighting = \"plan\"\nweights = { st-anna = 3, mercy = 2, north = 0 }",
+            "cohort.weights",
+        ),
+        (
+            "weights = { st-anna = 3, mercy = 2, north = 1 }",
+            "cohort.weights",
+        ),
+        ("max_share = 0.5", "cohort.max_share"),
+        (
+            "weighting = \"examples\"\nmax_share = 0.0",
+            "cohort.max_share",
+        ),
+        (
+            "weighting = \"examples\"\nmax_share = 1.5",
+            "cohort.max_share",
+        ),
+    ] {
+        let error = with(keys).expect_err(keys);
+        assert!(
+            matches!(error, Error::Value { key: k, .. } if k == key),
+            "{keys}: {error}"
+        );
+    }
+    // Plans of before say their weighting, and keep their digests.
+    let json = serde_json::to_string(&declared).expect("json");
+    assert!(json.contains("\"weighting\":\"examples\""), "{json}");
+    for key in ["max_share", "\"weights\"", "max_update_norm"] {
+        assert!(!json.contains(key), "{json}");
+    }
+}

@@ -44,6 +44,10 @@ pub enum Error {
     Padding { block: u64 },
     #[error("weight {index} is {value}: expected a magnitude of at most {bound}")]
     Range { index: u64, value: i64, bound: i64 },
+    #[error(
+        "the update is longer than the plan allows from block {block} on: expected a squared norm of at most {bound} grid steps"
+    )]
+    Norm { block: u64, bound: u128 },
     #[error("the update ends too early, in block {block}")]
     Truncated { block: u64 },
     #[error("the update goes on after its last block")]
@@ -103,7 +107,7 @@ mod tests {
     fn decoded(bytes: &[u8], dimension: usize, bound: i64) -> Result<Vec<i32>, Error> {
         let whole = Decoder::new(bytes, dimension, bound).and_then(Decoder::read_all);
         // However the bytes are cut, the checker comes to the same verdict.
-        let mut checker = Checker::new(dimension, bound);
+        let mut checker = Checker::new(dimension, bound, u128::MAX);
         let pushed = bytes.chunks(977).try_for_each(|bytes| checker.push(bytes));
         let checked = pushed.and_then(|()| checker.finish());
         let told = |error: &Error| error.to_string();
@@ -134,6 +138,48 @@ mod tests {
                 prop_assert_ne!(read, values);
             }
         }
+    }
+
+    fn checked(values: &[i32], squared_bound: u128, chunk: usize) -> Result<(), Error> {
+        let bytes = encoded(values);
+        let mut checker = Checker::new(values.len(), 1 << 31, squared_bound);
+        bytes
+            .chunks(chunk)
+            .try_for_each(|bytes| checker.push(bytes))?;
+        checker.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn a_norm_is_refused_from_the_first_step_beyond_the_bound(
+            values in prop::collection::vec(any::<i32>(), 1..10_000),
+            shift in 0..31,
+            chunk in 1usize..20_000,
+        ) {
+            let values: Vec<i32> = values.into_iter().map(|value| value >> shift).collect();
+            let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
+            let squared: u128 = values.iter().map(square).sum();
+            prop_assert!(checked(&values, squared, chunk).is_ok());
+            if squared > 0 {
+                let refused = checked(&values, squared - 1, chunk);
+                prop_assert!(matches!(refused, Err(Error::Norm { .. })), "{refused:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_update_overflows_nothing_and_ends_in_its_first_block() {
+        let values = vec![i32::MIN; 3 * BLOCK];
+        let squared = (3 * BLOCK as u128) << 62;
+        assert!(checked(&values, squared, 977).is_ok());
+        assert!(matches!(
+            checked(&values, squared - 1, 977),
+            Err(Error::Norm { block: 2, .. })
+        ));
+        assert!(matches!(
+            checked(&values, 5, 977),
+            Err(Error::Norm { block: 0, bound: 5 })
+        ));
     }
 
     #[test]

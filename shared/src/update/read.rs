@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::sum::squared_norm;
 use super::unpack::{SPARE, unpack};
 use super::{BLOCK, Error, HEADER_BYTES, MAGIC, payload_bytes};
 
@@ -248,6 +249,9 @@ impl<R: Read> Decoder<R> {
 pub struct Checker {
     dimension: usize,
     bound: i64,
+    /// The squared norm so far, and the largest there may be.
+    squared: u128,
+    squared_bound: u128,
     parser: Option<Parser>,
     buffer: Vec<u8>,
     values: Box<[i32; BLOCK]>,
@@ -255,11 +259,13 @@ pub struct Checker {
 
 impl Checker {
     /// `dimension` is what the plan's manifest says, `bound` the largest magnitude the plan
-    /// allows.
-    pub fn new(dimension: usize, bound: i64) -> Self {
+    /// allows, `squared_bound` the largest squared norm, in grid steps.
+    pub fn new(dimension: usize, bound: i64, squared_bound: u128) -> Self {
         Self {
             dimension,
             bound,
+            squared: 0,
+            squared_bound,
             parser: None,
             buffer: Vec::new(),
             values: Box::new([0; BLOCK]),
@@ -286,7 +292,14 @@ impl Checker {
             let Some(frame) = parser.frame(&self.buffer[..end], at)? else {
                 break;
             };
-            frame.decode(&self.buffer, self.bound, &mut self.values)?;
+            let values = frame.decode(&self.buffer, self.bound, &mut self.values)?;
+            self.squared += squared_norm(values);
+            if self.squared > self.squared_bound {
+                return Err(Error::Norm {
+                    block: frame.number,
+                    bound: self.squared_bound,
+                });
+            }
             at = frame.end();
         }
         if parser.is_done() && at < end {

@@ -133,6 +133,7 @@ impl Hollow {
             plan,
             institution: self.name.clone(),
             examples: 100,
+            held_out: None,
             policy: Digest::of(b"policy"),
             at: Time::from_millis(0),
             expires: Time::from_millis(i64::MAX / 2),

@@ -31,6 +31,7 @@ pub(crate) fn plan(rounds: u32, quorum: usize) -> Plan {
         away_after_s = 30
         max_attempts = 2
         max_examples = 500
+        weighting = "examples"
         [privacy]
         unit = "none"
     "#
@@ -100,6 +101,7 @@ impl Driver {
             plan: self.run.plan_digest,
             institution: id(name),
             examples,
+            held_out: None,
             policy: Digest::of(b"policy"),
             at: self.now,
             expires: self.now + Duration::from_secs(1_000_000),
@@ -140,7 +142,7 @@ impl Driver {
             institution: id(name),
             base: self.run.version,
             manifest: self.run.manifest,
-            weight: self.run.plan.weight(examples),
+            weight: self.run.plan.weight(&id(name), examples),
             blob: Digest::of(format!("{name} {} {}", self.run.round, self.run.attempt).as_bytes()),
             bytes: 10,
             sigma: 0.0,
@@ -191,6 +193,29 @@ impl Driver {
         }
     }
 
+    /// Sends counts of a hundred entities, of which so many were found and nothing was imagined.
+    pub(crate) fn find(&mut self, name: &str, found: u64) -> Result<(), Rejection> {
+        self.count(name, found, 0, 100_u64.saturating_sub(found))
+    }
+
+    /// Sends counts of the one type.
+    pub(crate) fn count(
+        &mut self,
+        name: &str,
+        true_positives: u64,
+        false_positives: u64,
+        false_negatives: u64,
+    ) -> Result<(), Rejection> {
+        let mut evaluation = self.evaluation(name);
+        let counts = Counts {
+            true_positives,
+            false_positives,
+            false_negatives,
+        };
+        evaluation.scores.by_type = [("Disease".to_owned(), counts)].into();
+        self.step(Input::Evaluated { evaluation })
+    }
+
     pub(crate) fn evaluate(&mut self, name: &str) -> Result<(), Rejection> {
         let evaluation = self.evaluation(name);
         self.step(Input::Evaluated { evaluation })
@@ -211,6 +236,18 @@ impl Driver {
             weights: version,
         })
         .expect("published");
+    }
+
+    /// Trains and publishes one round; then the version waits for its evaluations.
+    pub(crate) fn until_evaluation(&mut self) {
+        for name in NAMES {
+            assert_eq!(self.take(name), Some(Task::Train), "{name}");
+            self.upload(name).expect("upload");
+        }
+        self.publish();
+        for name in NAMES {
+            assert_eq!(self.take(name), Some(Task::Evaluate), "{name}");
+        }
     }
 
     /// A whole round in which everybody does their part.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use fedner_round::{Input, Phase, Task};
 use fedner_shared::digest::Digest;
-use fedner_shared::event::Event;
+use fedner_shared::event::{Event, Judgement};
 use fedner_shared::id::InstitutionId;
+use fedner_shared::plan::{Gate, OnRegression, Score};
 use fedner_shared::refusal::Code;
 use proptest::prelude::*;
 
@@ -19,7 +20,8 @@ enum Op {
     /// An update made for another round, base or weight.
     Malformed(usize, u8),
     Decline(usize, bool),
-    Evaluate(usize),
+    /// Finds so many of a hundred entities.
+    Evaluate(usize, u64),
     Publish,
     Exclude(usize),
     Pause,
@@ -36,7 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => who.clone().prop_map(Op::Upload),
         2 => (who.clone(), any::<u8>()).prop_map(|(who, kind)| Op::Malformed(who, kind)),
         1 => (who.clone(), any::<bool>()).prop_map(|(who, for_good)| Op::Decline(who, for_good)),
-        4 => who.clone().prop_map(Op::Evaluate),
+        8 => (who.clone(), 0..=100u64).prop_map(|(who, found)| Op::Evaluate(who, found)),
         4 => Just(Op::Publish),
         1 => who.prop_map(Op::Exclude),
         1 => Just(Op::Pause),
@@ -44,6 +46,31 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Restarted),
         3 => prop_oneof![1..20u64, 20..200u64, 200..2000u64].prop_map(Op::Pass),
     ]
+}
+
+/// What each of them declares.
+const DECLARED: [u32; NAMES.len()] = [10, 40, 90, 500];
+
+fn declared(name: &InstitutionId) -> u32 {
+    let place = NAMES.iter().position(|known| *known == name.as_str());
+    DECLARED[place.expect("one of the cohort")]
+}
+
+/// The weights of a round: none more than half of all, which is twice an equal share of four.
+fn shared_out(declared: &[u32]) -> Vec<u32> {
+    let mut weights = declared.to_vec();
+    while let Some(largest) = weights.iter().copied().max() {
+        if 2 * largest <= weights.iter().sum() {
+            return weights;
+        }
+        if largest == 1 {
+            break;
+        }
+        for weight in &mut weights {
+            *weight = (*weight).min(largest - 1);
+        }
+    }
+    vec![1; declared.len()]
 }
 
 /// Who sent what since the attempt began.
@@ -54,13 +81,88 @@ struct Model {
     events: usize,
     effects: usize,
     counted: BTreeMap<(InstitutionId, u32), Digest>,
+    /// What the next round must start from, and the last version that passed the gate.
+    stands: Option<Digest>,
+    champion: Option<Digest>,
+    /// F1 of the open version, and of the champion, of each institution.
+    figures: BTreeMap<InstitutionId, f64>,
+    best: BTreeMap<InstitutionId, f64>,
 }
 
 impl Model {
+    /// The gate in a few lines: the median of each one's own gain.
+    fn judge(&mut self, event: &Event, driver: &Driver) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is judged")]
+        match event {
+            Event::VersionPublished { digest, .. } => {
+                self.stands = Some(*digest);
+                self.figures.clear();
+            }
+            Event::Evaluated {
+                institution, f1, ..
+            } => {
+                self.figures.insert(institution.clone(), *f1);
+            }
+            Event::Left {
+                institution,
+                code: Code::InstitutionRevoked,
+                ..
+            } => {
+                self.figures.remove(institution);
+            }
+            Event::Judged {
+                version,
+                judgement,
+                champion,
+                ..
+            } => {
+                let gate = driver.run.plan.gate.as_ref().expect("a gate");
+                let mut gains: Vec<f64> = Vec::new();
+                for (name, now) in &self.figures {
+                    gains.extend(self.best.get(name).map(|before| now - before));
+                }
+                gains.sort_by(f64::total_cmp);
+                let enough = |n: usize| n >= gate.min_institutions;
+                let middle = |n: usize| f64::midpoint(gains[n / 2], gains[(n - 1) / 2]);
+                let expected = match gains.len() {
+                    _ if !enough(self.figures.len()) => Judgement::Unjudged,
+                    _ if self.champion.is_none() => Judgement::Passed,
+                    n if !enough(n) => Judgement::Unjudged,
+                    n if middle(n) < gate.min_gain => Judgement::Regressed,
+                    _ => Judgement::Passed,
+                };
+                assert_eq!(
+                    *judgement, expected,
+                    "{:?} of {:?}",
+                    self.figures, self.best
+                );
+                assert_eq!(self.stands, Some(*version), "another version was judged");
+                match judgement {
+                    Judgement::Passed => {
+                        self.champion = Some(*version);
+                        self.best = self.figures.clone();
+                    }
+                    Judgement::Regressed if gate.on_regression == OnRegression::RollBack => {
+                        self.stands = self.champion;
+                    }
+                    Judgement::Regressed | Judgement::Unjudged => {}
+                }
+                if let Some(expected) = self.champion {
+                    assert_eq!(*champion, expected);
+                }
+            }
+            Event::RunCompleted { version } => assert_eq!(Some(*version), self.stands),
+            _ => {}
+        }
+    }
+
     fn look(&mut self, driver: &Driver) {
         for event in &driver.events[self.events..] {
-            if let Event::RoundStarted { .. } = event {
+            self.judge(event, driver);
+            if let Event::RoundStarted { base, .. } = event {
                 self.open.clear();
+                let expected = self.stands.unwrap_or(*base);
+                assert_eq!(*base, expected, "a round starts from another version");
             } else if let Event::UpdateAccepted {
                 institution,
                 update,
@@ -94,7 +196,6 @@ impl Model {
                     Some(&contribution.update),
                     "a sum of something that was not sent"
                 );
-                assert_eq!(contribution.weight, 100);
                 let key = (contribution.institution.clone(), effect.round);
                 assert_eq!(
                     self.counted.insert(key, contribution.update),
@@ -102,6 +203,13 @@ impl Model {
                     "one round was summed twice"
                 );
             }
+            let declared = effect
+                .contributions
+                .iter()
+                .map(|c| declared(&c.institution));
+            let expected = shared_out(&declared.collect::<Vec<_>>());
+            let found = effect.contributions.iter().map(|c| c.weight);
+            assert_eq!(found.collect::<Vec<_>>(), expected);
             assert_eq!(
                 effect.contributions.len(),
                 self.open.len(),
@@ -117,7 +225,7 @@ fn apply(driver: &mut Driver, op: &Op) {
     let outcome = match op {
         Op::Join(who) => {
             driver.seen(NAMES[*who]);
-            let consent = driver.consent(NAMES[*who], 100);
+            let consent = driver.consent(NAMES[*who], DECLARED[*who]);
             let seen = driver.run.clone();
             return refused_changes_nothing(driver, consent, seen);
         }
@@ -154,7 +262,7 @@ fn apply(driver: &mut Driver, op: &Op) {
             };
             driver.decline(NAMES[*who], task, code)
         }
-        Op::Evaluate(who) => driver.evaluate(NAMES[*who]),
+        Op::Evaluate(who, found) => driver.find(NAMES[*who], *found),
         Op::Publish => {
             if driver.run.phase == Phase::Aggregating {
                 driver.publish();
@@ -209,12 +317,30 @@ fn comes_to_an_end(driver: &mut Driver) {
     panic!("the run neither ends nor moves: {:?}", driver.run.phase);
 }
 
+fn gate() -> impl Strategy<Value = Option<Gate>> {
+    let gate = (-0.3f64..0.3, 1usize..=4, any::<bool>());
+    let gate = gate.prop_map(|(min_gain, min_institutions, roll_back)| Gate {
+        min_gain,
+        max_type_loss: None,
+        min_institutions,
+        score: Score::Median,
+        on_regression: if roll_back {
+            OnRegression::RollBack
+        } else {
+            OnRegression::Keep
+        },
+    });
+    prop::option::weighted(0.7, gate)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn any_history_keeps_the_promises(quorum in 1usize..=4, rounds in 1u32..4, ops in prop::collection::vec(op(), 0..120)) {
-        let mut driver = Driver::started(plan(rounds, quorum));
+    fn any_history_keeps_the_promises(quorum in 1usize..=4, rounds in 1u32..4, gate in gate(), ops in prop::collection::vec(op(), 0..120)) {
+        let mut plan = plan(rounds, quorum);
+        plan.gate = gate;
+        let mut driver = Driver::started(plan);
         let mut model = Model::default();
         for op in &ops {
             apply(&mut driver, op);

@@ -261,8 +261,13 @@ fn render_one(view: &VersionView) -> String {
                 .join(" ")
         ),
         format!(
-            "F1         {}",
+            "F1         {} pooled: all counts added up, so that who counts more weighs more",
             or_dash(view.f1.map(|f1| format!("{f1:.4}")))
+        ),
+        format!(
+            "           {} median of {} institutions, each weighing the same",
+            or_dash(view.median_f1.map(|f1| format!("{f1:.4}"))),
+            view.scores.len()
         ),
     ];
     if let Some(round) = version.round() {
@@ -289,11 +294,30 @@ fn render_one(view: &VersionView) -> String {
             rows,
         ));
     }
+    if !view.scores.is_empty() {
+        lines.push(String::new());
+        lines.push(evaluations(view));
+    }
     if !view.audits.is_empty() {
         lines.push(String::new());
         lines.push(audits(&view.audits));
     }
     lines.join("\n")
+}
+
+/// A row for each institution that shared its counts.
+fn evaluations(view: &VersionView) -> String {
+    let rows = view.scores.iter().map(|shared| {
+        let total = shared.scores.total();
+        [
+            shared.institution.to_string(),
+            format!("{:.4}", total.f1()),
+            total.true_positives.to_string(),
+            total.false_negatives.to_string(),
+            total.false_positives.to_string(),
+        ]
+    });
+    table(["evaluated by", "F1", "found", "missed", "imagined"], rows)
 }
 
 /// A row for each bound, and one for a report without any.

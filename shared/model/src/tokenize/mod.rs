@@ -6,6 +6,7 @@ mod windows;
 use std::path::Path;
 use std::sync::Arc;
 
+use fedner_shared::tokenizer;
 use rayon::prelude::*;
 use serde::Deserialize;
 use tokenizers::EncodeInput;
@@ -50,6 +51,7 @@ impl Tokenizer {
     /// they are set for another task, and the limit here comes from plan and model.
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
         let fault = |error: tokenizers::Error| Error::Tokenizer(error.to_string());
+        tokenizer::check(json, None).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(fault)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(fault)?;

@@ -211,6 +211,7 @@ fn digest_event(event: &Event, outcome: &mut Outcome) -> (u64, Option<String>) {
     if let Event::RoundFinished {
         round,
         f1: Some(f1),
+        ..
     } = event
     {
         return (
