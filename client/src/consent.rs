@@ -129,7 +129,7 @@ fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Resul
 }
 
 /// The number of held-out sentences to declare: that of the configuration, or that of the data where
-/// exact counts of them may leave anyway.
+/// the plan protects nothing and counts may leave. What is taken from the data is data itself.
 fn held_out_of(
     plan: &Plan,
     policy: &Policy,
@@ -145,8 +145,8 @@ fn held_out_of(
         }
         return Ok(Some(declared));
     }
-    let exact = plan.privacy.count_noise().is_none() && policy.allows_evaluation(plan).is_ok();
-    if !exact || settings.held_out.is_empty() {
+    let open = plan.privacy.unit == Unit::None && policy.allows_evaluation(plan).is_ok();
+    if !open || settings.held_out.is_empty() {
         return Ok(None);
     }
     let counted = count(&settings.held_out, settings, directory)?;
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn held_out_text_is_counted_only_where_exact_counts_may_leave() {
+    fn held_out_text_is_counted_only_where_nothing_is_protected() {
         let files = "held_out = [\"train.conll\"]";
         let declared = |text: &str, policy: &str, plan: Plan| {
             let settings = format!("{files}\n{text}");
@@ -255,6 +255,9 @@ mod tests {
         let shares = "share_evaluation = true";
         let protected = || plan("institution");
         assert_eq!(declared("", shares, protected()).expect("none"), None);
+        // Exact counts may leave by a receipt; how much text there is may not, without one.
+        let exact = "share_evaluation = true\nexact_evaluation = true";
+        assert_eq!(declared("", exact, protected()).expect("none"), None);
         let said = declared("declared_held_out = 40", shares, protected());
         assert_eq!(said.expect("declared"), Some(40));
         let much = declared("declared_held_out = 2000000", shares, protected());

@@ -14,7 +14,6 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Sampling, Training};
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::tokenizer;
 use fedner_shared::version::Version;
 
 use crate::blobs::Blobs;
@@ -166,14 +165,12 @@ impl Material {
             .map(|frozen| blobs.read(&frozen))
             .transpose()?;
         let weights = blobs.read(&version.weights)?;
-        let tokenizer = blobs.read(&version.tokenizer)?;
-        // Before any text is read: a number without an embedding would fail where its word occurs.
-        tokenizer::check(&tokenizer, Some(config.vocab_size))
-            .map_err(|error| fedner_model::Error::Tokenizer(error.to_string()))?;
+        let tokenizer = Tokenizer::parse(&blobs.read(&version.tokenizer)?)?;
+        tokenizer.check_vocabulary(config.vocab_size)?;
         let checkpoint = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
         Ok(Self {
             checkpoint,
-            tokenizer: Tokenizer::parse(&tokenizer)?,
+            tokenizer,
             manifest: expected,
         })
     }

@@ -61,6 +61,17 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
+/// F1 of several corpora: of all counts added up, and the median of each one's own; `None` of none.
+pub fn pooled_and_median<'a>(scores: impl IntoIterator<Item = &'a Scores>) -> Option<(f64, f64)> {
+    let (mut all, mut each) = (Counts::default(), Vec::new());
+    for scores in scores {
+        let total = scores.total();
+        all.add(total);
+        each.push(total.f1());
+    }
+    Some((all.f1(), median(each)?))
+}
+
 fn ratio(part: u128, whole: u128) -> f64 {
     if whole == 0 {
         0.0

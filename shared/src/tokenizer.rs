@@ -8,33 +8,29 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 /// Why a file is not in the closed set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("it cannot be read: {0}")]
-    Syntax(String),
-    #[error("its {part} is {found}: expected {expected}")]
-    Part {
-        part: &'static str,
-        found: String,
-        expected: &'static str,
-    },
+    #[error("it is not made of BERT's parts alone: {0}")]
+    NotTaken(String),
     #[error("its unknown token {found} is not in its vocabulary: expected such a token")]
     NoUnknown { found: String },
     #[error("it has the word piece number {found}: the model has {vocabulary}")]
     Vocabulary { found: u64, vocabulary: usize },
 }
 
+/// The parts of `tokenizer.json` that decide what becomes of a word.
+///
+/// Programs that build a tokenizer guess a part's kind by its fields where its name is not theirs.
+/// So each part has exactly the fields of its name, and any other is an error.
 #[derive(Deserialize)]
 struct File {
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    #[serde(default)]
-    post_processor: Value,
+    normalizer: Option<Normalizer>,
+    #[serde(rename = "pre_tokenizer")]
+    _pre_tokenizer: Option<PreTokenizer>,
+    #[serde(rename = "post_processor")]
+    _post_processor: Option<PostProcessor>,
     #[serde(default)]
     added_tokens: Vec<Added>,
     model: Model,
@@ -46,67 +42,99 @@ struct Added {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Model {
     /// Older files leave it out.
     #[serde(rename = "type")]
-    kind: Option<String>,
-    unk_token: Option<String>,
+    _kind: Option<WordPiece>,
+    unk_token: String,
+    #[serde(rename = "continuing_subword_prefix")]
+    _prefix: Option<String>,
+    #[serde(rename = "max_input_chars_per_word")]
+    _most: Option<u32>,
     vocab: HashMap<String, u64>,
 }
 
-const NORMALIZERS: [&str; 7] = [
-    "BertNormalizer",
-    "Lowercase",
-    "NFC",
-    "NFD",
-    "NFKC",
-    "NFKD",
-    "StripAccents",
-];
-const PRE_TOKENIZERS: [&str; 2] = ["BertPreTokenizer", "WhitespaceSplit"];
-const POST_PROCESSORS: [&str; 2] = ["TemplateProcessing", "BertProcessing"];
+#[derive(Deserialize)]
+enum WordPiece {
+    WordPiece,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", deny_unknown_fields)]
+enum Normalizer {
+    #[serde(rename = "BertNormalizer")]
+    Bert {
+        #[serde(rename = "clean_text")]
+        _clean: bool,
+        #[serde(rename = "handle_chinese_chars")]
+        _chinese: bool,
+        #[serde(rename = "strip_accents")]
+        _accents: Option<bool>,
+        #[serde(rename = "lowercase")]
+        _lowercase: bool,
+    },
+    Lowercase {},
+    StripAccents {},
+    #[serde(rename = "NFC")]
+    Nfc {},
+    #[serde(rename = "NFD")]
+    Nfd {},
+    #[serde(rename = "NFKC")]
+    Nfkc {},
+    #[serde(rename = "NFKD")]
+    Nfkd {},
+    Sequence {
+        normalizers: Vec<Normalizer>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", deny_unknown_fields)]
+enum PreTokenizer {
+    #[serde(rename = "BertPreTokenizer")]
+    Bert {},
+    WhitespaceSplit {},
+}
+
+/// It adds special tokens, whatever the words. Its fields are for the program that builds it.
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum PostProcessor {
+    TemplateProcessing,
+    BertProcessing,
+}
+
+impl Normalizer {
+    const fn is_sequence(&self) -> bool {
+        matches!(self, Self::Sequence { .. })
+    }
+}
 
 /// Checks that `tokenizer.json` is in the closed set. With `vocabulary`, the number of the model's
 /// word embeddings, every number of a word piece must be below it.
 pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
     let file: File =
-        serde_json::from_slice(json).map_err(|error| Error::Syntax(error.to_string()))?;
-    let model = &file.model;
-    if model
-        .kind
-        .as_deref()
-        .is_some_and(|kind| kind != "WordPiece")
+        serde_json::from_slice(json).map_err(|error| Error::NotTaken(error.to_string()))?;
+    let File {
+        normalizer,
+        added_tokens,
+        model,
+        ..
+    } = file;
+    if let Some(Normalizer::Sequence { normalizers }) = &normalizer
+        && normalizers.iter().any(Normalizer::is_sequence)
     {
-        let found = model.kind.clone().unwrap_or_default();
-        return Err(part("model", found, "WordPiece"));
+        return Err(Error::NotTaken("a sequence in a sequence".to_owned()));
     }
-    named(
-        "normalizer",
-        &file.normalizer,
-        &NORMALIZERS,
-        "BertNormalizer, or Unicode forms, Lowercase and StripAccents",
-    )?;
-    named(
-        "pre_tokenizer",
-        &file.pre_tokenizer,
-        &PRE_TOKENIZERS,
-        "BertPreTokenizer or WhitespaceSplit",
-    )?;
-    named(
-        "post_processor",
-        &file.post_processor,
-        &POST_PROCESSORS,
-        "TemplateProcessing or BertProcessing",
-    )?;
-    let unknown = model.unk_token.clone().unwrap_or_default();
-    if !model.vocab.contains_key(&unknown) {
-        let found = format!("`{}`", unknown.escape_debug());
+    if !model.vocab.contains_key(&model.unk_token) {
+        let found = format!("`{}`", model.unk_token.escape_debug());
         return Err(Error::NoUnknown { found });
     }
     let Some(vocabulary) = vocabulary else {
         return Ok(());
     };
-    let added = file.added_tokens.iter().map(|added| added.id);
+    let added = added_tokens.iter().map(|added| added.id);
     let largest = model.vocab.values().copied().chain(added).max();
     match largest.filter(|id| *id >= vocabulary as u64) {
         Some(found) => Err(Error::Vocabulary { found, vocabulary }),
@@ -114,53 +142,19 @@ pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
     }
 }
 
-/// A part that is absent, of a known type, or a sequence of such normalisers.
-fn named(
-    name: &'static str,
-    value: &Value,
-    known: &[&str],
-    expected: &'static str,
-) -> Result<(), Error> {
-    if value.is_null() {
-        return Ok(());
-    }
-    let kind = value.get("type").and_then(Value::as_str).unwrap_or("none");
-    if kind == "Sequence" && name == "normalizer" {
-        let inner = value.get("normalizers").and_then(Value::as_array);
-        let inner = inner.map(Vec::as_slice).unwrap_or_default();
-        let flat = |value: &Value| value.get("type").is_some_and(|kind| kind != "Sequence");
-        if !inner.iter().all(flat) {
-            return Err(part(name, "a sequence in a sequence", expected));
-        }
-        return inner
-            .iter()
-            .try_for_each(|value| named(name, value, known, expected));
-    }
-    if known.contains(&kind) {
-        return Ok(());
-    }
-    let found: String = kind.chars().take(100).collect();
-    Err(part(name, found.escape_debug().to_string(), expected))
-}
-
-fn part(part: &'static str, found: impl Into<String>, expected: &'static str) -> Error {
-    Error::Part {
-        part,
-        found: found.into(),
-        expected,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn good() -> Value {
         json!({
             "added_tokens": [{ "id": 1, "content": "[UNK]" }],
-            "normalizer": { "type": "BertNormalizer", "lowercase": true },
+            "normalizer": {
+                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": null, "lowercase": true,
+            },
             "pre_tokenizer": { "type": "BertPreTokenizer" },
             "post_processor": { "type": "TemplateProcessing" },
             "model": { "type": "WordPiece", "unk_token": "[UNK]", "vocab": { "[UNK]": 1, "a": 5 } },
@@ -173,8 +167,16 @@ mod tests {
 
     fn with(pointer: &str, value: Value) -> Value {
         let mut file = good();
-        *file.pointer_mut(pointer).expect("a part") = value;
+        let (parent, key) = pointer.rsplit_once('/').expect("a key");
+        let parent = file.pointer_mut(parent).expect("a part");
+        parent[key] = value;
         file
+    }
+
+    fn renamed(name: &str, part: &Value) -> Value {
+        let mut part = part.clone();
+        part["type"] = json!(name);
+        part
     }
 
     #[test]
@@ -203,10 +205,17 @@ mod tests {
             with("/normalizer", replace("(x+x+)+y")),
             with("/normalizer", hidden),
             with("/normalizer", deep),
-            with("/pre_tokenizer", split),
+            with("/pre_tokenizer", split.clone()),
             with("/model/unk_token", json!("[NONE]")),
             with("/model/unk_token", Value::Null),
             with("/model/type", json!("BPE")),
+            // What calls itself BERT's, with the fields of another part.
+            with("/normalizer", renamed("BertNormalizer", &replace("x"))),
+            with("/normalizer", renamed("Lowercase", &replace("x"))),
+            with("/normalizer", json!({ "type": "BertNormalizer" })),
+            with("/normalizer/pattern", json!({ "Regex": "x" })),
+            with("/pre_tokenizer", renamed("BertPreTokenizer", &split)),
+            with("/model/merges", json!([])),
         ] {
             assert!(checked(&file, None).is_err(), "{file}");
         }

@@ -113,8 +113,8 @@ fn exact(units: &[Scores], plan: &Plan) -> Scores {
 fn noised(units: &[Scores], plan: &Plan, noise: CountNoise) -> Result<Scores, counts::Error> {
     let mut sum = ClippedCounts::new(noise, 3 * plan.labels.len());
     for unit in units {
-        let of = |label| unit.by_type.get(label).copied().unwrap_or_default();
-        let flat = plan.labels.iter().map(of).flat_map(|counts: Counts| {
+        let of = plan.labels.iter().map(|label| unit.of(label));
+        let flat = of.flat_map(|counts: Counts| {
             [
                 counts.true_positives,
                 counts.false_positives,

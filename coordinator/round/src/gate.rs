@@ -2,8 +2,8 @@
 
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
-use fedner_shared::plan::{Gate, OnRegression, Score};
-use fedner_shared::score::{Counts, Scores, median};
+use fedner_shared::plan::{Gate, Score};
+use fedner_shared::score::{Counts, Scores, median, pooled_and_median};
 use serde::{Deserialize, Serialize};
 
 use crate::member::{Member, Work};
@@ -217,7 +217,7 @@ impl Settling {
                     member.champion.clone_from(&member.scores);
                 });
             }
-            Judgement::Regressed if gate.on_regression == OnRegression::RollBack => {
+            Judgement::Regressed if gate.rolls_back(judgement) => {
                 run.version = standing.champion;
             }
             Judgement::Regressed | Judgement::Unjudged => {}
@@ -243,26 +243,14 @@ impl Run {
     /// F1 of the newest version that was evaluated: of all counts added up, and the median of the
     /// institutions' own.
     pub(crate) fn figures(&self) -> Option<(f64, f64)> {
-        let mut all = Counts::default();
-        let mut each = Vec::new();
-        for scores in self.members.values().filter_map(|m| m.scores.as_ref()) {
-            let total = scores.total();
-            all.add(total);
-            each.push(total.f1());
-        }
-        Some((all.f1(), median(each)?))
+        pooled_and_median(self.members.values().filter_map(|m| m.scores.as_ref()))
     }
 
     /// What the gate said of the newest version, in words.
     pub(crate) fn gate_words(&self) -> Option<String> {
-        let words = self.standing.as_ref()?.words()?;
-        let rolls_back = self
-            .plan
-            .gate
-            .as_ref()
-            .is_some_and(|gate| gate.on_regression == OnRegression::RollBack);
-        let last = self.standing.as_ref()?.last.as_ref()?;
-        if rolls_back && last.judgement == Judgement::Regressed {
+        let (gate, standing) = (self.plan.gate.as_ref()?, self.standing.as_ref()?);
+        let (words, last) = (standing.words()?, standing.last.as_ref()?);
+        if gate.rolls_back(last.judgement) {
             return Some(format!("{words}, and training went on from there"));
         }
         Some(words)
@@ -289,8 +277,7 @@ impl Run {
                 | Phase::Aggregating
                 | Phase::Completed
         );
-        let rolled_back =
-            last.judgement == Judgement::Regressed && gate.on_regression == OnRegression::RollBack;
+        let rolled_back = gate.rolls_back(last.judgement);
         if goes_on && rolled_back && self.version != standing.champion {
             return Some("it goes on from a version that failed at the gate");
         }

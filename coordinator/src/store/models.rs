@@ -2,7 +2,7 @@
 
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{Alias, InstitutionId, PlanName, VersionName};
-use fedner_shared::score::{Scores, median};
+use fedner_shared::score::{Scores, pooled_and_median};
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::version::Version;
 use fedner_shared::view::{InstitutionScores, VersionRef, VersionView};
@@ -235,19 +235,14 @@ impl Tx<'_> {
             return Ok(None);
         };
         let scores = self.scores(digest)?;
-        let mut all = Scores::default();
-        for shared in &scores {
-            all.merge(&shared.scores);
-        }
-        let f1 = (!scores.is_empty()).then(|| all.total().f1());
-        let median_f1 = median(scores.iter().map(|shared| shared.scores.total().f1()));
+        let figures = pooled_and_median(scores.iter().map(|shared| &shared.scores));
         Ok(Some(VersionView {
             digest,
             version,
             aliases: self.aliases(digest)?,
             scores,
-            f1,
-            median_f1,
+            f1: figures.map(|(pooled, _)| pooled),
+            median_f1: figures.map(|(_, median)| median),
             audits: Vec::new(),
         }))
     }

@@ -86,7 +86,7 @@ fn odd_words_have_the_pieces_of_the_crate() {
         let found = ours.encode(&words, usize::MAX).expect("encoded");
         assert_eq!(found, expected(&library, &words));
     }
-    assert_eq!(ours.unknown(), library.token_to_id("[UNK]"));
+    assert_eq!(Some(ours.unknown()), library.token_to_id("[UNK]"));
     assert_eq!(ours.special(), 2);
 }
 
@@ -117,5 +117,44 @@ fn the_public_corpora_have_the_pieces_of_the_crate() {
             let found = ours.encode(&sentence.words, usize::MAX).expect("encoded");
             assert_eq!(found, expected(&library, &sentence.words));
         }
+    }
+}
+
+/// Files whose named types are in the closed set, and whose fields are those of other parts.
+#[test]
+fn what_calls_itself_berts_and_is_not_is_refused() {
+    let good: serde_json::Value = serde_json::from_slice(&json()).expect("json");
+    let with = |pointer: &str, value: serde_json::Value| {
+        let mut file = good.clone();
+        *file.pointer_mut(pointer).expect("a part") = value;
+        file.to_string()
+    };
+    let pattern = serde_json::json!({ "Regex": "^(?!(?:secret)$).*$" });
+    let mut disguised = Vec::new();
+    for name in ["BertNormalizer", "Lowercase", "NFC", "StripAccents"] {
+        let value = serde_json::json!({ "type": name, "pattern": pattern, "content": "a" });
+        disguised.push((
+            format!("normalizer {name}"),
+            with("/normalizer", value.clone()),
+        ));
+        let sequence = serde_json::json!({ "type": "Sequence", "normalizers": [value] });
+        disguised.push((format!("sequence {name}"), with("/normalizer", sequence)));
+    }
+    for name in ["BertPreTokenizer", "WhitespaceSplit"] {
+        let value = serde_json::json!({
+            "type": name, "pattern": pattern, "behavior": "Removed", "invert": false,
+        });
+        disguised.push((
+            format!("pre_tokenizer {name}"),
+            with("/pre_tokenizer", value),
+        ));
+    }
+    let mut typeless = good["model"].clone();
+    typeless.as_object_mut().expect("object").remove("type");
+    typeless["merges"] = serde_json::json!([]);
+    disguised.push(("model without type".to_owned(), with("/model", typeless)));
+    assert!(Tokenizer::parse(good.to_string().as_bytes()).is_ok());
+    for (what, file) in disguised {
+        assert!(Tokenizer::parse(file.as_bytes()).is_err(), "{what}");
     }
 }

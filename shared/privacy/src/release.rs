@@ -142,11 +142,9 @@ impl Releaser {
         }
         let grid = self.grid;
         let norm_before = clip::norm(update)?;
-        let factor = if self.norm < grid.clip {
-            clip::steps_per_weight(norm_before, self.norm, self.norm / grid.gamma())
-        } else {
-            clip::steps_per_weight(norm_before, grid.clip, grid.steps())
-        };
+        // γ is C times a power of two: where the norm is C, these are the grid's steps to the last bit.
+        let steps = self.norm / grid.gamma();
+        let factor = clip::steps_per_weight(norm_before, self.norm, steps);
         let rounded = round::round(update, factor, self.squared_bound, random)?;
         let mut values = rounded.values;
         if let Some(noise) = &self.noise {

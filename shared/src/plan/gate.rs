@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::check::{between, range};
+use crate::event::Judgement;
 
 /// What a version must show on held-out text before the alias `PLAN.champion` moves to it. Without a
 /// gate every version goes on, and no alias moves by itself.
@@ -58,6 +59,11 @@ pub enum OnRegression {
 const LONGEST_NAME: usize = 53;
 
 impl Gate {
+    /// Whether training goes on from the last version that passed, after this was said of one.
+    pub fn rolls_back(&self, judgement: Judgement) -> bool {
+        judgement == Judgement::Regressed && self.on_regression == OnRegression::RollBack
+    }
+
     pub(super) fn check(&self, name: &str, institutions: usize) -> Result<(), Error> {
         range("gate.min_gain", self.min_gain, -1.0, 1.0, true)?;
         let loss = self.max_type_loss.unwrap_or_default();
@@ -124,28 +130,5 @@ mod tests {
         assert!(parse("[gate]\nmin_gain = -0.02\non_regression = \"roll-back\"").is_ok());
         let long = "n".repeat(LONGEST_NAME + 1);
         assert!(named(&long, "[gate]").is_err() && named(&long, "").is_ok());
-    }
-
-    #[test]
-    fn the_bound_of_counts_follows_from_what_was_declared() {
-        let mut plan = parse("").expect("plan");
-        plan.training.max_tokens = 10;
-        plan.cohort.weighting = crate::plan::Weighting::Examples;
-        assert_eq!(plan.most_entities(7, None), 70);
-        assert_eq!(plan.most_entities(7, Some(3)), 30);
-        assert_eq!(
-            plan.most_entities(u32::MAX, Some(u32::MAX)),
-            10 * u64::from(u32::MAX)
-        );
-        // What is weighed equally is declared as 1 whatever its size.
-        plan.cohort.weighting = crate::plan::Weighting::Equal;
-        assert_eq!(plan.most_entities(1, None), 10_000_000);
-        assert_eq!(plan.most_entities(1, Some(3)), 30);
-        plan.privacy.unit = crate::plan::Unit::Person;
-        plan.privacy.evaluation_noise = 2.0;
-        plan.privacy.evaluation_clip = 5;
-        // Margin: two counts of σ = 10, eight deviations each.
-        assert_eq!(plan.most_entities(7, Some(3)), 30 + 160);
-        assert_eq!(plan.most_entities(7, None), 70 + 160);
     }
 }

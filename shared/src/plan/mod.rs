@@ -3,6 +3,7 @@
 mod aggregation;
 mod check;
 mod cohort;
+mod counts;
 mod defaults;
 mod gate;
 mod method;
@@ -73,11 +74,6 @@ pub struct Plan {
     pub gate: Option<Gate>,
 }
 
-/// Standard deviations that are allowed for the noise of each count. A discrete Gaussian passes t of
-/// them with a probability of at most e^(-t²/2) (Canonne, Kamath and Steinke 2020, section 2.3), so
-/// that of the 768 counts of an honest institution one does in less than one case of 10^10.
-const NOISE_ALLOWED: f64 = 8.0;
-
 impl Plan {
     /// Reads and checks a plan file. Where its unit is sampled, some keys that it leaves out have
     /// other defaults than elsewhere.
@@ -129,37 +125,6 @@ impl Plan {
             rate,
             steps: steps as u64,
         })
-    }
-
-    /// The largest number of entities, found and missed or imagined, that an institution's counts
-    /// may come to. A sentence of at most `max_tokens` sub-tokens has no more entities than those.
-    ///
-    /// Without `held_out`, the declared number of held-out sentences, as many examples are allowed
-    /// for as were declared for training; where these weigh equally and are not sampled, the
-    /// largest number that may be declared. Where units have noise, one unit of several sentences
-    /// counts up to K·√(2T) of T types (Cauchy and Schwarz), and [`NOISE_ALLOWED`] is added for each count.
-    pub fn most_entities(&self, examples: u32, held_out: Option<u32>) -> u64 {
-        let (tokens, types) = (self.training.max_tokens as u64, self.labels.len() as u64);
-        let noise = self.privacy.count_noise();
-        let margin = noise.map_or(0.0, |noise| (NOISE_ALLOWED * noise.sigma).ceil());
-        let margin = (2 * types).saturating_mul(margin as u64);
-        if let Some(sentences) = held_out {
-            return u64::from(sentences)
-                .saturating_mul(tokens)
-                .saturating_add(margin);
-        }
-        let sampled = self.privacy.unit.is_sampled();
-        let examples = match self.cohort.weighting {
-            Weighting::Equal | Weighting::Plan if !sampled => self.cohort.max_examples,
-            Weighting::Equal | Weighting::Plan | Weighting::Examples => examples,
-        };
-        let clipped = noise.map_or(0.0, |noise| {
-            f64::from(noise.clip) * (2.0 * types as f64).sqrt()
-        });
-        let each = tokens.max(clipped.ceil() as u64);
-        u64::from(examples.max(1))
-            .saturating_mul(each)
-            .saturating_add(margin)
     }
 
     /// The largest weight that an aggregation can give one institution.

@@ -27,9 +27,9 @@ impl Grid {
 /// The largest squared norm of a vector of norm K after rounding, in squared steps and rounded down.
 ///
 /// `min{ (K + √d)², K² + d/4 + √(2 ln(1/β))·(K + √d/2) }` with `d` the dimension and β = e^(-1/2),
-/// for which √(2 ln(1/β)) = 1. Kairouz, Liu and Steinke 2021, "The Distributed Discrete Gaussian
-/// Mechanism for Federated Learning with Secure Aggregation", Theorem 1: a rounding is within the
-/// bound with a probability of at least 1 − β, and is drawn again until it is.
+/// for which √(2 ln(1/β)) = 1. A rounding is within the bound with a probability of at least 1 − β
+/// (Kairouz, Liu and Steinke 2021, "The Distributed Discrete Gaussian Mechanism", Theorem 1). It is
+/// drawn again until it is.
 ///
 /// K is an integer, so both terms are computed in integers without error.
 fn rounded(steps: u128, dimension: usize) -> u128 {
@@ -43,13 +43,13 @@ impl Plan {
     /// The L2 norm that an institution shortens its update to, before it is rounded and has noise
     /// of its own; in the units of the weights.
     ///
-    /// With the unit `institution` it is the clip. Else it is `privacy.max_update_norm`. Left out,
-    /// sampled units have S·η·√d, of S steps with the learning rate η on d weights: a step of Adam
-    /// moves a weight by about η at most (Kingma and Ba 2015, section 2.1), which the schedule
-    /// only lowers. The head is trained on features of norm 1 (γ·√n of the model's coordinates,
-    /// which is more than 1), where the same steps are no longer. S follows from the declared
-    /// number of units. Neither key nor rule allows more than 64, which is the bound where steps
-    /// are not known.
+    /// With the unit `institution` it is the clip. Else it is `privacy.max_update_norm`.
+    ///
+    /// Where that is left out, sampled units have S·η·√d: S steps of the learning rate η on d
+    /// weights. A step of Adam moves a weight by about η at most (Kingma and Ba 2015, section 2.1),
+    /// and the schedule only lowers η. S follows from the declared number of units. The rule is no
+    /// theorem about an honest training: an institution shortens its update to it. Neither key nor
+    /// rule allows more than 64, which is the bound where steps are not known.
     pub fn largest_norm(&self, dimension: usize, units: u32) -> f64 {
         if self.privacy.unit == Unit::Institution {
             return self.privacy.clip;

@@ -1,5 +1,6 @@
 //! Words to sub-tokens, with the `tokenizers` crate.
 
+mod closed;
 mod pieces;
 mod windows;
 
@@ -8,7 +9,6 @@ use std::sync::Arc;
 
 use fedner_shared::tokenizer;
 use rayon::prelude::*;
-use serde::Deserialize;
 use tokenizers::EncodeInput;
 use tokenizers::InputSequence::PreTokenizedOwned;
 
@@ -23,7 +23,7 @@ pub struct Tokenizer {
     prefix: Vec<u32>,
     /// Those after them: `[SEP]`.
     suffix: Vec<u32>,
-    unknown: Option<u32>,
+    unknown: u32,
     pieces: Arc<Pieces>,
 }
 
@@ -55,9 +55,10 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(fault)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(fault)?;
+        let unknown = closed::check(&inner)?;
         let (prefix, suffix) = special_tokens(&inner)?;
         Ok(Self {
-            unknown: unknown_token(json).and_then(|token| inner.token_to_id(&token)),
+            unknown,
             inner: Arc::new(inner),
             prefix,
             suffix,
@@ -70,8 +71,19 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// Refuses a tokenizer with a number that a model of so many word embeddings lacks: it would fail
+    /// where that word piece occurs.
+    pub fn check_vocabulary(&self, vocabulary: usize) -> Result<(), Error> {
+        let largest = self.inner.get_vocab(true).into_values().max().unwrap_or(0);
+        if (largest as usize) < vocabulary {
+            return Ok(());
+        }
+        let found = largest;
+        Err(Error::Vocabulary { found, vocabulary })
+    }
+
     /// The word piece that stands for what the vocabulary cannot spell.
-    pub fn unknown(&self) -> Option<u32> {
+    pub fn unknown(&self) -> u32 {
         self.unknown
     }
 
@@ -153,16 +165,4 @@ fn special_tokens(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>),
     }
     let after = origins.iter().rev().take_while(special).count();
     Ok((ids[..before].to_vec(), ids[ids.len() - after..].to_vec()))
-}
-
-fn unknown_token(json: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct File {
-        model: Model,
-    }
-    #[derive(Deserialize)]
-    struct Model {
-        unk_token: Option<String>,
-    }
-    serde_json::from_slice::<File>(json).ok()?.model.unk_token
 }

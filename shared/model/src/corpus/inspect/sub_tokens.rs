@@ -122,7 +122,7 @@ impl Measured {
     fn of(tokenizer: &Tokenizer, words: &[String], limit: usize) -> Result<Self, crate::Error> {
         let whole = tokenizer.encode(words, usize::MAX)?;
         let length = whole.ids.len();
-        let unknown = |id: &&u32| Some(**id) == tokenizer.unknown();
+        let unknown = |id: &&u32| **id == tokenizer.unknown();
         let empty = |first: &[Option<usize>]| first.iter().filter(|f| f.is_none()).count();
         let empty_words = empty(&whole.first);
         let (windows, words_past) = if length > limit {
