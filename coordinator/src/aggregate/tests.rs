@@ -103,7 +103,7 @@ fn rules() -> impl Iterator<Item = Rule> {
         Strategy::FedAvg => Rule::FedAvg,
         Strategy::TrimmedMean => Rule::TrimmedMean { trim: 0.2 },
         Strategy::Median => Rule::Median,
-        Strategy::NormClipped => Rule::NormClipped { factor: 1.0 },
+        Strategy::NormClippedMean => Rule::NormClippedMean { factor: 1.0 },
     })
 }
 

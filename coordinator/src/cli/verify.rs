@@ -136,7 +136,7 @@ fn check_rule(
     let plan = plan.and_then(|signed| signed.verify::<Plan>(operator).ok());
     let problem = match plan {
         None => "the plan of its round is missing or not signed by the operator".to_owned(),
-        Some(plan) if !plan.allows(round.rule) => {
+        Some(plan) if plan.rule() != round.rule => {
             format!(
                 "it came about by {}: its plan says {}",
                 round.rule,

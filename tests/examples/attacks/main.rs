@@ -45,6 +45,9 @@ struct Arguments {
     /// Every sentence protected, ε below 8 a member
     #[arg(long)]
     private: bool,
+    /// Keys of the table `[training]`, in place of the usual ones
+    #[arg(long)]
+    training: Option<String>,
     /// Only columns whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -86,7 +89,7 @@ fn columns(peers: bool) -> Vec<Column> {
         ours("trimmed-mean, norm bound", trimmed(0.2), true),
         ours("trimmed-mean, trim 0.4", trimmed(0.4), false),
         ours("median", Rule::Median, false),
-        ours("norm-clipped", Rule::NormClipped { factor: 1.0 }, false),
+        ours("norm-clipped-mean", Rule::NormClippedMean { factor: 1.0 }, false),
     ];
     if peers {
         columns.extend([
@@ -103,7 +106,7 @@ fn columns(peers: bool) -> Vec<Column> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let plan = Plan::parse(&plan(arguments.private)).context("read the plan")?;
+    let plan = Plan::parse(&plan(arguments.private, arguments.training.as_deref())).context("read the plan")?;
     let mut federation = Federation::new(&arguments.model, &arguments.data, plan)?;
     let mut peers = arguments.peers.as_deref().map(Peers::start).transpose()?;
     let attackers = match arguments.attackers.as_slice() {
@@ -186,21 +189,22 @@ fn cell(
 }
 
 /// The head on three layers of a frozen encoder, as in the README's table of utility.
-fn plan(private: bool) -> String {
+fn plan(private: bool, training: Option<&str>) -> String {
     let names: Vec<String> = (0..MEMBERS)
         .map(|member| format!("\"m{member}\""))
         .collect();
-    let (training, privacy) = if private {
+    let (usual, privacy) = if private {
         (
             "local_epochs = 12\nbatch_size = 542\nlearning_rate = 0.5",
             "unit = \"sentence\"\nclip = 0.03\nnoise_multiplier = 6.0\nmax_epsilon = 8.0",
         )
     } else {
         (
-            "batch_size = 32\nlearning_rate = 2e-3\nhead_iob2 = true",
+            "local_epochs = 3\nbatch_size = 64\nlearning_rate = 1e-2\nhead_iob2 = true",
             "unit = \"none\"",
         )
     };
+    let training = training.unwrap_or(usual);
     format!(
         "name = \"attacks\"\nbase = \"base@1\"\nlabels = [\"Disease\"]\nmethod = \"head\"\nrounds = 4\n\
          seed = 7\n[training]\n{training}\nhead_layers = [2, 4, 6]\n\

@@ -6,7 +6,7 @@
 
 mod fedavg;
 mod median;
-mod norm_clipped;
+mod norm_clipped_mean;
 mod trimmed_mean;
 
 use std::fmt;
@@ -97,6 +97,6 @@ pub(super) fn of(rule: Rule) -> Box<dyn Strategy> {
         Rule::FedAvg => Box::new(fedavg::FedAvg),
         Rule::TrimmedMean { trim } => Box::new(trimmed_mean::TrimmedMean { trim }),
         Rule::Median => Box::new(median::Median),
-        Rule::NormClipped { factor } => Box::new(norm_clipped::NormClipped { factor }),
+        Rule::NormClippedMean { factor } => Box::new(norm_clipped_mean::NormClippedMean { factor }),
     }
 }

@@ -13,8 +13,11 @@ pub(super) struct TrimmedMean {
 
 impl TrimmedMean {
     /// ⌊trim · n⌋, where a product that decimal fractions make just less than whole counts as whole.
+    /// Of three and more at least one, so that who keeps others from sending does not switch it off.
     fn left_out(&self, count: usize) -> usize {
-        (self.trim * count as f64 + 1e-9) as usize
+        let part = (self.trim * count as f64 + 1e-9) as usize;
+        let least = usize::from(self.trim > 0.0 && count >= 3);
+        part.max(least)
     }
 }
 
@@ -50,7 +53,7 @@ mod tests {
     fn fractions_that_decimals_do_not_hold_are_what_they_say() {
         let left_out = |trim, count| TrimmedMean { trim }.left_out(count);
         assert_eq!(left_out(0.29, 100), 29);
-        assert_eq!([4, 5, 9, 10].map(|n| left_out(0.2, n)), [0, 1, 1, 2]);
+        assert_eq!([1, 2, 3, 4, 5, 9, 10].map(|n| left_out(0.2, n)), [0, 0, 1, 1, 1, 1, 2]);
         assert_eq!(left_out(0.0, 1000), 0);
     }
 }

@@ -96,7 +96,7 @@ fn the_norm_clipped_mean_is_moved_by_no_more_than_a_share_of_a_usual_norm() {
         };
         // A member who sends nothing lowers the median by a place: honest norms either way.
         let share = 2.0 * longest / MEMBERS as f64 + ROUNDING;
-        let clipped = moved(Rule::NormClipped { factor: 1.0 });
+        let clipped = moved(Rule::NormClippedMean { factor: 1.0 });
         assert!(clipped < share, "{name}: {clipped} of {share}");
         assert!(moved(Rule::FedAvg) > share, "{name}");
     }

@@ -53,7 +53,7 @@ fn naive(rule: Rule, updates: &[(u32, Vec<i32>)], j: usize) -> f64 {
             mean(&values[ends..n - ends])
         }
         Rule::Median => mean(&values[(n - 1) / 2..=n / 2]),
-        Rule::NormClipped { factor } => {
+        Rule::NormClippedMean { factor } => {
             let norm = |x: &Vec<i32>| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             let mut norms: Vec<f64> = updates.iter().map(|(_, x)| norm(x)).collect();
             norms.sort_by(f64::total_cmp);

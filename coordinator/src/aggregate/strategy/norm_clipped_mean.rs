@@ -8,11 +8,11 @@ use super::{Block, Combination, Member, Strategy};
 use crate::aggregate::Error;
 
 #[derive(Debug)]
-pub(super) struct NormClipped {
+pub(super) struct NormClippedMean {
     pub(super) factor: f64,
 }
 
-impl Strategy for NormClipped {
+impl Strategy for NormClippedMean {
     fn reads_norms(&self) -> bool {
         true
     }
