@@ -13,7 +13,7 @@ const AHEAD: usize = 512;
 
 /// All updates, read side by side.
 struct Terms<R> {
-    terms: Vec<Term<R>>,
+    each: Vec<Term<R>>,
     /// How many blocks of each update are taken at a time.
     blocks: usize,
     left: usize,
@@ -33,7 +33,7 @@ impl<R: Read + Send + Sync> Terms<R> {
             Ok(Term { index, decoder })
         });
         Ok(Self {
-            terms: terms.collect::<Result<_, Error>>()?,
+            each: terms.collect::<Result<_, Error>>()?,
             blocks,
             left: dimension,
         })
@@ -43,7 +43,7 @@ impl<R: Read + Send + Sync> Terms<R> {
     fn read_ahead(&mut self) -> Result<usize, Error> {
         let count = self.left.min(self.blocks * BLOCK);
         let blocks = self.blocks;
-        self.terms
+        self.each
             .par_iter_mut()
             .try_for_each(|term| term.read_ahead(blocks).map(drop))?;
         self.left -= count;
@@ -52,7 +52,7 @@ impl<R: Read + Send + Sync> Terms<R> {
 
     /// Reads every update to its end.
     fn finish(self) -> Result<(), Error> {
-        for mut term in self.terms {
+        for mut term in self.each {
             if term.read_ahead(1)? > 0 {
                 return Err(term.fault(update::Error::Trailing));
             }
@@ -68,10 +68,10 @@ pub(super) fn squared_norms<R: Read + Send + Sync>(
     bound: i64,
 ) -> Result<Vec<u128>, Error> {
     let mut terms = Terms::new(updates, dimension, bound)?;
-    let mut norms = vec![0u128; terms.terms.len()];
+    let mut norms = vec![0u128; terms.each.len()];
     while terms.left > 0 {
         let blocks = terms.read_ahead()?.div_ceil(BLOCK);
-        let all = terms.terms.par_iter().zip(&mut norms);
+        let all = terms.each.par_iter().zip(&mut norms);
         all.try_for_each_init(
             || [0; BLOCK],
             |values, (term, norm)| {
@@ -127,7 +127,7 @@ impl<R: Read + Send + Sync> Sum<R> {
         let count = self.terms.read_ahead()?;
         self.sums.clear();
         self.sums.resize(count, 0);
-        let (terms, combination) = (&self.terms.terms, &self.combination);
+        let (terms, combination) = (&self.terms.each, &self.combination);
         self.sums
             .par_chunks_mut(BLOCK)
             .enumerate()

@@ -225,7 +225,8 @@ mod tests {
         let table = "[aggregation]\ntrim = 0.3";
         assert_eq!(rule(EQUAL, table), Rule::TrimmedMean { trim: 0.3 });
         let table = "[aggregation]\nstrategy = \"norm-clipped-mean\"\nclip_factor = 2.0";
-        assert_eq!(rule(EXAMPLES, table), Rule::NormClippedMean { factor: 2.0 });
+        let fewer = "weighting = \"examples\"\nmax_examples = 100000";
+        assert_eq!(rule(fewer, table), Rule::NormClippedMean { factor: 2.0 });
         let signed = |plan: &Plan| {
             let json = crate::digest::canonical_json(plan);
             String::from_utf8(json).expect("UTF-8")

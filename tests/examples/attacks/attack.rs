@@ -56,7 +56,7 @@ impl Attack {
             Self::SignFlip => "sign flip",
             Self::Scaled => "sign flip × 11",
             Self::Replacement => "model replacement",
-            Self::Bound => "the bound everywhere",
+            Self::Bound => "the bound, random signs",
             Self::LabelFlip => "label flip",
             Self::Little => "a little is enough",
             Self::Backdoor => "backdoor",
@@ -91,7 +91,16 @@ impl Attack {
                 let wanted = chosen.zip(known.base);
                 wanted.map(|(chosen, now)| boost * (chosen - now)).collect()
             }
-            Self::Bound => vec![known.largest; known.own.len()],
+            Self::Bound => {
+                let mut random = ChaCha8Rng::seed_from_u64(667);
+                let sign = |_: &f32| if random.random() { 1.0 } else { -1.0 };
+                known
+                    .own
+                    .iter()
+                    .map(sign)
+                    .map(|x: f32| x * known.largest)
+                    .collect()
+            }
             Self::Little => little(known),
         }
     }

@@ -51,7 +51,7 @@ struct HeldOut {
 /// A round of one cell.
 #[derive(Debug)]
 pub(crate) struct Round {
-    pub(crate) round: u32,
+    pub(crate) number: u32,
     /// Attackers; the members after them are honest.
     pub(crate) count: usize,
     pub(crate) attack: Option<Attack>,
@@ -116,7 +116,7 @@ impl Federation {
         let mut longest = 0.0f64;
         for round in 1..=self.plan.rounds {
             let of = Round {
-                round,
+                number: round,
                 count: 0,
                 attack: None,
                 bound: None,
@@ -138,7 +138,7 @@ impl Federation {
             Some(attack) if member < of.count => (attack.text(), true),
             _ => (Text::Own, false),
         };
-        let trained = self.trained(of.round, &(0..MEMBERS).map(kinds).collect::<Vec<_>>())?;
+        let trained = self.trained(of.number, &(0..MEMBERS).map(kinds).collect::<Vec<_>>())?;
         let mut updates: Vec<Vec<f32>> = trained.iter().map(|update| update.to_vec()).collect();
         if let Some(attack) = of.attack {
             let honest = updates.split_off(of.count);
@@ -157,7 +157,9 @@ impl Federation {
                 let length = norm(&hostile);
                 let longest = of.bound.unwrap_or(f64::MAX);
                 let factor = (longest / length).min(1.0) as f32;
-                hostile.iter_mut().for_each(|x| *x *= factor);
+                for x in &mut hostile {
+                    *x *= factor;
+                }
                 *own = hostile;
             }
             let liars = updates.iter().map(|update| self.encoded_as_it_is(update));

@@ -89,7 +89,11 @@ fn columns(peers: bool) -> Vec<Column> {
         ours("trimmed-mean, norm bound", trimmed(0.2), true),
         ours("trimmed-mean, trim 0.4", trimmed(0.4), false),
         ours("median", Rule::Median, false),
-        ours("norm-clipped-mean", Rule::NormClippedMean { factor: 1.0 }, false),
+        ours(
+            "norm-clipped-mean",
+            Rule::NormClippedMean { factor: 1.0 },
+            false,
+        ),
     ];
     if peers {
         columns.extend([
@@ -106,7 +110,8 @@ fn columns(peers: bool) -> Vec<Column> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let plan = Plan::parse(&plan(arguments.private, arguments.training.as_deref())).context("read the plan")?;
+    let plan = Plan::parse(&plan(arguments.private, arguments.training.as_deref()))
+        .context("read the plan")?;
     let mut federation = Federation::new(&arguments.model, &arguments.data, plan)?;
     let mut peers = arguments.peers.as_deref().map(Peers::start).transpose()?;
     let attackers = match arguments.attackers.as_slice() {
@@ -167,7 +172,7 @@ fn cell(
     federation.begin();
     for round in 1..=federation.plan.rounds {
         let updates = federation.updates(&Round {
-            round,
+            number: round,
             count,
             attack,
             bound,

@@ -28,7 +28,8 @@ pub(crate) fn flipped(sentences: &[Sentence]) -> Vec<Sentence> {
     let flip = |sentence: &Sentence| {
         let mut sentence = sentence.clone();
         for tag in &mut sentence.tags {
-            *tag = if tag == "O" { ENTITY } else { "O" }.to_owned();
+            let other = if tag == "O" { ENTITY } else { "O" };
+            other.clone_into(tag);
         }
         sentence
     };

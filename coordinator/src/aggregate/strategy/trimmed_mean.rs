@@ -53,7 +53,10 @@ mod tests {
     fn fractions_that_decimals_do_not_hold_are_what_they_say() {
         let left_out = |trim, count| TrimmedMean { trim }.left_out(count);
         assert_eq!(left_out(0.29, 100), 29);
-        assert_eq!([1, 2, 3, 4, 5, 9, 10].map(|n| left_out(0.2, n)), [0, 0, 1, 1, 1, 1, 2]);
+        assert_eq!(
+            [1, 2, 3, 4, 5, 9, 10].map(|n| left_out(0.2, n)),
+            [0, 0, 1, 1, 1, 1, 2]
+        );
         assert_eq!(left_out(0.0, 1000), 0);
     }
 }

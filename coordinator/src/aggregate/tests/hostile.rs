@@ -57,10 +57,11 @@ const ROUNDING: f64 = 0.1;
 fn one_of_ten_cannot_move_the_head_beyond_the_honest_by_default_and_can_by_fedavg() {
     let setting = setting(Method::Head);
     let members = honest(MEMBERS - 1, setting.manifest.dimension());
-    let plan = Plan::parse(
+    let names: Vec<String> = (0..MEMBERS).map(|k| format!("i{k}")).collect();
+    let plan = Plan::parse(&format!(
         "name = \"n\"\nbase = \"b@1\"\nlabels = [\"A\"]\nmethod = \"head\"\nrounds = 1\n\
-         [cohort]\ninstitutions = [\"i\"]\nquorum = 1\n[privacy]\nunit = \"none\"\n",
-    );
+         [cohort]\ninstitutions = {names:?}\nquorum = 1\n[privacy]\nunit = \"none\"\n",
+    ));
     let by_default = plan.expect("a plan that leaves out all it can").rule();
     for (name, values) in attacks(&members) {
         let mut all = members.clone();
