@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench -p fedner-coordinator --bench aggregate            # K = 10
 //! cargo bench -p fedner-coordinator --bench aggregate -- 4       # another K
+//! cargo bench -p fedner-coordinator --bench aggregate -- 10 median    # another rule
 //! ```
 //! Each case runs in a process of its own, so that its peak memory is its own. `memory`: encoded
 //! updates and base lie in memory, the result goes to memory. `files`: all are cached files, every
@@ -17,13 +18,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use fedner_coordinator::aggregate::{Weighted, aggregate};
+use fedner_coordinator::aggregate::{Inputs, Source, VerifiedFile, Weighted, aggregate};
 use fedner_coordinator::blobs::Verified;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{Checkpoint, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Grid, Method};
+use fedner_shared::plan::{Grid, Method, Rule, Strategy};
 use fedner_shared::update::encode;
 
 /// BERT-base with a vocabulary that makes the weights 110 million.
@@ -46,10 +47,15 @@ fn main() -> Result<(), Failure> {
     }
     let number = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let count: usize = number.unwrap_or(10);
+    let named = |name: &String| Strategy::ALL.iter().any(|s| s.to_string() == *name);
+    let rule = std::env::args()
+        .skip(1)
+        .find(named)
+        .unwrap_or("fedavg".into());
     let folder = tempfile::tempdir()?;
     let manifest = prepare_base(folder.path())?;
     println!(
-        "{} weights, K = {count}, {} threads",
+        "{} weights, K = {count}, {rule}, {} threads",
         manifest.dimension(),
         rayon::current_num_threads()
     );
@@ -65,6 +71,7 @@ fn main() -> Result<(), Failure> {
         for from in ["memory", "files"] {
             let status = Command::new(std::env::current_exe()?)
                 .env("FEDNER_BENCH_CASE", format!("{from} {count}"))
+                .env("FEDNER_BENCH_RULE", &rule)
                 .env(
                     "FEDNER_BENCH_NAME",
                     format!("{kind} ({bits:.1} bits a weight)"),
@@ -190,27 +197,45 @@ fn from_files(
         let _ = fs::remove_file(&out);
         let began = Instant::now();
         let open = |(path, digest): &(PathBuf, Digest)| -> Result<_, std::io::Error> {
-            Ok(Verified::new(File::open(path)?, *digest))
+            let (file, digest) = (File::open(path)?, *digest);
+            Ok(VerifiedFile { file, digest })
         };
         let files = updates.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let digest = add(&layout, &manifest, open(&base)?, files, File::create(&out)?)?;
+        let base = Verified::new(File::open(&base.0)?, base.1);
+        let digest = add(&layout, &manifest, base, files, File::create(&out)?)?;
         Ok((began.elapsed().as_secs_f64(), digest))
     }))
 }
 
-fn add<R: Read + Send + Sync>(
+fn add<S: Source>(
     layout: &Layout,
     manifest: &Manifest,
     base: impl Read + Send,
-    updates: impl IntoIterator<Item = R>,
+    updates: impl IntoIterator<Item = S>,
     out: impl std::io::Write + Send,
 ) -> Result<Digest, Failure> {
     let weighted = updates.into_iter().zip(100..);
     let weighted = weighted.map(|(update, weight)| Weighted { weight, update });
-    let weighted = weighted.collect();
-    Ok(aggregate(
-        layout, base, weighted, manifest, GRID, BOUND, out,
-    )?)
+    let inputs = Inputs {
+        layout,
+        base,
+        updates: weighted.collect(),
+        manifest,
+        grid: GRID,
+        bound: BOUND,
+        rule: rule()?,
+    };
+    Ok(aggregate(inputs, out)?)
+}
+
+fn rule() -> Result<Rule, Failure> {
+    let name = std::env::var("FEDNER_BENCH_RULE")?;
+    Ok(match name.as_str() {
+        "trimmed-mean" => Rule::TrimmedMean { trim: 0.2 },
+        "median" => Rule::Median,
+        "norm-clipped-mean" => Rule::NormClippedMean { factor: 1.0 },
+        _ => Rule::FedAvg,
+    })
 }
 
 fn peak_mebibytes() -> Result<u64, Failure> {

@@ -75,7 +75,7 @@ mod tests {
 
     use fedner_round::{Contribution, Effect, Member, Phase, Run, Work};
     use fedner_shared::digest::Digest;
-    use fedner_shared::plan::Method;
+    use fedner_shared::plan::{Method, Rule};
     use fedner_shared::sign::{SecretKey, Signed};
     use fedner_shared::time::Time;
     use fedner_shared::version::{Origin, Participant, Round, Version};
@@ -190,6 +190,7 @@ mod tests {
                             round: 1,
                             attempt: 1,
                             manifest: self.run.manifest,
+                            rule: Rule::default(),
                             participants,
                         }),
                         labels: vec![],

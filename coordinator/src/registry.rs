@@ -12,7 +12,7 @@ use fedner_shared::checkpoint::{self, Checkpoint, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::PlanName;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::plan::{Plan, Rule, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 use fedner_shared::tokenizer;
@@ -21,7 +21,7 @@ use fedner_shared::view::VersionView;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::aggregate::{self, Weighted};
+use crate::aggregate::{self, Inputs, VerifiedFile, Weighted};
 use crate::blobs::{Blobs, Verified};
 use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
 use crate::machine::blocking;
@@ -224,6 +224,7 @@ impl Registry {
         let sum = Summation {
             plan: &plan,
             parent: &parent,
+            rule: plan.rule(),
             contributions: &effect.contributions,
         };
         let weights = sum.compute(&self.blobs, true).await?;
@@ -257,6 +258,8 @@ impl Registry {
 pub struct Summation<'a> {
     pub plan: &'a Plan,
     pub parent: &'a Version,
+    /// The plan's, or what the version records.
+    pub rule: Rule,
     pub contributions: &'a [Contribution],
 }
 
@@ -275,16 +278,27 @@ impl Summation<'_> {
         for contribution in self.contributions {
             updates.push(Weighted {
                 weight: contribution.weight,
-                update: blobs.open_verified(contribution.update).await?,
+                update: VerifiedFile {
+                    file: blobs.open_file(contribution.update).await?,
+                    digest: contribution.update,
+                },
             });
         }
         let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
+        let rule = self.rule;
         let out = blobs.scratch()?;
         let (out, digest) = blocking(move || {
             let layout = layout_of(&base)?;
-            let (reader, writer) = (Verified::new(base, weights), out.as_file());
-            let digest =
-                aggregate::aggregate(&layout, reader, updates, &manifest, grid, bound, writer)?;
+            let inputs = Inputs {
+                layout: &layout,
+                base: Verified::new(base, weights),
+                updates,
+                manifest: &manifest,
+                grid,
+                bound,
+                rule,
+            };
+            let digest = aggregate::aggregate(inputs, out.as_file())?;
             Ok::<_, aggregate::Error>((out, digest))
         })
         .await??;

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::id::{InstitutionId, RunId, VersionName};
-use crate::plan::Method;
+use crate::plan::{Method, Rule};
+use crate::skip::is_default;
 use crate::time::Time;
 
 /// A model version. Its digest is that of its canonical JSON.
@@ -54,6 +55,9 @@ pub struct Round {
     pub round: u32,
     pub attempt: u32,
     pub manifest: Digest,
+    /// How the updates became one; versions that say nothing are of FedAvg.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rule: Rule,
     /// In the order of their names.
     pub participants: Vec<Participant>,
 }

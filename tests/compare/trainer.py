@@ -1,4 +1,4 @@
-"""fedner's trainer beside Python's on this machine: the table of tests/BENCHMARKS.md, "The trainer".
+"""fedner's trainer beside Python's on this machine: the table of the README's "Measured".
 
     tests/compare/trainer.sh [--rounds N] [--figures NAME...]      (makes the environment first)
 
@@ -158,15 +158,9 @@ def main():
     )
     parser.add_argument("--program", help="the benchmark, built already")
     parser.add_argument("--profile", default="bench", help="of cargo: bench, or dev, in which numeric code is as fast")
-    parser.add_argument(
-        "--data", default=os.environ.get("FEDNER_CORPORA", ""), help="folder with ncbi-disease/, for epoch and head",
-    )
-    parser.add_argument("--reference", default="", help="a Python script that trains one epoch, for epoch")
+    parser.add_argument("--data", default=ROOT / "../shared/data", help="folder with ncbi-disease/")
+    parser.add_argument("--reference", default=ROOT / "../shared/compare/hf_reference.py")
     arguments = parser.parse_args()
-    if not arguments.data and {"epoch", "head"} & set(arguments.figures):
-        parser.error("epoch and head need --data, or the variable FEDNER_CORPORA")
-    if not arguments.reference and "epoch" in arguments.figures:
-        parser.error("epoch needs --reference")
     arguments.libtorch = "libtorch" in arguments.figures
     sides = Sides(arguments)
     rounds = []

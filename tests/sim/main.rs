@@ -40,6 +40,8 @@ mod world;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fedner_shared::plan::Strategy;
+
 /// Seeds of an ordinary `cargo test`.
 const SEEDS: u64 = 200;
 
@@ -97,6 +99,7 @@ fn two_consents_in_one_check_in_count_once_each() {
         poor: false,
         shy: false,
         training: 5,
+        strategy: Strategy::FedAvg,
     };
     let scenario = op::Scenario {
         seed: 1,

@@ -321,6 +321,7 @@ impl Model {
         );
         let plan = place.run(run)?.plan;
         ensure!(of.plan == plan.digest(), "a version of another plan");
+        ensure!(of.rule == plan.rule(), "a version of another rule");
         let summed: BTreeMap<_, _> = of
             .participants
             .iter()
@@ -418,7 +419,7 @@ fn replays(plan: &Plan, version: &Version, place: &mut Place, objects: &SimObjec
         .parent
         .context("a version of a round has a parent")?;
     let parent = place.version(parent)?.context("the parent has no record")?;
-    let naive = naive::federated_average(plan, version, &parent, objects)?;
+    let naive = naive::aggregated(plan, version, &parent, objects)?;
     ensure!(
         Digest::of(&naive) == version.weights,
         "the version is not the average of its updates"

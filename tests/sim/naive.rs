@@ -1,17 +1,17 @@
-//! FedAvg as one would write it down: whole vectors, one after the other.
+//! The rules of aggregation as one would write them down: whole vectors, one after the other.
 
 use anyhow::{Context, Result, bail};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Layout;
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Rule};
 use fedner_shared::update::Decoder;
 use fedner_shared::version::{Origin, Version};
 
 use crate::objects::SimObjects;
 
-/// The bytes of the version's weights: `w + γ Σ n_k x_k / Σ n_k`.
-pub(crate) fn federated_average(
+/// The bytes of the version's weights.
+pub(crate) fn aggregated(
     plan: &Plan,
     version: &Version,
     parent: &Version,
@@ -27,17 +27,14 @@ pub(crate) fn federated_average(
     };
     let config = String::from_utf8(object(parent.config)?.to_vec())?;
     let manifest = BertConfig::parse(&config)?.manifest(&plan.trainable(), plan.tags().len());
-    let mut sums = vec![0i128; manifest.dimension()];
-    let mut total = 0u64;
+    let mut rows = Vec::new();
     for participant in &round.participants {
         let bytes = object(participant.update)?;
         let bound = plan.privacy.value_bound();
         let values = Decoder::new(&bytes[..], manifest.dimension(), bound)?.read_all()?;
-        for (sum, value) in sums.iter_mut().zip(values) {
-            *sum += i128::from(participant.weight) * i128::from(value);
-        }
-        total += u64::from(participant.weight);
+        rows.push((i128::from(participant.weight), values));
     }
+    let (total, sums) = combined(round.rule, &rows);
     let mut weights = object(parent.weights)?.to_vec();
     let step = plan.privacy.grid().gamma() / total as f64;
     let mut sums = sums.into_iter();
@@ -51,6 +48,48 @@ pub(crate) fn federated_average(
         }
     }
     Ok(weights)
+}
+
+/// What the rule makes of each weight's values, and how many of it one grid step is.
+fn combined(rule: Rule, rows: &[(i128, Vec<i32>)]) -> (i128, Vec<i128>) {
+    let n = rows.len();
+    let dimension = rows.first().map_or(0, |(_, values)| values.len());
+    let value = |k: usize, j: usize| i128::from(rows[k].1[j]);
+    let middle = |trim: usize| {
+        let of = |j: usize| {
+            let mut values: Vec<i128> = (0..n).map(|k| value(k, j)).collect();
+            values.sort_unstable();
+            values[trim..n - trim].iter().sum()
+        };
+        let kept = (n - 2 * trim) as i128;
+        (kept, (0..dimension).map(of).collect())
+    };
+    let scaled = |factors: Vec<i128>, total: i128| {
+        let of = |j: usize| (0..n).map(|k| factors[k] * value(k, j)).sum();
+        (total, (0..dimension).map(of).collect())
+    };
+    let total = rows.iter().map(|(weight, _)| weight).sum();
+    match rule {
+        Rule::FedAvg => scaled(rows.iter().map(|(weight, _)| *weight).collect(), total),
+        Rule::TrimmedMean { trim } => {
+            let part = (trim * n as f64) as usize;
+            middle(if n < 3 { part } else { part.max(1) })
+        }
+        Rule::Median => middle((n - 1) / 2),
+        Rule::NormClippedMean { factor } => {
+            let square = |k: usize| (0..dimension).map(|j| value(k, j).pow(2)).sum::<i128>();
+            let norms: Vec<i128> = (0..n).map(square).collect();
+            let mut sorted = norms.clone();
+            sorted.sort_unstable();
+            let limit = ((factor * 65_536.0) as i128).pow(2) * sorted[(n - 1) / 2];
+            let cut = |k: usize| match norms[k] {
+                0 => 65_536,
+                norm => (limit / norm).isqrt().min(65_536),
+            };
+            let factors = (0..n).map(|k| rows[k].0 * cut(k)).collect();
+            scaled(factors, total * 65_536)
+        }
+    }
 }
 
 /// The weights of a round among `all` institutions of its plan: none is more than two of `all` parts

@@ -1,6 +1,7 @@
 //! What may happen in a simulation, and how it is made up.
 
-use proptest::prelude::*;
+use fedner_shared::plan::Strategy;
+use proptest::prelude::{Strategy as Drawn, *};
 
 use crate::machine::Side;
 
@@ -25,6 +26,8 @@ pub(crate) struct Setting {
     pub(crate) shy: bool,
     /// Seconds that each training takes.
     pub(crate) training: u32,
+    /// Which rule the runs' updates become one by.
+    pub(crate) strategy: Strategy,
 }
 
 /// Numbers of sites and machines are taken modulo how many there are.
@@ -214,12 +217,12 @@ impl Op {
     }
 }
 
-pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
+pub(crate) fn scenario() -> impl Drawn<Value = Scenario> {
     (any::<u64>(), setting(), prop::collection::vec(op(), 4..36))
         .prop_map(|(seed, setting, ops)| Scenario { seed, setting, ops })
 }
 
-fn setting() -> impl Strategy<Value = Setting> {
+fn setting() -> impl Drawn<Value = Setting> {
     let chance = prop::bool::weighted;
     (
         2..=4usize,
@@ -229,9 +232,10 @@ fn setting() -> impl Strategy<Value = Setting> {
         chance(0.2),
         chance(0.2),
         1..8u32,
+        prop::sample::select(Strategy::ALL.to_vec()),
     )
         .prop_map(
-            |(sites, quorum, rounds, noise, poor, shy, training)| Setting {
+            |(sites, quorum, rounds, noise, poor, shy, training, strategy)| Setting {
                 sites,
                 quorum: quorum.min(sites),
                 rounds,
@@ -239,11 +243,12 @@ fn setting() -> impl Strategy<Value = Setting> {
                 poor,
                 shy,
                 training,
+                strategy,
             },
         )
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op() -> impl Drawn<Value = Op> {
     let who = || 0..5usize;
     let side = prop_oneof![Just(Side::Before), Just(Side::After)];
     prop_oneof![
@@ -266,7 +271,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn network() -> impl Strategy<Value = Op> {
+fn network() -> impl Drawn<Value = Op> {
     let who = || 0..4usize;
     prop_oneof![
         3 => who().prop_map(|site| Op::Partition { site }),
@@ -278,7 +283,7 @@ fn network() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn operator() -> impl Strategy<Value = Op> {
+fn operator() -> impl Drawn<Value = Op> {
     let who = || 0..4usize;
     prop_oneof![
         2 => who().prop_map(|site| Op::Revoke { site }),

@@ -121,6 +121,7 @@ impl Place {
         let sum = Summation {
             plan,
             parent,
+            rule: round.rule,
             contributions: &round.participants,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;

@@ -13,7 +13,7 @@ use fedner_client::identity::Identity;
 use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::v1::set_institution_state_request::State;
 use fedner_round::{Phase, Run};
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Strategy};
 use fedner_shared::sign::Signed;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -511,7 +511,18 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     let institutions = &SITES[..setting.sites];
     let unit = if setting.noise { "institution" } else { "none" };
     let weighting = ["equal", "examples"][number % 2];
-    let Setting { quorum, rounds, .. } = setting;
+    let Setting {
+        quorum,
+        rounds,
+        strategy,
+        ..
+    } = setting;
+    // Declared weights are for rules that weigh.
+    let strategy = match weighting {
+        "equal" => *strategy,
+        _ if strategy.is_weighted() => *strategy,
+        _ => Strategy::FedAvg,
+    };
     // What the trainer counts gets worse by the round, so that such a run always goes back.
     let gate = match number % 2 {
         0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
@@ -533,6 +544,8 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         away_after_s = 12
         max_attempts = 3
         weighting = "{weighting}"
+        [aggregation]
+        strategy = "{strategy}"
         [privacy]
         unit = "{unit}"
         noise_multiplier = 1.0

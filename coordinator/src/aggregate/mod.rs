@@ -1,16 +1,20 @@
-//! FedAvg by integer addition (McMahan et al. 2017, Algorithm 1, on the integer grid of the plan).
+//! The updates of a round become one, by integer addition on the grid of the plan.
 //!
 //! ```text
-//! w' = w + γ · Σ_k n_k x_k / Σ_k n_k        x_k: the integers of update k, n_k: its weight
+//! w' = w + γ · s / D        FedAvg: s = Σ_k n_k x_k, D = Σ_k n_k
 //! ```
-//! The sum is exact, so neither the order of the updates nor the machine can change a bit of the
-//! result. Base, updates and result are read and written some blocks at a time: memory is that of
-//! a few megabytes, whatever the size of the model or the number of updates.
+//! x_k are the integers of update k and n_k is its weight; the [rule](Rule) says what s and D are. s
+//! is exact, so neither the order of the updates nor the machine can change a bit of the result.
+//! Base, updates and result are read and written some blocks at a time: memory is that of a few
+//! megabytes, whatever the size of the model. FedAvg and the norm-clipped mean need no more for more
+//! updates; the others hold one block of each for every core.
 //!
 //! All cores take part: the base is read and the result written on threads of their own, updates
 //! are read beside each other, and so are blocks decoded and added.
 
 mod flow;
+mod source;
+mod strategy;
 mod sum;
 
 use std::io::{self, Read, Write};
@@ -18,12 +22,14 @@ use std::io::{self, Read, Write};
 use fedner_shared::checkpoint::{self, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::Grid;
+use fedner_shared::plan::{Grid, Rule};
 use fedner_shared::update::{self, add_to_weights};
 use rayon::prelude::*;
 
 use flow::{Ahead, Behind};
-use sum::Sum;
+pub use source::{Source, VerifiedFile};
+use strategy::Member;
+use sum::{Sum, squared_norms};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,31 +47,63 @@ pub enum Error {
 
 /// One update with its weight n_k.
 #[derive(Debug)]
-pub struct Weighted<R> {
+pub struct Weighted<S> {
     pub weight: u32,
-    pub update: R,
+    pub update: S,
 }
 
-/// Writes the weights of `base`, a canonical file of the given layout, with the updates added to
-/// the tensors of `manifest`; the digest of what was written. Everything is read to its end, so
-/// that a reader which verifies a digest there has done so before this succeeds.
-pub fn aggregate<B: Read + Send, U: Read + Send + Sync, W: Write + Send>(
-    layout: &Layout,
-    base: B,
-    updates: Vec<Weighted<U>>,
-    manifest: &Manifest,
-    grid: Grid,
-    bound: i64,
+/// All that decides the result.
+#[derive(Debug)]
+pub struct Inputs<'a, B, S> {
+    /// Of the base.
+    pub layout: &'a Layout,
+    /// A canonical file of weights.
+    pub base: B,
+    pub updates: Vec<Weighted<S>>,
+    /// The tensors that the updates change.
+    pub manifest: &'a Manifest,
+    pub grid: Grid,
+    /// The largest magnitude of a value.
+    pub bound: i64,
+    pub rule: Rule,
+}
+
+/// Writes the weights of the base with the updates added; the digest of what was written. Everything
+/// is read to its end, so that a reader which verifies a digest there has done so before this
+/// succeeds.
+pub fn aggregate<B: Read + Send, S: Source, W: Write + Send>(
+    inputs: Inputs<'_, B, S>,
     out: W,
 ) -> Result<Digest, Error> {
-    let total: u64 = updates.iter().map(|update| u64::from(update.weight)).sum();
-    if total == 0 {
+    let Inputs {
+        layout,
+        base,
+        updates,
+        manifest,
+        grid,
+        bound,
+        rule,
+    } = inputs;
+    if updates.iter().all(|update| update.weight == 0) {
         return Err(Error::Empty);
     }
     let segments = layout.segments(manifest)?;
-    let mut sum = Sum::new(updates, manifest.dimension(), bound)?;
-    // γ / Σ n_k, the value of one integer step of the sum.
-    let step = grid.gamma() / total as f64;
+    let open = || {
+        let updates = updates.iter().map(|update| update.update.open());
+        updates.collect::<io::Result<Vec<_>>>()
+    };
+    let strategy = strategy::of(rule);
+    let mut members = members(&updates)?;
+    if strategy.reads_norms() {
+        let norms = squared_norms(open()?, manifest.dimension(), bound)?;
+        for (member, norm) in members.iter_mut().zip(norms) {
+            member.squared_norm = norm;
+        }
+    }
+    let combination = strategy.combination(&members);
+    // γ / D, the value of one integer step of the sum.
+    let step = grid.gamma() / combination.divisor() as f64;
+    let mut sum = Sum::new(open()?, manifest.dimension(), bound, combination)?;
     std::thread::scope(|scope| {
         let mut base = Positioned {
             inner: Ahead::new(scope, base),
@@ -80,6 +118,17 @@ pub fn aggregate<B: Read + Send, U: Read + Send + Sync, W: Write + Send>(
         io::copy(&mut base, &mut out)?;
         Ok(out.finish()?)
     })
+}
+
+fn members<S>(updates: &[Weighted<S>]) -> Result<Vec<Member>, Error> {
+    let member = |(index, update): (usize, &Weighted<S>)| {
+        let weight = update.weight;
+        Ok(Member {
+            weight: i32::try_from(weight).map_err(|_| Error::Weight { index, weight })?,
+            squared_norm: 0,
+        })
+    };
+    updates.iter().enumerate().map(member).collect()
 }
 
 fn add_segment(

@@ -1,53 +1,112 @@
-//! The weighted sum of all updates, some blocks at a time.
+//! What the rule makes of all updates, some blocks at a time.
 
 use std::io::{self, Read};
 
-use fedner_shared::update::{self, BLOCK, Decoder, add_weighted};
+use fedner_shared::update::{self, BLOCK, Decoder, squared_norm};
 use rayon::prelude::*;
 
-use super::{Error, Weighted};
+use super::Error;
+use super::strategy::{Block, Combination, Scratch};
 
 /// Blocks read ahead, of all updates together: with four bytes a weight, 8 MB.
 const AHEAD: usize = 512;
 
-pub(super) struct Sum<R> {
-    terms: Vec<Term<R>>,
+/// All updates, read side by side.
+struct Terms<R> {
+    each: Vec<Term<R>>,
     /// How many blocks of each update are taken at a time.
     blocks: usize,
-    /// The sums at hand, and how many of them are used up.
-    sums: Vec<i64>,
-    used: usize,
     left: usize,
 }
 
 struct Term<R> {
     index: usize,
-    weight: i32,
     decoder: Decoder<R>,
+}
+
+impl<R: Read + Send + Sync> Terms<R> {
+    fn new(updates: Vec<R>, dimension: usize, bound: i64) -> Result<Self, Error> {
+        let blocks = (AHEAD / updates.len().max(1)).clamp(4, 64);
+        let terms = updates.into_iter().enumerate().map(|(index, update)| {
+            let decoder = Decoder::new(update, dimension, bound);
+            let decoder = decoder.map_err(|source| Error::Update { index, source })?;
+            Ok(Term { index, decoder })
+        });
+        Ok(Self {
+            each: terms.collect::<Result<_, Error>>()?,
+            blocks,
+            left: dimension,
+        })
+    }
+
+    /// Reads the next blocks of all; how many values of each lie ready.
+    fn read_ahead(&mut self) -> Result<usize, Error> {
+        let count = self.left.min(self.blocks * BLOCK);
+        let blocks = self.blocks;
+        self.each
+            .par_iter_mut()
+            .try_for_each(|term| term.read_ahead(blocks).map(drop))?;
+        self.left -= count;
+        Ok(count)
+    }
+
+    /// Reads every update to its end.
+    fn finish(self) -> Result<(), Error> {
+        for mut term in self.each {
+            if term.read_ahead(1)? > 0 {
+                return Err(term.fault(update::Error::Trailing));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The squared norm of each update, all of which are read to their end.
+pub(super) fn squared_norms<R: Read + Send + Sync>(
+    updates: Vec<R>,
+    dimension: usize,
+    bound: i64,
+) -> Result<Vec<u128>, Error> {
+    let mut terms = Terms::new(updates, dimension, bound)?;
+    let mut norms = vec![0u128; terms.each.len()];
+    while terms.left > 0 {
+        let blocks = terms.read_ahead()?.div_ceil(BLOCK);
+        let all = terms.each.par_iter().zip(&mut norms);
+        all.try_for_each_init(
+            || [0; BLOCK],
+            |values, (term, norm)| {
+                for block in 0..blocks {
+                    let count = term.decode(block, values)?;
+                    *norm += squared_norm(&values[..count]);
+                }
+                Ok::<_, Error>(())
+            },
+        )?;
+    }
+    terms.finish()?;
+    Ok(norms)
+}
+
+pub(super) struct Sum<R> {
+    terms: Terms<R>,
+    combination: Box<dyn Combination>,
+    /// The sums at hand, and how many of them are used up.
+    sums: Vec<i64>,
+    used: usize,
 }
 
 impl<R: Read + Send + Sync> Sum<R> {
     pub(super) fn new(
-        updates: Vec<Weighted<R>>,
+        updates: Vec<R>,
         dimension: usize,
         bound: i64,
+        combination: Box<dyn Combination>,
     ) -> Result<Self, Error> {
-        let blocks = (AHEAD / updates.len().max(1)).clamp(4, 64);
-        let terms = updates.into_iter().enumerate();
-        let terms = terms.map(|(index, Weighted { weight, update })| {
-            let decoder = Decoder::new(update, dimension, bound);
-            Ok(Term {
-                index,
-                weight: i32::try_from(weight).map_err(|_| Error::Weight { index, weight })?,
-                decoder: decoder.map_err(|source| Error::Update { index, source })?,
-            })
-        });
         Ok(Self {
-            terms: terms.collect::<Result<_, Error>>()?,
-            blocks,
+            terms: Terms::new(updates, dimension, bound)?,
+            combination,
             sums: Vec::new(),
             used: 0,
-            left: dimension,
         })
     }
 
@@ -62,41 +121,31 @@ impl<R: Read + Send + Sync> Sum<R> {
     }
 
     fn add_blocks(&mut self) -> Result<(), Error> {
-        let count = self.left.min(self.blocks * BLOCK);
-        if count == 0 {
+        if self.terms.left == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        let blocks = self.blocks;
-        self.terms
-            .par_iter_mut()
-            .try_for_each(|term| term.read_ahead(blocks).map(drop))?;
+        let count = self.terms.read_ahead()?;
         self.sums.clear();
         self.sums.resize(count, 0);
-        let terms = &self.terms;
+        let (terms, combination) = (&self.terms.each, &self.combination);
         self.sums
             .par_chunks_mut(BLOCK)
             .enumerate()
-            .try_for_each_init(
-                || [0; BLOCK],
-                |values, (block, sums)| {
-                    terms
-                        .iter()
-                        .try_for_each(|term| term.add(block, values, sums))
-                },
-            )?;
-        self.left -= count;
+            .try_for_each_init(Scratch::default, |scratch, (block, sums)| {
+                let mut block = Block {
+                    decode: &|member, values| terms[member].decode(block, values),
+                    members: terms.len(),
+                    scratch,
+                };
+                combination.combine(&mut block, sums)
+            })?;
         self.used = 0;
         Ok(())
     }
 
     /// Reads every update to its end.
     pub(super) fn finish(self) -> Result<(), Error> {
-        for mut term in self.terms {
-            if term.read_ahead(1)? > 0 {
-                return Err(term.fault(update::Error::Trailing));
-            }
-        }
-        Ok(())
+        self.terms.finish()
     }
 }
 
@@ -106,13 +155,10 @@ impl<R: Read> Term<R> {
         read.map_err(|source| self.fault(source))
     }
 
-    /// Adds the values of one block that was read ahead, times the weight.
-    fn add(&self, block: usize, values: &mut [i32; BLOCK], sums: &mut [i64]) -> Result<(), Error> {
+    /// Decodes one block that was read ahead; how many values it has.
+    fn decode(&self, block: usize, values: &mut [i32; BLOCK]) -> Result<usize, Error> {
         let values = self.decoder.decode(block, values);
-        let values = values.map_err(|source| self.fault(source))?;
-        // The plan was checked: institutions · weight · bound is below 2^62.
-        add_weighted(sums, self.weight, values);
-        Ok(())
+        Ok(values.map_err(|source| self.fault(source))?.len())
     }
 
     fn fault(&self, source: update::Error) -> Error {

@@ -1,9 +1,12 @@
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::plan::Method;
+use fedner_shared::plan::{Method, Strategy};
 use fedner_shared::update::encode;
 
 use super::*;
+
+mod hostile;
+mod rules;
 
 const CONFIG: &str = r#"{"model_type":"bert","vocab_size":300,"hidden_size":16,
     "num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":32,
@@ -12,6 +15,8 @@ const GRID: Grid = Grid {
     clip: 1.0,
     exponent: 18,
 };
+
+const BOUND: i64 = 1 << 20;
 
 struct Setting {
     checkpoint: Checkpoint,
@@ -36,37 +41,70 @@ fn setting(method: Method) -> Setting {
 
 /// Small pseudo-random integers, different for each institution.
 fn update(k: u64, dimension: usize) -> Vec<i32> {
-    let mix = |j: u64| (j + 1).wrapping_mul(k * 2 + 0x9e37_79b9_7f4a_7c15) >> 47;
+    let own = (k * 2 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mix = |j: u64| (j + 1).wrapping_mul(own) >> 47;
     (0..dimension as u64)
         .map(|j| mix(j) as i32 - (1 << 16))
         .collect()
 }
 
-fn run(setting: &Setting, order: &[(u32, Vec<i32>)]) -> (Vec<u8>, Digest) {
-    let encoded: Vec<(u32, Vec<u8>)> = order
-        .iter()
-        .map(|(weight, values)| {
-            let mut bytes = Vec::new();
-            encode(values, &mut bytes).expect("encode");
-            (*weight, bytes)
-        })
-        .collect();
-    let updates = encoded.iter().map(|(weight, bytes)| Weighted {
+fn encoded(values: &[i32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(values, &mut bytes).expect("encode");
+    bytes
+}
+
+fn run_by(rule: Rule, setting: &Setting, order: &[(u32, Vec<i32>)]) -> (Vec<u8>, Digest) {
+    let encoded: Vec<_> = order.iter().map(|(_, values)| encoded(values)).collect();
+    let updates = order.iter().zip(&encoded);
+    let updates = updates.map(|((weight, _), bytes)| Weighted {
         weight: *weight,
         update: &bytes[..],
     });
     let mut out = Vec::new();
-    let digest = aggregate(
-        &setting.layout,
-        &setting.bytes[..],
-        updates.collect(),
-        &setting.manifest,
-        GRID,
-        1 << 20,
-        &mut out,
-    )
-    .expect("aggregate");
+    let inputs = inputs(rule, setting, updates.collect());
+    let digest = aggregate(inputs, &mut out).expect("aggregate");
     (out, digest)
+}
+
+fn run(setting: &Setting, order: &[(u32, Vec<i32>)]) -> (Vec<u8>, Digest) {
+    run_by(Rule::FedAvg, setting, order)
+}
+
+fn inputs<S: Source>(
+    rule: Rule,
+    setting: &Setting,
+    updates: Vec<Weighted<S>>,
+) -> Inputs<'_, &[u8], S> {
+    Inputs {
+        layout: &setting.layout,
+        base: &setting.bytes[..],
+        updates,
+        manifest: &setting.manifest,
+        grid: GRID,
+        bound: BOUND,
+        rule,
+    }
+}
+
+/// The change of each trained weight, in grid steps.
+fn change(setting: &Setting, after: &[u8]) -> Vec<f64> {
+    let read = Checkpoint::read(CONFIG, after).expect("a checkpoint");
+    let before = setting.checkpoint.flatten(&setting.manifest).expect("flat");
+    let after = read.flatten(&setting.manifest).expect("flat");
+    let steps = after.iter().zip(&before);
+    let steps = steps.map(|(after, before)| f64::from(*after) - f64::from(*before));
+    steps.map(|change| change / GRID.gamma()).collect()
+}
+
+/// A rule of each strategy.
+fn rules() -> impl Iterator<Item = Rule> {
+    Strategy::ALL.into_iter().map(|strategy| match strategy {
+        Strategy::FedAvg => Rule::FedAvg,
+        Strategy::TrimmedMean => Rule::TrimmedMean { trim: 0.2 },
+        Strategy::Median => Rule::Median,
+        Strategy::NormClippedMean => Rule::NormClippedMean { factor: 1.0 },
+    })
 }
 
 #[test]
@@ -123,37 +161,25 @@ fn what_is_not_trained_stays_as_it_is() {
 #[test]
 fn a_short_update_and_no_update_are_errors() {
     let setting = setting(Method::Head);
-    let none: Vec<Weighted<&[u8]>> = Vec::new();
-    let result = aggregate(
-        &setting.layout,
-        &setting.bytes[..],
-        none,
-        &setting.manifest,
-        GRID,
-        9,
-        io::sink(),
-    );
-    assert!(matches!(result, Err(Error::Empty)));
-    let mut bytes = Vec::new();
-    encode(&[1, 2, 3], &mut bytes).expect("encode");
-    let short = vec![Weighted {
-        weight: 1,
-        update: &bytes[..],
-    }];
-    let result = aggregate(
-        &setting.layout,
-        &setting.bytes[..],
-        short,
-        &setting.manifest,
-        GRID,
-        9,
-        io::sink(),
-    );
-    assert!(matches!(
-        result,
-        Err(Error::Update {
-            index: 0,
-            source: update::Error::Dimension { .. }
-        })
-    ));
+    for rule in rules() {
+        let none: Vec<Weighted<&[u8]>> = Vec::new();
+        let result = aggregate(inputs(rule, &setting, none), io::sink());
+        assert!(matches!(result, Err(Error::Empty)), "{rule}");
+        let bytes = encoded(&[1, 2, 3]);
+        let short = vec![Weighted {
+            weight: 1,
+            update: &bytes[..],
+        }];
+        let result = aggregate(inputs(rule, &setting, short), io::sink());
+        assert!(
+            matches!(
+                result,
+                Err(Error::Update {
+                    index: 0,
+                    source: update::Error::Dimension { .. }
+                })
+            ),
+            "{rule}"
+        );
+    }
 }

@@ -89,6 +89,7 @@ pub(super) async fn run(
     let sum = Summation {
         plan: &plan,
         parent: &parent,
+        rule: round.rule,
         contributions: &round.participants,
     };
     let computed = sum.compute(&blobs, false).await?;
@@ -115,6 +116,6 @@ pub(super) async fn run(
     }
     Err(Failed::refuse(
         Code::StateInvalid,
-        format!("{} is not the sum of its stored updates", version.name),
+        format!("{} is not what its stored updates come to", version.name),
     ))
 }

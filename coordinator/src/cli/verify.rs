@@ -7,6 +7,7 @@ use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
+use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::version::Version;
 use serde::Serialize;
@@ -51,6 +52,11 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         let version = store.read(|tx| tx.version(*digest)).map_err(fault)?;
         if let Some(version) = version {
             check_version(*digest, &version, &digests, &mut verdict);
+            let plan = version.round().map(|round| round.plan);
+            let plan = plan.map(|plan| store.read(|tx| tx.plan(plan)));
+            if let Some(plan) = plan.transpose().map_err(fault)? {
+                check_rule(&version, plan, &operator, &mut verdict);
+            }
             objects.extend(version.objects());
             objects.extend(
                 version
@@ -115,6 +121,32 @@ fn check_version(digest: Digest, version: &Version, known: &[Digest], verdict: &
             .problems
             .push(format!("version {}: its parent is missing", version.name));
     }
+}
+
+/// Whether the version came about by the rule that its plan says.
+fn check_rule(
+    version: &Version,
+    plan: Option<Signed>,
+    operator: &PublicKey,
+    verdict: &mut Verdict,
+) {
+    let Some(round) = version.round() else {
+        return;
+    };
+    let plan = plan.and_then(|signed| signed.verify::<Plan>(operator).ok());
+    let problem = match plan {
+        None => "the plan of its round is missing or not signed by the operator".to_owned(),
+        Some(plan) if plan.rule() != round.rule => {
+            format!(
+                "it came about by {}: its plan says {}",
+                round.rule,
+                plan.rule()
+            )
+        }
+        Some(_) => return,
+    };
+    let name = &version.name;
+    verdict.problems.push(format!("version {name}: {problem}"));
 }
 
 async fn check_object(blobs: &Blobs, digest: Digest, verdict: &mut Verdict) {

@@ -312,6 +312,7 @@ impl Engine {
                 round: effect.round,
                 attempt: effect.attempt,
                 manifest: run.manifest,
+                rule: run.plan.rule(),
                 participants: effect.contributions.clone(),
             }),
             labels: run.plan.labels.clone(),

@@ -104,15 +104,15 @@ impl Model {
         for Encoded { first, .. } in sentences {
             let (own, others) = rest.split_at(first.iter().flatten().count() * self.tags);
             rest = others;
-            let mut own = self.most_probable(own).into_iter();
+            let mut own = self.choose(own).into_iter();
             let words = first.iter().map(|first| first.and_then(|_| own.next()));
             tagged.push(words.collect());
         }
         Ok(tagged)
     }
 
-    /// The tags of a sentence's words from their scores.
-    fn most_probable(&self, scores: &[f32]) -> Vec<Tagged> {
+    /// The tags of a sentence's words from their [scores](Self::logits).
+    pub fn choose(&self, scores: &[f32]) -> Vec<Tagged> {
         match &self.decoder {
             Some(decoder) => decoder.most_probable(scores),
             None => scores.chunks_exact(self.tags).map(most_probable).collect(),

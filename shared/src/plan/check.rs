@@ -34,6 +34,7 @@ impl Plan {
         if let Some(gate) = &self.gate {
             gate.check(self.name.as_str(), self.cohort.institutions.len())?;
         }
+        self.check_aggregation()?;
         between("rounds", self.rounds, 1, 10_000)
     }
 
@@ -200,7 +201,9 @@ impl Plan {
         }
         // The weighted sum must fit a machine word whatever the institutions declare.
         let weights = c.institutions.len() as i128 * i128::from(self.largest_weight());
-        if weights * i128::from(self.privacy.value_bound()) >= 1 << 62 {
+        let largest = weights * i128::from(self.privacy.value_bound());
+        // The weights are below 2^48, the bound is below 2^32 and the shift at most 16.
+        if largest << self.rule().extra_bits() >= 1 << 62 {
             let expected = "a product of institutions, weights and noise below 2^62";
             let key = if c.weighting == Weighting::Plan {
                 "cohort.weights"

@@ -2,14 +2,37 @@
 
 use toml::{Table, Value};
 
-use super::{Method, Plan, Unit};
+use super::{CLIP_FACTOR, Method, Plan, Strategy, TRIM, Unit};
 
 impl Plan {
-    /// Where the plan's unit is sampled, gives the keys that `written`, its file, leaves out what
-    /// trains best there, as the table of F1 against ε in `tests/BENCHMARKS.md` measured it: large batches, of which
+    /// Gives the keys that `written`, the plan's file, leaves out the values that are not the same for
+    /// all plans, so that what is signed says them.
+    pub(super) fn fill_in(&mut self, written: &Table) {
+        self.fill_in_aggregation(written);
+        self.fill_in_sampled(written);
+    }
+
+    fn fill_in_aggregation(&mut self, written: &Table) {
+        let table = written.get("aggregation").and_then(Value::as_table);
+        let usual = self.usual_strategy();
+        let own = &mut self.aggregation;
+        fill(&mut own.strategy, usual, (table, "strategy"));
+        match own.strategy {
+            Strategy::TrimmedMean => fill(&mut own.trim, Some(TRIM), (table, "trim")),
+            Strategy::NormClippedMean => fill(
+                &mut own.clip_factor,
+                Some(CLIP_FACTOR),
+                (table, "clip_factor"),
+            ),
+            Strategy::FedAvg | Strategy::Median => {}
+        }
+    }
+
+    /// Where the plan's unit is sampled, gives the keys that `written` leaves out what trains
+    /// best there, as the table of F1 against ε in `tests/BENCHMARKS.md` measured it: large batches, of which
     /// the same noise is a smaller part, in few and large steps. The defaults of these keys are for
     /// training without noise.
-    pub(super) fn fill_in(&mut self, written: &Table) {
+    fn fill_in_sampled(&mut self, written: &Table) {
         let clip = match self.privacy.unit {
             Unit::Person => 0.01,
             Unit::Document | Unit::Sentence => 0.03,

@@ -1,5 +1,6 @@
 #![doc = include_str!("PLAN.md")]
 
+mod aggregation;
 mod check;
 mod cohort;
 mod counts;
@@ -16,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::id::{InstitutionId, PlanName, VersionName};
 use crate::sign::Statement;
+use crate::skip::is_default;
 
+pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM};
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use gate::{Gate, OnRegression, Score};
@@ -64,6 +67,8 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
     pub cohort: Cohort,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub aggregation: Aggregation,
     pub privacy: Privacy,
     /// What a version must show before it is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,7 +128,7 @@ impl Plan {
         })
     }
 
-    /// The largest weight FedAvg can give one institution.
+    /// The largest weight that an aggregation can give one institution.
     pub fn largest_weight(&self) -> u32 {
         match self.cohort.weighting {
             Weighting::Examples => self.cohort.max_examples,

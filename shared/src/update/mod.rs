@@ -7,14 +7,16 @@
 //! Values are zigzag-coded and packed least significant bit first; the unused bits of a block's
 //! last byte are zero and the width is the smallest that fits, so one vector has one encoding.
 
+mod order;
 mod read;
 mod sum;
 mod unpack;
 
 use std::io::{self, Write};
 
+pub use order::Middle;
 pub use read::{Checker, Decoder};
-pub use sum::{add_to_weights, add_weighted};
+pub use sum::{add_scaled, add_to_weights, add_weighted, squared_norm};
 use unpack::zigzag;
 
 const MAGIC: [u8; 4] = *b"FNU1";

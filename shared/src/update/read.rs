@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::sum::squared_norm;
 use super::unpack::{SPARE, unpack};
 use super::{BLOCK, Error, HEADER_BYTES, MAGIC, payload_bytes};
 
@@ -318,19 +319,3 @@ impl Checker {
         }
     }
 }
-
-/// Exact: each square is at most 2^62, a block's sum at most 2^74.
-fn squared_norm(values: &[i32]) -> u128 {
-    let union = values
-        .iter()
-        .fold(0, |bits, value| bits | value.unsigned_abs());
-    if union < SMALL {
-        let square = |value: &i32| u64::from(value.unsigned_abs()).pow(2);
-        return values.iter().map(square).sum::<u64>().into();
-    }
-    let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
-    values.iter().map(square).sum()
-}
-
-/// A block of values below this has a sum of squares that 64 bits hold: 2^52 · 2^12.
-const SMALL: u32 = 1 << 25;

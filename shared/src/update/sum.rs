@@ -13,6 +13,33 @@ pub fn add_weighted(sums: &mut [i64], weight: i32, values: &[i32]) {
     );
 }
 
+/// The same with a weight that 32 bits do not hold. The caller knows that the sums fit.
+pub fn add_scaled(sums: &mut [i64], weight: i64, values: &[i32]) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += weight * i64::from(*value);
+            }
+        },
+    );
+}
+
+/// The squared L2 norm, exactly, of at most 2^31 values.
+pub fn squared_norm(values: &[i32]) -> u128 {
+    let (low, high) = pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            values.iter().fold((0u64, 0u64), |(low, high), value| {
+                let magnitude = u64::from(value.unsigned_abs());
+                let square = magnitude * magnitude;
+                (low + (square & 0xffff_ffff), high + (square >> 32))
+            })
+        },
+    );
+    u128::from(low) + (u128::from(high) << 32)
+}
+
 /// Adds `sums`, in units of `step`, to float32 weights in little endian. The same on every
 /// machine: float64 arithmetic, rounded once to float32.
 pub fn add_to_weights(weights: &mut [u8], sums: &[i64], step: f64) {
@@ -39,6 +66,14 @@ mod tests {
         let mut sums = vec![7i64; values.len()];
         add_weighted(&mut sums, 1 << 30, &values);
         add_weighted(&mut sums, -3, &values);
+        let mut scaled = vec![7i64; values.len()];
+        add_scaled(&mut scaled, (1 << 30) - 3, &values);
+        assert_eq!(scaled, sums);
+        let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
+        let norm = |values: &[i32]| values.iter().map(square).sum::<u128>();
+        assert_eq!(squared_norm(&values), norm(&values));
+        let extremes = [i32::MIN; 9];
+        assert_eq!(squared_norm(&extremes), norm(&extremes));
         let before: Vec<f32> = (0..1003).map(|i| i as f32 * 0.001 - 0.4).collect();
         let mut weights: Vec<u8> = before.iter().flat_map(|w| w.to_le_bytes()).collect();
         let step = 2f64.powi(-60);

@@ -1,0 +1,102 @@
+//! The rules by which the updates of a round become one. Each is exact in integers.
+//!
+//! A rule says what it makes of one block of all updates, in whole numbers, and of how many grid
+//! steps one of these is a part. So neither the order of updates nor the cut of the stream can
+//! change a bit. `plan::Strategy::ALL` lists the rules; the tests go over all of them.
+
+mod fedavg;
+mod median;
+mod norm_clipped_mean;
+mod trimmed_mean;
+
+use std::fmt;
+
+use fedner_shared::plan::Rule;
+use fedner_shared::update::BLOCK;
+
+use super::Error;
+
+/// What a rule may know of an update before the sum begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Member {
+    /// n_k; at most 2^31.
+    pub(super) weight: i32,
+    /// ‖x_k‖²; 0 unless the rule [reads norms](Strategy::reads_norms).
+    pub(super) squared_norm: u128,
+}
+
+/// How updates become one.
+pub(super) trait Strategy: fmt::Debug {
+    /// Whether it must know the norms of all updates before the sum begins: they are then read twice.
+    fn reads_norms(&self) -> bool {
+        false
+    }
+
+    /// What it does with the updates of these members. Their weights are not all zero.
+    fn combination(&self, members: &[Member]) -> Box<dyn Combination>;
+}
+
+/// How the blocks of given updates become one.
+pub(super) trait Combination: fmt::Debug + Sync {
+    /// How many units of the sums one grid step has.
+    fn divisor(&self) -> u64;
+
+    /// Writes what it makes of one block of all updates into `sums`, which are zero.
+    fn combine(&self, block: &mut Block<'_>, sums: &mut [i64]) -> Result<(), Error>;
+}
+
+/// One block of all updates: the values of each are decoded when they are asked for.
+pub(super) struct Block<'a> {
+    /// Decodes the values of an update.
+    pub(super) decode: &'a Decode<'a>,
+    pub(super) members: usize,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+/// Decodes the block of the update with the given place.
+type Decode<'a> = dyn Fn(usize, &mut [i32; BLOCK]) -> Result<usize, Error> + Sync + 'a;
+
+/// Memory that one thread uses for all of its blocks.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    values: Box<[i32; BLOCK]>,
+    rows: Vec<i32>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            values: Box::new([0; BLOCK]),
+            rows: Vec::new(),
+        }
+    }
+}
+
+impl Block<'_> {
+    /// The values of one update.
+    fn values(&mut self, member: usize) -> Result<&[i32], Error> {
+        let count = (self.decode)(member, &mut self.scratch.values)?;
+        Ok(&self.scratch.values[..count])
+    }
+
+    /// The values of all updates, one after another.
+    fn rows(&mut self) -> Result<&[i32], Error> {
+        let Scratch { values, rows } = &mut *self.scratch;
+        rows.clear();
+        for member in 0..self.members {
+            let count = (self.decode)(member, values)?;
+            rows.extend_from_slice(&values[..count]);
+        }
+        Ok(rows)
+    }
+}
+
+/// The rule that a plan or a version names.
+pub(super) fn of(rule: Rule) -> Box<dyn Strategy> {
+    match rule {
+        Rule::FedAvg => Box::new(fedavg::FedAvg),
+        Rule::TrimmedMean { trim } => Box::new(trimmed_mean::TrimmedMean { trim }),
+        Rule::Median => Box::new(median::Median),
+        Rule::NormClippedMean { factor } => Box::new(norm_clipped_mean::NormClippedMean { factor }),
+    }
+}
