@@ -6,6 +6,7 @@ mod cohort;
 mod counts;
 mod defaults;
 mod gate;
+mod inputs;
 mod method;
 mod norm;
 mod privacy;
@@ -23,6 +24,7 @@ pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRI
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use gate::{Gate, OnRegression, Score};
+pub use inputs::{Inputs, Pinned};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
 pub use training::{Decay, Precision, Training};
@@ -73,6 +75,9 @@ pub struct Plan {
     /// What a version must show before it is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    /// What the run begins with; the coordinator says it before the operator signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Inputs>,
 }
 
 impl Plan {
