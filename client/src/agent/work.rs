@@ -36,7 +36,8 @@ impl Agent {
         let lengths = files.iter().map(|file| {
             let inputs = plan.inputs.as_ref();
             let length = inputs.and_then(|inputs| inputs.length_of(file, &version.weights));
-            (*file, length.unwrap_or_default())
+            let open = (!self.outside.defences.pins).then_some(u64::MAX);
+            (*file, length.or(open).unwrap_or_default())
         });
         let lengths: Vec<(Digest, u64)> = lengths.collect();
         let work = self.download_all(&lengths);
