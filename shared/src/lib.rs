@@ -19,6 +19,7 @@ pub mod score;
 pub mod sign;
 mod skip;
 pub mod statement;
+pub mod text;
 pub mod time;
 pub mod tokenizer;
 pub mod update;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::output::{Failed, Output};
 use crate::authority::{Authority, Role};
 use crate::config::{Config, Paths, host_and_port};
+use crate::limits::Limits;
 use crate::machine::ThisMachine;
 use crate::store::Store;
 
@@ -112,6 +113,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         listen,
         metrics_listen: None,
         blobs_url: None,
+        limits: Limits::default(),
     };
     let text = toml::to_string(&config).map_err(|e| fault(&e))?;
     // Last: a directory with this file is a whole one.

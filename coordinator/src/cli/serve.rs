@@ -17,7 +17,9 @@ use super::output::{Failed, Output};
 use crate::authority::Authority;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths, host_and_port};
+use crate::door::Door;
 use crate::intake::Intake;
+use crate::limits::raise_open_files;
 use crate::machine::ThisMachine;
 use crate::registry::Registry;
 use crate::rpc::{self, Services};
@@ -41,6 +43,8 @@ struct Listening {
 pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let config = Config::read(paths)?;
     let (host, _) = host_and_port(&config.address)?;
+    let limits = config.limits.clone().within_files(raise_open_files());
+    let door = Door::new(limits);
     let authority = read_authority(paths)?;
     let operator_key = read_operator_key(paths)?;
     let server = authority
@@ -84,14 +88,17 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         paths.collecting(),
         stop.clone(),
     ));
+    let intake = Intake::new(engine.clone(), blobs.clone());
+    let sweeper = tokio::spawn(collect::sweep(engine.clone(), intake.clone(), stop.clone()));
     let services = Services {
-        intake: Intake::new(engine.clone(), blobs.clone()),
+        intake,
         engine,
         blobs,
         registry,
         authority: Arc::new(authority),
         operator_key,
         address: config.address,
+        door: door.clone(),
         stop: stop.clone(),
     };
     let local = listener
@@ -107,7 +114,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let (router, health) = rpc::router(services)
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
-    let connections = tls::accept(listener, tls_config, stop.clone());
+    let connections = tls::accept(listener, tls_config, door, stop.clone());
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::pin!(serving);
     let mut outcome = Ok(());
@@ -133,6 +140,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     // A sum under way is in the outbox, and is computed again after the next start.
     publisher.abort();
     collector.abort();
+    sweeper.abort();
     outcome
 }
 

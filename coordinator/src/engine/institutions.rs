@@ -8,6 +8,7 @@ use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
 use fedner_shared::view::InstitutionView;
+use tokio_util::sync::CancellationToken;
 
 use super::{Engine, Failure};
 use crate::authority::{Authority, Issued};
@@ -86,6 +87,7 @@ impl Engine {
         })?;
         let (sequence, name, issued) = newest;
         self.newest.send_replace(sequence);
+        self.expel(&name);
         Ok((name, issued))
     }
 
@@ -107,8 +109,11 @@ impl Engine {
         Ok(issued)
     }
 
-    /// The institution behind a certificate, if it may still speak.
-    pub fn recognise(&mut self, caller: &Caller) -> Result<InstitutionId, Failure> {
+    /// The institution behind a certificate, if it may still speak, and what is cancelled when it may not.
+    pub fn recognise(
+        &mut self,
+        caller: &Caller,
+    ) -> Result<(InstitutionId, CancellationToken), Failure> {
         let name = caller.institution()?;
         let (found, stands) = self.store.read(|tx| {
             Ok((
@@ -131,7 +136,10 @@ impl Engine {
                 Code::InstitutionRevoked,
                 format!("{name} is revoked"),
             )),
-            InstitutionState::Active if stands => Ok(name),
+            InstitutionState::Active if stands => {
+                let standing = self.standing.entry(name.clone()).or_default().clone();
+                Ok((name, standing))
+            }
             InstitutionState::Active => Err(Failure::refuse(
                 Code::InstitutionRevoked,
                 format!("this certificate of {name} has been replaced"),
@@ -178,6 +186,7 @@ impl Engine {
             }
         })?;
         if let Some(code) = code {
+            self.expel(name);
             for id in self.under_way() {
                 let member = self.run(&id).is_some_and(|run| run.members.contains(name));
                 if member {
@@ -192,6 +201,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Ends at once whatever the institution has under way.
+    fn expel(&mut self, name: &InstitutionId) {
+        if let Some(standing) = self.standing.remove(name) {
+            standing.cancel();
+        }
     }
 
     pub fn signing_key(&mut self, name: &InstitutionId) -> Result<PublicKey, Failure> {

@@ -8,6 +8,7 @@ mod views;
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{PublicKey, Signature, Signed};
+use fedner_shared::text;
 use fedner_shared::time::Time;
 
 pub use audits::submitted_audit;
@@ -20,12 +21,18 @@ pub use views::{
 
 use crate::v1;
 
+/// The longest consent or receipt of an update.
+const STATEMENT_BYTES: usize = 16 << 10;
+
 type Result<T> = std::result::Result<T, Refusal>;
 
 fn invalid(field: &str, found: impl std::fmt::Display) -> Refusal {
     Refusal::new(
         Code::RequestInvalid,
-        format!("the field `{field}` is wrong: {found}"),
+        format!(
+            "the field `{field}` is wrong: {}",
+            text::cut(&found.to_string(), 300)
+        ),
     )
 }
 
@@ -66,6 +73,18 @@ pub fn signed(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
     })
 }
 
+/// The same of an institution's consent or receipt, which is short: it is kept for good.
+pub fn statement(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
+    let signed = signed(field, message)?;
+    let found = signed.body.len();
+    if found > STATEMENT_BYTES {
+        let message =
+            format!("the field `{field}` has {found} bytes: expected at most {STATEMENT_BYTES}");
+        return Err(Refusal::new(Code::MessageTooLarge, message));
+    }
+    Ok(signed)
+}
+
 pub fn signed_to_wire(signed: &Signed) -> v1::Signed {
     v1::Signed {
         body: signed.body.clone(),
@@ -96,6 +115,18 @@ mod tests {
             signature: vec![1; 63],
         };
         assert!(signed("s", Some(short)).is_err());
+        let sized = |bytes: usize| {
+            let message = v1::Signed {
+                body: " ".repeat(bytes),
+                signature: vec![1; 64],
+            };
+            statement("s", Some(message))
+        };
+        assert!(sized(STATEMENT_BYTES).is_ok());
+        let refusal = sized(STATEMENT_BYTES + 1).expect_err("long");
+        assert_eq!(refusal.code, Code::MessageTooLarge);
+        let refusal = parsed::<fedner_shared::id::InstitutionId>("i", &"x".repeat(4_000_000));
+        assert!(refusal.expect_err("long").message.len() < 500);
         assert!(parsed::<fedner_shared::id::InstitutionId>("i", "../x").is_err());
     }
 }
