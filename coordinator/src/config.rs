@@ -101,6 +101,21 @@ impl Paths {
     /// The folders of keys and certificates.
     pub const FOLDERS: [&str; 3] = ["authority", "operator", "viewer"];
 
+    /// What in the directory is for its owner alone.
+    pub const OURS: [&str; 11] = [
+        "coordinator.toml",
+        "state.sqlite",
+        "state.sqlite-wal",
+        "state.sqlite-shm",
+        "blobs",
+        "staging",
+        "authority",
+        "operator",
+        "viewer",
+        "lock",
+        "collecting.lock",
+    ];
+
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self(directory.into())
     }
@@ -140,6 +155,15 @@ impl Paths {
     /// The key that signs plans.
     pub fn signing_key(&self) -> PathBuf {
         self.0.join("operator").join("signing.key")
+    }
+    /// The files of secrets that the serving process reads or keeps.
+    pub fn secrets(&self) -> [PathBuf; 4] {
+        [
+            self.authority_key(),
+            self.operator_key(),
+            self.signing_key(),
+            self.viewer_key(),
+        ]
     }
     pub fn signing_public_key(&self) -> PathBuf {
         self.0.join("authority").join("signing.pub")

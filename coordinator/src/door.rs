@@ -22,6 +22,7 @@ pub use guest::Guest;
 pub(crate) use guest::{Ration, UnderWay};
 pub(crate) use streams::{Stream, Streams};
 
+use crate::authority::Role;
 use crate::identity::Caller;
 use crate::limits::{Bucket, Limits};
 use crate::observe;
@@ -198,7 +199,12 @@ impl Inside {
         if let Some(guest) = self.guests.get(holder) {
             return guest.clone();
         }
-        let guest = Guest::member(limits);
+        let institution = format!("{}/", Role::Institution.as_str());
+        let guest = if holder.starts_with(&institution) {
+            Guest::member(limits)
+        } else {
+            Guest::onlooker(limits)
+        };
         self.guests.insert(holder.to_owned(), guest.clone());
         guest
     }

@@ -50,7 +50,7 @@ limits! {
     connections_per_member: 16 in 2..=4096;
     /// Calls under way in one connection.
     streams_per_connection: 128 in 8..=1024;
-    /// Calls under way of one holder; of a connection without a certificate, an eighth of it.
+    /// Calls under way of one holder; without a certificate an eighth of it, for who may watch so many streams more.
     requests_per_member: 32 in 8..=4096;
     /// Requests of one holder that wait for the engine; others wait before its queue.
     engine_share_per_member: 4 in 1..=64;

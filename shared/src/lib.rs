@@ -14,6 +14,7 @@ pub mod machine;
 pub mod manifest;
 pub mod nullable;
 pub mod plan;
+pub mod private;
 pub mod refusal;
 pub mod score;
 pub mod sign;

@@ -122,6 +122,8 @@ codes! {
     TextInvalid = "text-invalid", Invalid, "give files of UTF-8 text that can be read";
     DeviceUnknown = "device-unknown", Invalid, "use auto or cpu, or build with the feature the device needs";
     ConfigInvalid = "config-invalid", Invalid, "mend the configuration file";
+    SecretReadable = "secret-readable", State, "others on this machine could read it: make a new one if you do not trust them all, and `chmod 600` it";
+    HistoryRewritten = "history-rewritten", State, "the coordinator's record of events does not go on from what was shown here; keep this directory as evidence and ask the operator and the other institutions";
     StateInvalid = "state-invalid", State, "was the directory changed by hand or by another version?";
     NotEnrolled = "not-enrolled", State, "enrol first: `fedner-client enroll INVITE`";
     AlreadyExists = "already-exists", Exists, "choose another directory or remove the old one";

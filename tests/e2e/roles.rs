@@ -144,6 +144,7 @@ async fn every_role_may_call_its_own_methods_only() -> Result<()> {
     let invite = v1::CreateInviteRequest {
         institution: "eve".into(),
         ttl_s: 60,
+        reenrol: false,
     };
 
     let refused = OperationsClient::new(anna.clone())

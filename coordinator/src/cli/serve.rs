@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fedner_shared::machine::Machine as _;
+use fedner_shared::private;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
 use serde::Serialize;
@@ -45,6 +46,13 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let (host, _) = host_and_port(&config.address)?;
     let limits = config.limits.clone().within_files(raise_open_files());
     let door = Door::new(limits);
+    for secret in paths.secrets() {
+        private::check_secret(&secret)?;
+    }
+    let closed = private::tighten(paths.directory(), &Paths::OURS);
+    for path in closed.map_err(Failed::io("close to others", paths.directory()))? {
+        tracing::warn!(path = %path.display(), "others on this machine could read this; it was closed to them");
+    }
     let authority = read_authority(paths)?;
     let operator_key = read_operator_key(paths)?;
     let server = authority

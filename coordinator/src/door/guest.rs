@@ -79,6 +79,14 @@ impl Guest {
         Self::with(limits, limits.requests_per_member)
     }
 
+    /// The operator or a viewer, whose streams of events are calls that last.
+    pub(crate) fn onlooker(limits: &Limits) -> Arc<Self> {
+        Self::with(
+            limits,
+            limits.requests_per_member + limits.watches_per_member,
+        )
+    }
+
     pub(crate) fn stranger(limits: &Limits) -> Arc<Self> {
         Self::with(limits, (limits.requests_per_member / 8).max(1))
     }

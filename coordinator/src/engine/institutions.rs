@@ -16,12 +16,26 @@ use crate::identity::Caller;
 use crate::store::{Institution, InstitutionState, Invite, InviteUse, Tx};
 
 impl Engine {
+    /// Writes an invite. A name that is enrolled, or was, needs one that says so.
     pub fn invite(
         &mut self,
         institution: InstitutionId,
         secret_hash: Digest,
         expires: Time,
+        reenrol: bool,
     ) -> Result<(), Failure> {
+        let known = self.store.read(|tx| tx.institution(&institution))?;
+        match known {
+            Some(known) if !reenrol => {
+                let message = format!("{institution} is {}", known.state.as_str());
+                return Err(Failure::refuse(Code::InviteRequired, message));
+            }
+            None if reenrol => {
+                let message = format!("{institution} was never enrolled");
+                return Err(Failure::refuse(Code::InstitutionUnknown, message));
+            }
+            Some(_) | None => {}
+        }
         let event = Event::InviteWritten {
             institution: institution.clone(),
             expires,
@@ -30,6 +44,7 @@ impl Engine {
             secret_hash,
             institution,
             expires,
+            reenrol,
         };
         self.record("write invite", event, |tx| tx.put_invite(&invite))
     }
@@ -44,8 +59,17 @@ impl Engine {
     ) -> Result<(InstitutionId, Issued), Failure> {
         let time = self.now();
         let newest = self.store.transact("enrol institution", |tx| {
-            let name = match tx.use_invite(time, Digest::of(secret.as_bytes()))? {
-                InviteUse::Accepted(name) => name,
+            let (name, reenrol) = match tx.use_invite(time, Digest::of(secret.as_bytes()))? {
+                InviteUse::Accepted {
+                    institution,
+                    reenrol,
+                } => (institution, reenrol),
+                InviteUse::Voided(at) => {
+                    return Err(Failure::refuse(
+                        Code::InviteVoid,
+                        format!("the invite is void since {at}"),
+                    ));
+                }
                 InviteUse::Unknown => {
                     return Err(Failure::refuse(
                         Code::InviteUnknown,
@@ -65,6 +89,11 @@ impl Engine {
                     ));
                 }
             };
+            let before = tx.institution(&name)?;
+            if let Some(before) = before.as_ref().filter(|_| !reenrol) {
+                let message = format!("{name} is {}", before.state.as_str());
+                return Err(Failure::refuse(Code::InviteVoid, message));
+            }
             let issued = authority
                 .institution(name.as_str(), request, time)
                 .map_err(|error| Failure::refuse(Code::CertificateRequest, error.to_string()))?;
@@ -76,13 +105,19 @@ impl Engine {
                 certificate_expires: issued.expires,
             };
             tx.put_institution(&institution, &issued.serial)?;
-            tx.append_event(
-                time,
-                None,
-                Event::InstitutionEnrolled {
-                    institution: name.clone(),
-                },
-            )?;
+            let institution = name.clone();
+            let event = match before {
+                None => Event::InstitutionEnrolled { institution },
+                Some(before) => {
+                    // Whoever holds another invite of that name is not who came back.
+                    tx.void_invites(time, &name)?;
+                    Event::InstitutionReenrolled {
+                        institution,
+                        was: before.state.as_str().to_owned(),
+                    }
+                }
+            };
+            tx.append_event(time, None, event)?;
             Ok((tx.last_sequence()?, name, issued))
         })?;
         let (sequence, name, issued) = newest;
@@ -177,8 +212,12 @@ impl Engine {
                 Some(Code::InstitutionRevoked),
             ),
         };
+        let now = self.now();
         self.record("set institution state", event, |tx| {
             tx.set_institution_state(name, state)?;
+            if state != InstitutionState::Active {
+                tx.void_invites(now, name)?;
+            }
             if state == InstitutionState::Revoked {
                 tx.revoke_certificates(name)
             } else {

@@ -29,7 +29,11 @@ impl v1::operations_server::Operations for Operations {
         request: Request<v1::CreateInviteRequest>,
     ) -> Result<Response<v1::CreateInviteResponse>, Status> {
         let engine = self.0.operator(&request)?;
-        let v1::CreateInviteRequest { institution, ttl_s } = request.into_inner();
+        let v1::CreateInviteRequest {
+            institution,
+            ttl_s,
+            reenrol,
+        } = request.into_inner();
         let institution: InstitutionId =
             convert::parsed("institution", &institution).map_err(status)?;
         if ttl_s == 0 || ttl_s > 90 * 24 * 3600 {
@@ -43,7 +47,7 @@ impl v1::operations_server::Operations for Operations {
         let expires = self.0.engine.machine().now() + Duration::from_secs(ttl_s);
         let hash = Digest::of(secret.as_bytes());
         engine
-            .call(move |engine| engine.invite(institution, hash, expires))
+            .call(move |engine| engine.invite(institution, hash, expires, reenrol))
             .await
             .map_err(status)?;
         Ok(Response::new(v1::CreateInviteResponse {

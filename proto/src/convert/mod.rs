@@ -92,6 +92,11 @@ pub fn signed_to_wire(signed: &Signed) -> v1::Signed {
     }
 }
 
+/// Text that the other side chose, in one line that acts on no terminal.
+fn shown(text: String) -> String {
+    text::line(&text).into_owned()
+}
+
 fn time(millis: i64) -> Time {
     Time::from_millis(millis)
 }
