@@ -157,13 +157,18 @@ impl Paths {
         self.0.join("operator").join("signing.key")
     }
     /// The files of secrets that the serving process reads or keeps.
-    pub fn secrets(&self) -> [PathBuf; 4] {
+    pub fn secrets(&self) -> [PathBuf; 5] {
         [
             self.authority_key(),
             self.operator_key(),
             self.signing_key(),
             self.viewer_key(),
+            self.history_key(),
         ]
+    }
+    /// The key that signs the history of events, made at the first start.
+    pub fn history_key(&self) -> PathBuf {
+        self.0.join("authority").join("history.key")
     }
     pub fn signing_public_key(&self) -> PathBuf {
         self.0.join("authority").join("signing.pub")

@@ -84,6 +84,8 @@ limits! {
     uploads_per_hour: 3600 in 1..=100_000;
     /// Submitted reports of audits of one member, an hour.
     audits_per_hour: 120 in 1..=100_000;
+    /// Countersigned histories of events that are kept of one member, an hour; others are passed over.
+    histories_per_hour: 60 in 1..=100_000;
 }
 
 /// Files that the coordinator keeps open for itself: store, log, objects, the runtime.

@@ -58,6 +58,7 @@ impl Hand {
             known_plans: vec![],
             consents,
             software: "hand".into(),
+            ..v1::CheckInRequest::default()
         };
         Ok(self.client.check_in(request).await?.into_inner().todo)
     }

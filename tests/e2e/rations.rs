@@ -118,6 +118,7 @@ async fn quick(hand: &mut Hand, consents: Vec<v1::Signed>) -> Result<Option<Todo
         known_plans: vec![],
         consents,
         software: "hand".into(),
+        ..v1::CheckInRequest::default()
     };
     Ok(hand.client.check_in(request).await?.into_inner().todo)
 }
@@ -259,6 +260,7 @@ async fn held_polls_of_one_member_are_few_and_long_names_are_cut() -> Result<()>
         known_plans: vec![],
         consents: vec![],
         software: "hand".into(),
+        ..v1::CheckInRequest::default()
     };
     let mut polls = Vec::new();
     for _ in 0..60 {

@@ -64,6 +64,7 @@ fn check_in() -> v1::CheckInRequest {
         known_plans: vec![],
         consents: vec![],
         software: "test".into(),
+        ..v1::CheckInRequest::default()
     }
 }
 

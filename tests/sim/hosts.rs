@@ -15,6 +15,7 @@ use fedner_coordinator::limits::Limits;
 use fedner_coordinator::registry::Registry;
 use fedner_coordinator::rpc::{self, Services};
 use fedner_coordinator::store::Store;
+use fedner_shared::sign::SecretKey;
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::SimMachine;
@@ -63,6 +64,7 @@ impl CoordinatorHost {
             registry,
             authority: Arc::new(prepared().authority()?),
             operator_key: key,
+            history_key: Arc::new(SecretKey::from_seed([7; 32])),
             address: network::address(),
             door: door.clone(),
             stop: CancellationToken::new(),

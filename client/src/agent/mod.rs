@@ -9,6 +9,7 @@ mod base;
 mod charge;
 mod check_in;
 mod heartbeat;
+mod history;
 mod hold;
 mod jobs;
 mod outside;

@@ -117,7 +117,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
 }
 
 /// Writes a file for its owner alone.
-fn write(path: &Path, text: &str) -> Result<(), Failed> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failed> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Failed::io("create", folder))?;
     }

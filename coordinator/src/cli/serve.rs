@@ -8,7 +8,7 @@ use clap::Args;
 use fedner_shared::machine::Machine as _;
 use fedner_shared::private;
 use fedner_shared::refusal::Code;
-use fedner_shared::sign::PublicKey;
+use fedner_shared::sign::{PublicKey, SecretKey};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,6 +105,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         registry,
         authority: Arc::new(authority),
         operator_key,
+        history_key: Arc::new(history_key(paths)?),
         address: config.address,
         door: door.clone(),
         stop: stop.clone(),
@@ -185,6 +186,21 @@ pub(super) fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
         .map_err(|error: fedner_shared::sign::Error| {
             Failed::refuse(Code::StateInvalid, error.to_string())
         })
+}
+
+/// The key that signs the history of events. A directory of an older version has none yet.
+fn history_key(paths: &Paths) -> Result<SecretKey, Failed> {
+    let path = paths.history_key();
+    let damaged = |error: fedner_shared::sign::Error| {
+        Failed::refuse(Code::StateInvalid, format!("{}: {error}", path.display()))
+    };
+    if !path.exists() {
+        let key = SecretKey::generate().map_err(|e| Failed::fault(e.to_string()))?;
+        super::init::write(&path, &key.to_pem().map_err(damaged)?)?;
+        return Ok(key);
+    }
+    let text = fs::read_to_string(&path).map_err(Failed::io("read", &path))?;
+    SecretKey::from_pem(&text).map_err(damaged)
 }
 
 /// Two coordinators over one directory would each think themselves the only writer.

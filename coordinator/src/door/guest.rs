@@ -21,15 +21,17 @@ pub(crate) enum Ration {
     Renewal,
     Upload,
     Audit,
+    History,
 }
 
 impl Ration {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Consent,
         Self::Decline,
         Self::Renewal,
         Self::Upload,
         Self::Audit,
+        Self::History,
     ];
 
     /// How many an hour, and at once.
@@ -40,6 +42,7 @@ impl Ration {
             Self::Renewal => (limits.renewals_per_hour, 6),
             Self::Upload => (limits.uploads_per_hour, 120),
             Self::Audit => (limits.audits_per_hour, 60),
+            Self::History => (limits.histories_per_hour, 2),
         };
         (hourly, hourly.min(burst))
     }
@@ -51,6 +54,7 @@ impl Ration {
             Self::Renewal => "renewals",
             Self::Upload => "begun uploads",
             Self::Audit => "reports of audits",
+            Self::History => "countersigned histories",
         }
     }
 }

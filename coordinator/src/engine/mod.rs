@@ -7,6 +7,7 @@
 mod arrivals;
 pub mod dispatch;
 mod failure;
+pub mod history;
 mod institutions;
 pub mod models;
 mod records;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedner_round::{Input, Run};
+use fedner_shared::history::Tree;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::machine::Machine;
 use fedner_shared::sign::PublicKey;
@@ -53,6 +55,8 @@ pub struct Engine {
     /// Cancelled when an institution loses its standing: what it has under way ends at once.
     standing: BTreeMap<InstitutionId, CancellationToken>,
     arrivals: arrivals::Arrivals,
+    /// Of the events that members were shown; the store has the others.
+    history: Tree,
     /// The sequence number of the newest event.
     newest: watch::Sender<u64>,
     effects: mpsc::UnboundedSender<Pending>,
@@ -213,6 +217,7 @@ impl Engine {
             waiters: BTreeMap::new(),
             standing: BTreeMap::new(),
             arrivals: arrivals::Arrivals::default(),
+            history: Tree::default(),
             newest,
             effects,
             operator_key,

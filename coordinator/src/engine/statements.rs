@@ -42,6 +42,14 @@ impl<T: Statement> Vouched<T> {
         })
     }
 
+    pub fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    pub fn key(&self) -> PublicKey {
+        self.key
+    }
+
     pub fn author(&self) -> &InstitutionId {
         &self.author
     }

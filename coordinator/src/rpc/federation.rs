@@ -9,6 +9,7 @@ use fedner_proto::v1::upload_request::Part;
 use fedner_proto::{convert, v1};
 use fedner_round::Task;
 use fedner_shared::audit::AuditReport;
+use fedner_shared::history::{Head, Seen};
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{Signed, Statement};
@@ -21,6 +22,7 @@ use super::gate::{Member, status};
 use super::stream::{Chunks, Cut as _, object};
 use crate::door::Ration;
 use crate::engine::dispatch::{CheckIn, Opened, Todo};
+use crate::engine::history::Shown;
 use crate::engine::statements::Vouched;
 use crate::observe;
 
@@ -50,6 +52,10 @@ impl v1::federation_server::Federation for Federation {
         let consents = consents.collect::<Result<_, _>>().map_err(status)?;
         let wanted = Duration::from_millis(message.wait_ms.into());
         let _waiting = observe::Waiting::new();
+        let known = message.history_size;
+        if let Some(seen) = message.history_seen {
+            note_history_seen(&member, seen).await?;
+        }
         let place = member.guest.polls.begin();
         let (opened, consents) = vouch_consents(&member, consents).await?;
         let Opened {
@@ -68,17 +74,21 @@ impl v1::federation_server::Federation for Federation {
             let asked = check_in.clone();
             // They count once, however long the poll is held.
             check_in.consents.clear();
-            let (todo, head) = member
+            let (todo, head, history) = member
                 .engine
                 .call(move |engine| {
                     let todo = engine.check_in(&asked)?;
-                    Ok((todo, engine.ledger_head(&asked.institution)?))
+                    let head = engine.ledger_head(&asked.institution)?;
+                    Ok((todo, head, engine.show_history(known)?))
                 })
                 .await
                 .map_err(status)?;
             let answer = |todo: Option<Todo>| {
+                let (signed, proof) = self.0.sign_history(history);
                 Ok(Response::new(v1::CheckInResponse {
                     todo: todo.map(todo_to_wire),
+                    history: Some(signed),
+                    history_proof: proof,
                     ledger_head: head.map_or_else(Vec::new, |head| head.as_bytes().to_vec()),
                 }))
             };
@@ -277,6 +287,21 @@ impl v1::federation_server::Federation for Federation {
     }
 }
 
+impl Services {
+    /// The history as the coordinator signs it, with the proof that it goes on from what is known.
+    fn sign_history(&self, shown: Shown) -> (v1::Signed, Vec<Vec<u8>>) {
+        let head = Head {
+            size: shown.size,
+            root: shown.root,
+            key: self.history_key.public(),
+            at: self.engine.machine().now(),
+        };
+        let signed = convert::signed_to_wire(&Signed::new(&head, &self.history_key));
+        let proof = shown.proof.iter().map(|digest| digest.as_bytes().to_vec());
+        (signed, proof.collect())
+    }
+}
+
 async fn next_part(parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {
     Ok(parts.message().await?.and_then(|message| message.part))
 }
@@ -331,6 +356,24 @@ async fn vouch_consents(
         vouched.push(consent.map_err(status)?);
     }
     Ok((opened, vouched))
+}
+
+/// Keeps what the institution countersigned, now and then. What is wrong with it is told and counted.
+async fn note_history_seen(member: &Member, seen: v1::Signed) -> Result<(), Status> {
+    let signed = convert::statement("history_seen", Some(seen)).map_err(status)?;
+    if member.guest.take(Ration::History).is_err() {
+        return Ok(());
+    }
+    let seen = vouch(member, signed, |seen: &Seen| &seen.institution).await?;
+    let noted = member
+        .engine
+        .call(move |engine| engine.note_history_seen(&seen));
+    match noted.await {
+        // The institution finds the same by itself, and keeps the evidence.
+        Err(failure) => drop(status(failure)),
+        Ok(()) => {}
+    }
+    Ok(())
 }
 
 /// Resolves when the update is no longer awaited: with its round ends its upload.

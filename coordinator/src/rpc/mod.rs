@@ -17,7 +17,7 @@ use fedner_proto::v1::federation_server::FederationServer;
 use fedner_proto::v1::monitoring_server::MonitoringServer;
 use fedner_proto::v1::operations_server::OperationsServer;
 use fedner_proto::{FILE_DESCRIPTOR_SET, FRAME_BYTES, MESSAGE_BYTES};
-use fedner_shared::sign::PublicKey;
+use fedner_shared::sign::{PublicKey, SecretKey};
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::{Router, Server};
@@ -47,6 +47,8 @@ pub struct Services {
     pub intake: Intake,
     pub authority: Arc<Authority>,
     pub operator_key: PublicKey,
+    /// Signs how far the history of events goes.
+    pub history_key: Arc<SecretKey>,
     /// HOST:PORT that institutions dial.
     pub address: String,
     pub door: Arc<Door>,

@@ -112,10 +112,17 @@ CREATE TABLE exports (
 CREATE INDEX exports_by_weights ON exports (weights);
 ";
 
-/// An invite says whether it lets a known name come back, and is void once the name has been kept out.
+/// An invite says whether it lets a known name come back, and is void once the name has been kept out. The
+/// newest history of events that each institution has countersigned is kept.
 const TO_VERSION_4: &str = "
 ALTER TABLE invites ADD COLUMN reenrol INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE invites ADD COLUMN voided_ms INTEGER;
+CREATE TABLE histories_seen (
+    institution  TEXT PRIMARY KEY REFERENCES institutions (name),
+    size         INTEGER NOT NULL,
+    author_key   BLOB NOT NULL,
+    signed       TEXT NOT NULL
+) STRICT;
 ";
 
 pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
