@@ -199,11 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_limit_with_its_default_and_range() {
-        let readme = include_str!("../../README.md");
+    fn the_guide_lists_every_limit_with_its_default_and_range() {
+        let readme = include_str!("../README.md");
         for (name, default, least, most) in Limits::ALL {
             let row = format!("| `{name}` | {default} | {least} to {most} |");
-            assert!(readme.contains(&row), "the README lacks: {row}");
+            assert!(readme.contains(&row), "the guide lacks: {row}");
         }
     }
 

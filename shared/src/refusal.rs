@@ -67,7 +67,7 @@ codes! {
     RateLimited = "rate-limited", Exhausted, "too many of these in a short time; wait a little and try again";
     TooManyRequests = "too-many-requests", Exhausted, "too many requests at once; wait for answers before asking more";
     ConnectionLimit = "connection-limit", Exhausted, "too many connections; use one for all calls";
-    MessageTooLarge = "message-too-large", Exhausted, "send the message in the form that fedner-client gives it; the README's section `Limits of what a peer may take` has the sizes";
+    MessageTooLarge = "message-too-large", Exhausted, "send the message in the form that fedner-client gives it; the operator's guide has the sizes";
     MessageCompressed = "message-compressed", Invalid, "send messages uncompressed";
     RequestSlow = "request-too-slow", Exhausted, "send the request without pauses; an upload goes on from its offset";
     // Plans, runs and models.
