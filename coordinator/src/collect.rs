@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::engine::{Failure, Handle};
-use crate::intake::Intake;
+use crate::intake::{Intake, Swept};
 
 /// At most so often; only after something happened.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
@@ -49,15 +49,23 @@ pub async fn sweep(engine: Handle, intake: Intake, stop: CancellationToken) {
     let mut newest = engine.newest_event();
     loop {
         newest.mark_unchanged();
+        let mut again = false;
         match intake.sweep().await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "removed unfinished uploads that nobody awaits"),
+            Ok(Swept { removed, busy }) => {
+                again = busy > 0;
+                if removed > 0 {
+                    tracing::info!(removed, "removed unfinished uploads that nobody awaits");
+                }
+            }
             Err(failure) => tracing::error!(%failure, "cannot remove unfinished uploads"),
         }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        if again {
+            continue;
         }
         tokio::select! {
             biased;

@@ -30,6 +30,14 @@ use writer::{Form, Writer};
 /// Unfinished updates of one institution that are kept.
 const UNFINISHED: usize = 2;
 
+/// Files of updates that nobody awaits any more.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    pub removed: usize,
+    /// Those of streams that have yet to notice it.
+    pub busy: usize,
+}
+
 /// Receives updates. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Intake {
@@ -154,16 +162,15 @@ impl Intake {
         Ok(made.await.map_err(blobs::Error::Staging)?)
     }
 
-    /// Removes what lies unfinished of institutions from which no update is awaited any more; how many files
-    /// those were.
-    pub async fn sweep(&self) -> Result<usize, Failure> {
+    /// Removes what lies unfinished of institutions from which no update is awaited any more.
+    pub async fn sweep(&self) -> Result<Swept, Failure> {
         let awaited = self
             .engine
             .call(|engine| Ok(engine.awaited_uploads()))
             .await?;
         let (staging, lines) = (self.blobs.staging().to_owned(), self.lines.clone());
         let swept = on_disk(move || {
-            let mut removed = 0;
+            let mut swept = Swept::default();
             for entry in std::fs::read_dir(&staging)? {
                 let path = entry?.path();
                 let name = path
@@ -175,7 +182,7 @@ impl Intake {
                 let stray = path.is_file() && digest_of(&path).is_some();
                 if stray {
                     writer::remove(&path);
-                    removed += 1;
+                    swept.removed += 1;
                 }
                 if !path.is_dir() || owner.is_none_or(|owner| awaited.contains(&owner)) {
                     continue;
@@ -186,12 +193,14 @@ impl Intake {
                     lines.while_idle(|busy| {
                         if digest.is_none_or(|digest| !busy.contains(&digest)) {
                             writer::remove(&file);
-                            removed += 1;
+                            swept.removed += 1;
+                        } else {
+                            swept.busy += 1;
                         }
                     });
                 }
             }
-            Ok(removed)
+            Ok(swept)
         });
         Ok(swept.await.map_err(blobs::Error::Staging)?)
     }

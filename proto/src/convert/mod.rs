@@ -49,7 +49,11 @@ pub fn public_key(field: &str, bytes: &[u8]) -> Result<PublicKey> {
     let array: [u8; 32] = bytes
         .try_into()
         .map_err(|_| invalid(field, format!("expected 32 bytes, found {}", bytes.len())))?;
-    PublicKey::from_bytes(&array).map_err(|error| invalid(field, error))
+    let key = PublicKey::from_bytes(&array).map_err(|error| invalid(field, error))?;
+    if key.is_weak() {
+        return Err(invalid(field, "the key verifies nothing"));
+    }
+    Ok(key)
 }
 
 /// Text in the form of `T`: a name, a version.
@@ -114,6 +118,13 @@ mod tests {
             refusal.message.contains("`d`") && refusal.message.contains("31"),
             "{refusal}"
         );
+        let sound = fedner_shared::sign::SecretKey::from_seed([1; 32]).public();
+        assert!(public_key("k", sound.as_bytes()).is_ok());
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        for weak in [[0; 32], identity] {
+            assert!(public_key("k", &weak).is_err(), "{weak:?}");
+        }
         assert!(signed("s", None).is_err());
         let short = v1::Signed {
             body: String::new(),
