@@ -64,6 +64,7 @@ fn check_in() -> v1::CheckInRequest {
         known_plans: vec![],
         consents: vec![],
         software: "test".into(),
+        ..v1::CheckInRequest::default()
     }
 }
 
@@ -144,6 +145,7 @@ async fn every_role_may_call_its_own_methods_only() -> Result<()> {
     let invite = v1::CreateInviteRequest {
         institution: "eve".into(),
         ttl_s: 60,
+        reenrol: false,
     };
 
     let refused = OperationsClient::new(anna.clone())
