@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod nullable;
 pub mod plan;
 pub mod refusal;
+pub mod scheme;
 pub mod score;
 pub mod sign;
 mod skip;

@@ -50,7 +50,7 @@ impl TrainJob {
 
     /// What is sound of the text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
-        sound_sentences(&self.data, &self.plan, self.reading)
+        sound_sentences(&self.data, &self.plan, &self.reading)
     }
 
     pub(super) fn run(self, stop: &Stop) -> Result<TrainedUpdate, Error> {
@@ -115,7 +115,7 @@ impl EvaluateJob {
 
     /// What is sound of the held-out text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
-        sound_sentences(&self.held_out, &self.plan, self.reading)
+        sound_sentences(&self.held_out, &self.plan, &self.reading)
     }
 
     /// The counts of each unit.

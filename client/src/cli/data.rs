@@ -82,11 +82,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
 fn read_tokenizer(directory: &std::path::Path) -> anyhow::Result<(Tokenizer, usize)> {
     let config = read_file(&directory.join("config.json"))?;
     let config = BertConfig::parse(&String::from_utf8_lossy(&config));
-    let most = config
-        .map_err(checkpoint::Error::from)?
-        .max_position_embeddings;
-    let json = read_file(&directory.join("tokenizer.json"))?;
+    let config = config.map_err(checkpoint::Error::from)?;
+    let most = config.max_position_embeddings;
+    let json = checkpoint::directory::tokenizer(directory).map_err(checkpoint::Error::from)?;
     let tokenizer = Tokenizer::parse(&json).map_err(training::Error::from)?;
+    tokenizer
+        .check_vocabulary(config.vocab_size)
+        .map_err(training::Error::from)?;
     Ok((tokenizer, most))
 }
 

@@ -9,7 +9,9 @@ use std::time::Instant;
 use anyhow::Context as _;
 use fedner_model::{EarlyStopping, Keep, Manner, Sentence, TrainOptions};
 use fedner_privacy::accountant::{Phase, rdp};
-use fedner_shared::checkpoint::{Checkpoint, config_with_additions, config_with_labels};
+use fedner_shared::checkpoint::{
+    Checkpoint, KeptRows, companions, config_with_additions, config_with_labels,
+};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
@@ -151,15 +153,23 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let tags = plan.tags();
     let trainable = plan.trainable();
     let wanted = model.checkpoint.config.prepared_for(&trainable);
-    // The model's own head, or a new one as a run would begin with.
+    // The model's own head, its rows where their names are, or a new one as a run would begin with.
     let keeps_head = model.tags.as_deref() == Some(&tags[..])
         && model.checkpoint.tags() == Some(tags.len())
         && model.checkpoint.config.head.weighs_as(&wanted.head);
-    let checkpoint = model.checkpoint.prepared_for(&trainable, plan.seed);
     let checkpoint = if keeps_head {
-        checkpoint
+        model.checkpoint.prepared_for(&trainable, plan.seed)
     } else {
-        checkpoint.with_new_head(tags.len(), plan.seed)
+        let old = model.tags.as_deref().unwrap_or_default();
+        let kept = model.checkpoint.with_head_of(old, &tags, &wanted.head, plan.seed);
+        say_head(kept.as_ref().map(|(_, kept)| kept), model.checkpoint.tags());
+        match kept {
+            Some((checkpoint, _)) => checkpoint.prepared_for(&trainable, plan.seed),
+            None => model
+                .checkpoint
+                .prepared_for(&trainable, plan.seed)
+                .with_new_head(tags.len(), plan.seed),
+        }
     };
     let mut material = Material {
         manifest: checkpoint.config.manifest(&trainable, tags.len()),
@@ -167,12 +177,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         tokenizer: model.tokenizer,
     };
     let sentences =
-        training::read_corpora(&arguments.data, &plan.labels, arguments.reading.options())?;
+        training::read_corpora(&arguments.data, &plan.labels, &arguments.reading.options())?;
     let held_out = match arguments.held_out.as_slice() {
         [] => None,
         files => Some(training::read_sentences(
             files,
-            arguments.reading.options(),
+            &arguments.reading.options(),
         )?),
     };
     let options = TrainOptions {
@@ -255,6 +265,21 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     };
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what becomes of a head with other tags than the plan's.
+fn say_head(kept: Option<&KeptRows>, old: Option<usize>) {
+    let Some(kept) = kept else {
+        if let Some(old) = old {
+            tracing::warn!("the head begins anew: nothing of the model's {old} tags is kept");
+        }
+        return;
+    };
+    for (what, tags) in [("begin anew", &kept.new), ("are not kept", &kept.lost)] {
+        if !tags.is_empty() {
+            tracing::warn!("of the head these tags {what}: {}", tags.join(", "));
+        }
+    }
 }
 
 fn digest_of_text(sentences: &[Sentence]) -> Digest {
@@ -348,12 +373,14 @@ fn write_model(
     checkpoint: &Checkpoint,
 ) -> anyhow::Result<()> {
     let weights = checkpoint.to_safetensors()?;
-    // config.json last: a directory that has it is whole.
-    let files: [(&str, &[u8]); 3] = [
+    let companions = companions(tokenizer, checkpoint.config.max_position_embeddings);
+    let mut files: Vec<(&str, &[u8])> = vec![
         ("tokenizer.json", tokenizer),
         ("model.safetensors", &weights),
-        ("config.json", config.as_bytes()),
     ];
+    files.extend(companions.iter().map(|(name, contents)| (*name, contents.as_slice())));
+    // config.json last: a directory that has it is whole.
+    files.push(("config.json", config.as_bytes()));
     write(&arguments.to, &files)
 }
 

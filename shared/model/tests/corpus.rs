@@ -159,7 +159,7 @@ fn a_folder_of_texts_has_a_document_each() {
 #[test]
 fn invalid_tags_are_repaired_only_by_choice_and_it_is_said() {
     let folder = TempDir::new().expect("folder");
-    let file = written(&folder, "a.tsv", "a\tO\nb\tI-X\n\nc\tB-X\nd\tI-Y\n");
+    let file = written(&folder, "a.tsv", "a\tO\nb\tI-X\n\nc\tB-X\nd\tI-Y\n\ne\tB-X\n\nf\tB-X\n");
     let error = Corpus::read(&file).expect_err("refused").to_string();
     assert!(
         error.contains("line 2") && error.contains("1 more problems"),
@@ -171,7 +171,7 @@ fn invalid_tags_are_repaired_only_by_choice_and_it_is_said() {
     };
     let corpus = Reader::new(repair).corpus(&file).expect("repaired");
     let tags: Vec<String> = corpus.sentences.iter().map(|s| s.tags.join(" ")).collect();
-    assert_eq!(tags, ["O B-X", "B-X B-Y"]);
+    assert_eq!(tags, ["O B-X", "B-X B-Y", "B-X", "B-X"]);
     let notices = corpus.summary.notices().join("\n");
     assert!(
         notices.contains("repaired: 2") && notices.contains("line 2"),
@@ -197,7 +197,7 @@ fn an_inspection_counts_everything_and_lists_every_problem() {
     let [first, second] = found.files.as_slice() else {
         panic!("{found:?}");
     };
-    assert_eq!((first.sentences, first.words, first.repeated), (4, 6, 1));
+    assert_eq!((first.sentences, first.words, first.repeated), (4, 7, 1));
     assert_eq!((first.scheme, second.scheme), (Scheme::Iob1, Scheme::Iob2));
     assert_eq!(first.tags["B-X"], 1);
     assert_eq!(
