@@ -64,10 +64,7 @@ impl Registry {
         let tokenizer = self.read_text("tokenizer.json", files.tokenizer).await?;
         check_tokenizer(&tokenizer, &config)?;
         let raw = self.read(files.weights).await?;
-        let (config, labels, bytes) = blocking(move || {
-            canonical(config, raw)
-        })
-        .await??;
+        let (config, labels, bytes) = blocking(move || canonical(config, raw)).await??;
         let weights = self.blobs.put(bytes).await?;
         // They may have been sent long ago: they are renewed before they are referred to.
         let config = self.blobs.put(config).await?;
@@ -382,7 +379,9 @@ fn canonical(config: String, raw: Vec<u8>) -> Result<(Vec<u8>, Vec<String>, Vec<
         None => (config, Vec::new(), checkpoint.without_head()),
         Some(tags) => with_canonical_head(config, &tags, checkpoint)?,
     };
-    let bytes = checkpoint.to_safetensors().map_err(|error| invalid(&error))?;
+    let bytes = checkpoint
+        .to_safetensors()
+        .map_err(|error| invalid(&error))?;
     Ok((config.into_bytes(), labels, bytes))
 }
 
@@ -401,7 +400,9 @@ fn with_canonical_head(
     let wanted = fedner_shared::bert::tags(&labels);
     if checkpoint.tags() != Some(tags.len()) {
         let (found, named) = (checkpoint.tags().unwrap_or_default(), tags.len());
-        return Err(refuse(format!("the head has {found} tags, and id2label names {named}")));
+        return Err(refuse(format!(
+            "the head has {found} tags, and id2label names {named}"
+        )));
     }
     if wanted == tags {
         return Ok((config, labels, checkpoint));

@@ -1,5 +1,7 @@
 //! `data inspect`.
 
+mod convert;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +20,7 @@ use super::reading::ReadArguments;
 use crate::progress::Progress;
 use crate::training::{self, code_of_problem, read_file};
 
-/// Look at annotated text before it is trained on
+/// Look at annotated text before it is trained on, or write it in another format
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -28,6 +30,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(Inspect),
+    Convert(convert::Convert),
 }
 
 /// Say what files hold and what is wrong with them, line by line
@@ -52,7 +55,10 @@ struct Inspect {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Command::Inspect(arguments) = &arguments.command;
+    let arguments = match &arguments.command {
+        Command::Convert(arguments) => return convert::run(context, arguments),
+        Command::Inspect(arguments) => arguments,
+    };
     let plan = match &arguments.plan {
         Some(file) => Some(super::train::read_plan(file)?),
         None => None,

@@ -1,5 +1,7 @@
 //! `train`: the single-institution baseline.
 
+mod write;
+
 use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -9,9 +11,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use fedner_model::{EarlyStopping, Keep, Manner, Sentence, TrainOptions};
 use fedner_privacy::accountant::{Phase, rdp};
-use fedner_shared::checkpoint::{
-    Checkpoint, KeptRows, companions, config_with_additions, config_with_labels,
-};
+use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
@@ -161,7 +161,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         model.checkpoint.prepared_for(&trainable, plan.seed)
     } else {
         let old = model.tags.as_deref().unwrap_or_default();
-        let kept = model.checkpoint.with_head_of(old, &tags, &wanted.head, plan.seed);
+        let kept = model
+            .checkpoint
+            .with_head_of(old, &tags, &wanted.head, plan.seed);
         say_head(kept.as_ref().map(|(_, kept)| kept), model.checkpoint.tags());
         match kept {
             Some((checkpoint, _)) => checkpoint.prepared_for(&trainable, plan.seed),
@@ -214,12 +216,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         .checkpoint
         .with_weights(&material.manifest, &trained.weights)?;
     if arguments.adapter {
-        write_adapter(arguments, &material.checkpoint)?;
+        write::write_adapter(arguments, &material.checkpoint)?;
     } else {
         material.checkpoint = material.checkpoint.merged();
         let config = config_with_labels(&model.config_json, &plan.labels)?;
         let config = config_with_additions(&config, &material.checkpoint.config)?;
-        write_model(
+        write::write_model(
             arguments,
             &config,
             &model.tokenizer_json,
@@ -231,12 +233,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         std::fs::remove_dir_all(&features)
             .with_context(|| format!("remove {}", features.display()))?;
     }
-    let held_out = match held_out {
+    let scores = match held_out {
         None => None,
         Some(held_out) => {
             let (sentences, training) = (&held_out.sentences, &plan.training);
-            let found = training::evaluate(&material, sentences, &tags, training, &stop)?;
-            Some(Entities::of(&found.scores))
+            Some(training::evaluate(&material, sentences, &tags, training, &stop)?.scores)
         }
     };
     let report = Report {
@@ -257,12 +258,21 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             Some(steps) => Some(Guarantee::of(&plan, units, steps.sampling())?),
             None => None,
         },
-        held_out,
+        held_out: scores.as_ref().map(Entities::of),
         early_stopping: trained.best_epoch.map(|best| Stopped {
             best_epoch: best + 1,
             f1: trained.scores,
         }),
     };
+    if !arguments.adapter {
+        let in_transformers = material.checkpoint.config.head.is_plain();
+        write::write_card(
+            arguments,
+            &plan,
+            &report,
+            (scores.as_ref(), in_transformers),
+        )?;
+    }
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -364,46 +374,6 @@ pub(super) fn read_plan(file: &Path) -> anyhow::Result<Plan> {
         Refusal::new(Code::PlanInvalid, message)
     })?;
     Ok(Plan::parse(&text)?)
-}
-
-fn write_model(
-    arguments: &Arguments,
-    config: &str,
-    tokenizer: &[u8],
-    checkpoint: &Checkpoint,
-) -> anyhow::Result<()> {
-    let weights = checkpoint.to_safetensors()?;
-    let companions = companions(tokenizer, checkpoint.config.max_position_embeddings);
-    let mut files: Vec<(&str, &[u8])> = vec![
-        ("tokenizer.json", tokenizer),
-        ("model.safetensors", &weights),
-    ];
-    files.extend(companions.iter().map(|(name, contents)| (*name, contents.as_slice())));
-    // config.json last: a directory that has it is whole.
-    files.push(("config.json", config.as_bytes()));
-    write(&arguments.to, &files)
-}
-
-fn write_adapter(arguments: &Arguments, checkpoint: &Checkpoint) -> anyhow::Result<()> {
-    let base = arguments.model.to_string_lossy();
-    let files = checkpoint
-        .to_peft(Some(&base))?
-        .context("the trained model has no adapters")?;
-    let files: [(&str, &[u8]); 2] = [
-        ("adapter_model.safetensors", &files.weights),
-        ("adapter_config.json", files.config.as_bytes()),
-    ];
-    write(&arguments.to, &files)
-}
-
-fn write(to: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
-    for (name, contents) in files {
-        let path = to.join(name);
-        crate::files::write(&path, contents)
-            .with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
 }
 
 fn text(report: &Report) -> String {

@@ -44,7 +44,11 @@ impl ModelCard {
             "A BERT model that tags words, with a head that `fedner-client` loads and transformers does not."
         };
         let _ = writeln!(text, "{kind}\n");
-        let _ = writeln!(text, "Entity types: {}. Tags are in IOB2.\n", self.labels.join(", "));
+        let _ = writeln!(
+            text,
+            "Entity types: {}. Tags are in IOB2.\n",
+            self.labels.join(", ")
+        );
         if let Some(base) = &self.base {
             let _ = writeln!(text, "Trained from: {base}.\n");
         }
@@ -68,9 +72,8 @@ impl ModelCard {
         }
         if let Some((dataset, scores)) = &self.scores {
             let total = scores.total();
-            let metric = |name: &str, value: f64| {
-                format!("    - type: {name}\n      value: {value:.6}\n")
-            };
+            let metric =
+                |name: &str, value: f64| format!("    - type: {name}\n      value: {value:.6}\n");
             let _ = write!(
                 text,
                 "model-index:\n- name: {}\n  results:\n  - task:\n      type: token-classification\n    \
@@ -90,9 +93,15 @@ impl ModelCard {
         let Some((dataset, scores)) = &self.scores else {
             return;
         };
-        let _ = writeln!(text, "## Scores\n\nEntities on {dataset}, counted as seqeval does.\n");
+        let _ = writeln!(
+            text,
+            "## Scores\n\nEntities on {dataset}, counted as seqeval does.\n"
+        );
         text.push_str("| type | precision | recall | F1 | entities |\n|---|---|---|---|---|\n");
-        let rows = scores.by_type.iter().map(|(label, counts)| (label.as_str(), *counts));
+        let rows = scores
+            .by_type
+            .iter()
+            .map(|(label, counts)| (label.as_str(), *counts));
         for (label, counts) in rows.chain([("all", scores.total())]) {
             let _ = writeln!(
                 text,
@@ -142,14 +151,20 @@ mod tests {
             base: Some("dmis-lab/biobert".to_owned()),
             labels: vec!["Disease".to_owned()],
             in_transformers: true,
-            scores: Some(("held-out text".to_owned(), Scores {
-                by_type: [("Disease".to_owned(), counts)].into(),
-            })),
+            scores: Some((
+                "held-out text".to_owned(),
+                Scores {
+                    by_type: [("Disease".to_owned(), counts)].into(),
+                },
+            )),
             privacy: vec!["ε = 2".to_owned()],
             ..ModelCard::default()
         };
         let text = card.to_markdown();
-        assert!(text.starts_with("---\npipeline_tag: token-classification\n"), "{text}");
+        assert!(
+            text.starts_with("---\npipeline_tag: token-classification\n"),
+            "{text}"
+        );
         for part in [
             "base_model: \"dmis-lab/biobert\"",
             "      value: 0.750000\n",

@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::vocabulary;
+use super::{encoders, vocabulary};
 
 /// The contents of a directory.
 #[derive(Debug, Clone)]
@@ -50,10 +50,13 @@ type Result<T> = std::result::Result<T, DirectoryError>;
 impl Directory {
     pub fn read(directory: &Path) -> Result<Self> {
         let config = read(directory, "config.json")?;
+        let config_json = String::from_utf8_lossy(&config).into_owned();
+        let (config_json, weights) = encoders::as_bert(config_json, weights(directory)?)
+            .map_err(|reason| content(directory.to_owned(), reason))?;
         Ok(Self {
-            config_json: String::from_utf8_lossy(&config).into_owned(),
+            config_json,
             tokenizer_json: tokenizer(directory)?,
-            weights: weights(directory)?,
+            weights,
         })
     }
 }
@@ -141,7 +144,10 @@ fn sharded(directory: &Path) -> Result<Vec<u8>> {
     let mut parts = BTreeMap::new();
     for (name, bytes) in &files {
         let part = SafeTensors::deserialize(bytes);
-        parts.insert(*name, part.map_err(|error| content(directory.join(name), error))?);
+        parts.insert(
+            *name,
+            part.map_err(|error| content(directory.join(name), error))?,
+        );
     }
     let tensor = |(tensor, file): (&String, &String)| {
         let part = parts.get(file.as_str());
@@ -169,8 +175,15 @@ pub fn other_task(config_json: &str) -> Option<String> {
         .filter_map(Value::as_str)
         .collect();
     let other = |name: &&&str| {
-        let tasks = ["SequenceClassification", "QuestionAnswering", "MultipleChoice", "NextSentence"];
-        tasks.iter().any(|task| name.ends_with(&format!("For{task}")))
+        let tasks = [
+            "SequenceClassification",
+            "QuestionAnswering",
+            "MultipleChoice",
+            "NextSentence",
+        ];
+        tasks
+            .iter()
+            .any(|task| name.ends_with(&format!("For{task}")))
     };
     named.iter().find(other).map(|name| (*name).to_owned())
 }

@@ -36,7 +36,11 @@ impl Checkpoint {
         let mut kept = KeptRows::default();
         let rows: Vec<Option<usize>> = to.iter().map(row_of).collect();
         for (tag, row) in to.iter().zip(&rows) {
-            let list = if row.is_some() { &mut kept.kept } else { &mut kept.new };
+            let list = if row.is_some() {
+                &mut kept.kept
+            } else {
+                &mut kept.new
+            };
             list.push(tag.clone());
         }
         if kept.kept.iter().all(|tag| tag == "O") {
@@ -107,7 +111,10 @@ mod tests {
         let from = tags("O B-A I-A");
         let shape = HeadShape::default();
         let old = tiny().with_new_head(3, 3);
-        assert!(old.with_head_of(&from, &tags("O B-Z I-Z"), &shape, 4).is_none());
+        assert!(
+            old.with_head_of(&from, &tags("O B-Z I-Z"), &shape, 4)
+                .is_none()
+        );
         assert!(tiny().with_head_of(&from, &from, &shape, 4).is_none());
         let named = tags("LABEL_0 LABEL_1 LABEL_2");
         assert!(old.with_head_of(&named, &from, &shape, 4).is_none());

@@ -7,6 +7,7 @@
 mod adapters;
 mod card;
 pub mod directory;
+mod encoders;
 mod head_rows;
 mod json;
 mod layout;
@@ -292,7 +293,10 @@ impl View for Floats<'_> {
 fn canonical_name(name: &str) -> String {
     let mut name = name;
     // What torch's wrappers for several devices and for compilation put before names.
-    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+    while let Some(rest) = WRAPPERS
+        .iter()
+        .find_map(|wrapper| name.strip_prefix(wrapper))
+    {
         name = rest;
     }
     let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");

@@ -38,12 +38,19 @@ impl Token {
 }
 
 impl Settings {
-    /// `tokenizer.json` with what is said here of letters in its normaliser.
+    /// `tokenizer.json` with what is said here of letters in its normaliser. Byte-level tokenizers
+    /// read words with a blank before each, as words of a text stand.
     pub(super) fn applied(&self, json: Vec<u8>) -> Vec<u8> {
         let Ok(mut tokenizer) = serde_json::from_slice::<Value>(&json) else {
             return json;
         };
-        let Some(normalizer) = tokenizer.get_mut("normalizer").and_then(Value::as_object_mut)
+        if is_byte_level(&tokenizer) {
+            tokenizer["pre_tokenizer"]["add_prefix_space"] = json!(true);
+            return serde_json::to_vec(&tokenizer).unwrap_or(json);
+        }
+        let Some(normalizer) = tokenizer
+            .get_mut("normalizer")
+            .and_then(Value::as_object_mut)
         else {
             return json;
         };
@@ -71,7 +78,9 @@ impl Settings {
     /// `tokenizer.json` of BERT's tokenizer with the word pieces of `vocab.txt`, one a line.
     pub(super) fn tokenizer_of(&self, vocabulary: &str) -> Vec<u8> {
         let text = vocabulary.strip_suffix('\n').unwrap_or(vocabulary);
-        let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let lines = text
+            .split('\n')
+            .map(|line| line.strip_suffix('\r').unwrap_or(line));
         let ids: Map<String, Value> = lines
             .enumerate()
             .map(|(id, piece)| (piece.to_owned(), json!(id)))
@@ -101,7 +110,10 @@ impl Settings {
         let sequence = |id: &str, kind: u8| json!({"Sequence": {"id": id, "type_id": kind}});
         let named = |token: &str| {
             let id = ids.get(token);
-            (token.to_owned(), json!({"id": token, "ids": [id], "tokens": [token]}))
+            (
+                token.to_owned(),
+                json!({"id": token, "ids": [id], "tokens": [token]}),
+            )
         };
         let named: Map<String, Value> = [named(class), named(separator)].into_iter().collect();
         let tokenizer = json!({
@@ -144,16 +156,27 @@ pub fn companions(tokenizer_json: &[u8], max_length: usize) -> Vec<(&'static str
     let special = special_tokens(&tokenizer);
     let mut config = Map::new();
     let letters = Letters::of(&tokenizer["normalizer"]);
-    config.insert("tokenizer_class".into(), json!("BertTokenizer"));
-    config.insert("do_lower_case".into(), json!(letters.lowercase));
-    config.insert("strip_accents".into(), json!(letters.strip_accents));
-    config.insert("tokenize_chinese_chars".into(), json!(letters.chinese));
+    if is_byte_level(&tokenizer) {
+        config.insert("tokenizer_class".into(), json!("RobertaTokenizer"));
+        config.insert("add_prefix_space".into(), json!(true));
+    } else {
+        config.insert("tokenizer_class".into(), json!("BertTokenizer"));
+        config.insert("do_lower_case".into(), json!(letters.lowercase));
+        config.insert("strip_accents".into(), json!(letters.strip_accents));
+        config.insert("tokenize_chinese_chars".into(), json!(letters.chinese));
+    }
     config.insert("model_max_length".into(), json!(max_length));
     config.extend(special.clone());
     files.push(("tokenizer_config.json", pretty(&Value::Object(config))));
     files.push(("special_tokens_map.json", pretty(&Value::Object(special))));
-    files.extend(vocabulary(&tokenizer).map(|text| ("vocab.txt", text.into_bytes())));
+    if !is_byte_level(&tokenizer) {
+        files.extend(vocabulary(&tokenizer).map(|text| ("vocab.txt", text.into_bytes())));
+    }
     files
+}
+
+fn is_byte_level(tokenizer: &Value) -> bool {
+    tokenizer["pre_tokenizer"]["type"] == "ByteLevel"
 }
 
 fn pretty(value: &Value) -> Vec<u8> {
@@ -201,18 +224,25 @@ fn special_tokens(tokenizer: &Value) -> Map<String, Value> {
     let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
     known.extend(added.filter_map(|token| token["content"].as_str()));
     let mut tokens = Map::new();
-    let unknown = tokenizer["model"]["unk_token"].as_str().unwrap_or("[UNK]");
+    let first = |names: [&'static str; 2]| {
+        let found = names.into_iter().find(|name| known.contains(name));
+        found.unwrap_or(names[0])
+    };
+    let unknown = tokenizer["model"]["unk_token"].as_str();
+    let unknown = unknown.unwrap_or_else(|| first(["[UNK]", "<unk>"]));
     let template = |index: usize| {
         let single = tokenizer["post_processor"]["single"].as_array()?;
-        let special = single.iter().filter_map(|part| part["SpecialToken"]["id"].as_str());
+        let special = single
+            .iter()
+            .filter_map(|part| part["SpecialToken"]["id"].as_str());
         special.collect::<Vec<_>>().get(index).copied()
     };
     let roles = [
         ("unk_token", unknown),
-        ("cls_token", template(0).unwrap_or("[CLS]")),
-        ("sep_token", template(1).unwrap_or("[SEP]")),
-        ("pad_token", "[PAD]"),
-        ("mask_token", "[MASK]"),
+        ("cls_token", template(0).unwrap_or_else(|| first(["[CLS]", "<s>"]))),
+        ("sep_token", template(1).unwrap_or_else(|| first(["[SEP]", "</s>"]))),
+        ("pad_token", first(["[PAD]", "<pad>"])),
+        ("mask_token", first(["[MASK]", "<mask>"])),
     ];
     for (role, token) in roles {
         if known.contains(&token) {
@@ -229,7 +259,10 @@ fn vocabulary(tokenizer: &Value) -> Option<String> {
         .iter()
         .filter_map(|(piece, id)| Some((id.as_u64()?, piece.as_str())))
         .collect();
-    let whole = pieces.keys().enumerate().all(|(index, id)| index as u64 == *id);
+    let whole = pieces
+        .keys()
+        .enumerate()
+        .all(|(index, id)| index as u64 == *id);
     if !whole || pieces.values().any(|piece| piece.contains(['\n', '\r'])) {
         return None;
     }
@@ -245,7 +278,9 @@ mod tests {
 
     fn file<'a>(files: &'a [(&'static str, Vec<u8>)], name: &str) -> &'a [u8] {
         let found = files.iter().find(|(found, _)| *found == name);
-        found.map(|(_, contents)| contents.as_slice()).expect("the file")
+        found
+            .map(|(_, contents)| contents.as_slice())
+            .expect("the file")
     }
 
     #[test]
@@ -259,7 +294,8 @@ mod tests {
         crate::tokenizer::check(&json, Some(7)).expect("of the closed set");
         let files = companions(&json, 512);
         assert_eq!(file(&files, "vocab.txt"), VOCABULARY.as_bytes());
-        let config: Value = serde_json::from_slice(file(&files, "tokenizer_config.json")).expect("JSON");
+        let config: Value =
+            serde_json::from_slice(file(&files, "tokenizer_config.json")).expect("JSON");
         assert_eq!(config["do_lower_case"], json!(false));
         assert_eq!(config["strip_accents"], Value::Null);
         assert_eq!(config["cls_token"], json!("[CLS]"));

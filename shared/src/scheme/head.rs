@@ -28,7 +28,10 @@ pub struct Unreadable {
 
 fn shown(tags: &[String]) -> String {
     const SHOWN: usize = 8;
-    let quoted = tags.iter().take(SHOWN).map(|tag| format!("`{}`", tag.escape_debug()));
+    let quoted = tags
+        .iter()
+        .take(SHOWN)
+        .map(|tag| format!("`{}`", tag.escape_debug()));
     let mut text = quoted.collect::<Vec<_>>().join(", ");
     if tags.len() > SHOWN {
         text.push_str(", …");
@@ -146,11 +149,19 @@ mod tests {
             ("O B-X I-X L-X U-X", Scheme::Bilou, "X"),
             ("O PER LOC", Scheme::Plain, "PER LOC"),
             ("O B-X I-X [CLS] [SEP]", Scheme::Iob2, "X"),
-            ("O B-tax-percent I-tax-percent B-tax", Scheme::Iob2, "tax-percent tax"),
+            (
+                "O B-tax-percent I-tax-percent B-tax",
+                Scheme::Iob2,
+                "tax-percent tax",
+            ),
         ];
         for (text, scheme, types) in cases {
             let found = HeadTags::read(&tags(text)).expect(text);
-            assert_eq!((found.scheme, found.types.join(" ")), (scheme, types.to_owned()), "{text}");
+            assert_eq!(
+                (found.scheme, found.types.join(" ")),
+                (scheme, types.to_owned()),
+                "{text}"
+            );
         }
     }
 
@@ -169,7 +180,10 @@ mod tests {
         ] {
             let message = HeadTags::read(&tags(text)).expect_err(text).to_string();
             let first = text.split(' ').next().unwrap_or_default();
-            assert!(message.contains("id2label") && message.contains(first), "{message}");
+            assert!(
+                message.contains("id2label") && message.contains(first),
+                "{message}"
+            );
         }
     }
 

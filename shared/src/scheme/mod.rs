@@ -187,7 +187,11 @@ mod tests {
         ];
         for (tags, expected) in cases {
             assert_eq!(converted(tags, to_iob2), expected, "{tags}");
-            assert_eq!(converted(expected, to_iob2), expected, "IOB2 stays as it is");
+            assert_eq!(
+                converted(expected, to_iob2),
+                expected,
+                "IOB2 stays as it is"
+            );
         }
         let plain = converted("X X O X Y Y", plain_to_iob2);
         assert_eq!(plain, "B-X I-X O B-X B-Y I-Y");
@@ -198,7 +202,9 @@ mod tests {
         for tag in ["PER", "Disease", "tax-percent", "Gene_or_product", "Ort"] {
             assert!(is_plain_type(tag), "{tag}");
         }
-        for tag in ["O", "o", "B", "B-", "B-X", "B_X", "I", "LABEL_0", "0", "", "-X", "a b"] {
+        for tag in [
+            "O", "o", "B", "B-", "B-X", "B_X", "I", "LABEL_0", "0", "", "-X", "a b",
+        ] {
             assert!(!is_plain_type(tag), "{tag}");
         }
         for scheme in Scheme::ALL {

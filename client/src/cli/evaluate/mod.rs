@@ -94,14 +94,26 @@ impl Head {
         let known = |label: &&str| types.iter().any(|known| known == label);
         Self {
             scheme: tags.scheme,
-            only_in_text: found.iter().filter(|l| !known(l)).map(|l| (*l).to_owned()).collect(),
-            only_in_model: types.iter().filter(|l| !found.contains(l.as_str())).cloned().collect(),
+            only_in_text: found
+                .iter()
+                .filter(|l| !known(l))
+                .map(|l| (*l).to_owned())
+                .collect(),
+            only_in_model: types
+                .iter()
+                .filter(|l| !found.contains(l.as_str()))
+                .cloned()
+                .collect(),
             types,
         }
     }
 
     fn text(&self) -> String {
-        let mut text = format!("the model's tags: {}, {}", self.scheme, self.types.join(", "));
+        let mut text = format!(
+            "the model's tags: {}, {}",
+            self.scheme,
+            self.types.join(", ")
+        );
         for (types, place) in [
             (&self.only_in_model, "in no entity of the text"),
             (&self.only_in_text, "in the text, but not of the model"),
@@ -173,7 +185,10 @@ fn text(report: &Report) -> String {
         report.tokens.table(),
     ];
     if report.entities_offsets != report.entities {
-        parts.insert(4, report.entities_offsets.table_called("ENTITY, BY OFFSETS"));
+        parts.insert(
+            4,
+            report.entities_offsets.table_called("ENTITY, BY OFFSETS"),
+        );
     }
     parts.extend(confusion_table(&report.confusion));
     parts.extend(report.errors.iter().map(Mistaken::text));

@@ -50,9 +50,10 @@ pub(super) fn of(view: &VersionView, in_transformers: bool) -> ModelCard {
         let whose = format!("the held-out text of {} institutions", view.scores.len());
         (whose, all)
     });
-    let audits = view.audits.iter().map(|audit| {
-        format!("{} on {}: {}", audit.institution, audit.at, audit.verdict)
-    });
+    let audits = view
+        .audits
+        .iter()
+        .map(|audit| format!("{} on {}: {}", audit.institution, audit.at, audit.verdict));
     ModelCard {
         name: version.name.to_string(),
         base: None,

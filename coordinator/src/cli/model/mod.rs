@@ -106,7 +106,9 @@ async fn import(
         directory.config_json
     };
     let config = operations.put_object(chunks(config.into_bytes())).await?;
-    let tokenizer = operations.put_object(chunks(directory.tokenizer_json)).await?;
+    let tokenizer = operations
+        .put_object(chunks(directory.tokenizer_json))
+        .await?;
     let weights = operations.put_object(chunks(directory.weights)).await?;
     let request = v1::ImportModelRequest {
         name,
@@ -139,7 +141,11 @@ fn say_tags(config_json: &str) -> Result<(), Failed> {
     let tags = checkpoint::tags_of_config(config_json);
     let tags = tags.map_err(|error| refuse(error.to_string()))?;
     if let Some(head) = tags.as_deref().map(HeadTags::read).and_then(Result::ok) {
-        tracing::info!("the head's tags: {}, {}", head.scheme, head.types.join(", "));
+        tracing::info!(
+            "the head's tags: {}, {}",
+            head.scheme,
+            head.types.join(", ")
+        );
     }
     Ok(())
 }
@@ -149,7 +155,10 @@ fn chunks(contents: Vec<u8>) -> impl futures::Stream<Item = v1::Chunk> + Send + 
     let mut at = 0;
     let next = move || {
         let end = contents.len().min(at + CHUNK_BYTES);
-        let data = contents.get(at..end).filter(|data| !data.is_empty())?.to_vec();
+        let data = contents
+            .get(at..end)
+            .filter(|data| !data.is_empty())?
+            .to_vec();
         at = end;
         Some(v1::Chunk { data })
     };

@@ -7,8 +7,8 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::lines::Lines;
-use super::read::Reading;
 use super::mention::RawMention;
+use super::read::Reading;
 use super::text::{self, Source};
 use super::{Error, Fault, decode};
 
@@ -227,7 +227,10 @@ fn annotation(number: usize, line: &str) -> Result<Annotation, Fault> {
 fn split_place(place: &str) -> Option<(&str, &str)> {
     let number = |at: &usize| place[at + 1..].starts_with(|c: char| c.is_ascii_digit());
     let blanks = place.match_indices(' ').map(|(at, _)| at);
-    let at = blanks.clone().find(number).or_else(|| blanks.clone().next())?;
+    let at = blanks
+        .clone()
+        .find(number)
+        .or_else(|| blanks.clone().next())?;
     Some((&place[..at], &place[at + 1..]))
 }
 

@@ -42,7 +42,10 @@ mod tests {
 
     #[test]
     fn text_is_utf8_with_or_without_a_mark() {
-        assert_eq!(decode(b"\xef\xbb\xbfa\r\n".to_vec()), Ok("a\r\n".to_owned()));
+        assert_eq!(
+            decode(b"\xef\xbb\xbfa\r\n".to_vec()),
+            Ok("a\r\n".to_owned())
+        );
         assert_eq!(decode(Vec::new()), Ok(String::new()));
         assert_eq!(decode(b"\xff\xfea\0".to_vec()), Err(Fault::Utf16));
         assert_eq!(decode(b"Z\xf6liakie".to_vec()), Err(Fault::NotUtf8));

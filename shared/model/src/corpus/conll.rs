@@ -90,7 +90,9 @@ impl Parser {
             None => columns.len() > 1 && columns.last().is_some_and(|tag| layout::is_tag(tag)),
         };
         // `# sent_id = 7`, whose value may look like a tag.
-        let assigns = line.strip_prefix("# ").and_then(|rest| rest.split_once(" = "));
+        let assigns = line
+            .strip_prefix("# ")
+            .and_then(|rest| rest.split_once(" = "));
         let named = assigns.is_some_and(|(key, _)| !key.contains(char::is_whitespace));
         !tagged || (named && self.layout.is_none())
     }
@@ -288,7 +290,11 @@ mod tests {
         let cases: [(&[u8], usize, &str); 9] = [
             (b"a\tO\nb\n", 2, "one column"),
             (b"a\tO\nb\tB-\n", 2, "`B-` is not a tag"),
-            (b"a\tO\n\nb\tDisease\n\nc\tB-X\n", 3, "`Disease` is not a tag"),
+            (
+                b"a\tO\n\nb\tDisease\n\nc\tB-X\n",
+                3,
+                "`Disease` is not a tag",
+            ),
             (b"a\tO\nb\tNN\tO\n", 2, "3 columns: expected 2, as line 1"),
             (b"a\tO\nb\xff\tO\n", 2, "not UTF-8"),
             (b"a\tO\n\tO\n", 2, "a column is empty"),

@@ -168,7 +168,10 @@ mod tests {
     fn quotes_hold_separators() {
         let found = |line: &str| fields(line, ',').map(|fields| fields.join("|"));
         assert_eq!(found("a,b,,c"), Ok("a|b||c".to_owned()));
-        assert_eq!(found("\",\",\"say \"\"x\"\"\","), Ok(",|say \"x\"|".to_owned()));
+        assert_eq!(
+            found("\",\",\"say \"\"x\"\"\","),
+            Ok(",|say \"x\"|".to_owned())
+        );
         assert_eq!(found("\"a"), Err(Fault::Quote));
         assert_eq!(found("\"a\"b,c"), Err(Fault::Quote));
         assert!(is_heading("Sentence #,Word,POS,Tag") && is_heading("token;label"));

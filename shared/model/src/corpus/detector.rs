@@ -174,7 +174,10 @@ impl Detector {
         match self.forced {
             Some(forced) => forced,
             None if self.is_plain() => Scheme::Plain,
-            None => self.ranked().first().map_or(Scheme::Iob2, |(_, scheme)| *scheme),
+            None => self
+                .ranked()
+                .first()
+                .map_or(Scheme::Iob2, |(_, scheme)| *scheme),
         }
     }
 
@@ -241,7 +244,15 @@ mod tests {
 
     #[test]
     fn only_tags_pass() {
-        for tag in ["O", "B-X", "I-Gene_or_gene_product", "S-A-B", "L-X", "U-X", "X"] {
+        for tag in [
+            "O",
+            "B-X",
+            "I-Gene_or_gene_product",
+            "S-A-B",
+            "L-X",
+            "U-X",
+            "X",
+        ] {
             assert_eq!(check(tag), Ok(()));
         }
         for tag in ["", "o", "0", "B", "B-", "-X", "B_X", "LABEL_1", "-"] {

@@ -140,13 +140,17 @@ pub enum Fault {
         end: usize,
         other: String,
     },
-    #[error("the entity {start}..{end} is nested with {other}: a word can have one tag only; `--overlaps` says which stays")]
+    #[error(
+        "the entity {start}..{end} is nested with {other}: a word can have one tag only; `--overlaps` says which stays"
+    )]
     SpanNested {
         start: usize,
         end: usize,
         other: String,
     },
-    #[error("the entity {start}..{end} overlaps {other}: a word can have one tag only; `--overlaps` says which stays")]
+    #[error(
+        "the entity {start}..{end} overlaps {other}: a word can have one tag only; `--overlaps` says which stays"
+    )]
     SpanOverlaps {
         start: usize,
         end: usize,

@@ -76,7 +76,8 @@ impl Format {
         }
         let has = |key: &str| line.contains(&format!("\"{key}\""));
         let tokens = has("tokens") && !has("spans") && !has("ents");
-        let text = has("text") || has("annotations") || has("data") || line.trim_start().starts_with('[');
+        let text =
+            has("text") || has("annotations") || has("data") || line.trim_start().starts_with('[');
         if text && !tokens {
             Self::JsonText
         } else {
@@ -120,8 +121,14 @@ mod tests {
             ("[", Format::JsonText),
             (r#"[{"text": "a"}]"#, Format::JsonText),
             (r#"["a text", {"entities": []}]"#, Format::JsonText),
-            (r#"{"text": "a", "tokens": [], "spans": []}"#, Format::JsonText),
-            (r#"[{"tokens": ["a"], "ner_tags": ["O"]}]"#, Format::JsonTokens),
+            (
+                r#"{"text": "a", "tokens": [], "spans": []}"#,
+                Format::JsonText,
+            ),
+            (
+                r#"[{"tokens": ["a"], "ner_tags": ["O"]}]"#,
+                Format::JsonTokens,
+            ),
             ("Sentence #,Word,POS,Tag", Format::Csv),
             ("word;tag", Format::Csv),
             ("1234567|t|Naloxone", Format::PubTator),

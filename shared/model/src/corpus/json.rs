@@ -92,10 +92,10 @@ impl Parser {
             }
             return;
         }
-        for item in record::items(&text) {
+        for (index, item) in record::items(&text).into_iter().enumerate() {
             let (line, item) = (first + item.line, item.item);
             let outcome = item.and_then(|item| {
-                if line == first || !self.begun {
+                if index == 0 {
                     self.content = item.content().unwrap_or(self.content);
                 }
                 self.item(item, line, reading)

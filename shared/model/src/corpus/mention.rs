@@ -254,7 +254,10 @@ fn without_overlaps(mut mentions: Vec<Mention>, choice: Overlaps) -> Vec<Mention
         let before = kept.range(..=mention.start).next_back();
         let after = kept.range(mention.start..).next();
         let overlaps = [before, after].into_iter().flatten();
-        if !overlaps.into_iter().any(|(_, other)| other.overlaps(&mention)) {
+        if !overlaps
+            .into_iter()
+            .any(|(_, other)| other.overlaps(&mention))
+        {
             kept.insert(mention.start, mention);
         }
     }

@@ -30,6 +30,7 @@ mod pubtator;
 mod read;
 mod text;
 mod tools;
+mod write;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -39,16 +40,15 @@ use std::path::Path;
 pub use bytes::decode;
 pub use escape::escaped;
 pub use fault::{Fault, Problem, TAG_SEQUENCE};
+pub use fedner_shared::scheme::Scheme;
 pub use format::Format;
 pub use inspect::{
     Duplicate, FileInspection, InspectOptions, Inspection, LabelCheck, Lengths, Shared, SubTokens,
     UnknownLabel, inspect,
 };
-pub use fedner_shared::scheme::Scheme;
-pub use options::{
-    Columns, Discontinuous, InvalidTags, Offsets, Overlaps, ReadOptions, renaming,
-};
+pub use options::{Columns, Discontinuous, InvalidTags, Offsets, Overlaps, ReadOptions, renaming};
 pub use read::{Item, Place, Reader, Summary};
+pub use write::{to_brat, to_conll, to_json_text, to_json_tokens};
 
 /// A sentence of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

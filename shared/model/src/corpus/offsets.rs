@@ -108,9 +108,10 @@ fn others(
             Offsets::Bytes => !usual.joined,
         },
     };
-    let ways = units.into_iter().filter(differs).flat_map(|unit| {
-        [false, true].map(|joined| Convention { unit, joined })
-    });
+    let ways = units
+        .into_iter()
+        .filter(differs)
+        .flat_map(|unit| [false, true].map(|joined| Convention { unit, joined }));
     ways.filter(move |way| *way != usual && (crlf || !way.joined))
 }
 
@@ -212,7 +213,11 @@ mod tests {
         }
     }
 
-    fn placed(text: &str, raw: Vec<RawMention>, forced: Option<Offsets>) -> (Vec<(usize, usize)>, Option<String>) {
+    fn placed(
+        text: &str,
+        raw: Vec<RawMention>,
+        forced: Option<Offsets>,
+    ) -> (Vec<(usize, usize)>, Option<String>) {
         let placed = place(text, raw, forced).expect("placed");
         let places = placed.mentions.iter().map(|m| (m.start, m.end)).collect();
         (places, placed.found.map(|found| found.to_string()))
@@ -225,7 +230,10 @@ mod tests {
             (raw(7, 10, Some("flu")), None),
             (raw(8, 11, Some("flu")), Some("UTF-16 units")),
             (raw(11, 14, Some("flu")), Some("bytes")),
-            (raw(6, 9, Some("flu")), Some("characters, with line ends of CRLF as one")),
+            (
+                raw(6, 9, Some("flu")),
+                Some("characters, with line ends of CRLF as one"),
+            ),
         ];
         for (mention, convention) in cases {
             let (places, found) = placed(text, vec![mention], None);

@@ -41,8 +41,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl ReadOptions {
     /// What an entity type is called here; `None` where it is left out.
     pub(super) fn name_of<'a>(&'a self, label: &'a str) -> Option<&'a str> {
-        let name = self.rename.get(label).map_or(label, String::as_str);
-        (!name.is_empty()).then_some(name)
+        match self.rename.get(label) {
+            None => Some(label),
+            Some(name) => Some(name.as_str()).filter(|name| !name.is_empty()),
+        }
     }
 
     pub(super) fn discontinuous(&self) -> Discontinuous {
@@ -224,7 +226,15 @@ mod tests {
         assert_eq!((columns.word, columns.tag), (Some(2), Some(4)));
         assert_eq!(columns.to_string().parse(), Ok(columns));
         assert!("tag=3".parse::<Columns>().is_ok());
-        for bad in ["", "2,4", "word=0", "word=2,tag=2", "word=1,word=2", "tags=2", "word=x"] {
+        for bad in [
+            "",
+            "2,4",
+            "word=0",
+            "word=2,tag=2",
+            "word=1,word=2",
+            "tags=2",
+            "word=x",
+        ] {
             assert!(bad.parse::<Columns>().is_err(), "{bad}");
         }
     }

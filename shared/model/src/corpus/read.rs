@@ -10,8 +10,8 @@ use fedner_shared::scheme::{Scheme, is_plain_type, plain_to_iob2, split, to_iob2
 use super::detector::{Detector, Invalid};
 use super::lines::Lines;
 use super::options::ReadOptions;
-use super::{Corpus, Error, Fault, Format, InvalidTags, Problem, Sentence, brat, conll, csv,
-    json, pubtator,
+use super::{
+    Corpus, Error, Fault, Format, InvalidTags, Problem, Sentence, brat, conll, csv, json, pubtator,
 };
 
 /// What a reader hands on.
@@ -108,6 +108,14 @@ impl Reader {
                 source,
             })
         })
+    }
+
+    /// What documents are called, by number, where something names them.
+    pub fn document_names(&self) -> BTreeMap<u32, &str> {
+        let named = self.documents.named.iter();
+        named
+            .map(|(name, number)| (*number, name.as_str()))
+            .collect()
     }
 
     /// The whole of a file. One problem, and nothing is returned.
@@ -370,7 +378,9 @@ impl Summary {
             scheme => Some(scheme.to_string()),
         };
         if let Some(scheme) = rewritten {
-            notices.push(format!("the tags were read as {scheme} and rewritten as IOB2"));
+            notices.push(format!(
+                "the tags were read as {scheme} and rewritten as IOB2"
+            ));
         }
         if let Some((scheme, count)) = self.runner_up {
             notices.push(format!(

@@ -90,7 +90,10 @@ fn annotate(
     let mut mentions = placed.mentions;
     let settled = settle(text, &mut mentions, reading.options)?;
     for (what, count) in [
-        ("entities passed over because they share text with others", settled.overlapping),
+        (
+            "entities passed over because they share text with others",
+            settled.overlapping,
+        ),
         ("entities of several parts joined", settled.joined),
         ("entities of several parts passed over", settled.dropped),
         (RENAMED, settled.renamed),
@@ -113,8 +116,10 @@ fn annotate(
             Fit::Crowded => crowded += 1,
         }
     }
-    for range in sentences {
+    for range in &sentences {
         crossing += usize::from(tagged.begin_at(range.start));
+    }
+    for range in sentences {
         let own = &words[range.clone()];
         let within = |word: &&usize| range.contains(*word);
         let inexact = tagged.inexact.iter().filter(within);
@@ -131,7 +136,10 @@ fn annotate(
         });
     }
     reading.changed("entities divided where a sentence ends", crossing);
-    reading.changed("entities left out because another has a word of theirs", crowded);
+    reading.changed(
+        "entities left out because another has a word of theirs",
+        crowded,
+    );
     Ok(annotated)
 }
 
@@ -225,7 +233,7 @@ impl<'a> Tagged<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Corpus, Reader, ReadOptions, Sentence};
+    use super::super::{Corpus, ReadOptions, Reader, Sentence};
     use crate::corpus::{Discontinuous, Overlaps, Summary};
 
     /// A JSON record of a text and its entities, read; or the code of its first problem.
@@ -274,19 +282,31 @@ mod tests {
     #[test]
     fn words_are_those_of_the_text_whatever_its_entities() {
         let text = "pancancers are bad";
-        let (sentences, summary) =
-            read_with(text, &[(3, 9, "D"), (9, 10, "E"), (11, 14, "F")], ReadOptions::default())
-                .expect("sound");
+        let (sentences, summary) = read_with(
+            text,
+            &[(3, 9, "D"), (9, 10, "E"), (11, 14, "F")],
+            ReadOptions::default(),
+        )
+        .expect("sound");
         assert_eq!(sentences[0].words, ["pancancers", "are", "bad"]);
         assert_eq!(sentences[0].tags, ["B-D", "B-F", "O"]);
-        assert_eq!((sentences[0].inexact.as_slice(), summary.widened), (&[0][..], 1));
+        assert_eq!(
+            (sentences[0].inexact.as_slice(), summary.widened),
+            (&[0][..], 1)
+        );
         assert_eq!(sentences[0].lost, ["E"]);
         let notices = summary.notices().join("\n");
-        assert!(notices.contains("widened") && notices.contains("left out"), "{notices}");
+        assert!(
+            notices.contains("widened") && notices.contains("left out"),
+            "{notices}"
+        );
         // White space at an edge is no part of an entity.
         let (sentences, summary) =
             read_with("a flu b", &[(1, 6, "D")], ReadOptions::default()).expect("sound");
-        assert_eq!((sentences[0].tags.join(" "), summary.widened), ("O B-D O".to_owned(), 0));
+        assert_eq!(
+            (sentences[0].tags.join(" "), summary.widened),
+            ("O B-D O".to_owned(), 0)
+        );
     }
 
     #[test]
@@ -296,7 +316,10 @@ mod tests {
             read_with(text, &[(6, 15, "D")], ReadOptions::default()).expect("sound");
         let tags: Vec<String> = sentences.iter().map(|s| s.tags.join(" ")).collect();
         assert_eq!(tags, ["O O B-D I-D", "B-D O O"]);
-        assert_eq!((sentences[0].inexact.len(), sentences[1].inexact.len()), (1, 1));
+        assert_eq!(
+            (sentences[0].inexact.len(), sentences[1].inexact.len()),
+            (1, 1)
+        );
         assert_eq!(summary.changed["entities divided where a sentence ends"], 1);
     }
 
@@ -357,6 +380,9 @@ mod tests {
         let (sentences, summary) = read_with("Roe came", &entities, options).expect("renamed");
         assert_eq!(sentences[0].tags, ["B-Name", "O"]);
         let notices = summary.notices().join("\n");
-        assert!(notices.contains("renamed: 1") && notices.contains("type: 1"), "{notices}");
+        assert!(
+            notices.contains("renamed: 1") && notices.contains("type: 1"),
+            "{notices}"
+        );
     }
 }

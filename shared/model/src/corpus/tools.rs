@@ -29,7 +29,9 @@ pub(super) fn entities(
         reading.ignored("records that were rejected or ignored (Prodigy)");
         return Ok(None);
     }
-    let annotations = record.maybe("annotations").or_else(|| record.maybe("completions"));
+    let annotations = record
+        .maybe("annotations")
+        .or_else(|| record.maybe("completions"));
     if let (Some(data), Some(annotations)) = (record.maybe("data"), annotations) {
         return label_studio(data, annotations, line, reading);
     }
@@ -65,7 +67,10 @@ fn mention(index: usize, value: Value, line: usize) -> Result<RawMention, Fault>
         Some(text) => Some(string(text, &format!("`text` of {place}"))?),
     };
     Ok(RawMention {
-        parts: vec![(offset(&start, "start", &place)?, offset(&end, "end", &place)?)],
+        parts: vec![(
+            offset(&start, "start", &place)?,
+            offset(&end, "end", &place)?,
+        )],
         label,
         text,
         name: format!("{place} of the record"),
@@ -76,7 +81,11 @@ fn mention(index: usize, value: Value, line: usize) -> Result<RawMention, Fault>
 fn of_list(list: Vec<Value>, place: &str) -> Result<Map<String, Value>, Fault> {
     let [start, end, label] = <[Value; 3]>::try_from(list).map_err(|list| Fault::JsonType {
         place: place.to_owned(),
-        found: if list.is_empty() { "an empty list" } else { "a list of other length" },
+        found: if list.is_empty() {
+            "an empty list"
+        } else {
+            "a list of other length"
+        },
         expected: "a list of start, end and label",
     })?;
     let entity = [("start", start), ("end", end), ("label", label)];
@@ -136,7 +145,11 @@ fn label_studio(
     reading: &mut Reading,
 ) -> Result<Option<Annotated>, Fault> {
     let Value::Object(mut data) = data else {
-        return Err(unlike(&data, "`data`", "an object with the text (Label Studio)"));
+        return Err(unlike(
+            &data,
+            "`data`",
+            "an object with the text (Label Studio)",
+        ));
     };
     let text = match data.remove("text") {
         Some(text) => text,
@@ -146,7 +159,11 @@ fn label_studio(
     let mut kept = None;
     for annotation in array(annotations, "`annotations`")? {
         let Value::Object(mut annotation) = annotation else {
-            return Err(unlike(&annotation, "an annotation", "an object (Label Studio)"));
+            return Err(unlike(
+                &annotation,
+                "an annotation",
+                "an object (Label Studio)",
+            ));
         };
         if annotation.get("was_cancelled").and_then(Value::as_bool) == Some(true) {
             reading.ignored("annotations that were cancelled (Label Studio)");

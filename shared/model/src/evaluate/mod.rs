@@ -65,7 +65,9 @@ pub fn evaluate(
     let tagged = tagger.tag(&words, observer)?;
     let head = HeadTags::read(tags).ok();
     let tagged = tagged.iter();
-    let predictions = tagged.map(|words| tagger.names(words, head.as_ref())).collect();
+    let predictions = tagged
+        .map(|words| tagger.names(words, head.as_ref()))
+        .collect();
     Ok(Evaluation::of(sentences, predictions))
 }
 
@@ -123,7 +125,11 @@ fn count_offsets(scores: &mut Scores, sentence: &Sentence, predicted: &[String])
         }
     }
     for label in &sentence.lost {
-        scores.by_type.entry(label.clone()).or_default().false_negatives += 1;
+        scores
+            .by_type
+            .entry(label.clone())
+            .or_default()
+            .false_negatives += 1;
     }
     for span in &predicted {
         if !gold.iter().filter(exact).any(|gold| gold == span) {

@@ -61,7 +61,10 @@ pub fn brat(prediction: &Prediction) -> String {
         } = entity;
         let places = fragments(*start, *end, text);
         // A line holds one annotation, whatever the entity spans.
-        let text = text.split(['\r', '\n']).map(str::trim).filter(|part| !part.is_empty());
+        let text = text
+            .split(['\r', '\n'])
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
         let text = text.collect::<Vec<_>>().join(" ").replace('\t', " ");
         let _ = writeln!(lines, "T{number}\t{label} {places}\t{text}");
         let _ = writeln!(

@@ -59,7 +59,10 @@ impl Layout {
         };
         if let (Some(word), Some(tag)) = (named(columns, &WORDS), named(columns, &TAGS)) {
             let (word, tag) = match asked {
-                Some(asked) => (asked.word.map_or(word, |n| n - 1), asked.tag.map_or(tag, |n| n - 1)),
+                Some(asked) => (
+                    asked.word.map_or(word, |n| n - 1),
+                    asked.tag.map_or(tag, |n| n - 1),
+                ),
                 None => (word, tag),
             };
             return Self {

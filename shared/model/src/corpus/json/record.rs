@@ -71,7 +71,8 @@ pub(super) struct Placed {
 pub(super) fn items(text: &str) -> Vec<Placed> {
     let (mut items, mut at) = (Vec::new(), 0);
     let list = text.trim_start().starts_with('[');
-    let pair = matches!(parse(text), Ok(Item::List(list)) if list.first().is_some_and(Value::is_string));
+    let pair =
+        matches!(parse(text), Ok(Item::List(list)) if list.first().is_some_and(Value::is_string));
     let in_list = list && !pair;
     if in_list {
         at = text.find('[').map_or(0, |at| at + 1);
@@ -243,7 +244,11 @@ impl<'de> Deserialize<'de> for Item {
     }
 }
 
-pub(in crate::corpus) fn unlike(value: &Value, place: impl Into<String>, expected: &'static str) -> Fault {
+pub(in crate::corpus) fn unlike(
+    value: &Value,
+    place: impl Into<String>,
+    expected: &'static str,
+) -> Fault {
     Fault::JsonType {
         place: place.into(),
         found: kind(value),
@@ -282,4 +287,3 @@ pub(super) const fn kind(value: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
-
