@@ -155,7 +155,7 @@ fn held_out_of(
 
 fn count(files: &[PathBuf], settings: &Settings, directory: &Directory) -> Result<u32, Error> {
     let paths: Vec<PathBuf> = files.iter().map(|p| directory.resolve(p)).collect();
-    let (mut reader, mut sentences) = (Reader::new(settings.reading), 0);
+    let (mut reader, mut sentences) = (Reader::new(settings.reading.clone()), 0);
     for path in &paths {
         sentences += reader.corpus(path)?.sentences.len();
     }

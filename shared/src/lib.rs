@@ -17,6 +17,7 @@ pub mod nullable;
 pub mod plan;
 pub mod private;
 pub mod refusal;
+pub mod scheme;
 pub mod score;
 pub mod sign;
 mod skip;

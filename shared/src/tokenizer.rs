@@ -2,17 +2,23 @@
 //!
 //! A tokenizer comes from the coordinator and runs on an institution's words. One that can fail, loop
 //! or delete words where a word of its maker's choice occurs would tell of that word. So only BERT's
-//! normaliser, pre-tokeniser and WordPiece model are taken, with options that are plain values. There
-//! are no patterns. An unknown token is required, so that no word fails to encode.
+//! normaliser, pre-tokeniser and WordPiece model are taken, or RoBERTa's byte-level ones, with options
+//! that are plain values. There are no patterns. An unknown token is required, and of byte-level
+//! models a token for every byte, so that no word fails to encode or vanishes.
+
+mod byte_level;
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
+
+pub use byte_level::symbols;
 
 /// Why a file is not in the closed set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("it is not made of BERT's parts alone: {0}")]
+    #[error("it is not made of BERT's parts alone, nor of RoBERTa's: {0}")]
     NotTaken(String),
     #[error("its unknown token {found} is not in its vocabulary: expected such a token")]
     NoUnknown { found: String },
@@ -27,13 +33,12 @@ pub enum Error {
 #[derive(Deserialize)]
 struct File {
     normalizer: Option<Normalizer>,
-    #[serde(rename = "pre_tokenizer")]
-    _pre_tokenizer: Option<PreTokenizer>,
+    pre_tokenizer: Option<PreTokenizer>,
     #[serde(rename = "post_processor")]
     _post_processor: Option<PostProcessor>,
     #[serde(default)]
     added_tokens: Vec<Added>,
-    model: Model,
+    model: Value,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +48,7 @@ struct Added {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Model {
+struct Pieces {
     /// Older files leave it out.
     #[serde(rename = "type")]
     _kind: Option<WordPiece>,
@@ -95,6 +100,15 @@ enum PreTokenizer {
     #[serde(rename = "BertPreTokenizer")]
     Bert {},
     WhitespaceSplit {},
+    ByteLevel {
+        #[serde(rename = "add_prefix_space")]
+        _space: bool,
+        #[serde(rename = "trim_offsets")]
+        _trim: bool,
+        /// Its pattern is built in: without it, a word is one piece.
+        #[serde(rename = "use_regex")]
+        _regex: Option<bool>,
+    },
 }
 
 /// It adds special tokens, whatever the words. Its fields are for the program that builds it.
@@ -103,6 +117,7 @@ enum PreTokenizer {
 enum PostProcessor {
     TemplateProcessing,
     BertProcessing,
+    RobertaProcessing,
 }
 
 impl Normalizer {
@@ -118,6 +133,7 @@ pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
         serde_json::from_slice(json).map_err(|error| Error::NotTaken(error.to_string()))?;
     let File {
         normalizer,
+        pre_tokenizer,
         added_tokens,
         model,
         ..
@@ -127,15 +143,32 @@ pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
     {
         return Err(Error::NotTaken("a sequence in a sequence".to_owned()));
     }
-    if !model.vocab.contains_key(&model.unk_token) {
-        let found = format!("`{}`", model.unk_token.escape_debug());
-        return Err(Error::NoUnknown { found });
-    }
+    let not_taken = |error: serde_json::Error| Error::NotTaken(error.to_string());
+    let by_bytes = matches!(pre_tokenizer, Some(PreTokenizer::ByteLevel { .. }));
+    let vocab = if model["type"] == "BPE" {
+        if !by_bytes {
+            let reason = "a BPE model without the byte-level pre_tokenizer";
+            return Err(Error::NotTaken(reason.to_owned()));
+        }
+        let model: byte_level::Model = serde_json::from_value(model).map_err(not_taken)?;
+        model.check()?
+    } else {
+        if by_bytes {
+            let reason = "the byte-level pre_tokenizer without a BPE model";
+            return Err(Error::NotTaken(reason.to_owned()));
+        }
+        let model: Pieces = serde_json::from_value(model).map_err(not_taken)?;
+        if !model.vocab.contains_key(&model.unk_token) {
+            let found = format!("`{}`", model.unk_token.escape_debug());
+            return Err(Error::NoUnknown { found });
+        }
+        model.vocab
+    };
     let Some(vocabulary) = vocabulary else {
         return Ok(());
     };
     let added = added_tokens.iter().map(|added| added.id);
-    let largest = model.vocab.values().copied().chain(added).max();
+    let largest = vocab.values().copied().chain(added).max();
     match largest.filter(|id| *id >= vocabulary as u64) {
         Some(found) => Err(Error::Vocabulary { found, vocabulary }),
         None => Ok(()),
@@ -209,6 +242,7 @@ mod tests {
             with("/model/unk_token", json!("[NONE]")),
             with("/model/unk_token", Value::Null),
             with("/model/type", json!("BPE")),
+            with("/model/type", json!("Unigram")),
             // What calls itself BERT's, with the fields of another part.
             with("/normalizer", renamed("BertNormalizer", &replace("x"))),
             with("/normalizer", renamed("Lowercase", &replace("x"))),

@@ -97,7 +97,7 @@ impl Agent {
                 ..Keep::default()
             },
             data: self.resolved(&settings.data),
-            reading: settings.reading,
+            reading: settings.reading.clone(),
             institution,
             task: task.clone(),
             plan,
@@ -180,7 +180,7 @@ impl Agent {
         let policy = self.directory.policy()?;
         let job = EvaluateJob {
             held_out: self.resolved(&settings.held_out),
-            reading: settings.reading,
+            reading: settings.reading.clone(),
             device: settings.device,
             task: task.clone(),
             plan: plan.clone(),

@@ -168,7 +168,7 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
         let message = "client.toml has no `data`: expected at least one file";
         return Line::failed(check, &Refusal::new(Code::CorpusEmpty, message));
     }
-    let mut reader = Reader::new(settings.reading);
+    let mut reader = Reader::new(settings.reading.clone());
     let (mut sentences, mut labels) = (0, std::collections::BTreeSet::new());
     for file in files {
         match reader.corpus(&directory.resolve(file)) {
