@@ -6,6 +6,7 @@ mod cohort;
 mod counts;
 mod defaults;
 mod gate;
+mod guard;
 mod method;
 mod norm;
 mod privacy;
@@ -22,6 +23,7 @@ pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRI
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use gate::{Gate, OnRegression, Score};
+pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
 pub use training::{Decay, Precision, Training};
@@ -72,6 +74,9 @@ pub struct Plan {
     /// What a version must show before it is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    /// What sets a member aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 impl Plan {
