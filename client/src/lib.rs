@@ -28,6 +28,7 @@ pub mod identity;
 pub mod machine;
 pub mod private;
 mod progress;
+pub mod sound;
 pub mod state;
 pub mod training;
 pub mod transport;

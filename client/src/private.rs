@@ -2,7 +2,7 @@
 
 use fedner_model::{Clip, Mechanism, Private};
 use fedner_privacy::noise::Generator;
-use fedner_privacy::sampling::poisson;
+use fedner_privacy::sampling::{poisson, subset};
 use fedner_privacy::sum::{self, PrivateSum, Settings};
 use fedner_shared::plan::{Plan, Sampling};
 
@@ -96,6 +96,7 @@ impl Steps {
                 .map_or(0.0, |sum| sum.settings().noise_multiplier),
             expected_batch: plan.training.batch_size as f64,
             steps_an_epoch: (self.sampling.steps / epochs) as usize,
+            max_windows: plan.max_windows().unwrap_or(usize::MAX),
             mechanism: self,
         }
     }
@@ -106,6 +107,10 @@ impl Mechanism for Steps {
         let sample = poisson(self.sampling.rate, units, &mut self.generator);
         self.sampled = sample.len();
         sample
+    }
+
+    fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
+        subset(windows, count, &mut self.generator)
     }
 
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fedner_model::corpus::{self, Corpus, ReadOptions, Reader};
+use fedner_model::device::Device;
 use fedner_model::{Evaluation, Keep, Manner, Model, Sentence, Tokenizer, TrainOptions, Trained};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
@@ -17,6 +18,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Version;
 
 use crate::blobs::Blobs;
+use crate::egress;
 use crate::private::{self, Steps};
 use crate::progress::Progress;
 
@@ -57,6 +59,101 @@ impl Error {
         };
         Some(Refusal::new(code, self.to_string()))
     }
+}
+
+impl Error {
+    /// Whether it can depend on private text. All that does is told as one code.
+    pub fn is_of_text(&self) -> bool {
+        use fedner_model::Error as M;
+        match self {
+            Self::Corpus(_) => true,
+            Self::Refused(refusal) => egress::told(refusal.code) == Code::NotDone,
+            Self::Model(error) => match error {
+                M::Encode { .. }
+                | M::Vocabulary { .. }
+                | M::Length { .. }
+                | M::NoUnit { .. }
+                | M::UnknownTag { .. }
+                | M::EmptyCorpus
+                | M::NotFinite { .. } => true,
+                M::Checkpoint(_)
+                | M::Tokenizer(_)
+                | M::Device(_)
+                | M::Unfit(_)
+                | M::PrivateCrf
+                | M::OtherTraining { .. }
+                | M::Tags { .. }
+                | M::NoHead
+                | M::Window { .. }
+                | M::Mechanism(_)
+                | M::Tensor(_)
+                | M::Threads(_)
+                | M::Adapters { .. }
+                | M::Head { .. }
+                | M::Keep { .. }
+                | M::Stopped { .. } => false,
+            },
+            Self::Checkpoint(_)
+            | Self::Private(_)
+            | Self::Read { .. }
+            | Self::Blob(_)
+            | Self::Worker(_) => false,
+        }
+    }
+
+    /// Whether it is a fault of this machine alone, such as a full disk, so that the same work is
+    /// begun again. A panic is not: text may have caused it.
+    pub fn is_ours(&self) -> bool {
+        use fedner_model::Error as M;
+        match self {
+            Self::Blob(_) | Self::Read { .. } | Self::Private(private::Error::Random(_)) => true,
+            Self::Model(error) => matches!(error, M::Keep { .. } | M::Stopped { .. }),
+            Self::Refused(_)
+            | Self::Corpus(_)
+            | Self::Checkpoint(_)
+            | Self::Private(private::Error::Sum(_))
+            | Self::Worker(_) => false,
+        }
+    }
+
+    /// What may stand in a log: a code and a place, never text.
+    pub fn cause(&self) -> String {
+        let code = self
+            .refusal()
+            .map_or("internal", |refusal| refusal.code.as_str());
+        match self {
+            Self::Corpus(corpus::Error::Line { problem, .. }) => {
+                format!("{code} in {}, line {}", problem.file, problem.line)
+            }
+            Self::Corpus(corpus::Error::Labels { file, line, .. }) => {
+                format!("{code} in {file}, line {line}")
+            }
+            Self::Model(
+                fedner_model::Error::NoUnit { line, .. }
+                | fedner_model::Error::UnknownTag { line, .. },
+            ) => format!("{code}, line {line}"),
+            Self::Worker(_) => "a worker thread panicked".to_owned(),
+            Self::Refused(_)
+            | Self::Corpus(_)
+            | Self::Checkpoint(_)
+            | Self::Model(_)
+            | Self::Private(_)
+            | Self::Read { .. }
+            | Self::Blob(_) => code.to_owned(),
+        }
+    }
+}
+
+/// What can fail before text is read: files that cannot be opened, and the device's name.
+pub fn check_inputs(files: &[PathBuf], device: &str) -> Result<(), Refusal> {
+    crate::sound::check_files(files)?;
+    if device == "auto" {
+        return Ok(());
+    }
+    device
+        .parse::<Device>()
+        .map(drop)
+        .map_err(|error| Refusal::new(Code::DeviceUnknown, error.to_string()))
 }
 
 /// The code of what is wrong with a corpus.

@@ -61,7 +61,7 @@ codes! {
     InstitutionSuspended = "institution-suspended", Forbidden, "ask the operator to lift the suspension";
     InstitutionRevoked = "institution-revoked", Forbidden, "a revoked certificate is never restored; enrol again with a new invite";
     // Plans, runs and models.
-    PlanInvalid = "plan-invalid", Invalid, "mend the plan file; the section `A plan` of the README lists every key";
+    PlanInvalid = "plan-invalid", Invalid, "fix the plan file; shared/src/plan/PLAN.md lists every key";
     PlanSignature = "plan-signature-invalid", Forbidden, "the plan must be signed by the operator's key of this coordinator";
     PlanTooNoisy = "plan-too-noisy", Invalid, "train fewer weights (method head), invite more institutions or, with sampled units, take larger batches, or accept a larger ε; `--force` creates the run all the same";
     RunUnknown = "run-unknown", Missing, "see `fedner-coordinator run list`";

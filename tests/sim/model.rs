@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail, ensure};
 use fedner_client::egress;
 use fedner_client::state::ReceiptKind;
-use fedner_privacy::ledger::Stage;
+use fedner_privacy::ledger::{Entry as LedgerEntry, Stage};
 use fedner_round::{Phase, Run};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event, Judgement};
@@ -374,15 +374,24 @@ impl Model {
             let updates = updates.iter().filter(|receipt| {
                 receipt.kind == ReceiptKind::Update && receipt.is_for(&plan.digest())
             });
-            let debits = ledger
+            let debits: BTreeSet<_> = ledger
                 .entries()
                 .iter()
-                .filter(|entry| entry.stage == Stage::Debited && entry.debit.plan == plan.digest());
-            let (updates, debits) = (updates.count(), debits.count());
-            ensure!(
-                updates == debits,
-                "{institution} signed {updates} updates and paid for {debits}"
-            );
+                .filter(|entry| entry.stage == Stage::Debited && entry.debit.plan == plan.digest())
+                .map(LedgerEntry::digest)
+                .collect();
+            let mut used = BTreeSet::new();
+            for receipt in updates {
+                let paid = receipt.paid_by().context("an update was signed unpaid")?;
+                ensure!(
+                    debits.contains(&paid),
+                    "{institution} signed an update unpaid"
+                );
+                ensure!(
+                    used.insert(paid),
+                    "{institution} paid for two updates at once"
+                );
+            }
             if plan.privacy.unit != Unit::None {
                 let spent = egress::spent(&ledger, institution, &plan).unwrap_or_default();
                 ensure!(

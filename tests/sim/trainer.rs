@@ -31,13 +31,14 @@ impl Trainer for SimTrainer {
         let seconds = self.seconds + mood.late;
         Box::pin(async move {
             tokio::time::sleep(Duration::from_secs(seconds.into())).await;
-            let (material, _) = job.prepare()?;
-            let mut values = values(&job, material.manifest.dimension());
+            job.sentences()?;
+            let manifest = job.manifest().clone();
+            let mut values = values(&job, manifest.dimension());
             if mood.diverges {
                 values[0] = f32::NAN;
             }
             Ok(TrainedUpdate {
-                manifest: material.manifest,
+                manifest,
                 update: RoundUpdate::without_noise(values),
             })
         })
@@ -46,7 +47,7 @@ impl Trainer for SimTrainer {
     fn evaluate(&self, job: EvaluateJob, _stop: Stop) -> Outcome<Vec<Scores>> {
         Box::pin(async move {
             tokio::time::sleep(EVALUATION).await;
-            job.prepare()?;
+            job.sentences()?;
             let counts = Counts {
                 true_positives: 3,
                 false_positives: 1,

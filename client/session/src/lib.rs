@@ -9,5 +9,5 @@ mod session;
 mod task;
 
 pub use backoff::Backoff;
-pub use session::{Effect, Event, Rejection, Session, State, Transition};
-pub use task::{Kind, Release, Task};
+pub use session::{Before, Effect, Event, Rejection, Session, State, Transition};
+pub use task::{Charge, Kind, Release, Task};

@@ -1,28 +1,30 @@
 //! The state machine of one institution's assignments.
 
+use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Refusal;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Kind, Release, Task};
+use crate::task::{Charge, Kind, Release, Task};
 
 /// Where the institution stands.
 ///
 /// ```text
-///                 Assigned                Fetched            Trained             Released
-///        ┌──────┐─────────▶┌──────────┐──────────▶┌──────────┐──────▶┌───────────┐──────▶┌───────────┐
-///        │ Idle │          │ Fetching │           │ Training │       │ Releasing │       │ Uploading │
-///        └──────┘          └──────────┘           └──────────┘       └───────────┘       └───────────┘
-///            ▲                   │ Fetched  ┌────────────┐                                     │
-///            │                   └─────────▶│ Evaluating │                                     │
-///            │                              └────────────┘                                     │
-///            └─── Submitted ──────────────────────┘   ◀── Accepted ────────────────────────────┘
+///             Assigned            Fetched, Charged        Trained              Released
+///   ┌──────┐─────────▶┌──────────┐──────────▶┌──────────┐──────▶┌───────────┐──────▶┌───────────┐
+///   │ Idle │          │ Fetching │           │ Training │       │ Releasing │       │ Uploading │
+///   └──────┘          └──────────┘           └──────────┘       └───────────┘       └───────────┘
+///       ▲                   │        ┌────────────┐ Counted ┌────────────┐                │
+///       │                   └───────▶│ Evaluating │────────▶│ Submitting │                │
+///       │        Fetched, Charged    └────────────┘         └────────────┘                │
+///       └──────────────────────────────── Submitted ──────────────┘ ◀───── Accepted ──────┘
 /// ```
-/// `Dropped` leads to `Idle` from everywhere, `Declined` from everywhere but `Uploading`: a
-/// released update is paid for, and can be unwanted but not declined any more.
+/// `Dropped` leads to `Idle` from everywhere. `Declined` does so too until something is released:
+/// that is paid for, and can be unwanted but not declined any more.
 ///
-/// `Restarted` begins the work again from `Fetching`, with fresh noise and a fresh charge, unless
-/// the update was released: then the same bytes are uploaded again.
+/// Private text is read only after `Charged`. `Restarted` begins the work again from `Fetching` with
+/// fresh noise. The charge of the attempt is kept, as nothing has left that it paid for. What was
+/// released already is sent again, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {
@@ -30,15 +32,45 @@ pub enum State {
     #[default]
     Idle,
     /// Waits for the version's files to lie here.
-    Fetching { task: Task },
-    /// Waits for the trainer.
-    Training { task: Task },
-    /// Waits for the egress gate: clip, noise, encode, debit, sign.
-    Releasing { task: Task },
-    /// Waits for the coordinator to have all bytes.
-    Uploading { task: Task, release: Release },
-    /// Waits for the counts to be made and taken.
-    Evaluating { task: Task },
+    Fetching {
+        task: Task,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        charge: Option<Charge>,
+    },
+    /// Waits for the charge, then for the trainer.
+    Training {
+        task: Task,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        charge: Option<Charge>,
+    },
+    /// Waits for the egress gate: clip, noise, encode, sign.
+    Releasing {
+        task: Task,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        charge: Option<Charge>,
+    },
+    /// Waits for its time, and then for the coordinator to have all bytes.
+    Uploading {
+        task: Task,
+        release: Release,
+        /// Nothing is sent before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Time>,
+    },
+    /// Waits for the charge, then for the counts to be made.
+    Evaluating {
+        task: Task,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        charge: Option<Charge>,
+    },
+    /// Waits for its time, and then for the coordinator to have the counts.
+    Submitting {
+        task: Task,
+        /// The signed receipt with the counts.
+        receipt: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Time>,
+    },
 }
 
 /// One institution's assignment and since when it is where it is.
@@ -52,20 +84,27 @@ pub struct Session {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The coordinator asks for something. `released` is what was released for this very attempt
-    /// before, where there is such a thing: it is sent again, never made again.
-    Assigned {
-        task: Task,
-        released: Option<Release>,
-    },
+    /// The coordinator asks for something. What left for this very attempt before is sent again,
+    /// never made again.
+    Assigned { task: Task, before: Option<Before> },
     /// The version's files are here.
     Fetched,
+    /// The attempt is paid for, and private text may be read.
+    Charged(Charge),
     /// Training came to its end.
     Trained,
-    /// The update is encoded, paid for, signed and durable.
-    Released(Release),
+    /// The update is encoded, signed and durable.
+    Released {
+        release: Release,
+        not_before: Option<Time>,
+    },
     /// The coordinator has the update.
     Accepted,
+    /// The counts are signed and durable, as this receipt.
+    Counted {
+        receipt: Digest,
+        not_before: Option<Time>,
+    },
     /// The coordinator has the evaluation counts.
     Submitted,
     /// The institution will not do it.
@@ -76,16 +115,27 @@ pub enum Event {
     Restarted,
 }
 
+/// What left for an attempt before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    Update(Release),
+    /// Counts, by their receipt.
+    Counts(Digest),
+}
+
 /// What the owner does once the new session is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     Fetch(Task),
+    /// Make the attempt's debit durable.
+    Charge(Task),
     Train(Task),
     /// Pass the trained weights through the egress gate.
     Release(Task),
     Upload(Task, Release),
-    /// Evaluate and submit the counts.
     Evaluate(Task),
+    /// Send the counts of this receipt.
+    Submit(Task, Digest),
     /// Tell the coordinator.
     Decline(Task, Refusal),
     /// The update's bytes are needed no more.
@@ -133,6 +183,31 @@ impl Session {
         self.state.task()
     }
 
+    /// What the attempt under way costs, once that is durable.
+    pub const fn charge(&self) -> Option<&Charge> {
+        match &self.state {
+            State::Fetching { charge, .. }
+            | State::Training { charge, .. }
+            | State::Releasing { charge, .. }
+            | State::Evaluating { charge, .. } => charge.as_ref(),
+            State::Idle | State::Uploading { .. } | State::Submitting { .. } => None,
+        }
+    }
+
+    /// Before which nothing of what was released may leave.
+    pub const fn not_before(&self) -> Option<Time> {
+        match &self.state {
+            State::Uploading { not_before, .. } | State::Submitting { not_before, .. } => {
+                *not_before
+            }
+            State::Idle
+            | State::Fetching { .. }
+            | State::Training { .. }
+            | State::Releasing { .. }
+            | State::Evaluating { .. } => None,
+        }
+    }
+
     /// The state after `event` at the instant `now`, and what follows.
     pub fn step(&self, now: Time, event: Event) -> Result<Transition, Rejection> {
         let (state, effects) = next(&self.state, event)?;
@@ -154,47 +229,85 @@ fn next(state: &State, event: Event) -> Result<(State, Vec<Effect>), Rejection> 
         event: event_name,
     };
     match (state, event) {
-        (State::Idle, Event::Assigned { task, released }) => Ok(begin(task, released)),
+        (State::Idle, Event::Assigned { task, before }) => Ok(assigned(task, before)),
         (_, Event::Assigned { task: offered, .. }) => {
             let current = Box::new(task.ok_or_else(unfit)?);
             let offered = Box::new(offered);
             Err(Rejection::Busy { current, offered })
         }
-        (State::Fetching { task }, Event::Fetched) => Ok(match task.kind {
-            Kind::Train => (
-                State::Training { task: task.clone() },
-                vec![Effect::Train(task.clone())],
-            ),
-            Kind::Evaluate => (
-                State::Evaluating { task: task.clone() },
-                vec![Effect::Evaluate(task.clone())],
-            ),
-        }),
-        (State::Training { task }, Event::Trained) => Ok((
-            State::Releasing { task: task.clone() },
-            vec![Effect::Release(task.clone())],
-        )),
-        (State::Releasing { task }, Event::Released(release)) => Ok(uploading(task, release)),
+        (State::Fetching { task, charge }, Event::Fetched) => {
+            let (task, charge, effects) =
+                (task.clone(), *charge, vec![Effect::Charge(task.clone())]);
+            let state = match task.kind {
+                Kind::Train => State::Training { task, charge },
+                Kind::Evaluate => State::Evaluating { task, charge },
+            };
+            Ok((state, effects))
+        }
+        (State::Training { task, .. }, Event::Charged(charge)) => {
+            let (task, charge) = (task.clone(), Some(charge));
+            let effects = vec![Effect::Train(task.clone())];
+            Ok((State::Training { task, charge }, effects))
+        }
+        (State::Evaluating { task, .. }, Event::Charged(charge)) => {
+            let (task, charge) = (task.clone(), Some(charge));
+            let effects = vec![Effect::Evaluate(task.clone())];
+            Ok((State::Evaluating { task, charge }, effects))
+        }
+        (State::Training { task, charge }, Event::Trained) if charge.is_some() => {
+            let (task, charge) = (task.clone(), *charge);
+            let effects = vec![Effect::Release(task.clone())];
+            Ok((State::Releasing { task, charge }, effects))
+        }
+        (
+            State::Releasing { task, .. },
+            Event::Released {
+                release,
+                not_before,
+            },
+        ) => Ok(uploading(task, release, not_before)),
+        (
+            State::Evaluating { task, charge },
+            Event::Counted {
+                receipt,
+                not_before,
+            },
+        ) if charge.is_some() => Ok(submitting(task, receipt, not_before)),
         (State::Uploading { release, .. }, Event::Accepted | Event::Dropped) => {
             Ok((State::Idle, vec![Effect::Forget(*release)]))
         }
         (
-            State::Fetching { task }
-            | State::Training { task }
-            | State::Releasing { task }
-            | State::Evaluating { task },
+            State::Fetching { task, .. }
+            | State::Training { task, .. }
+            | State::Releasing { task, .. }
+            | State::Evaluating { task, .. },
             Event::Declined(refusal),
         ) => Ok((State::Idle, vec![Effect::Decline(task.clone(), refusal)])),
-        (State::Uploading { task, release }, Event::Restarted) => Ok(uploading(task, *release)),
         (
-            State::Fetching { task }
-            | State::Training { task }
-            | State::Releasing { task }
-            | State::Evaluating { task },
+            State::Uploading {
+                task,
+                release,
+                not_before,
+            },
             Event::Restarted,
-        ) => Ok(begin(task.clone(), None)),
+        ) => Ok(uploading(task, *release, *not_before)),
+        (
+            State::Submitting {
+                task,
+                receipt,
+                not_before,
+            },
+            Event::Restarted,
+        ) => Ok(submitting(task, *receipt, *not_before)),
+        (
+            State::Fetching { task, charge }
+            | State::Training { task, charge }
+            | State::Releasing { task, charge }
+            | State::Evaluating { task, charge },
+            Event::Restarted,
+        ) => Ok(fetching(task.clone(), *charge)),
         (State::Idle, Event::Restarted)
-        | (State::Evaluating { .. }, Event::Submitted)
+        | (State::Submitting { .. }, Event::Submitted | Event::Dropped)
         | (
             State::Fetching { .. }
             | State::Training { .. }
@@ -206,33 +319,49 @@ fn next(state: &State, event: Event) -> Result<(State, Vec<Effect>), Rejection> 
     }
 }
 
-fn begin(task: Task, released: Option<Release>) -> (State, Vec<Effect>) {
-    match released {
-        Some(release) if task.kind == Kind::Train => uploading(&task, release),
-        _ => (
-            State::Fetching { task: task.clone() },
-            vec![Effect::Fetch(task)],
-        ),
+fn assigned(task: Task, before: Option<Before>) -> (State, Vec<Effect>) {
+    match (task.kind, before) {
+        (Kind::Train, Some(Before::Update(release))) => uploading(&task, release, None),
+        (Kind::Evaluate, Some(Before::Counts(receipt))) => submitting(&task, receipt, None),
+        _ => fetching(task, None),
     }
 }
 
-fn uploading(task: &Task, release: Release) -> (State, Vec<Effect>) {
+fn fetching(task: Task, charge: Option<Charge>) -> (State, Vec<Effect>) {
+    let effects = vec![Effect::Fetch(task.clone())];
+    (State::Fetching { task, charge }, effects)
+}
+
+fn uploading(task: &Task, release: Release, not_before: Option<Time>) -> (State, Vec<Effect>) {
+    let effects = vec![Effect::Upload(task.clone(), release)];
     let state = State::Uploading {
         task: task.clone(),
         release,
+        not_before,
     };
-    (state, vec![Effect::Upload(task.clone(), release)])
+    (state, effects)
+}
+
+fn submitting(task: &Task, receipt: Digest, not_before: Option<Time>) -> (State, Vec<Effect>) {
+    let effects = vec![Effect::Submit(task.clone(), receipt)];
+    let state = State::Submitting {
+        task: task.clone(),
+        receipt,
+        not_before,
+    };
+    (state, effects)
 }
 
 impl State {
     const fn task(&self) -> Option<&Task> {
         match self {
             Self::Idle => None,
-            Self::Fetching { task }
-            | Self::Training { task }
-            | Self::Releasing { task }
+            Self::Fetching { task, .. }
+            | Self::Training { task, .. }
+            | Self::Releasing { task, .. }
             | Self::Uploading { task, .. }
-            | Self::Evaluating { task } => Some(task),
+            | Self::Evaluating { task, .. }
+            | Self::Submitting { task, .. } => Some(task),
         }
     }
 
@@ -245,6 +374,7 @@ impl State {
             Self::Releasing { .. } => "releasing",
             Self::Uploading { .. } => "uploading",
             Self::Evaluating { .. } => "evaluating",
+            Self::Submitting { .. } => "submitting",
         }
     }
 }
@@ -254,9 +384,11 @@ impl Event {
         match self {
             Self::Assigned { .. } => "assigned",
             Self::Fetched => "fetched",
+            Self::Charged(_) => "charged",
             Self::Trained => "trained",
-            Self::Released(_) => "released",
+            Self::Released { .. } => "released",
             Self::Accepted => "accepted",
+            Self::Counted { .. } => "counted",
             Self::Submitted => "submitted",
             Self::Declined(_) => "declined",
             Self::Dropped => "dropped",

@@ -31,19 +31,49 @@ fn refusal() -> Refusal {
     Refusal::new(Code::BudgetSpent, "spent")
 }
 
+fn charge() -> Charge {
+    Charge {
+        entry: Some(Digest::of(b"debit")),
+        at: NOW,
+        begun: 1,
+    }
+}
+
 fn states() -> Vec<State> {
     let task = task(Kind::Train, 1);
+    let evaluate = self::task(Kind::Evaluate, 1);
+    let charge = Some(charge());
     vec![
         State::Idle,
-        State::Fetching { task: task.clone() },
-        State::Training { task: task.clone() },
-        State::Releasing { task: task.clone() },
+        State::Fetching {
+            task: task.clone(),
+            charge: None,
+        },
+        State::Training {
+            task: task.clone(),
+            charge: None,
+        },
+        State::Training {
+            task: task.clone(),
+            charge,
+        },
+        State::Releasing {
+            task: task.clone(),
+            charge,
+        },
         State::Uploading {
             task,
             release: release(b"u"),
+            not_before: Some(NOW),
         },
         State::Evaluating {
-            task: self::task(Kind::Evaluate, 1),
+            task: evaluate.clone(),
+            charge,
+        },
+        State::Submitting {
+            task: evaluate,
+            receipt: Digest::of(b"counts"),
+            not_before: Some(NOW),
         },
     ]
 }
@@ -52,12 +82,20 @@ fn events() -> Vec<Event> {
     vec![
         Event::Assigned {
             task: task(Kind::Train, 2),
-            released: None,
+            before: None,
         },
         Event::Fetched,
+        Event::Charged(charge()),
         Event::Trained,
-        Event::Released(release(b"v")),
+        Event::Released {
+            release: release(b"v"),
+            not_before: None,
+        },
         Event::Accepted,
+        Event::Counted {
+            receipt: Digest::of(b"counts"),
+            not_before: None,
+        },
         Event::Submitted,
         Event::Declined(refusal()),
         Event::Dropped,
@@ -66,18 +104,20 @@ fn events() -> Vec<Event> {
 }
 
 /// One row a state, one column an event, in the order of `states` and `events`: the next state,
-/// `-` where the event does not fit.
+/// `-` where the event does not fit. `training` stands there twice: without its charge, and with it.
 #[test]
 fn the_table_of_transitions_holds() {
     #[rustfmt::skip]
     let table = [
-        //            assigned    fetched     trained      released     accepted  submitted declined  dropped  restarted
-        ["idle",       "fetching", "-",        "-",         "-",         "-",      "-",      "-",      "-",     "idle"],
-        ["fetching",   "-",        "training", "-",         "-",         "-",      "-",      "idle",   "idle",  "fetching"],
-        ["training",   "-",        "-",        "releasing", "-",         "-",      "-",      "idle",   "idle",  "fetching"],
-        ["releasing",  "-",        "-",        "-",         "uploading", "-",      "-",      "idle",   "idle",  "fetching"],
-        ["uploading",  "-",        "-",        "-",         "-",         "idle",   "-",      "-",      "idle",  "uploading"],
-        ["evaluating", "-",        "-",        "-",         "-",         "-",      "idle",   "idle",   "idle",  "fetching"],
+        //            assigned    fetched     charged       trained      released     accepted  counted       submitted declined  dropped  restarted
+        ["idle",       "fetching", "-",        "-",          "-",         "-",         "-",      "-",          "-",      "-",      "-",     "idle"],
+        ["fetching",   "-",        "training", "-",          "-",         "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching"],
+        ["training",   "-",        "-",        "training",   "-",         "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching"],
+        ["training",   "-",        "-",        "training",   "releasing", "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching"],
+        ["releasing",  "-",        "-",        "-",          "-",         "uploading", "-",      "-",          "-",      "idle",   "idle",  "fetching"],
+        ["uploading",  "-",        "-",        "-",          "-",         "-",         "idle",   "-",          "-",      "-",      "idle",  "uploading"],
+        ["evaluating", "-",        "-",        "evaluating", "-",         "-",         "-",      "submitting", "-",      "idle",   "idle",  "fetching"],
+        ["submitting", "-",        "-",        "-",          "-",         "-",         "-",      "-",          "idle",   "-",      "idle",  "submitting"],
     ];
     for (state, row) in states().into_iter().zip(table) {
         assert_eq!(state.name(), row[0]);
@@ -94,37 +134,63 @@ fn the_table_of_transitions_holds() {
 }
 
 #[test]
-fn a_restart_after_release_sends_the_same_bytes_and_before_it_begins_again() {
+fn a_restart_sends_again_what_was_released_and_keeps_the_charge_of_what_was_not() {
     for state in states() {
         let session = Session {
             state: state.clone(),
             since: None,
         };
-        let effects = session.step(NOW, Event::Restarted).expect("fits").effects;
+        let paid = session.charge().copied();
+        let after = session.step(NOW, Event::Restarted).expect("fits");
+        let effects = after.effects;
         match state {
             State::Idle => assert!(effects.is_empty()),
-            State::Uploading { task, release } => {
+            State::Uploading { task, release, .. } => {
                 assert_eq!(effects, [Effect::Upload(task, release)]);
+                assert_eq!(after.session.not_before(), Some(NOW));
             }
-            State::Fetching { task }
-            | State::Training { task }
-            | State::Releasing { task }
-            | State::Evaluating { task } => assert_eq!(effects, [Effect::Fetch(task)]),
+            State::Submitting { task, receipt, .. } => {
+                assert_eq!(effects, [Effect::Submit(task, receipt)]);
+                assert_eq!(after.session.not_before(), Some(NOW));
+            }
+            State::Fetching { task, .. }
+            | State::Training { task, .. }
+            | State::Releasing { task, .. }
+            | State::Evaluating { task, .. } => {
+                assert_eq!(effects, [Effect::Fetch(task)]);
+                assert_eq!(after.session.charge().copied(), paid);
+            }
         }
     }
 }
 
 #[test]
-fn an_attempt_that_was_released_before_is_uploaded_not_trained_again() {
-    let event = Event::Assigned {
-        task: task(Kind::Train, 1),
-        released: Some(release(b"u")),
+fn what_left_for_an_attempt_before_is_sent_again_not_made_again() {
+    let after = |kind, before| {
+        let event = Event::Assigned {
+            task: task(kind, 1),
+            before: Some(before),
+        };
+        Session::default().step(NOW, event).expect("fits").effects
     };
-    let transition = Session::default().step(NOW, event).expect("fits");
     assert_eq!(
-        transition.effects,
+        after(Kind::Train, Before::Update(release(b"u"))),
         [Effect::Upload(task(Kind::Train, 1), release(b"u"))]
     );
+    let receipt = Digest::of(b"counts");
+    assert_eq!(
+        after(Kind::Evaluate, Before::Counts(receipt)),
+        [Effect::Submit(task(Kind::Evaluate, 1), receipt)]
+    );
+}
+
+/// A session of a program before charges is gone on with; its charge is made then.
+#[test]
+fn an_older_session_is_read() {
+    let task = serde_json::to_string(&task(Kind::Train, 1)).expect("json");
+    let json = format!(r#"{{"state":"training","task":{task},"since":5}}"#);
+    let session: Session = serde_json::from_str(&json).expect("read");
+    assert_eq!((session.state.name(), session.charge()), ("training", None));
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -138,12 +204,17 @@ fn any_event() -> impl Strategy<Value = Event> {
         match events().swap_remove(index) {
             Event::Assigned { .. } => Event::Assigned {
                 task: task(kind, round),
-                released: None,
+                before: None,
             },
-            Event::Released(_) => Event::Released(release(&[byte])),
+            Event::Released { not_before, .. } => Event::Released {
+                release: release(&[byte]),
+                not_before,
+            },
             other @ (Event::Fetched
+            | Event::Charged(_)
             | Event::Trained
             | Event::Accepted
+            | Event::Counted { .. }
             | Event::Submitted
             | Event::Declined(_)
             | Event::Dropped
@@ -153,10 +224,13 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: a release is uploaded unchanged until it is taken or
-    /// unwanted, nothing is trained while it exists, and the state survives its JSON.
+    /// Whatever happens in whatever order: text is read only after a charge, a release is uploaded
+    /// unchanged until it is taken or unwanted, nothing is trained while it exists, and the state
+    /// survives its JSON.
     #[test]
-    fn a_release_is_never_made_twice(events in prop::collection::vec(any_event(), 1..60)) {
+    fn nothing_is_read_uncharged_or_released_twice(
+        events in prop::collection::vec(any_event(), 1..60),
+    ) {
         let mut session = Session::default();
         let mut held: Option<Release> = None;
         for event in events {
@@ -172,8 +246,12 @@ proptest! {
                         prop_assert!(leaves);
                         prop_assert_eq!(held.take(), Some(*release));
                     }
-                    Effect::Fetch(_) | Effect::Train(_) | Effect::Release(_)
-                    | Effect::Evaluate(_) | Effect::Decline(..) => prop_assert!(held.is_none()),
+                    Effect::Train(_) | Effect::Evaluate(_) | Effect::Release(_) => {
+                        prop_assert!(held.is_none());
+                        prop_assert!(transition.session.charge().is_some(), "read uncharged");
+                    }
+                    Effect::Fetch(_) | Effect::Charge(_) | Effect::Submit(..)
+                    | Effect::Decline(..) => prop_assert!(held.is_none()),
                 }
             }
             session = transition.session;

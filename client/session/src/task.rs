@@ -4,6 +4,7 @@ use std::fmt;
 
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
+use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,18 @@ pub struct Release {
     pub blob: Digest,
     pub bytes: u64,
     pub receipt: Digest,
+}
+
+/// What an attempt costs, durable before the first private byte is read. Whatever becomes of the
+/// attempt, it stays spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// The debit in the ledger; absent for what no ε covers.
+    pub entry: Option<Digest>,
+    /// Since when the attempt costs so much. Times of release are counted from here.
+    pub at: Time,
+    /// How often private text was begun on.
+    pub begun: u32,
 }
 
 impl fmt::Display for Kind {

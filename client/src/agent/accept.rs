@@ -34,6 +34,15 @@ impl Agent {
             let message = format!("no consent to the plan {} is in force", plan.name);
             return Ok(Err(Refusal::new(Code::ConsentMissing, message)));
         };
+        let failed = self.store.not_done(&task.plan)?;
+        if failed >= policy.max_not_done {
+            let message = format!(
+                "{failed} attempts at the plan {} came to nothing: a person must look at the log, and \
+                 grant the plan anew",
+                plan.name
+            );
+            return Ok(Err(Refusal::new(Code::PolicyForbids, message)));
+        }
         let allowed = policy.allows_declared(&plan, consent.examples);
         if let Err(refusal) = allowed.and_then(|()| policy.allows_now(now)) {
             return Ok(Err(refusal));
@@ -65,6 +74,13 @@ impl Agent {
             let message = format!(
                 "round {round} is assigned: the plan has 1 to {}",
                 plan.rounds
+            );
+            return Err(Refusal::new(Code::RequestInvalid, message));
+        }
+        if !(1..=plan.cohort.max_attempts).contains(&attempt) {
+            let message = format!(
+                "attempt {attempt} is assigned: the plan has 1 to {}",
+                plan.cohort.max_attempts
             );
             return Err(Refusal::new(Code::RequestInvalid, message));
         }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use fedner_proto::convert;
 use fedner_proto::v1::{Assignment, Proposal};
-use fedner_session::{Event, Kind};
+use fedner_session::{Before, Event, Kind, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 
+use super::heartbeat::Beat;
 use super::{Agent, Error};
 use crate::config::ConsentMode;
 use crate::state::{PlanRecord, Standing, Store};
@@ -72,9 +73,9 @@ impl Agent {
         match self.accept(kind, &assignment)? {
             Ok(task) => {
                 tracing::info!("begins {task}");
-                let released = self.store.released(&task)?;
-                let released = released.filter(|release| self.blobs.contains(&release.blob));
-                self.apply(Event::Assigned { task, released })
+                let before = self.left_before(&task)?;
+                self.beat = Beat::default();
+                self.apply(Event::Assigned { task, before })
             }
             Err(refusal) => {
                 let Assignment {
@@ -101,6 +102,18 @@ impl Agent {
                 Ok(())
             }
         }
+    }
+
+    /// What left for this very attempt before, if it is still here.
+    fn left_before(&self, task: &Task) -> Result<Option<Before>, Error> {
+        Ok(match task.kind {
+            Kind::Train => self
+                .store
+                .released(task)?
+                .filter(|release| self.blobs.contains(&release.blob))
+                .map(Before::Update),
+            Kind::Evaluate => self.store.counted(task)?.map(Before::Counts),
+        })
     }
 
     /// Keeps a plan that the operator signed, for the institution's people to decide on.

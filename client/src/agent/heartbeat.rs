@@ -1,13 +1,16 @@
 //! Signs of life during long work, and noticing that it is not wanted any more.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Task};
 use fedner_shared::refusal::{Class, Code, Refusal};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Agent;
-use crate::transport;
+use crate::transport::{self, Coordinator};
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -35,6 +38,63 @@ impl Interruption {
     }
 }
 
+/// When signs of life are due, and what was answered.
+///
+/// A sign is given every two seconds from the attempt's first on, whatever the work is at, and none is
+/// waited for or broken off when a part of the work ends. So signs of life do not tell when that was,
+/// not even to a coordinator that holds its answers back.
+#[derive(Debug)]
+pub(super) struct Beat {
+    next: Mutex<Option<Instant>>,
+    unwanted: watch::Sender<bool>,
+}
+
+impl Default for Beat {
+    fn default() -> Self {
+        Self {
+            next: Mutex::default(),
+            unwanted: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Beat {
+    /// Waits until a sign is due. The first is due at once.
+    async fn due(&self) {
+        let now = Instant::now();
+        let at = self.lock().filter(|at| *at + EVERY > now).unwrap_or(now);
+        tokio::time::sleep_until(at).await;
+        *self.lock() = Some(at + EVERY);
+    }
+
+    /// Gives a sign, and takes note of the answer whenever it comes.
+    fn send(&self, coordinator: &Coordinator, task: &Task, stage: Stage) {
+        let (coordinator, task) = (coordinator.clone(), task.clone());
+        let unwanted = self.unwanted.clone();
+        tokio::spawn(async move {
+            match coordinator.progress(&task, stage).await {
+                Ok(true) => {}
+                Ok(false) => drop(unwanted.send_replace(true)),
+                Err(error) if is_final(&error) => drop(unwanted.send_replace(true)),
+                // The work itself does not need the coordinator.
+                Err(error) => tracing::debug!("no sign of life could be given: {error}"),
+            }
+        });
+    }
+
+    /// Returns when the coordinator has said that the work is not wanted.
+    async fn unwanted(&self) {
+        let mut answers = self.unwanted.subscribe();
+        if answers.wait_for(|unwanted| *unwanted).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Agent {
     /// Does `work` with a sign of life every two seconds.
     pub(super) async fn with_heartbeat<T>(
@@ -59,10 +119,8 @@ impl Agent {
     ) -> T {
         let signs = async {
             loop {
-                tokio::time::sleep(EVERY).await;
-                if let Err(error) = self.coordinator.progress(task, stage).await {
-                    tracing::debug!("no sign of life could be given: {error}");
-                }
+                self.beat.due().await;
+                self.beat.send(&self.coordinator, task, stage);
             }
         };
         tokio::select! {
@@ -75,17 +133,14 @@ impl Agent {
     /// Returns when the work is to be given up.
     async fn beat(&self, task: &Task, stage: Stage) -> Interruption {
         loop {
-            match self.coordinator.progress(task, stage).await {
-                Ok(true) => {}
-                Ok(false) => return Interruption::Unwanted,
-                Err(error) if is_final(&error) => return Interruption::Unwanted,
-                // The work itself does not need the coordinator.
-                Err(error) => tracing::debug!("no sign of life could be given: {error}"),
+            tokio::select! {
+                biased;
+                () = self.beat.unwanted() => return Interruption::Unwanted,
+                () = self.beat.due() => self.beat.send(&self.coordinator, task, stage),
             }
             if self.is_withdrawn(task) {
                 return Interruption::Withdrawn;
             }
-            tokio::time::sleep(EVERY).await;
         }
     }
 

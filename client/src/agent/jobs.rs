@@ -1,24 +1,16 @@
 //! One round's training and one version's evaluation, as a trainer is handed them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use fedner_model::corpus::ReadOptions;
 use fedner_model::{Keep, Sentence, TrainOptions};
-use fedner_privacy::ledger::Kind;
 use fedner_session::Task;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::machine::Machine;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::Plan;
-use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::score::Scores;
-use fedner_shared::version::Version;
 
-use crate::blobs::Blobs;
-use crate::config::Policy;
-use crate::egress::{Budget, cost_of_update};
-use crate::state::Store;
+use crate::sound::sound_sentences;
 use crate::training::{self, Error, Material, RoundUpdate, Stop};
 
 /// What the trainer hands to the gate.
@@ -31,16 +23,12 @@ pub struct TrainedUpdate {
 /// Everything that one round's training needs.
 #[derive(Debug)]
 pub struct TrainJob {
-    pub(super) blobs: Blobs,
-    pub(super) store: Store,
-    pub(super) machine: Arc<dyn Machine>,
     pub(super) institution: InstitutionId,
     pub(super) task: Task,
     pub(super) plan: Plan,
     /// How many the consent declares.
     pub(super) units: u32,
-    pub(super) policy: Policy,
-    pub(super) version: Version,
+    pub(super) material: Material,
     pub(super) data: Vec<PathBuf>,
     pub(super) reading: ReadOptions,
     pub(super) options: TrainOptions,
@@ -56,72 +44,64 @@ impl TrainJob {
         &self.task
     }
 
+    pub fn manifest(&self) -> &Manifest {
+        &self.material.manifest
+    }
+
+    /// What is sound of the text.
+    pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
+        sound_sentences(&self.data, &self.plan, self.reading)
+    }
+
     pub(super) fn run(self, stop: &Stop) -> Result<TrainedUpdate, Error> {
-        let (material, sentences) = self.prepare()?;
-        let Self {
-            plan,
-            options,
-            keep,
-            ..
-        } = &self;
-        let plan = (plan, self.units);
-        let update = training::train_round(&material, &sentences, plan, options, keep, stop)?;
+        let update = self.train(stop).or_else(|error| self.nothing(error))?;
         Ok(TrainedUpdate {
-            manifest: material.manifest,
+            manifest: self.material.manifest,
             update,
         })
     }
 
-    /// The model and the sentences, after it was asked whether the result could be paid for.
-    pub fn prepare(&self) -> Result<(Material, Vec<Sentence>), Error> {
-        let Self { task, plan, .. } = self;
-        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
-        self.plan_debit(&material.manifest)?;
-        let sentences = training::read_corpora(&self.data, &plan.labels, self.reading)?;
-        let least = self.policy.minimum_examples as usize;
-        if sentences.len() < least {
-            let message = format!(
-                "the data has {} sentences: the policy asks for {least}",
-                sentences.len()
-            );
-            // Depends on the text, so that it must not be told apart.
-            return Err(Refusal::new(Code::NotDone, message).into());
-        }
-        Ok((material, sentences))
+    fn train(&self, stop: &Stop) -> Result<RoundUpdate, Error> {
+        let Self {
+            plan,
+            units,
+            material,
+            options,
+            keep,
+            ..
+        } = self;
+        let sentences = self.sentences()?;
+        let plan = (plan, *units);
+        training::train_round(material, &sentences, plan, options, keep, stop)
     }
 
-    /// Asks before hours of training, and notes it; the gate asks again.
-    fn plan_debit(&self, manifest: &Manifest) -> Result<(), Error> {
-        let refusal = |error: crate::state::Error| {
-            let code = error.refusal().map_or(Code::StateInvalid, |r| r.code);
-            Refusal::new(code, error.to_string())
-        };
-        let budget = Budget {
-            institution: &self.institution,
-            task: &self.task,
-            plan: &self.plan,
-            policy: &self.policy,
-            kind: Kind::Update,
-            cost: cost_of_update(&self.plan, self.units, manifest.dimension()),
-        };
-        let ledger = self.store.ledger().map_err(refusal)?;
-        if let Some(entry) = budget.plan(&ledger, self.machine.now())? {
-            self.store.add_planned(&entry).map_err(refusal)?;
+    /// Where everything here is one unit, text that cannot be learnt from is an empty contribution: the
+    /// update is noise alone, and nobody learns that it was so.
+    fn nothing(&self, error: Error) -> Result<RoundUpdate, Error> {
+        if self.plan.privacy.unit != Unit::Institution || !error.is_of_text() {
+            return Err(error);
         }
-        Ok(())
+        tracing::warn!(
+            "{}: the update is noise alone: {}",
+            self.task,
+            error.cause()
+        );
+        Ok(RoundUpdate::without_noise(vec![
+            0.0;
+            self.manifest().dimension()
+        ]))
     }
 }
 
 /// Everything that one evaluation needs.
 #[derive(Debug)]
 pub struct EvaluateJob {
-    pub(super) blobs: Blobs,
     pub(super) held_out: Vec<PathBuf>,
     pub(super) reading: ReadOptions,
     pub(super) device: String,
     pub(super) task: Task,
     pub(super) plan: Plan,
-    pub(super) version: Version,
+    pub(super) material: Material,
 }
 
 impl EvaluateJob {
@@ -133,22 +113,33 @@ impl EvaluateJob {
         &self.plan
     }
 
-    /// The counts of each unit.
-    pub(super) fn run(self, stop: &Stop) -> Result<Vec<Scores>, Error> {
-        let (material, sentences) = self.prepare()?;
-        let settings = training::settings_here(&self.plan, &self.device);
-        let tags = self.plan.tags();
-        // Whose words it would be is asked before the work is done.
-        let units = training::units_of(&self.plan, &sentences)?;
-        let found = training::evaluate(&material, &sentences, &tags, &settings, stop)?;
-        Ok(found.scores_by(&sentences, &units))
+    /// What is sound of the held-out text.
+    pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
+        sound_sentences(&self.held_out, &self.plan, self.reading)
     }
 
-    /// The model and the held-out sentences.
-    pub fn prepare(&self) -> Result<(Material, Vec<Sentence>), Error> {
-        let Self { task, plan, .. } = self;
-        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)?;
-        let sentences = training::read_corpora(&self.held_out, &plan.labels, self.reading)?;
-        Ok((material, sentences))
+    /// The counts of each unit.
+    pub(super) fn run(self, stop: &Stop) -> Result<Vec<Scores>, Error> {
+        match self.count(stop) {
+            // Counts of nothing: with the noise that covers them they tell no more than others.
+            Err(error) if error.is_of_text() && self.plan.privacy.count_noise().is_some() => {
+                tracing::warn!(
+                    "{}: the counts are noise alone: {}",
+                    self.task,
+                    error.cause()
+                );
+                Ok(Vec::new())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn count(&self, stop: &Stop) -> Result<Vec<Scores>, Error> {
+        let settings = training::settings_here(&self.plan, &self.device);
+        let tags = self.plan.tags();
+        let sentences = self.sentences()?;
+        let units = training::units_of(&self.plan, &sentences)?;
+        let found = training::evaluate(&self.material, &sentences, &tags, &settings, stop)?;
+        Ok(found.scores_by(&sentences, &units))
     }
 }

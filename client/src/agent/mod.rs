@@ -5,6 +5,7 @@
 //! Nothing but the user's signal ends the daemon.
 
 mod accept;
+mod charge;
 mod check_in;
 mod heartbeat;
 mod hold;
@@ -21,6 +22,7 @@ use fedner_session::{Backoff, Effect, Event, Kind, Session};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use fedner_shared::time::Time;
+use heartbeat::Beat;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
@@ -28,6 +30,7 @@ use crate::config::{self, Directory, Lock};
 use crate::egress::{self, Gate};
 use crate::identity::{self, Identity};
 use crate::state::{self, Contact, Store};
+use crate::training::Material;
 use crate::transport::{self, Coordinator};
 use crate::{consent, training};
 
@@ -91,8 +94,11 @@ pub struct Agent {
     gate: Gate,
     session: Session,
     effects: VecDeque<Effect>,
+    /// The model that the attempt under way begins with.
+    material: Option<Material>,
     /// A training's result on its way from the trainer to the gate.
     trained: Option<TrainedUpdate>,
+    beat: Beat,
     backoff: Backoff,
     contact: Contact,
     /// Plans of which was said that they get no consent by themselves.
@@ -133,7 +139,9 @@ impl Agent {
             identity,
             coordinator: Coordinator::over(&settings.coordinator, channel),
             effects: VecDeque::new(),
+            material: None,
             trained: None,
+            beat: Beat::default(),
             backoff: Backoff::new(outside.machine.seed()?),
             told: BTreeSet::new(),
             reported: None,
@@ -198,11 +206,17 @@ impl Agent {
 
     /// Moves the session on: computed, made durable, then swapped in memory.
     fn apply(&mut self, event: Event) -> Result<(), Error> {
-        let transition = self
-            .session
-            .step(self.outside.machine.now(), event)
-            .map_err(state::Error::from)?;
-        self.store.save_session(&transition.session)?;
+        let failed = match &event {
+            Event::Declined(refusal) if refusal.code == Code::NotDone => self.session.charge(),
+            _ => None,
+        };
+        let failed = failed.and(self.session.task()).map(|task| task.plan);
+        let now = self.outside.machine.now();
+        let transition = self.session.step(now, event).map_err(state::Error::from)?;
+        match failed {
+            Some(plan) => self.store.save_not_done(&transition.session, &plan)?,
+            None => self.store.save_session(&transition.session)?,
+        }
         tracing::debug!("the session is {}", transition.session.state.name());
         self.session = transition.session;
         self.effects.extend(transition.effects);
@@ -212,10 +226,12 @@ impl Agent {
     async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Error> {
         match effect {
             Effect::Fetch(task) => self.fetch(&task).await.map(Some),
+            Effect::Charge(task) => self.charge(&task).await,
             Effect::Train(task) => self.train(&task).await.map(Some),
             Effect::Release(task) => self.release(&task).await,
             Effect::Upload(task, release) => self.upload(&task, &release).await.map(Some),
-            Effect::Evaluate(task) => self.evaluate(&task).await.map(Some),
+            Effect::Evaluate(task) => self.evaluate(&task).await,
+            Effect::Submit(task, receipt) => self.submit(&task, &receipt).await.map(Some),
             Effect::Decline(task, refusal) => {
                 self.decline(task, &refusal).await;
                 Ok(None)

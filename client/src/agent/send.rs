@@ -1,11 +1,13 @@
 //! Telling the coordinator: uploads, evaluation counts, refusals.
 
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Event, Release, Task};
+use fedner_session::{Event, Kind, Release, Task};
+use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 
+use super::heartbeat::Interruption;
 use super::{Agent, Error};
-use crate::egress::{self, ReleasedEvaluation};
+use crate::egress;
 use crate::transport;
 
 /// How often a refusal or counts are told again over a bad connection. The coordinator asks again
@@ -16,6 +18,9 @@ impl Agent {
     /// Sends a released update, or the rest of it. A cut connection is an error, after which the
     /// session comes here again.
     pub(super) async fn upload(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
+        if let Some(event) = self.wait_for_time(task).await? {
+            return Ok(event);
+        }
         if let Some(event) = self.hold(task, release).await? {
             return Ok(event);
         }
@@ -40,6 +45,32 @@ impl Agent {
         let work = self.coordinator.upload(&released, offset);
         let outcome = self.with_signs_of_life(task, Stage::Uploading, work).await;
         self.after_upload(task, release, outcome)
+    }
+
+    /// Waits for the time of release. Nothing when it has come; else what became of the result.
+    async fn wait_for_time(&mut self, task: &Task) -> Result<Option<Event>, Error> {
+        let now = self.outside.machine.now();
+        let consent = self.store.consent_in_force(&task.plan, now)?;
+        let units = consent.map_or(1, |consent| consent.examples);
+        let (plan, _) = self.background(task)?;
+        let stage = match task.kind {
+            Kind::Train => Stage::Training,
+            Kind::Evaluate => Stage::Evaluating,
+        };
+        let wait = self.until(self.session.not_before(), &plan, units);
+        match self.with_heartbeat(task, stage, wait).await {
+            Ok(()) => Ok(None),
+            Err(Interruption::Unwanted) => {
+                tracing::info!("{task} is not wanted any more; it stays paid for");
+                Ok(Some(Event::Dropped))
+            }
+            Err(Interruption::Withdrawn) => {
+                let message = format!("the consent that covered {task} is not in force any more");
+                let refusal = Refusal::new(Code::ConsentMissing, message);
+                self.decline(task.clone(), &refusal).await;
+                Ok(Some(Event::Dropped))
+            }
+        }
     }
 
     fn after_upload(
@@ -90,17 +121,22 @@ impl Agent {
     }
 
     /// Sends counts that passed the gate.
-    pub(super) async fn submit(
-        &mut self,
-        task: &Task,
-        released: &ReleasedEvaluation,
-    ) -> Result<Event, Error> {
+    pub(super) async fn submit(&mut self, task: &Task, receipt: &Digest) -> Result<Event, Error> {
+        if let Some(event) = self.wait_for_time(task).await? {
+            return Ok(event);
+        }
+        let released = match self.gate.resume_evaluation(receipt) {
+            Ok(released) => released,
+            Err(egress::Error::Refused(refusal)) => {
+                tracing::error!("{task}: {refusal}; what was paid for it is lost");
+                return Ok(Event::Dropped);
+            }
+            Err(error) => return Err(error.into()),
+        };
         for attempt in 1.. {
-            match self.coordinator.submit_evaluation(released).await {
+            match self.coordinator.submit_evaluation(&released).await {
                 Ok(()) => {
-                    let receipt = released.receipt().digest();
-                    self.store
-                        .mark_taken(&receipt, self.outside.machine.now())?;
+                    self.store.mark_taken(receipt, self.outside.machine.now())?;
                     self.heard();
                     tracing::info!("{task}: the counts are taken");
                     return Ok(Event::Submitted);

@@ -8,12 +8,13 @@ use fedner_session::{Event, Session, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
+use fedner_shared::score::Scores;
 use fedner_shared::time::Time;
 
 use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
 use super::{Agent, Error};
 use crate::config::Policy;
-use crate::egress::{self, Gate, UpdateRequest};
+use crate::egress::{self, EvaluationRequest, Gate, UpdateRequest};
 use crate::machine::blocking;
 use crate::training::{self, Stop};
 use crate::transport;
@@ -33,7 +34,8 @@ impl Agent {
         let (_, version) = self.background(task)?;
         let files: Vec<Digest> = version.objects().collect();
         let work = self.download_all(&files);
-        match self.with_heartbeat(task, Stage::Downloading, work).await {
+        let stage = self.stage_of(task, Stage::Downloading);
+        match self.with_heartbeat(task, stage, work).await {
             Err(interruption) => return Ok(interruption.event(task)),
             Ok(Err(transport::Error::Refused(refusal))) if refusal.code == Code::BlobUnknown => {
                 tracing::warn!("{task}: {refusal} [{}]", refusal.code);
@@ -52,11 +54,14 @@ impl Agent {
         Ok(())
     }
 
-    /// Trains, after asking whether the result could be paid for.
+    /// Trains. The attempt is paid for.
     pub(super) async fn train(&mut self, task: &Task) -> Result<Event, Error> {
-        let (plan, version) = self.background(task)?;
+        let Some(material) = self.material.take() else {
+            // Only after a fault between the charge and here.
+            return Ok(Event::Restarted);
+        };
+        let (plan, _) = self.background(task)?;
         let settings = self.directory.settings()?;
-        let policy = self.directory.policy()?;
         let institution = self.identity.institution.clone();
         let units = match self
             .store
@@ -81,28 +86,33 @@ impl Agent {
             },
             data: self.resolved(&settings.data),
             reading: settings.reading,
-            blobs: self.blobs.clone(),
-            store: self.store.clone(),
-            machine: self.outside.machine.clone(),
             institution,
             task: task.clone(),
             plan,
             units,
-            policy,
-            version,
+            material,
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());
         let worker = self.outside.trainer.train(job, stop);
-        let outcome = self.with_heartbeat(task, Stage::Training, worker).await;
+        let work = async {
+            match worker.await {
+                Ok(trained) => Ok(Ok(trained)),
+                Err(error) if error.is_ours() => Err(error.into()),
+                Err(error) => self.not_done(task, &error.cause()).await.map(Err),
+            }
+        };
+        let outcome = self.with_heartbeat(task, Stage::Training, work).await;
         drop(guard);
         match outcome {
             Err(interruption) => Ok(interruption.event(task)),
-            Ok(Ok(trained)) => {
-                self.trained = Some(trained);
-                Ok(Event::Trained)
-            }
-            Ok(Err(error)) => declined_or(error),
+            Ok(outcome) => match outcome? {
+                Ok(trained) => {
+                    self.trained = Some(trained);
+                    Ok(Event::Trained)
+                }
+                Err(event) => Ok(event),
+            },
         }
     }
 
@@ -129,64 +139,89 @@ impl Agent {
             .await?;
         match joined {
             Ok(transition) => {
-                tracing::info!("{task}: the update is encoded, paid for and signed");
+                tracing::info!("{task}: the update is encoded and signed");
                 self.session = transition.session;
                 self.effects.extend(transition.effects);
                 Ok(None)
             }
-            Err(egress::Error::Refused(refusal)) => Ok(Some(Event::Declined(refusal))),
+            Err(egress::Error::Refused(refusal)) => {
+                let work = self.not_done(task, refusal.code.as_str());
+                match self.with_heartbeat(task, Stage::Training, work).await {
+                    Ok(event) => event.map(Some),
+                    Err(interruption) => Ok(Some(interruption.event(task))),
+                }
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Evaluates on held-out text and submits the counts, if the policy lets them out.
-    pub(super) async fn evaluate(&mut self, task: &Task) -> Result<Event, Error> {
-        let (plan, version) = self.background(task)?;
+    /// Evaluates on held-out text, and makes the counts ready to leave if the policy lets them out. The
+    /// session it makes durable submits them.
+    pub(super) async fn evaluate(&mut self, task: &Task) -> Result<Option<Event>, Error> {
+        let Some(material) = self.material.take() else {
+            // Only after a fault between the charge and here.
+            return Ok(Some(Event::Restarted));
+        };
+        let (plan, _) = self.background(task)?;
         let settings = self.directory.settings()?;
         let policy = self.directory.policy()?;
-        if let Err(refusal) = policy.allows_evaluation(&plan) {
-            return Ok(Event::Declined(refusal));
-        }
         let job = EvaluateJob {
-            blobs: self.blobs.clone(),
             held_out: self.resolved(&settings.held_out),
             reading: settings.reading,
             device: settings.device,
             task: task.clone(),
             plan: plan.clone(),
-            version,
+            material,
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());
         let worker = self.outside.trainer.evaluate(job, stop);
-        let outcome = self.with_heartbeat(task, Stage::Evaluating, worker).await;
-        drop(guard);
-        let units = match outcome {
-            Err(interruption) => return Ok(interruption.event(task)),
-            Ok(Ok(units)) => units,
-            Ok(Err(error)) => return declined_or(error),
+        let work = async {
+            let failed = match worker.await {
+                Ok(units) => match self.make_counts_ready(task, &plan, &policy, &units) {
+                    Ok(transition) => return Ok(Ok(transition)),
+                    Err(egress::Error::Refused(refusal)) => refusal.code.to_string(),
+                    Err(error) => return Err(error.into()),
+                },
+                Err(error) if error.is_ours() => return Err(error.into()),
+                Err(error) => error.cause(),
+            };
+            self.not_done(task, &failed).await.map(Err)
         };
-        let now = self.outside.machine.now();
-        match self
-            .gate
-            .release_evaluation(task, &plan, &policy, &units, now)
-        {
-            Ok(released) => self.submit(task, &released).await,
-            Err(egress::Error::Refused(refusal)) => Ok(Event::Declined(refusal)),
-            Err(error) => Err(error.into()),
+        let outcome = self.with_heartbeat(task, Stage::Evaluating, work).await;
+        drop(guard);
+        match outcome {
+            Err(interruption) => Ok(Some(interruption.event(task))),
+            Ok(outcome) => match outcome? {
+                Ok(transition) => {
+                    self.session = transition.session;
+                    self.effects.extend(transition.effects);
+                    Ok(None)
+                }
+                Err(event) => Ok(Some(event)),
+            },
         }
     }
 
-    fn resolved(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
-        paths.iter().map(|p| self.directory.resolve(p)).collect()
+    fn make_counts_ready(
+        &self,
+        task: &Task,
+        plan: &Plan,
+        policy: &Policy,
+        units: &[Scores],
+    ) -> Result<Transition, egress::Error> {
+        self.gate.release_evaluation(&EvaluationRequest {
+            task,
+            plan,
+            policy,
+            units,
+            session: &self.session,
+            now: self.outside.machine.now(),
+        })
     }
-}
 
-/// What the institution can mend is declined; a fault of ours is tried again.
-fn declined_or(error: training::Error) -> Result<Event, Error> {
-    match error.refusal() {
-        Some(refusal) => Ok(Event::Declined(refusal)),
-        None => Err(error.into()),
+    pub(super) fn resolved(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        paths.iter().map(|p| self.directory.resolve(p)).collect()
     }
 }
 

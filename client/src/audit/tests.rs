@@ -87,6 +87,10 @@ impl Mechanism for ActualBatch<'_> {
         sampled
     }
 
+    fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
+        self.inner.choose(windows, count)
+    }
+
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.inner.release(sum)?;
         let size = self.sizes.pop_front().ok_or("nothing was sampled")?.max(1);
@@ -131,6 +135,10 @@ impl Mechanism for Shuffled<'_> {
         (0..units)
             .filter(|unit| (unit + epoch) % self.steps_an_epoch == step)
             .collect()
+    }
+
+    fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
+        self.inner.choose(windows, count)
     }
 
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

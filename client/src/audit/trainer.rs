@@ -82,6 +82,10 @@ impl Mechanism for Watch<'_> {
         self.inner.sample(units)
     }
 
+    fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
+        self.inner.choose(windows, count)
+    }
+
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.inner.release(sum)?;
         self.sink.released(sum);
@@ -105,6 +109,7 @@ pub(super) fn gradients(
         noise_multiplier: 0.0,
         expected_batch: 1.0,
         steps_an_epoch: units,
+        max_windows: plan.max_windows().unwrap_or(usize::MAX),
         mechanism: &mut each,
     };
     let watched = Watched {
@@ -127,6 +132,10 @@ impl Mechanism for Each {
     fn sample(&mut self, _: usize) -> Vec<usize> {
         self.next += 1;
         vec![self.next - 1]
+    }
+
+    fn choose(&mut self, _: usize, count: usize) -> Vec<usize> {
+        (0..count).collect()
     }
 
     fn release(&mut self, _: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let hold = directory.policy()?.hold;
     let session = store.session()?;
     let waiting = match &session.state {
-        State::Uploading { task, release } => {
+        State::Uploading { task, release, .. } => {
             let blobs = directory.blobs();
             Waiting::of(&store, task, *release, (session.since, blobs))?
                 .filter(|waiting| hold || waiting.word == Word::Refused)
@@ -75,7 +75,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         | State::Fetching { .. }
         | State::Training { .. }
         | State::Releasing { .. }
-        | State::Evaluating { .. } => None,
+        | State::Evaluating { .. }
+        | State::Submitting { .. } => None,
     };
     let (receipt, word) = match &arguments.command {
         Command::List => {

@@ -62,6 +62,12 @@ pub struct Policy {
     /// was begun goes on to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hours: Option<Hours>,
+    /// Whether results leave at the plan's times of release only. Without it how long a training takes
+    /// tells of private text, at no ε.
+    pub release_padding: bool,
+    /// How many attempts of one plan may come to nothing after private text was read. Then a person
+    /// must agree to the plan anew.
+    pub max_not_done: u32,
     /// Whether each update waits, paid for and signed, until a person lets it go.
     pub hold: bool,
 }
@@ -92,6 +98,8 @@ impl Default for Policy {
             min_units: 1,
             operators: None,
             hours: None,
+            release_padding: true,
+            max_not_done: 3,
             hold: false,
         }
     }
@@ -123,6 +131,10 @@ impl Policy {
         if !(1..=3650).contains(&self.consent_days) {
             let found = f64::from(self.consent_days);
             return wrong("consent_days", found, "1 to 3650 days");
+        }
+        if !(1..=1000).contains(&self.max_not_done) {
+            let found = f64::from(self.max_not_done);
+            return wrong("max_not_done", found, "1 to 1000 attempts");
         }
         Ok(())
     }

@@ -97,15 +97,6 @@ impl Budget<'_> {
             .map_err(|refused| self.refusal(&refused))
     }
 
-    /// The same question before a training begins, whose hours would be lost. The entry says so in
-    /// the ledger; there is none if it is said already.
-    pub fn plan(&self, ledger: &Ledger, now: Time) -> Result<Option<Entry>, Refusal> {
-        let (run_limit, total_limit) = self.limits();
-        ledger
-            .plan(now, self.wish(), run_limit, total_limit)
-            .map_err(|refused| self.refusal(&refused))
-    }
-
     fn limits(&self) -> (f64, Option<f64>) {
         match self.plan.privacy.unit {
             Unit::None => (f64::INFINITY, None),
@@ -119,7 +110,8 @@ impl Budget<'_> {
         }
     }
 
-    fn wish(&self) -> Debit {
+    /// What is asked for.
+    pub fn wish(&self) -> Debit {
         let privacy = &self.plan.privacy;
         let delta = match privacy.unit {
             Unit::None => NO_DELTA,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fedner_privacy::accountant::zcdp;
 use fedner_privacy::ledger::{self, Cost, Stage};
-use fedner_session::{Kind, Session, State, Task};
+use fedner_session::{Charge, Event, Kind, Session, State, Task};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
@@ -112,12 +112,42 @@ impl Bench {
         }
     }
 
+    fn evaluation(&self, round: u32) -> Task {
+        Task {
+            kind: Kind::Evaluate,
+            ..self.task(round)
+        }
+    }
+
+    /// The session of an attempt that is paid for.
+    fn charged(&self, task: &Task, now: Time) -> Result<Session, Error> {
+        let (task, charge) = (task.clone(), None);
+        let state = match task.kind {
+            Kind::Train => State::Training { task, charge },
+            Kind::Evaluate => State::Evaluating { task, charge },
+        };
+        let session = Session { state, since: None };
+        Ok(self
+            .gate()
+            .charge(&self.charge_request(&session, now))?
+            .session)
+    }
+
+    fn charge_request<'a>(&'a self, session: &'a Session, now: Time) -> ChargeRequest<'a> {
+        ChargeRequest {
+            task: session.task().expect("a task"),
+            plan: &self.plan,
+            policy: &self.policy,
+            dimension: 15,
+            session,
+            now,
+        }
+    }
+
     fn release(&self, round: u32, update: &[f32], now: Time) -> Result<Released, Error> {
         let task = self.task(round);
-        let session = Session {
-            state: State::Releasing { task: task.clone() },
-            since: None,
-        };
+        let session = self.charged(&task, now)?;
+        let session = session.step(now, Event::Trained)?.session;
         let request = UpdateRequest {
             task: &task,
             plan: &self.plan,
@@ -201,11 +231,111 @@ fn what_is_not_an_update_of_the_plan_stays() {
     let bench = Bench::new("institution");
     assert_eq!(code(bench.release(1, &[0.0; 14], NOW)), Code::UpdateShape);
     let mut update = [0.0; 15];
-    update[3] = f32::NAN;
-    assert_eq!(code(bench.release(1, &update, NOW)), Code::NotFinite);
-    update[3] = f32::INFINITY;
-    assert_eq!(code(bench.release(1, &update, NOW)), Code::NotFinite);
-    bench.assert_nothing_left();
+    let bench = Bench::new("none");
+    for value in [f32::NAN, f32::INFINITY] {
+        update[3] = value;
+        assert_eq!(code(bench.release(1, &update, NOW)), Code::NotFinite);
+    }
+    let store = bench.place.open();
+    assert!(store.receipts().expect("receipts").is_empty());
+    assert_eq!(
+        store.ledger().expect("ledger").entries().len(),
+        2,
+        "it costs"
+    );
+}
+
+/// That an update is not finite can depend on one person's text: noise alone leaves.
+#[test]
+fn what_is_not_finite_counts_as_nothing_under_a_guarantee() {
+    let bench = Bench::new("institution");
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut update = [0.0; 15];
+        update[3] = value;
+        let released = bench.release(1, &update, NOW).expect("released");
+        let receipt: UpdateReceipt = released.receipt().peek().expect("receipt");
+        assert!((receipt.sigma - 2.0).abs() < 1e-12);
+        let note = &bench.place.open().receipts().expect("receipts")[0].note;
+        assert_eq!(note["norm_before"], 0.0);
+    }
+}
+
+/// The debit is there when text may be read, once for an attempt whatever becomes of it, and it pays
+/// for one release.
+#[test]
+fn an_attempt_is_charged_before_text_is_read_and_pays_once() {
+    let bench = Bench::new("institution");
+    let task = bench.task(1);
+    let session = bench.charged(&task, NOW).expect("charged");
+    let store = bench.place.open();
+    assert_eq!(store.session().expect("session"), session, "durable");
+    let entries = || store.ledger().expect("ledger").entries().len();
+    assert_eq!(entries(), 1);
+    // Cut short and begun again: the same charge, so often and no oftener.
+    let mut session = session;
+    for begun in 2..=5 {
+        let again = bench.gate().charge(&bench.charge_request(&session, NOW));
+        session = again.expect("again").session;
+        assert_eq!(session.charge().map(|charge| charge.begun), Some(begun));
+    }
+    assert_eq!(entries(), 1);
+    let error = bench.gate().charge(&bench.charge_request(&session, NOW));
+    let refusal = error.expect_err("too often").refusal();
+    assert_eq!(refusal.map(|refusal| refusal.code), Some(Code::NotDone));
+    // One release is paid for.
+    let session = session.step(NOW, Event::Trained).expect("trained").session;
+    let release = |session: &Session| {
+        bench.gate().release_update(&UpdateRequest {
+            task: &task,
+            plan: &bench.plan,
+            policy: &bench.policy,
+            manifest: &manifest(),
+            update: &RoundUpdate::of(&[0.01; 15], bench.plan.sampling(7)),
+            session,
+            now: NOW,
+        })
+    };
+    release(&session).expect("paid for");
+    let refusal = release(&session).expect_err("paid once").refusal();
+    assert_eq!(
+        refusal.map(|refusal| refusal.code),
+        Some(Code::StateInvalid)
+    );
+    // Without a charge nothing leaves.
+    let state = State::Releasing {
+        task: task.clone(),
+        charge: None,
+    };
+    let uncharged = Session { state, since: None };
+    let refusal = release(&uncharged).expect_err("not paid").refusal();
+    assert_eq!(
+        refusal.map(|refusal| refusal.code),
+        Some(Code::StateInvalid)
+    );
+    assert_eq!(store.receipts().expect("receipts").len(), 1);
+}
+
+/// Results leave at multiples of the plan's step of time after the charge, whatever the work took.
+#[test]
+fn results_leave_at_times_that_do_not_depend_on_the_work() {
+    let mut bench = Bench::new("institution");
+    bench.plan.cohort.release_after_s = Some(10);
+    let charge = Charge {
+        entry: None,
+        at: NOW,
+        begun: 1,
+    };
+    let after = |bench: &Bench, millis: u64| {
+        let now = NOW + std::time::Duration::from_millis(millis);
+        due(&bench.plan, &bench.policy, (7, Some(&charge)), now).map(|due| due.since(NOW).as_secs())
+    };
+    for (took, leaves) in [(0, 10), (9_999, 10), (10_000, 20), (25_000, 30)] {
+        assert_eq!(after(&bench, took), Some(leaves), "{took} ms");
+    }
+    bench.policy.release_padding = false;
+    assert_eq!(after(&bench, 1), None, "given up by the policy");
+    let bench = Bench::new("none");
+    assert_eq!(after(&bench, 1), None, "nothing is protected");
 }
 
 #[test]
@@ -250,7 +380,15 @@ fn a_debit_that_is_not_durable_releases_nothing() {
         bench.place.break_table(table);
         let error = bench.release(1, &[0.0; 15], NOW).expect_err("broken");
         assert!(matches!(error, Error::State(_)), "{table}: {error}");
-        bench.assert_nothing_left();
+        let store = bench.place.open();
+        let entries = store.ledger().expect("ledger").entries().len();
+        // The charge is another transaction, and may have been made.
+        assert_eq!(entries, usize::from(table == "receipts"), "{table}");
+        assert!(store.receipts().expect("receipts").is_empty());
+        let state = store.session().expect("session").state;
+        assert!(!matches!(state, State::Uploading { .. }), "{table}");
+        let blobs = std::fs::read_dir(bench.place.path().join("blobs")).expect("folder");
+        assert_eq!(blobs.count(), 0, "no update lies about");
     }
 }
 
@@ -339,10 +477,20 @@ fn counted() -> Vec<Scores> {
 
 impl Bench {
     fn release_counts(&self) -> Result<EvaluationReceipt, Error> {
-        let (task, units) = (self.task(1), counted());
-        let released =
-            self.gate()
-                .release_evaluation(&task, &self.plan, &self.policy, &units, NOW)?;
+        let (task, units) = (self.evaluation(1), counted());
+        let session = self.charged(&task, NOW)?;
+        let transition = self.gate().release_evaluation(&EvaluationRequest {
+            task: &task,
+            plan: &self.plan,
+            policy: &self.policy,
+            units: &units,
+            session: &session,
+            now: NOW,
+        })?;
+        let State::Submitting { receipt, .. } = transition.session.state else {
+            panic!("the session submits")
+        };
+        let released = self.gate().resume_evaluation(&receipt)?;
         let receipt = released.receipt().verify(&identity().signing.public());
         Ok(receipt.expect("signed"))
     }

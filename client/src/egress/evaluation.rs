@@ -2,15 +2,17 @@
 
 use fedner_privacy::counts::{self, ClippedCounts};
 use fedner_privacy::ledger::{Entry, Kind};
-use fedner_session::Task;
+use fedner_session::{Event, Session, Task, Transition};
+use fedner_shared::digest::Digest;
 use fedner_shared::plan::{CountNoise, Plan};
+use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::score::{Counts, Scores};
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::{EvaluationReceipt, NoisedCounts};
 use fedner_shared::time::Time;
 use serde_json::json;
 
-use super::{Budget, Error, Gate, cost_of_counts};
+use super::{Budget, Error, Gate, cost_of_counts, due};
 use crate::config::Policy;
 use crate::state::{Asked, Receipt, ReceiptKind};
 
@@ -27,26 +29,36 @@ impl ReleasedEvaluation {
     }
 }
 
+/// An evaluation's result that asks to leave.
+#[derive(Debug)]
+pub struct EvaluationRequest<'a> {
+    pub task: &'a Task,
+    pub plan: &'a Plan,
+    pub policy: &'a Policy,
+    /// The counts of each unit.
+    pub units: &'a [Scores],
+    /// In the state `evaluating`, with its charge.
+    pub session: &'a Session,
+    pub now: Time,
+}
+
 impl Gate {
-    /// Lets counts on held-out text out, of which `units` has those of each unit. The receipt says
-    /// what they were, and what covers them.
-    pub fn release_evaluation(
-        &self,
-        task: &Task,
-        plan: &Plan,
-        policy: &Policy,
-        units: &[Scores],
-        now: Time,
-    ) -> Result<ReleasedEvaluation, Error> {
+    /// Makes counts on held-out text ready to leave. The receipt says what they are, and what covers
+    /// them. Afterwards the session submits; the transition returned is durable.
+    pub fn release_evaluation(&self, request: &EvaluationRequest<'_>) -> Result<Transition, Error> {
+        let EvaluationRequest {
+            task, plan, policy, ..
+        } = *request;
         policy.allows_evaluation(plan)?;
-        self.permitted(plan, policy, now)?;
+        let consent = self.permitted(plan, policy, request.now)?;
+        let charge = request.session.charge();
         let paid = match plan.privacy.count_noise() {
-            Some(noise) => Some((noise, self.debit_counts(task, plan, policy, noise, now)?)),
+            Some(noise) => Some((noise, self.paid_counts(request, noise)?)),
             None => None,
         };
         let scores = match &paid {
-            Some((noise, _)) => noised(units, plan, *noise)?,
-            None => exact(units, plan),
+            Some((noise, _)) => noised(request.units, plan, *noise)?,
+            None => exact(request.units, plan),
         };
         let statement = EvaluationReceipt {
             run: task.run.clone(),
@@ -60,7 +72,7 @@ impl Gate {
                 epsilon_after: entry.epsilon_after,
                 ledger_head: entry.digest(),
             }),
-            at: now,
+            at: request.now,
         };
         let signed = Signed::new(&statement, &self.identity.signing);
         let receipt = Receipt {
@@ -68,33 +80,49 @@ impl Gate {
             kind: ReceiptKind::Evaluation,
             asked: Some(Asked::of(task)),
             blob: None,
-            signed: signed.clone(),
-            time: now,
+            signed,
+            time: request.now,
             note: json!({}),
             taken: None,
         };
-        let entry = paid.as_ref().map(|(_, entry)| entry);
-        self.store.commit_counts(entry, &receipt)?;
-        Ok(ReleasedEvaluation { receipt: signed })
+        let counted = Event::Counted {
+            receipt: receipt.digest,
+            not_before: due(plan, policy, (consent.examples, charge), request.now),
+        };
+        let transition = request.session.step(request.now, counted)?;
+        let entry = paid.as_ref().map(|(_, entry)| entry.digest());
+        self.store
+            .commit_counts(entry, &receipt, &transition.session)?;
+        Ok(transition)
     }
 
-    fn debit_counts(
+    /// Counts that were made ready: after a crash, or when the same attempt is asked for again.
+    pub fn resume_evaluation(&self, receipt: &Digest) -> Result<ReleasedEvaluation, Error> {
+        let kept = self.store.receipt(receipt)?;
+        let kept = kept.filter(|kept| kept.kind == ReceiptKind::Evaluation);
+        let kept = kept.ok_or_else(|| {
+            let message = format!("the receipt {receipt} of counts is gone");
+            Error::Refused(Refusal::new(Code::StateInvalid, message))
+        })?;
+        Ok(ReleasedEvaluation {
+            receipt: kept.signed,
+        })
+    }
+
+    fn paid_counts(
         &self,
-        task: &Task,
-        plan: &Plan,
-        policy: &Policy,
+        request: &EvaluationRequest<'_>,
         noise: CountNoise,
-        now: Time,
     ) -> Result<Entry, Error> {
         let budget = Budget {
             institution: &self.identity.institution,
-            task,
-            plan,
-            policy,
+            task: request.task,
+            plan: request.plan,
+            policy: request.policy,
             kind: Kind::Evaluation,
             cost: cost_of_counts(noise),
         };
-        Ok(budget.debit(&self.store.ledger()?, now)?)
+        self.paid(request.session.charge(), &budget.wish())
     }
 }
 

@@ -41,19 +41,6 @@ fn releasing_process() {
         .open(wire(&bench))
         .expect("wire");
     for round in 1.. {
-        let task = bench.task(round);
-        let ledger = bench.place.open().ledger().expect("ledger");
-        let budget = Budget {
-            institution: &identity().institution,
-            task: &task,
-            plan: &bench.plan,
-            policy: &bench.policy,
-            kind: ledger::Kind::Update,
-            cost: cost_of_update(&bench.plan, 7, 15),
-        };
-        if let Some(planned) = budget.plan(&ledger, NOW).expect("within the limits") {
-            bench.place.open().add_planned(&planned).expect("planned");
-        }
         let released = bench.release(round, &[0.01; 15], NOW).expect("released");
         writeln!(wire, "{}", released.blob()).expect("sent");
         let receipt = released.receipt().digest();

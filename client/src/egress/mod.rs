@@ -4,24 +4,28 @@
 //! and [`ReleasedAudit`]. Only [`Gate`] makes them, and the transport takes nothing else. An update
 //! passes these steps, in this order:
 //!
-//! 1. schema: as many weights as the plan's manifest has;
-//! 2. policy, consent and budget: asked again here, whatever was asked before;
-//! 3. finiteness, clip, rounding, noise ([`fedner_privacy::release`]);
-//! 4. encoding into a durable file;
-//! 5. ledger debit, signed receipt and session state in one transaction;
-//! 6. where the policy has `hold = true`, the word of a person, who may look at the very bytes;
-//! 7. only then there is a [`Released`].
+//! 1. policy, consent and budget, and the ledger's debit: durable before the first private byte is
+//!    read ([`ChargeRequest`]);
+//! 2. schema: as many weights as the plan's manifest has;
+//! 3. policy, consent and debit: asked again here, whatever was asked before;
+//! 4. finiteness, clip, rounding, noise ([`fedner_privacy::release`]);
+//! 5. encoding into a durable file;
+//! 6. signed receipt and session state in one transaction;
+//! 7. the time of release, which does not depend on how long the work took;
+//! 8. where the policy has `hold = true`, the word of a person, who may look at the very bytes;
+//! 9. only then there is a [`Released`].
 //!
-//! Whatever fails before step 5 is done costs nothing and releases nothing. A held update is paid for
-//! before anybody can look at it, and stays so when it is refused or comes too late: if only what is
+//! Whatever fails after step 1 costs what the release would have cost, and is told as one code at a
+//! time of release. A held update stays paid for when it is refused or comes too late. If only what is
 //! let go were charged, updates could be made again until one pleases, and that choice would tell of
 //! the text at no charge.
 //!
-//! Counts on held-out text have clip, noise and debit of their own, and leave exact only where the
-//! plan protects nothing or the policy says so in so many words.
+//! Counts on held-out text take the same way. They have clip, noise and debit of their own, and leave
+//! exact only where the plan protects nothing or the policy says so in so many words.
 
 mod audit;
 mod budget;
+mod charge;
 mod evaluation;
 mod reason;
 mod update;
@@ -45,9 +49,10 @@ use crate::state::{self, Store};
 
 pub use audit::ReleasedAudit;
 pub use budget::{Budget, account, check_not_behind, cost_of_counts, cost_of_update, spent};
-pub use evaluation::ReleasedEvaluation;
+pub use charge::ChargeRequest;
+pub use evaluation::{EvaluationRequest, ReleasedEvaluation};
 pub use reason::{Reason, told};
-pub use update::{Released, UpdateRequest};
+pub use update::{Released, UpdateRequest, due};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -1,14 +1,15 @@
 //! Updates: clipped, noised, encoded, paid for, signed.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 
 use fedner_privacy::ledger::Kind;
-use fedner_privacy::release::{self, release};
-use fedner_session::{Event, Release, Session, Task, Transition};
+use fedner_privacy::release::release;
+use fedner_session::{Charge, Event, Release, Session, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::UpdateReceipt;
@@ -56,7 +57,7 @@ pub struct UpdateRequest<'a> {
     pub policy: &'a Policy,
     pub manifest: &'a Manifest,
     pub update: &'a RoundUpdate,
-    /// In the state `releasing`.
+    /// In the state `releasing`, with its charge.
     pub session: &'a Session,
     pub now: Time,
 }
@@ -72,7 +73,6 @@ impl Gate {
         check_schema(request)?;
         let consent = self.permitted(plan, request.policy, request.now)?;
         check_noise(request, consent.examples)?;
-        let mut ledger = self.store.ledger()?;
         let budget = Budget {
             institution: &self.identity.institution,
             task,
@@ -81,13 +81,11 @@ impl Gate {
             kind: Kind::Update,
             cost: cost_of_update(plan, consent.examples, request.manifest.dimension()),
         };
-        let entry = budget.debit(&ledger, request.now)?;
-        ledger
-            .append(entry.clone())
-            .map_err(crate::state::Error::from)?;
+        let charge = request.session.charge();
+        let entry = self.paid(charge, &budget.wish())?;
         let longest = plan.largest_norm(request.manifest.dimension(), consent.examples);
-        let values =
-            release(request.update.values(), &plan.privacy, longest).map_err(refuse_not_finite)?;
+        let values = finite_or_nothing(request)?;
+        let values = release(&values, &plan.privacy, longest).map_err(Error::Privacy)?;
         let (blob, bytes) = self.blobs.create(|writer| encode(&values.values, writer))?;
         let statement = UpdateReceipt {
             run: task.run.clone(),
@@ -102,7 +100,7 @@ impl Gate {
             bytes,
             sigma: plan.privacy.sigma(),
             epsilon_after: Some(entry.epsilon_after).filter(|epsilon| epsilon.is_finite()),
-            ledger_head: Some(ledger.head()),
+            ledger_head: Some(entry.digest()),
             at: request.now,
         };
         let signed = Signed::new(&statement, &self.identity.signing);
@@ -111,9 +109,17 @@ impl Gate {
             bytes,
             receipt: signed.digest(),
         };
-        let transition = request
-            .session
-            .step(request.now, Event::Released(release))?;
+        let not_before = due(
+            plan,
+            request.policy,
+            (consent.examples, charge),
+            request.now,
+        );
+        let released = Event::Released {
+            release,
+            not_before,
+        };
+        let transition = request.session.step(request.now, released)?;
         let receipt = Receipt {
             digest: release.receipt,
             kind: ReceiptKind::Update,
@@ -130,12 +136,12 @@ impl Gate {
             taken: None,
         };
         let committed = self.store.commit_release(&PaidRelease {
-            entry: &entry,
+            entry: entry.digest(),
             receipt: &receipt,
             session: &transition.session,
         });
         if let Err(error) = committed {
-            // Not paid for, so that nobody may find it.
+            // Without a receipt, so that nobody may find it.
             self.blobs.remove(&blob)?;
             return Err(error.into());
         }
@@ -216,9 +222,35 @@ fn check_noise(request: &UpdateRequest<'_>, units: u32) -> Result<(), Refusal> {
     Err(Refusal::new(Code::StateInvalid, message))
 }
 
-fn refuse_not_finite(error: release::Error) -> Error {
-    if matches!(error, release::Error::NotFinite { .. }) {
-        return Error::Refused(Refusal::new(Code::NotFinite, error.to_string()));
+/// Under a guarantee, an update that is not finite counts as nothing: noise alone leaves, and nobody
+/// learns that it was so. Without one it is refused.
+fn finite_or_nothing<'a>(request: &UpdateRequest<'a>) -> Result<Cow<'a, [f32]>, Refusal> {
+    let values = request.update.values();
+    let Some(place) = values.iter().position(|value| !value.is_finite()) else {
+        return Ok(Cow::Borrowed(values));
+    };
+    if request.plan.privacy.unit == Unit::None {
+        let message = format!("the update's value {place} is not finite");
+        return Err(Refusal::new(Code::NotFinite, message));
     }
-    Error::Privacy(error)
+    tracing::warn!(
+        "{}: the update is not finite; it counts as nothing",
+        request.task
+    );
+    Ok(Cow::Owned(vec![0.0; values.len()]))
+}
+
+/// When what is ready at the instant `now` may leave: the first multiple of the plan's step of time
+/// after the attempt was charged. At once where nothing is protected or the policy gives it up.
+pub fn due(
+    plan: &Plan,
+    policy: &Policy,
+    (units, charge): (u32, Option<&Charge>),
+    now: Time,
+) -> Option<Time> {
+    let (step, charge) = (plan.release_step(units)?, charge?);
+    let step = policy.release_padding.then_some(step)?;
+    let passed = now.since(charge.at).as_millis() / step.as_millis().max(1);
+    let steps = u32::try_from(passed + 1).unwrap_or(u32::MAX);
+    Some(charge.at + step * steps)
 }

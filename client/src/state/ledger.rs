@@ -13,11 +13,6 @@ impl Store {
         Ok(Ledger::replay(self.ledger_entries()?)?)
     }
 
-    /// Adds an entry that spends nothing. One that does not continue the ledger is not taken.
-    pub fn add_planned(&self, entry: &Entry) -> Result<(), Error> {
-        self.transaction("plan debit", |transaction| insert(transaction, entry))
-    }
-
     /// The coordinator has what the receipt is about: marks it, and confirms its debit, together.
     pub fn mark_taken(&self, receipt: &Digest, now: Time) -> Result<(), Error> {
         let debited = self.debit_of(receipt)?;

@@ -174,24 +174,44 @@ impl Store {
 
     /// What was released for this very attempt before.
     pub fn released(&self, task: &Task) -> Result<Option<Release>, Error> {
+        self.of_attempt(task, ReceiptKind::Update, |row| {
+            Ok(Release {
+                blob: digest_of(row, "blob")?,
+                bytes: row.get::<_, i64>("bytes")?.unsigned_abs(),
+                receipt: digest_of(row, "digest")?,
+            })
+        })
+    }
+
+    /// The receipt of the counts that left for this very attempt, if they are of this very version.
+    pub fn counted(&self, task: &Task) -> Result<Option<Digest>, Error> {
+        let found = self.of_attempt(task, ReceiptKind::Evaluation, |row| {
+            Ok((digest_of(row, "digest")?, row.get::<_, String>("version")?))
+        })?;
+        let version = task.version.to_string();
+        Ok(found.and_then(|(receipt, of)| (of == version).then_some(receipt)))
+    }
+
+    /// The newest receipt of this kind for this attempt.
+    fn of_attempt<T>(
+        &self,
+        task: &Task,
+        kind: ReceiptKind,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
         self.query("read release", |connection| {
-            let sql = "SELECT digest, blob, json_extract(body, '$.bytes') AS bytes FROM receipts
-                 WHERE kind = 'update' AND plan = ?1 AND run = ?2 AND round = ?3 AND attempt = ?4
+            let sql = "SELECT digest, blob, json_extract(body, '$.bytes') AS bytes,
+                 json_extract(body, '$.version') AS version FROM receipts
+                 WHERE kind = ?1 AND plan = ?2 AND run = ?3 AND round = ?4 AND attempt = ?5
                  ORDER BY id DESC LIMIT 1";
             let key = params![
+                kind.as_str(),
                 task.plan.to_string(),
                 task.run.as_str(),
                 task.round,
                 task.attempt
             ];
-            let release = |row: &Row<'_>| {
-                Ok(Release {
-                    blob: digest_of(row, "blob")?,
-                    bytes: row.get::<_, i64>("bytes")?.unsigned_abs(),
-                    receipt: digest_of(row, "digest")?,
-                })
-            };
-            connection.query_row(sql, key, release).optional()
+            connection.query_row(sql, key, read).optional()
         })
     }
 }

@@ -5,8 +5,8 @@
 //! Where the system tells it (Linux), seconds are those that the processor spent on this thread,
 //! so that other work on the machine does not count.
 //!
-//! Without arguments: the public corpora beside the checkout where they are, else generated text,
-//! and the committed tiny tokenizer.
+//! Without arguments: the public corpora in the folder that `FEDNER_CORPORA` names, else generated
+//! text, and the committed tiny tokenizer.
 #![allow(clippy::print_stdout, reason = "a program for people to watch")]
 
 use std::path::{Path, PathBuf};
@@ -29,11 +29,11 @@ fn main() -> Result<(), Failure> {
         None => root.join("../../tests/fixtures/tiny-bert/tokenizer.json"),
     };
     let mut files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    if files.is_empty() {
-        let data = root.join("../../../shared/data");
+    if let (true, Some(data)) = (files.is_empty(), std::env::var_os("FEDNER_CORPORA")) {
         let names = ["ncbi-disease", "bionlp13cg"];
-        files = names.map(|name| data.join(name).join("train.tsv")).to_vec();
-        files.retain(|file| file.exists());
+        files = names
+            .map(|name| Path::new(&data).join(name).join("train.tsv"))
+            .to_vec();
     }
     let json = std::fs::read(&tokenizer)?;
     println!("tokenizer {}", tokenizer.display());

@@ -272,6 +272,10 @@ impl Mechanism for InTurn {
         sampled.collect()
     }
 
+    fn choose(&mut self, _: usize, count: usize) -> Vec<usize> {
+        (0..count).collect()
+    }
+
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         match &self.noise {
             Some(noise) => Ok(noise.release(sum, &mut self.generator)?),
@@ -302,6 +306,7 @@ fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Fail
         noise_multiplier: 1.0,
         expected_batch: SENTENCES as f64,
         steps_an_epoch: arguments.steps + 1,
+        max_windows: 64,
         mechanism: &mut mechanism,
     };
     let keep = Keep::default();

@@ -273,6 +273,10 @@ impl Mechanism for Unasked {
         panic!("a training that is refused draws no sample")
     }
 
+    fn choose(&mut self, _: usize, count: usize) -> Vec<usize> {
+        (0..count).collect()
+    }
+
     fn release(&mut self, _: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         panic!("a training that is refused releases nothing")
     }
@@ -289,6 +293,7 @@ fn a_crf_is_not_trained_on_gradients_clipped_by_unit() {
         noise_multiplier: 1.0,
         expected_batch: 4.0,
         steps_an_epoch: 2,
+        max_windows: 64,
         mechanism: &mut Unasked,
     };
     let keep = Keep::default();

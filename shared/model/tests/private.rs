@@ -52,6 +52,10 @@ impl Mechanism for Open {
         sampled
     }
 
+    fn choose(&mut self, _: usize, count: usize) -> Vec<usize> {
+        (0..count).collect()
+    }
+
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if self.broken {
             return Err("no randomness".into());
@@ -111,6 +115,7 @@ fn run_keeping(
         noise_multiplier: 0.0,
         expected_batch: BATCH,
         steps_an_epoch: STEPS,
+        max_windows: 64,
         mechanism,
     };
     let manner = Manner::new(keep, Some(private));

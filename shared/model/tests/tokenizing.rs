@@ -4,7 +4,6 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
 use fedner_model::{Corpus, Encoded, Tokenizer};
 use proptest::prelude::*;
@@ -103,17 +102,13 @@ proptest! {
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn the_public_corpora_have_the_pieces_of_the_crate() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let Some(data) = common::corpora() else {
+        return;
+    };
     let (ours, library) = (common::tokenizer(), library(&json()));
     for file in ["ncbi-disease/train.tsv", "bionlp13cg/train.tsv"] {
-        let path = data.join(file);
-        if !path.exists() {
-            eprintln!("skipped: {} is absent", path.display());
-            continue;
-        }
-        for sentence in Corpus::read(&path).expect("corpus").sentences {
+        for sentence in Corpus::read(&data.join(file)).expect("corpus").sentences {
             let found = ours.encode(&sentence.words, usize::MAX).expect("encoded");
             assert_eq!(found, expected(&library, &sentence.words));
         }

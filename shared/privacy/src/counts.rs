@@ -18,7 +18,8 @@ pub enum Error {
 /// The sum of the counts of every unit, of which one changes it by the L2 norm K at most.
 ///
 /// Its release is that sum with discrete Gaussian noise, so that one unit more or less costs
-/// ρ = K²/2σ² ([`zcdp::rho_of_counts`]), whatever its text and whatever the model.
+/// ρ = K²/2σ² ([`zcdp::rho_of_counts`]), whatever its text and whatever the model. The lemma
+/// *counts* of the [crate](crate) has the proof.
 #[derive(Debug)]
 pub struct ClippedCounts {
     noise: CountNoise,

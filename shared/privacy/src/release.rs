@@ -56,6 +56,8 @@ pub enum Error {
 /// update itself, so that a run without noise can be repeated to the last bit.
 ///
 /// Without noise of its own the update is shortened to `norm`, the plan's `largest_norm`, first.
+///
+/// The lemma *rounding* of the [crate](crate) bounds what is released before noise.
 pub fn release(update: &[f32], privacy: &Privacy, norm: f64) -> Result<Release, Error> {
     Releaser::new(privacy, update.len())?
         .within(norm)

@@ -15,10 +15,20 @@ const WORD: f64 = 18_446_744_073_709_551_616.0;
 /// sums by `rate · units`, never by how many there are. What the step does with them must not
 /// depend on the batch but through the clipped sum.
 ///
+/// The lemma *sampling* of the [crate](crate) has the proof.
+///
 /// `rate` is a number from 0 to 1; anything below counts as 0 and anything above as 1.
 pub fn poisson(rate: f64, units: usize, generator: &mut Generator) -> Vec<usize> {
     let random = generator.bulk();
     (0..units).filter(|_| happens(rate, random)).collect()
+}
+
+/// `count` of the numbers below `of`, each set of them with the same probability, in rising order.
+pub fn subset(of: usize, count: usize, generator: &mut Generator) -> Vec<usize> {
+    let count = count.min(of);
+    let mut chosen = rand::seq::index::sample(generator.bulk(), of, count).into_vec();
+    chosen.sort_unstable();
+    chosen
 }
 
 /// Whether U < rate for a uniform real number U, of which 64 bits at a time are drawn until they

@@ -67,7 +67,8 @@ pub struct Settings {
     pub summation_error: f64,
 }
 
-/// The mechanism, made once for all steps. Threads may share it.
+/// The mechanism, made once for all steps. Threads may share it. The lemma *private sum* of the
+/// [crate](crate) says what a step costs.
 #[derive(Debug)]
 pub struct PrivateSum {
     settings: Settings,

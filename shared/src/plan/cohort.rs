@@ -25,6 +25,10 @@ pub struct Cohort {
     pub train_timeout_s: u64,
     #[serde(default = "default_evaluate_timeout_s")]
     pub evaluate_timeout_s: u64,
+    /// Results leave an institution so long after an attempt was begun, or at the next multiple of
+    /// it: how long a training takes depends on private text. Left out, see `Plan::release_step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_after_s: Option<u64>,
     /// An institution not heard of for so long is no longer waited for once the quorum is in;
     /// it may come back at any time.
     #[serde(default = "default_away_after_s")]

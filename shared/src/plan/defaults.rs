@@ -29,7 +29,7 @@ impl Plan {
     }
 
     /// Where the plan's unit is sampled, gives the keys that `written` leaves out what trains
-    /// best there, as the README's table of F1 against ε measured it: large batches, of which
+    /// best there, as the table of F1 against ε in `tests/BENCHMARKS.md` measured it: large batches, of which
     /// the same noise is a smaller part, in few and large steps. The defaults of these keys are for
     /// training without noise.
     fn fill_in_sampled(&mut self, written: &Table) {

@@ -1,4 +1,4 @@
-//! The plan: the immutable, signed description of a run.
+#![doc = include_str!("PLAN.md")]
 
 mod aggregation;
 mod check;
@@ -10,6 +10,7 @@ mod guard;
 mod method;
 mod norm;
 mod privacy;
+mod release;
 mod training;
 
 use serde::{Deserialize, Serialize};

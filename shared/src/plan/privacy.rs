@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::skip::is_default;
 
-/// What differential privacy protects (`privacy.md` of the design).
+/// What differential privacy protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
@@ -86,6 +86,10 @@ pub struct Privacy {
     /// `institution`, where it follows from clip and noise. Left out, see `Plan::largest_norm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_update_norm: Option<f64>,
+    /// The largest number of windows of one unit that go into a step, drawn anew for each step; only
+    /// where units are sampled. Left out, 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_windows: Option<u32>,
 }
 
 const fn default_clip() -> f64 {
@@ -130,6 +134,7 @@ impl Default for Privacy {
             evaluation_noise: 0.0,
             evaluation_clip: default_evaluation_clip(),
             max_update_norm: None,
+            max_windows: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The figures of the README's table, each by one command, with real processes on loopback:
+//! The figures of `tests/BENCHMARKS.md`, each by one command, with real processes on loopback:
 //!
 //! ```sh
 //! cargo bench -p fedner-tests --bench figures -- noop

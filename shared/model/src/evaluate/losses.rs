@@ -40,6 +40,9 @@ pub fn losses(
         ..Training::default()
     };
     let mut windows = examples(model.config(), tagger.tokenizer, tags, sentences, &reading)?;
+    if windows.is_empty() {
+        return Err(Error::EmptyCorpus);
+    }
     windows.sort_by_key(|window| window.encoded.ids.len());
     let (mut losses, mut done) = (vec![Loss::default(); sentences.len()], 0);
     for batch in windows.chunks(tagger.batch.max(1)) {

@@ -42,9 +42,6 @@ pub(crate) fn examples(
             }
         }
     }
-    if examples.is_empty() {
-        return Err(Error::EmptyCorpus);
-    }
     Ok(examples)
 }
 

@@ -203,11 +203,13 @@ pub fn train_as(
     let trainable = options.trainable(&base.config);
     check_base(base, tags.len(), &trainable, private.is_some())?;
     let examples = examples(&base.config, tokenizer, tags, corpus, &options.training)?;
-    let words = examples.iter().map(|example| example.targets.len()).sum();
-    let units = match &private {
-        Some(private) => private::units(private.unit, corpus, &examples)?,
-        None => Vec::new(),
+    let (examples, units) = match &private {
+        // Whether there is text at all must not show: steps without a unit are noise alone.
+        Some(private) => private::pooled(private, corpus, examples)?,
+        None if examples.is_empty() => return Err(Error::EmptyCorpus),
+        None => (examples, Vec::new()),
     };
+    let words = examples.iter().map(|example| example.targets.len()).sum();
     let order = Order::new(&examples, options);
     let steps_an_epoch = match &private {
         Some(private) => private.steps_an_epoch,
@@ -306,7 +308,7 @@ fn name(
     let private = private.map(|private| {
         let noise = (private.clip, private.noise_multiplier);
         let steps = (private.expected_batch, private.steps_an_epoch);
-        (private.unit, noise, steps)
+        (private.unit, noise, steps, private.max_windows)
     });
     let early = early.map(|early| (early.patience, early.held_out));
     Ok(Digest::of_json(&(all, early, private)))

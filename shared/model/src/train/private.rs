@@ -18,6 +18,9 @@ pub trait Mechanism: fmt::Debug + Sync {
     /// The numbers of the units in the next step, of `units`; maybe none.
     fn sample(&mut self, units: usize) -> Vec<usize>;
 
+    /// Which `count` of a unit's `windows` are in the next step: in rising order, and drawn anew.
+    fn choose(&mut self, windows: usize, count: usize) -> Vec<usize>;
+
     /// Replaces a sum of vectors, each of norm C at most, by its release.
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
@@ -34,6 +37,8 @@ pub struct Private<'a> {
     pub expected_batch: f64,
     /// Steps of one of the options' epochs.
     pub steps_an_epoch: usize,
+    /// The largest number of windows of one unit in a step.
+    pub max_windows: usize,
     pub mechanism: &'a mut dyn Mechanism,
 }
 
@@ -76,13 +81,25 @@ impl Clip {
 }
 
 impl Private<'_> {
-    /// The units of each of an epoch's steps, as their examples.
+    /// The units of each of an epoch's steps, as their examples: at most `max_windows` of each.
+    ///
+    /// Which examples of a unit are taken depends on nothing but the unit and fresh randomness. So a
+    /// unit changes its own part of a step alone, as the sampled mechanism needs it.
     pub(super) fn samples(&mut self, units: &[Vec<usize>]) -> Vec<Vec<Vec<usize>>> {
-        let mut step = || {
-            let sampled = self.mechanism.sample(units.len()).into_iter();
-            sampled.map(|unit| units[unit].clone()).collect()
-        };
-        (0..self.steps_an_epoch).map(|_| step()).collect()
+        (0..self.steps_an_epoch)
+            .map(|_| {
+                let sampled = self.mechanism.sample(units.len()).into_iter();
+                sampled.map(|unit| self.windows(&units[unit])).collect()
+            })
+            .collect()
+    }
+
+    fn windows(&mut self, unit: &[usize]) -> Vec<usize> {
+        if unit.len() <= self.max_windows {
+            return unit.to_vec();
+        }
+        let chosen = self.mechanism.choose(unit.len(), self.max_windows);
+        chosen.into_iter().map(|window| unit[window]).collect()
     }
 
     /// The step's gradient: the release of a clipped sum, divided by the expected batch.
@@ -111,12 +128,54 @@ pub fn number_units(unit: Unit, corpus: &[Sentence]) -> Result<(Vec<usize>, usiz
     Ok((of_sentence, numbers.len()))
 }
 
-/// The examples of every unit.
-pub(super) fn units(
-    unit: Unit,
+/// Of a unit's windows so many times `max_windows` are kept at most: what a training reads of one
+/// unit is then bounded, and so is the time that it adds.
+const POOL: usize = 4;
+
+/// The examples of a private training, and those of every unit. Of a unit with very many some are
+/// kept, evenly spread over its text.
+pub(super) fn pooled(
+    private: &Private<'_>,
     corpus: &[Sentence],
-    examples: &[Example],
-) -> Result<Vec<Vec<usize>>, Error> {
+    examples: Vec<Example>,
+) -> Result<(Vec<Example>, Vec<Vec<usize>>), Error> {
+    let most = private.max_windows.saturating_mul(POOL);
+    let mut units = units(private.unit, corpus, &examples)?;
+    if units.iter().all(|unit| unit.len() <= most) {
+        return Ok((examples, units));
+    }
+    let mut kept = vec![false; examples.len()];
+    for unit in &mut units {
+        *unit = spread(unit, most);
+        for example in unit.iter() {
+            kept[*example] = true;
+        }
+    }
+    let mut count = 0;
+    let number = |kept: &bool| {
+        count += usize::from(*kept);
+        count.saturating_sub(1)
+    };
+    let numbers: Vec<usize> = kept.iter().map(number).collect();
+    for example in units.iter_mut().flatten() {
+        *example = numbers[*example];
+    }
+    let examples = examples.into_iter().zip(kept);
+    let examples = examples.filter_map(|(example, kept)| kept.then_some(example));
+    Ok((examples.collect(), units))
+}
+
+/// At most `most` of them, evenly spread.
+fn spread(unit: &[usize], most: usize) -> Vec<usize> {
+    let count = unit.len();
+    if count <= most {
+        return unit.to_vec();
+    }
+    (0..most).map(|place| unit[place * count / most]).collect()
+}
+
+/// The examples of every unit.
+fn units(unit: Unit, corpus: &[Sentence], examples: &[Example]) -> Result<Vec<Vec<usize>>, Error> {
     let (of_sentence, count) = number_units(unit, corpus)?;
     let mut units = vec![Vec::new(); count];
     for (index, example) in examples.iter().enumerate() {
@@ -215,6 +274,53 @@ mod tests {
         assert_eq!(of(Unit::Person), [vec![0, 1], vec![2]]);
         assert_eq!(of(Unit::Document), [vec![0, 1, 2], vec![]]);
         assert_eq!(of(Unit::Sentence), [vec![0, 1], vec![2], vec![]]);
+    }
+
+    /// Takes the last windows, and every unit in each step.
+    #[derive(Debug)]
+    struct Last;
+
+    impl Mechanism for Last {
+        fn sample(&mut self, units: usize) -> Vec<usize> {
+            (0..units).collect()
+        }
+
+        fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
+            (windows - count..windows).collect()
+        }
+
+        fn release(
+            &mut self,
+            _: &mut [f64],
+        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            Ok(())
+        }
+    }
+
+    /// A person with very much text adds no more to a step, or to what is read, than the cap allows;
+    /// and what others add stays as it was.
+    #[test]
+    fn one_unit_cannot_stretch_a_training() {
+        let corpus: Vec<_> = (0..101)
+            .map(|index| sentence(None, Some(if index == 100 { "q" } else { "p" })))
+            .collect();
+        let examples: Vec<_> = (0..101).map(example).collect();
+        let mut last = Last;
+        let mut private = Private {
+            unit: Unit::Person,
+            clip: Clip::threshold(1.0),
+            noise_multiplier: 1.0,
+            expected_batch: 1.0,
+            steps_an_epoch: 1,
+            max_windows: 5,
+            mechanism: &mut last,
+        };
+        let (examples, units) = pooled(&private, &corpus, examples).expect("units");
+        let sentences: Vec<_> = examples.iter().map(|example| example.sentence).collect();
+        let expected: Vec<_> = (0..20).map(|place| place * 5).chain([100]).collect();
+        assert_eq!(sentences, expected);
+        assert_eq!(units, [(0..20).collect::<Vec<_>>(), vec![20]]);
+        assert_eq!(private.samples(&units), [[(15..20).collect(), vec![20]]]);
     }
 
     #[test]

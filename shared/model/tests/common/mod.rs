@@ -20,6 +20,16 @@ pub(crate) fn fixture(file: &str) -> PathBuf {
     PathBuf::from(fixtures).join(file)
 }
 
+/// The folder of the public corpora, a folder each; `None`, said aloud, where nobody named it.
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn corpora() -> Option<PathBuf> {
+    let folder = std::env::var_os("FEDNER_CORPORA").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("skipped: FEDNER_CORPORA names no folder with ncbi-disease and bionlp13cg");
+    }
+    folder
+}
+
 pub(crate) fn tokenizer() -> Tokenizer {
     Tokenizer::read(&fixture("tokenizer.json")).expect("tokenizer.json")
 }

@@ -60,13 +60,13 @@ impl Debit {
     }
 }
 
-/// What an entry says of its debit. Of a release that went well there are three entries.
+/// What an entry says of its debit. Of a release that went well there are two entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Work has begun whose result would cost this. Nothing is spent.
+    /// Work had begun whose result would cost this. Nothing is spent. Older programs wrote it.
     Planned,
-    /// Spent, before the first byte leaves. Only this stage counts.
+    /// Spent, before the first private byte is read. Only this stage counts.
     Debited,
     /// The coordinator has what was paid for. Nothing more is spent.
     Confirmed,

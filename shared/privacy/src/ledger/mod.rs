@@ -1,12 +1,12 @@
 //! The rules of an institution's privacy ledger: what was spent, and whether more may be.
 //!
-//! Entries are only ever added, and durably so before the first byte leaves: a crash may waste
-//! budget and never creates any. Keeping the entries is the caller's business; nothing here opens
+//! Entries are only ever added, and durably so before the first private byte is read: a crash may
+//! waste budget and never creates any. Keeping the entries is the caller's business; nothing here opens
 //! a file or reads a clock.
 //!
-//! A debit passes through [stages](Stage): planned when work for it begins, debited before its result
-//! leaves, confirmed when the coordinator has it. Only the second spends. A crash leaves a debit in
-//! the stage that it had reached, which is never one too early.
+//! A debit has [stages](Stage): debited when work for it begins, confirmed when the coordinator has the
+//! result. Only the first spends. A crash leaves a debit in the stage that it had reached, which is
+//! never one too early.
 //!
 //! Spending adds up in ρ, and for sampled mechanisms in Rényi divergences ([`Cost`]; both valid under
 //! adaptive composition), and is converted to ε at a δ only to be compared or shown. Two sums
@@ -81,7 +81,8 @@ pub enum Refused {
     },
 }
 
-/// A verified chain of entries and what they add up to.
+/// A verified chain of entries and what they add up to. The lemma *ledger* of the [crate](crate)
+/// says why a crash creates no budget.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,
@@ -189,23 +190,6 @@ impl Ledger {
             epsilon_account,
             previous: self.head(),
         })
-    }
-
-    /// The entry that says that work for `debit` begins, if it could be paid for as things stand;
-    /// nothing where that is said already.
-    pub fn plan(
-        &self,
-        now: Time,
-        debit: Debit,
-        max_epsilon_run: f64,
-        max_epsilon_account: Option<f64>,
-    ) -> Result<Option<Entry>, Refused> {
-        let entry = self.propose(now, debit, max_epsilon_run, max_epsilon_account)?;
-        if self.entries.iter().any(|other| other.debit == entry.debit) {
-            return Ok(None);
-        }
-        let Entry { debit, .. } = entry;
-        Ok(Some(self.unpaid(now, Stage::Planned, debit)))
     }
 
     /// The entry that says that the coordinator has what the entry `debited` paid for; nothing where

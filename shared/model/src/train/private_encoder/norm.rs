@@ -1,4 +1,5 @@
 //! The norm of a unit's gradient: as close as can be told, and a bound that rounding cannot break.
+//! It is what the lemma *clip* of `fedner-privacy` rests on.
 //!
 //! That a unit adds at most C to a sum is what the noise is measured by, so that what is clipped is
 //! the bound. Of a gradient that is there in numbers, bound and norm are one, but for f64's own
@@ -71,6 +72,9 @@ impl Norm {
             .sum();
         let apart = gamma(inputs) + gamma(outputs) + gamma(inputs) * gamma(outputs);
         let bound = (squared + SLACK * apart * reach * reach).sqrt() + SLACK * gamma(rows) * reach;
+        // No entry of AᵀG is beyond R, and no sum on the way to it. Beyond float32 it may overflow.
+        let fits = SLACK * reach < f64::from(f32::MAX);
+        let bound = if fits { bound } else { f64::INFINITY };
         *before = Some(Gram {
             shared: factors.shared,
             values: by_inputs,

@@ -25,6 +25,10 @@ impl Mechanism for Open {
         (0..units).collect()
     }
 
+    fn choose(&mut self, _: usize, count: usize) -> Vec<usize> {
+        (0..count).collect()
+    }
+
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.released.push(sum.to_vec());
         Ok(())
@@ -85,6 +89,7 @@ fn private(clip: f64, mechanism: &mut Open) -> Private<'_> {
         noise_multiplier: 0.0,
         expected_batch: 4.0,
         steps_an_epoch: 1,
+        max_windows: 64,
         mechanism,
     }
 }

@@ -1,0 +1,144 @@
+//! Paying for an attempt before private text is read, and the one answer for all that fails after.
+
+use fedner_proto::v1::progress_request::Stage;
+use fedner_session::{Event, Kind, Session, Task, Transition};
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::time::Time;
+use fedner_shared::version::Version;
+
+use super::{Agent, Error};
+use crate::blobs::Blobs;
+use crate::config::Policy;
+use crate::egress::{self, ChargeRequest, Gate};
+use crate::machine::blocking;
+use crate::training::{self, Material};
+
+impl Agent {
+    /// Looks at everything that can fail without private text, then makes the debit durable. From
+    /// then on the coordinator learns nothing but that it was done, or not.
+    pub(super) async fn charge(&mut self, task: &Task) -> Result<Option<Event>, Error> {
+        let (plan, version) = self.background(task)?;
+        let settings = self.directory.settings()?;
+        let files = match task.kind {
+            Kind::Train => &settings.data,
+            Kind::Evaluate => &settings.held_out,
+        };
+        if let Err(refusal) = training::check_inputs(&self.resolved(files), &settings.device) {
+            return Ok(Some(Event::Declined(refusal)));
+        }
+        let job = ChargeJob {
+            gate: self.gate.clone(),
+            blobs: self.blobs.clone(),
+            policy: self.directory.policy()?,
+            session: self.session.clone(),
+            now: self.outside.machine.now(),
+            task: task.clone(),
+            plan,
+            version,
+        };
+        let worker = blocking(move || job.run());
+        let stage = self.stage_of(task, Stage::Downloading);
+        match self.with_signs_of_life(task, stage, worker).await? {
+            Ok((material, transition)) => {
+                self.material = Some(material);
+                self.session = transition.session;
+                self.effects.extend(transition.effects);
+                Ok(None)
+            }
+            Err(Failure::Material(error)) => match error.refusal() {
+                Some(refusal) => Ok(Some(self.declined(task, refusal).await?)),
+                None => Err(error.into()),
+            },
+            Err(Failure::Gate(egress::Error::Refused(refusal))) => {
+                Ok(Some(self.declined(task, refusal).await?))
+            }
+            Err(Failure::Gate(error)) => Err(error.into()),
+        }
+    }
+
+    /// What is declined before private text was read keeps its code and its time. Once it was read,
+    /// it is one code at a time of release.
+    async fn declined(&self, task: &Task, refusal: Refusal) -> Result<Event, Error> {
+        if self.session.charge().is_none() {
+            return Ok(Event::Declined(refusal));
+        }
+        let stage = self.stage_of(task, Stage::Training);
+        let cause = refusal.code;
+        let work = self.not_done(task, cause.as_str());
+        match self.with_heartbeat(task, stage, work).await {
+            Ok(event) => event,
+            Err(interruption) => Ok(interruption.event(task)),
+        }
+    }
+
+    /// Waits for the next time of release. Every failure after private text was read ends here.
+    pub(super) async fn not_done(&self, task: &Task, cause: &str) -> Result<Event, Error> {
+        tracing::warn!("{task} is not done, and stays paid for: {cause}");
+        let (plan, _) = self.background(task)?;
+        let policy = self.directory.policy()?;
+        let now = self.outside.machine.now();
+        if let Some(consent) = self.store.consent_in_force(&task.plan, now)? {
+            let charge = (consent.examples, self.session.charge());
+            let due = egress::due(&plan, &policy, charge, now);
+            self.until(due, &plan, consent.examples).await;
+        }
+        let message = format!("{task} came to nothing; the log here says why");
+        Ok(Event::Declined(Refusal::new(Code::NotDone, message)))
+    }
+
+    /// Waits until `due`, by this machine's clock. A clock that was set does not make it longer than
+    /// one step of time.
+    pub(super) async fn until(&self, due: Option<Time>, plan: &Plan, units: u32) {
+        let (Some(due), Some(step)) = (due, plan.release_step(units)) else {
+            return;
+        };
+        let wait = due.since(self.outside.machine.now()).min(step);
+        tokio::time::sleep(wait).await;
+    }
+
+    /// The stage that the coordinator is told: from the charge on it does not change until something
+    /// leaves.
+    pub(super) fn stage_of(&self, task: &Task, before: Stage) -> Stage {
+        match (self.session.charge(), task.kind) {
+            (None, _) => before,
+            (Some(_), Kind::Train) => Stage::Training,
+            (Some(_), Kind::Evaluate) => Stage::Evaluating,
+        }
+    }
+}
+
+struct ChargeJob {
+    gate: Gate,
+    blobs: Blobs,
+    policy: Policy,
+    session: Session,
+    now: Time,
+    task: Task,
+    plan: Plan,
+    version: Version,
+}
+
+/// Why an attempt is not begun.
+enum Failure {
+    Material(training::Error),
+    Gate(egress::Error),
+}
+
+impl ChargeJob {
+    fn run(self) -> Result<(Material, Transition), Failure> {
+        let Self { task, plan, .. } = &self;
+        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)
+            .map_err(Failure::Material)?;
+        let request = ChargeRequest {
+            task,
+            plan,
+            policy: &self.policy,
+            dimension: material.manifest.dimension(),
+            session: &self.session,
+            now: self.now,
+        };
+        let transition = self.gate.charge(&request).map_err(Failure::Gate)?;
+        Ok((material, transition))
+    }
+}

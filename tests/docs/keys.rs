@@ -1,0 +1,170 @@
+//! Every key of the four files that people write stands in the guide of whoever writes it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use fedner_client::config::{Policy, Settings};
+use fedner_coordinator::config::Config;
+use fedner_model::corpus::ReadOptions;
+use fedner_shared::plan::{Aggregation, Cohort, Gate, Lora, Plan, Privacy, Training};
+use serde::de::value::Error;
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use toml::{Table, Value};
+
+use crate::tree::read;
+
+const PLAN: &str = "shared/src/plan/PLAN.md";
+const CLIENT: &str = "client/README.md";
+const COORDINATOR: &str = "coordinator/README.md";
+
+/// Takes down the fields that a struct asks for, and gives it none.
+#[derive(Default)]
+struct Fields(&'static [&'static str]);
+
+impl<'de> Deserializer<'de> for &mut Fields {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(Error::custom("only the fields are wanted"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// The keys of a struct, whether they are optional or not.
+fn keys<T: for<'de> Deserialize<'de>>() -> BTreeSet<String> {
+    let mut fields = Fields::default();
+    let _ = T::deserialize(&mut fields);
+    fields.0.iter().map(ToString::to_string).collect()
+}
+
+/// The first block of TOML after a heading.
+fn block(file: &str, heading: &str) -> Result<String> {
+    let text = read(file)?;
+    let (_, after) = text
+        .split_once(&format!("\n## {heading}\n"))
+        .with_context(|| format!("{file} has no section `{heading}`"))?;
+    let (_, begun) = after
+        .split_once("```toml\n")
+        .with_context(|| format!("the section `{heading}` of {file} has no TOML"))?;
+    let (block, _) = begun.split_once("```").context("the block has no end")?;
+    Ok(block.to_owned())
+}
+
+fn assert_same(file: &str, table: &str, documented: &Table, keys: &BTreeSet<String>) {
+    assert!(!keys.is_empty(), "`{table}` has no keys: is it a struct?");
+    let documented: BTreeSet<String> = documented.keys().cloned().collect();
+    let missing: Vec<_> = keys.difference(&documented).collect();
+    assert!(
+        missing.is_empty(),
+        "{file} lacks keys of `{table}`: {missing:?}"
+    );
+    let gone: Vec<_> = documented.difference(keys).collect();
+    assert!(
+        gone.is_empty(),
+        "{file} has keys that `{table}` lacks: {gone:?}"
+    );
+}
+
+/// Compares a block with the structs of its tables, the whole file's first.
+fn compare(file: &str, text: &str, tables: &[(&str, BTreeSet<String>)]) -> Result<()> {
+    let whole: Table = toml::from_str(text).with_context(|| format!("read the TOML of {file}"))?;
+    for (name, keys) in tables {
+        let table = match *name {
+            "" => Some(&whole),
+            name => whole.get(name).and_then(Value::as_table),
+        };
+        let table = table.with_context(|| format!("{file} has no table `{name}`"))?;
+        assert_same(file, name, table, keys);
+    }
+    let unknown = whole
+        .iter()
+        .find(|(key, value)| value.is_table() && !tables.iter().any(|(name, _)| name == key));
+    assert!(
+        unknown.is_none(),
+        "name the struct of {unknown:?} in this test"
+    );
+    Ok(())
+}
+
+/// That the keys of `defaults` stand in the block with the same values, but for `others`, whose
+/// comments say what leaving them out means.
+fn assert_defaults(documented: &Table, defaults: &Table, others: &[&str]) {
+    for (key, value) in defaults {
+        if !others.contains(&key.as_str()) {
+            assert_eq!(documented.get(key), Some(value), "the default of `{key}`");
+        }
+    }
+}
+
+#[test]
+fn every_key_of_a_plan_is_documented() -> Result<()> {
+    let text = block(PLAN, "Every key")?;
+    compare(
+        PLAN,
+        &text,
+        &[
+            ("", keys::<Plan>()),
+            ("training", keys::<Training>()),
+            ("lora", keys::<Lora>()),
+            ("cohort", keys::<Cohort>()),
+            ("privacy", keys::<Privacy>()),
+            ("aggregation", keys::<Aggregation>()),
+            ("gate", keys::<Gate>()),
+        ],
+    )?;
+    let plan: Plan = toml::from_str(&text)?;
+    let table: Table = toml::from_str(&text)?;
+    let of = |name: &str| table[name].as_table().context("a table");
+    let training = Table::try_from(Training::default())?;
+    assert_defaults(of("training")?, &training, &["class_weights"]);
+    assert_eq!(plan.lora, Some(Lora::default()));
+    Ok(())
+}
+
+#[test]
+fn every_key_of_the_client_is_documented() -> Result<()> {
+    let text = block(CLIENT, "client.toml")?;
+    let tables = [("", keys::<Settings>()), ("reading", keys::<ReadOptions>())];
+    compare(CLIENT, &text, &tables)?;
+    let _: Settings = toml::from_str(&text)?;
+    Ok(())
+}
+
+#[test]
+fn every_key_of_a_policy_is_documented_with_its_default() -> Result<()> {
+    let text = block(CLIENT, "policy.toml")?;
+    compare(CLIENT, &text, &[("", keys::<Policy>())])?;
+    let documented: Table = toml::from_str(&text)?;
+    let defaults = Table::try_from(Policy::default())?;
+    assert_defaults(&documented, &defaults, &[]);
+    Ok(())
+}
+
+#[test]
+fn every_key_of_the_coordinator_is_documented() -> Result<()> {
+    let text = block(COORDINATOR, "coordinator.toml")?;
+    compare(COORDINATOR, &text, &[("", keys::<Config>())])?;
+    let _: Config = toml::from_str(&text)?;
+    Ok(())
+}
+
+#[test]
+fn the_readmes_plan_is_a_plan() -> Result<()> {
+    let plan = Plan::parse(&block("README.md", "A first federation")?)?;
+    assert!(plan.privacy.unit.is_sampled());
+    Ok(())
+}
