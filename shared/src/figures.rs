@@ -102,7 +102,10 @@ mod tests {
             },
         };
         let json = serde_json::to_string(&written).expect("json");
-        assert!(!json.contains("figures") && !json.contains("last"), "{json}");
+        assert!(
+            !json.contains("figures") && !json.contains("last"),
+            "{json}"
+        );
         let read: UpdateFigures = serde_json::from_str(&json).expect("figures");
         assert_eq!(read, written);
     }
@@ -120,9 +123,10 @@ mod tests {
             aside.to_string(),
             "its norm is 10.040 times the median: expected at most 3 (rounds 2 to 4)"
         );
-        assert_eq!([1, 2, 4, 5].map(|round| aside.holds_in(round)), [
-            false, true, true, false
-        ]);
+        assert_eq!(
+            [1, 2, 4, 5].map(|round| aside.holds_in(round)),
+            [false, true, true, false]
+        );
         (aside.cause, aside.until) = (Cause::Operator, 2);
         assert_eq!(aside.to_string(), "the operator excluded it (round 2)");
     }

@@ -76,6 +76,28 @@ fn combined(rule: Rule, rows: &[(i128, Vec<i32>)]) -> (i128, Vec<i128>) {
             middle(if n < 3 { part } else { part.max(1) })
         }
         Rule::Median => middle((n - 1) / 2),
+        Rule::MultiKrum { trim } => {
+            let part = (trim * n as f64) as usize;
+            let left_out = if n < 3 { part } else { part.max(1) };
+            let apart = |k: usize, l: usize| {
+                let terms = (0..dimension).map(|j| (value(k, j) - value(l, j)).pow(2));
+                terms.sum::<i128>()
+            };
+            let score = |k: usize| {
+                let mut distances: Vec<i128> = (0..n).map(|l| apart(k, l)).collect();
+                distances.sort_unstable();
+                let closest = n.saturating_sub(left_out + 2).max(1);
+                distances.iter().take(closest + 1).sum::<i128>()
+            };
+            let scores: Vec<i128> = (0..n).map(score).collect();
+            let mut sorted = scores.clone();
+            sorted.sort_unstable();
+            let kept = |k: usize| scores[k] <= sorted[n - left_out - 1];
+            let factors = (0..n).map(|k| if kept(k) { rows[k].0 } else { 0 });
+            let factors: Vec<i128> = factors.collect();
+            let total = factors.iter().sum();
+            scaled(factors, total)
+        }
         Rule::NormClippedMean { factor } => {
             let square = |k: usize| (0..dimension).map(|j| value(k, j).pow(2)).sum::<i128>();
             let norms: Vec<i128> = (0..n).map(square).collect();

@@ -47,7 +47,10 @@ impl Settling {
         if let Some(guard) = self.run.plan.guard.clone() {
             self.judge_members(&guard, &updates);
         }
-        let (left, quorum) = (self.run.contributions().count(), self.run.plan.cohort.quorum);
+        let (left, quorum) = (
+            self.run.contributions().count(),
+            self.run.plan.cohort.quorum,
+        );
         if left < quorum {
             self.repeat(format!(
                 "{left} updates were left after others were set aside: expected at least {quorum}"
@@ -102,14 +105,13 @@ impl Settling {
     }
 
     /// What the operator says of one round.
-    pub(crate) fn set_aside(&mut self, institution: InstitutionId, round: Option<u32>) -> Step {
+    pub(crate) fn set_aside(&mut self, institution: InstitutionId, round: u32) -> Step {
         let run = &self.run;
         let member = run.member(&institution)?;
         if run.phase.is_end() {
             return Err(run.wrong_state("a run that has not ended"));
         }
         let (first, last) = (run.first_open_round(), run.plan.rounds);
-        let round = round.unwrap_or(first);
         if round < first || round > last {
             let found = round;
             return Err(Rejection::Round { found, first, last });
@@ -173,7 +175,7 @@ impl Settling {
 
 impl Run {
     /// The first round of which the result is not yet decided.
-    fn first_open_round(&self) -> u32 {
+    pub fn first_open_round(&self) -> u32 {
         match self.phase {
             Phase::Aggregating | Phase::Evaluating { .. } => self.round + 1,
             Phase::Created
@@ -183,14 +185,6 @@ impl Run {
             | Phase::Failed { .. }
             | Phase::Cancelled => self.round.max(1),
         }
-    }
-
-    /// The members that are set aside, with why.
-    pub(crate) fn set_aside(&self) -> impl Iterator<Item = (&InstitutionId, &Aside)> {
-        let all = self.members.iter();
-        all.flat_map(|(name, member): (_, &Member)| {
-            member.asides.iter().map(move |aside| (name, aside))
-        })
     }
 }
 

@@ -15,11 +15,10 @@ pub enum Input {
     Pause,
     Resume,
     Cancel,
-    /// Leaves a member out of one round; without a number, of the first that it can still be left
-    /// out of.
+    /// Leaves a member out of one round.
     SetAside {
         institution: InstitutionId,
-        round: Option<u32>,
+        round: u32,
     },
     /// Takes it in again from the next round that begins.
     Readmitted {

@@ -85,7 +85,9 @@ pub enum Rejection {
         "round {found} cannot be without an institution any more: expected one from {first} to {last}"
     )]
     Round { found: u32, first: u32, last: u32 },
-    #[error("without {institution} {left} institutions are left for round {round}: expected {quorum}")]
+    #[error(
+        "without {institution} {left} institutions are left for round {round}: expected {quorum}"
+    )]
     Quorum {
         institution: InstitutionId,
         round: u32,

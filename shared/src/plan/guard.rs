@@ -106,9 +106,8 @@ mod tests {
     #[test]
     fn a_rule_that_would_cost_the_quorum_is_refused() {
         let text = EXAMPLE.replace("quorum = 2", "quorum = 3");
-        let with = |by: &str| {
-            Plan::parse(&format!("{text}\n[guard]\nmin_cosine = 0.0\nby = \"{by}\""))
-        };
+        let with =
+            |by: &str| Plan::parse(&format!("{text}\n[guard]\nmin_cosine = 0.0\nby = \"{by}\""));
         let error = with("rule").expect_err("no one can be spared");
         assert!(error.to_string().contains("guard.by"), "{error}");
         with("operator").expect("the operator may look");

@@ -20,7 +20,7 @@ use crate::id::{InstitutionId, PlanName, VersionName};
 use crate::sign::Statement;
 use crate::skip::is_default;
 
-pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM};
+pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM, left_out};
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use gate::{Gate, OnRegression, Score};
