@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use fedner_client::config::{Policy, Settings};
 use fedner_coordinator::config::Config;
 use fedner_model::corpus::ReadOptions;
-use fedner_shared::plan::{Aggregation, Cohort, Gate, Lora, Plan, Privacy, Training};
+use fedner_shared::plan::{Aggregation, Cohort, Gate, Guard, Lora, Plan, Privacy, Training};
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use toml::{Table, Value};
@@ -124,6 +124,7 @@ fn every_key_of_a_plan_is_documented() -> Result<()> {
             ("privacy", keys::<Privacy>()),
             ("aggregation", keys::<Aggregation>()),
             ("gate", keys::<Gate>()),
+            ("guard", keys::<Guard>()),
         ],
     )?;
     let plan: Plan = toml::from_str(&text)?;

@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod faults;
 mod gate;
+mod guard;
 mod leaving;
 mod old_copy;
 mod release;

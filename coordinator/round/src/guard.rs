@@ -6,7 +6,7 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{DecidedBy, Guard, LEAST_UPDATES};
 use fedner_shared::score::median;
 
-use crate::member::{Member, Work};
+use crate::member::Work;
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::run::{Run, Step};

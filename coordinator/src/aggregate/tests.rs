@@ -5,6 +5,7 @@ use fedner_shared::update::encode;
 
 use super::*;
 
+mod figures;
 mod hostile;
 mod rules;
 

@@ -6,13 +6,13 @@ use super::*;
 
 /// A reader that gives a few bytes at a time.
 #[derive(Debug, Clone)]
-struct Dripping {
-    bytes: Vec<u8>,
-    chunk: usize,
+pub(super) struct Dripping {
+    pub(super) bytes: Vec<u8>,
+    pub(super) chunk: usize,
 }
 
 #[derive(Debug)]
-struct Drip {
+pub(super) struct Drip {
     of: Dripping,
     at: usize,
 }
