@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use fedner_shared::figures::Figures;
 use fedner_shared::plan::{FACTOR_BITS, Grid};
-use fedner_shared::update::BLOCK;
+use fedner_shared::update::{BLOCK, add_scaled};
 use rayon::prelude::*;
 
 use super::strategy::norm_clipped_mean::scale;
@@ -206,30 +206,29 @@ fn products<R: Read + Send + Sync>(
     steps: &[f64],
 ) -> Result<Products, Error> {
     let mut values = [0i32; BLOCK];
-    let mut rows: Vec<Vec<i32>> = Vec::with_capacity(factors.len());
-    for term in &terms.each {
-        let count = term.decode(block, &mut values)?;
-        rows.push(values[..count].to_vec());
-    }
-    let count = rows.first().map_or(0, Vec::len);
-    let mut sums = vec![0.0f64; count];
-    for (j, sum) in sums.iter_mut().enumerate() {
-        let terms = rows.iter().zip(factors);
+    let mut sums = vec![0i64; BLOCK];
+    let mut count = 0;
+    for (term, factor) in terms.each.iter().zip(factors) {
+        count = term.decode(block, &mut values)?;
         // |c_k x_k| is below 2^48, and there are fewer than 2^15 updates.
-        let exact: i64 = terms.map(|(row, factor)| factor * i64::from(row[j])).sum();
-        *sum = exact as f64 / ONE;
+        add_scaled(&mut sums[..count], *factor, &values[..count]);
     }
+    let sums: Vec<f64> = sums[..count].iter().map(|sum| *sum as f64 / ONE).collect();
     let steps = steps.chunks(BLOCK).nth(block).unwrap_or_default();
     let dot = |row: &[i32], with: &[f64]| -> f64 {
         let terms = row.iter().zip(with);
         terms.map(|(x, y)| f64::from(*x) * y).sum()
     };
-    Ok(Products {
-        to_sum: rows.iter().map(|row| dot(row, &sums)).collect(),
-        sum: sums.iter().map(|x| x * x).sum(),
-        to_last: rows.iter().map(|row| dot(row, steps)).collect(),
-        last: steps.iter().map(|x| x * x).sum(),
-    })
+    let mut found = Products::new(terms.each.len());
+    // Decoded once more, so that memory does not grow with the number of updates.
+    for (k, term) in terms.each.iter().enumerate() {
+        let count = term.decode(block, &mut values)?;
+        found.to_sum[k] = dot(&values[..count], &sums);
+        found.to_last[k] = dot(&values[..count], steps);
+    }
+    found.sum = sums.iter().map(|x| x * x).sum();
+    found.last = steps.iter().map(|x| x * x).sum();
+    Ok(found)
 }
 
 /// In millionths; `None` where one of both has no length.

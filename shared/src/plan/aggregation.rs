@@ -44,6 +44,10 @@ pub const TRIM: f64 = 0.2;
 pub const CLIP_FACTOR: f64 = 1.0;
 /// The least number of institutions of which [`TRIM`] leaves a whole one out.
 const ENOUGH_TO_TRIM: usize = 5;
+/// The largest number of institutions whose updates are all compared with each other by default.
+const MANY: usize = 100;
+/// The same where a plan says so.
+const MOST: usize = 1000;
 
 /// A rule with all that decides its result. Versions record it, so that they can be computed again
 /// whatever the defaults are then.
@@ -141,13 +145,15 @@ impl Plan {
     }
 
     /// The strategy of a plan file that names none: Multi-Krum where all institutions weigh the same
-    /// and are enough for it to leave one out (n ≥ 2f + 3), else FedAvg.
+    /// and are enough for it to leave one out (n ≥ 2f + 3), else FedAvg. Of very many institutions it is
+    /// the trimmed mean, whose work grows with their number and not with its square.
     pub(super) fn usual_strategy(&self) -> Strategy {
         let equal = self.cohort.weighting == Weighting::Equal;
-        if equal && self.cohort.institutions.len() >= ENOUGH_TO_TRIM {
-            Strategy::MultiKrum
-        } else {
-            Strategy::FedAvg
+        match self.cohort.institutions.len() {
+            _ if !equal => Strategy::FedAvg,
+            0..ENOUGH_TO_TRIM => Strategy::FedAvg,
+            ENOUGH_TO_TRIM..=MANY => Strategy::MultiKrum,
+            _ => Strategy::TrimmedMean,
         }
     }
 
@@ -180,6 +186,12 @@ impl Plan {
                 None => return missing("aggregation.clip_factor"),
             },
             Strategy::FedAvg | Strategy::Median => {}
+        }
+        let institutions = self.cohort.institutions.len();
+        if strategy == Strategy::MultiKrum && institutions > MOST {
+            let found = format!("{strategy} of {institutions} institutions");
+            let expected = format!("at most {MOST} institutions, or another strategy");
+            return Err(value("aggregation.strategy", found, expected));
         }
         if !strategy.is_weighted() && self.cohort.weighting != Weighting::Equal {
             let found = format!("{strategy} beside weights in [cohort]");
@@ -321,6 +333,30 @@ mod tests {
         let error = with(largest, "[aggregation]\nstrategy = \"norm-clipped-mean\"");
         let error = error.expect_err("too large").to_string();
         assert!(error.contains("cohort.max_examples"), "{error}");
+    }
+
+    #[test]
+    fn updates_of_very_many_are_not_all_compared_with_each_other() {
+        let of = |count: usize, table: &str| {
+            let names: Vec<String> = (0..count).map(|k| format!("i{k}")).collect();
+            let names = format!("institutions = {names:?}");
+            let text = EXAMPLE.replace("weighting = \"examples\"", table);
+            Plan::parse(&text.replace("institutions = [\"st-anna\", \"mercy\", \"north\"]", &names))
+        };
+        let rule = |count| of(count, "").expect("a plan").rule().strategy();
+        assert_eq!(
+            [4, 5, 100, 101].map(rule),
+            [
+                Strategy::FedAvg,
+                Strategy::MultiKrum,
+                Strategy::MultiKrum,
+                Strategy::TrimmedMean,
+            ]
+        );
+        let named = "[aggregation]\nstrategy = \"multi-krum\"";
+        of(1000, named).expect("as many as may be");
+        let error = of(1001, named).expect_err("too many").to_string();
+        assert!(error.contains("aggregation.strategy"), "{error}");
     }
 
     #[test]

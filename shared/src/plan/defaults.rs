@@ -19,7 +19,7 @@ impl Plan {
         fill(&mut own.strategy, usual, (table, "strategy"));
         match own.strategy {
             Strategy::TrimmedMean | Strategy::MultiKrum => {
-                fill(&mut own.trim, Some(TRIM), (table, "trim"))
+                fill(&mut own.trim, Some(TRIM), (table, "trim"));
             }
             Strategy::NormClippedMean => fill(
                 &mut own.clip_factor,
