@@ -22,6 +22,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod consent;
+pub mod discreet;
 pub mod egress;
 pub mod files;
 pub mod identity;

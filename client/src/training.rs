@@ -13,7 +13,7 @@ use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Plan, Sampling, Training};
+use fedner_shared::plan::{Inputs, Plan, Sampling, Training};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Version;
 
@@ -240,6 +240,14 @@ impl Material {
         let tags = plan.tags();
         check_tags(checkpoint::tags_of_config(&config_json)?, &tags)?;
         let config = BertConfig::parse(&config_json).map_err(checkpoint::Error::from)?;
+        let bytes = plan.inputs.as_ref().map(Inputs::weight_bytes);
+        if bytes.is_some_and(|bytes| config.least_bytes() > u128::from(bytes)) {
+            let message = format!(
+                "{} has a config.json of more weights than it has",
+                version.name
+            );
+            return Err(Refusal::new(Code::BaseMismatch, message).into());
+        }
         let trainable = plan.trainable();
         if config.prepared_for(&trainable) != config {
             let message = format!(

@@ -152,6 +152,13 @@ impl Blobs {
         }
     }
 
+    /// How many bytes an object has.
+    pub async fn length(&self, digest: Digest) -> Result<u64, Error> {
+        let found = self.store.head(&location(digest)).await;
+        let meta = found.map_err(|source| Error::Store { digest, source })?;
+        Ok(meta.size)
+    }
+
     /// Stores bytes; their digest names them.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);

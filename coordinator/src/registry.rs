@@ -8,9 +8,9 @@ use std::sync::Arc;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint, Layout};
 use fedner_shared::digest::Digest;
-use fedner_shared::id::PlanName;
+use fedner_shared::id::{PlanName, VersionName};
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::plan::{self, Pinned, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 use fedner_shared::tokenizer;
@@ -92,18 +92,16 @@ impl Registry {
                 Ok((plan, base, name))
             })
             .await?;
-        let config_json = self.read_text("config.json", base.version.config).await?;
-        let config = BertConfig::parse(&config_json).map_err(|error| invalid(&error.into()))?;
-        let trainable = plan.trainable();
-        config
-            .check_trainable(&trainable)
-            .map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
-        let manifest = config.manifest(&trainable, plan.tags().len());
+        let (manifest, prepared, found) = self.begin(&plan, &base, (signed.digest(), name)).await?;
         let dimension = manifest.dimension();
         check_noise(&plan, dimension, force)?;
-        let prepared = self
-            .prepared_base(&plan, &manifest, &base, &config_json, signed.digest(), name)
-            .await?;
+        if plan.inputs.as_ref() != Some(&found) {
+            let message = match &plan.inputs {
+                None => "the plan does not name what it begins with: sign it after `PreparePlan`",
+                Some(_) => "the plan names other inputs than its base has: create the run again",
+            };
+            return Err(Refusal::new(Code::PlanInvalid, message).into());
+        }
         let base = prepared.as_ref().map_or(base.digest, Version::digest);
         Ok(NewRun {
             signed,
@@ -113,6 +111,57 @@ impl Registry {
             base,
             prepared,
         })
+    }
+
+    /// What a run of the plan would begin with, for the operator to sign it.
+    pub async fn inputs(&self, plan: Plan) -> Result<plan::Inputs, Failure> {
+        let (plan, base) = self
+            .engine
+            .call(move |engine| {
+                let base = engine.resolve(&plan.base.to_string())?;
+                Ok((plan, engine.model_view(base)?))
+            })
+            .await?;
+        let unsigned = (plan.digest(), base.version.name.clone());
+        let (_, _, inputs) = self.begin(&plan, &base, unsigned).await?;
+        Ok(inputs)
+    }
+
+    /// The manifest of a run, its base made ready for the plan of this digest, and its inputs.
+    async fn begin(
+        &self,
+        plan: &Plan,
+        base: &VersionView,
+        (digest, name): (Digest, VersionName),
+    ) -> Result<(Manifest, Option<Version>, plan::Inputs), Failure> {
+        let config_json = self.read_text("config.json", base.version.config).await?;
+        let config = BertConfig::parse(&config_json).map_err(|error| invalid(&error.into()))?;
+        let trainable = plan.trainable();
+        config
+            .check_trainable(&trainable)
+            .map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
+        let manifest = config.manifest(&trainable, plan.tags().len());
+        let prepared = self
+            .prepared_base(plan, &manifest, base, &config_json, digest, name)
+            .await?;
+        let version = prepared.as_ref().unwrap_or(&base.version);
+        let frozen = match version.frozen {
+            Some(frozen) => Some(self.pinned(frozen).await?),
+            None => None,
+        };
+        let inputs = plan::Inputs {
+            config: self.pinned(version.config).await?,
+            tokenizer: self.pinned(version.tokenizer).await?,
+            weights: self.pinned(version.weights).await?,
+            frozen,
+            manifest: manifest.digest(),
+        };
+        Ok((manifest, prepared, inputs))
+    }
+
+    async fn pinned(&self, digest: Digest) -> Result<Pinned, Failure> {
+        let bytes = self.blobs.length(digest).await?;
+        Ok(Pinned { digest, bytes })
     }
 
     /// The base with what the plan needs and it lacks: a head for the plan's labels, adapters of
@@ -125,7 +174,7 @@ impl Registry {
         base: &VersionView,
         config_json: &str,
         digest: Digest,
-        name: fedner_shared::id::VersionName,
+        name: VersionName,
     ) -> Result<Option<Version>, Failure> {
         let present = &base.version.labels;
         let config = BertConfig::parse(config_json).map_err(|error| invalid(&error.into()))?;

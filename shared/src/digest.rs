@@ -61,6 +61,14 @@ pub fn canonical_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("the vocabulary's types are representable in JSON")
 }
 
+/// The same as text.
+///
+/// # Panics
+/// As [`canonical_json`].
+pub fn canonical_text(value: &impl Serialize) -> String {
+    String::from_utf8(canonical_json(value)).expect("JSON is UTF-8")
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))

@@ -81,6 +81,7 @@ codes! {
     UpdateUnexpected = "update-unexpected", State, "nothing is awaited from this institution in this round";
     UpdateRepeated = "update-repeated", Exists, "this round already has an update from this institution";
     UpdateBase = "update-base-version", State, "the update was trained on another version than the round's";
+    BaseMismatch = "base-mismatch", Forbidden, "the coordinator sends another model than the plan names; ask the operator, and agree to nothing meanwhile";
     UpdateShape = "update-shape", Invalid, "the update does not match the plan's manifest";
     UpdateRange = "update-range", Invalid, "a value lies outside what clip and noise allow";
     UpdateNorm = "update-norm", Invalid, "the update is longer than steps and clip of the plan, or its `max_update_norm`, allow";

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use fedner_client::config::{Policy, Settings};
 use fedner_coordinator::config::Config;
 use fedner_model::corpus::ReadOptions;
-use fedner_shared::plan::{Aggregation, Cohort, Gate, Guard, Lora, Plan, Privacy, Training};
+use fedner_shared::plan::{
+    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Training,
+};
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use toml::{Table, Value};
@@ -122,6 +124,7 @@ fn every_key_of_a_plan_is_documented() -> Result<()> {
             ("lora", keys::<Lora>()),
             ("cohort", keys::<Cohort>()),
             ("privacy", keys::<Privacy>()),
+            ("inputs", keys::<Inputs>()),
             ("aggregation", keys::<Aggregation>()),
             ("gate", keys::<Gate>()),
             ("guard", keys::<Guard>()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use fedner_client::agent::{Agent, Outside};
+use fedner_client::agent::{Agent, Defences, Outside};
 use fedner_client::config::Directory;
 use fedner_coordinator::blobs::Blobs;
 use fedner_coordinator::engine;
@@ -94,6 +94,7 @@ impl SiteHost {
             machine: self.machine.clone(),
             network: Arc::new(SimNetwork(self.machine.clone())),
             trainer: self.trainer.clone(),
+            defences: Defences::default(),
         };
         let directory = Directory::new(Some(self.directory.clone()))?;
         Agent::open(directory, outside)?

@@ -13,6 +13,7 @@ use fedner_coordinator::machine::ThisMachine;
 use fedner_coordinator::registry::{Registry, Uploaded};
 use fedner_coordinator::store::Store;
 use fedner_shared::digest::Digest;
+use fedner_shared::plan::Inputs;
 use fedner_shared::sign::SecretKey;
 use fedner_tests::tiny;
 use object_store::memory::InMemory;
@@ -46,6 +47,8 @@ pub(crate) struct Prepared {
     /// Certificates in DER, by their holders' names.
     pub(crate) certificates: BTreeMap<String, Vec<u8>>,
     authority: (String, String),
+    /// What every plan here begins with.
+    pub(crate) inputs: Inputs,
 }
 
 pub(crate) fn operator_key() -> SecretKey {
@@ -93,7 +96,7 @@ impl Prepared {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        let issued: Vec<String> = runtime.block_on(async {
+        let (issued, inputs): (Vec<String>, Inputs) = runtime.block_on(async {
             let store = Store::open(&coordinator.join("state.sqlite"))?;
             let machine = Arc::new(SimMachine::new(0));
             let loaded = engine::load(store, operator_key().public(), machine)?;
@@ -111,6 +114,7 @@ impl Prepared {
             };
             let registry = Registry::new(handle.clone(), blobs);
             registry.import("base".parse()?, files).await?;
+            let inputs = registry.inputs(crate::world::any_plan()?).await?;
             let mut issued = Vec::new();
             let authority = Arc::new(authority);
             for (site, name) in SITES.iter().enumerate() {
@@ -128,7 +132,7 @@ impl Prepared {
             }
             drop((registry, handle));
             serving.await?;
-            anyhow::Ok(issued)
+            anyhow::Ok((issued, inputs))
         })?;
         for (site, (name, certificate)) in SITES.iter().zip(&issued).enumerate() {
             certificates.insert((*name).to_owned(), der(certificate)?);
@@ -144,6 +148,7 @@ impl Prepared {
             objects: objects.fork(),
             certificates,
             authority: (authority_pem, key),
+            inputs,
         })
     }
 

@@ -161,7 +161,8 @@ impl World {
     }
 
     fn create_run(&mut self) -> Result<()> {
-        let plan = plan(&self.setting, self.plans.len())?;
+        let mut plan = plan(&self.setting, self.plans.len())?;
+        plan.inputs = Some(prepared().inputs.clone());
         let signed = Signed::new(&plan, &operator_key());
         self.plans.push(plan);
         self.operate("create a run", Call::CreateRun(signed));
@@ -515,6 +516,21 @@ fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> 
          max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
     );
     Ok(fs::write(directory.join("policy.toml"), policy)?)
+}
+
+/// A plan that begins as all plans here do.
+pub(crate) fn any_plan() -> Result<Plan> {
+    let setting = Setting {
+        sites: 1,
+        quorum: 1,
+        rounds: 1,
+        noise: false,
+        poor: false,
+        shy: false,
+        training: 1,
+        strategy: Strategy::FedAvg,
+    };
+    plan(&setting, 0)
 }
 
 fn plan(setting: &Setting, number: usize) -> Result<Plan> {

@@ -4,13 +4,16 @@ use fedner_proto::convert;
 use fedner_proto::v1::Assignment;
 use fedner_session::{Kind, Task};
 use fedner_shared::digest::Digest;
+use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::version::Version;
 
+use super::base::{Begins, Own};
 use super::{Agent, Error};
-use crate::consent;
-use crate::state::PlanRecord;
+use crate::state::{PlanRecord, ReceiptKind};
+use crate::{consent, state};
 
 impl Agent {
     /// The task of an assignment, or why it is declined.
@@ -23,6 +26,13 @@ impl Agent {
             Ok(verified) => verified,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let (_, version) = convert::version_from_record(&task.record)
+            .map_err(|error| consent::Error::Refused(error))?;
+        if self.outside.defences.pins
+            && let Err(refusal) = self.check_base(&task, &plan, &version)?
+        {
+            return Ok(Err(refusal));
+        }
         // A plan may be assigned that was proposed to an earlier state of this directory.
         self.store.add_plan(&record)?;
         let policy = self.directory.policy()?;
@@ -60,6 +70,38 @@ impl Agent {
         Ok(Ok(task))
     }
 
+    /// Whether the version is what the plan names, or what led from there.
+    fn check_base(
+        &self,
+        task: &Task,
+        plan: &Plan,
+        version: &Version,
+    ) -> Result<Result<(), Refusal>, Error> {
+        let mut own = Vec::new();
+        for receipt in self.store.receipts()? {
+            if receipt.kind == ReceiptKind::Update && receipt.is_for(&task.plan) {
+                let statement: UpdateReceipt = receipt
+                    .signed
+                    .peek()
+                    .map_err(|error| state::Error::Content(error.to_string()))?;
+                let receipt = receipt.digest;
+                own.push(Own { receipt, statement });
+            }
+        }
+        let begins = Begins {
+            plan,
+            run: task.run.as_str(),
+            version,
+            manifest: task.manifest,
+            before: match task.kind {
+                Kind::Train => task.round,
+                Kind::Evaluate => task.round.saturating_add(1),
+            },
+            institution: &self.identity.institution,
+        };
+        Ok(begins.check(&own))
+    }
+
     fn verify_assignment(
         &self,
         kind: Kind,
@@ -84,15 +126,17 @@ impl Agent {
             );
             return Err(Refusal::new(Code::RequestInvalid, message));
         }
+        let run: RunId = convert::parsed("run", &assignment.run)?;
+        let manifest = convert::digest("manifest", &assignment.manifest)?;
         let task = Task {
             kind,
-            run: convert::parsed("run", &assignment.run)?,
+            run,
             plan: plan.digest(),
             round,
             attempt,
             version,
             record: assignment.version.clone(),
-            manifest: convert::digest("manifest", &assignment.manifest)?,
+            manifest,
         };
         let known = PlanRecord {
             digest: task.plan,

@@ -84,7 +84,14 @@ impl Agent {
             self.until(due, &plan, consent.examples).await;
         }
         let message = format!("{task} came to nothing; the log here says why");
-        Ok(Event::Declined(Refusal::new(Code::NotDone, message)))
+        let open = Code::ALL
+            .iter()
+            .find(|code| cause.starts_with(code.as_str()));
+        let code = match open {
+            Some(code) if !self.outside.defences.one_code => *code,
+            Some(_) | None => Code::NotDone,
+        };
+        Ok(Event::Declined(Refusal::new(code, message)))
     }
 
     /// Waits until `due`, by this machine's clock. A clock that was set does not make it longer than
@@ -93,6 +100,9 @@ impl Agent {
         let (Some(due), Some(step)) = (due, plan.release_step(units)) else {
             return;
         };
+        if !self.outside.defences.release_times {
+            return;
+        }
         let wait = due.since(self.outside.machine.now()).min(step);
         tokio::time::sleep(wait).await;
     }

@@ -33,6 +33,7 @@ pub struct TrainJob {
     pub(super) reading: ReadOptions,
     pub(super) options: TrainOptions,
     pub(super) keep: Keep,
+    pub(super) sound: bool,
 }
 
 impl TrainJob {
@@ -50,6 +51,9 @@ impl TrainJob {
 
     /// What is sound of the text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
+        if !self.sound {
+            return training::read_corpora(&self.data, &self.plan.labels, self.reading);
+        }
         sound_sentences(&self.data, &self.plan, self.reading)
     }
 

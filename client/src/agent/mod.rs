@@ -5,6 +5,7 @@
 //! Nothing but the user's signal ends the daemon.
 
 mod accept;
+mod base;
 mod charge;
 mod check_in;
 mod heartbeat;
@@ -35,7 +36,7 @@ use crate::transport::{self, Coordinator};
 use crate::{consent, training};
 
 pub use jobs::{EvaluateJob, TrainJob, TrainedUpdate};
-pub use outside::{Network, Outcome, Outside, Trainer};
+pub use outside::{Defences, Network, Outcome, Outside, Trainer};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -206,10 +207,8 @@ impl Agent {
 
     /// Moves the session on: computed, made durable, then swapped in memory.
     fn apply(&mut self, event: Event) -> Result<(), Error> {
-        let failed = match &event {
-            Event::Declined(refusal) if refusal.code == Code::NotDone => self.session.charge(),
-            _ => None,
-        };
+        let not_done = matches!(&event, Event::Declined(refusal) if refusal.code == Code::NotDone);
+        let failed = self.session.charge().filter(|_| not_done);
         let failed = failed.and(self.session.task()).map(|task| task.plan);
         let now = self.outside.machine.now();
         let transition = self.session.step(now, event).map_err(state::Error::from)?;

@@ -20,6 +20,32 @@ pub struct Outside {
     pub machine: Arc<dyn Machine>,
     pub network: Arc<dyn Network>,
     pub trainer: Arc<dyn Trainer>,
+    pub defences: Defences,
+}
+
+/// What keeps the coordinator from learning of private text beside the gate. A program has all of
+/// them; no setting takes one away. Tests switch off one at a time, to show that each is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defences {
+    /// What the plan does not pin is not computed with.
+    pub pins: bool,
+    /// Faulty sentences are left out instead of ending the training.
+    pub sound_text: bool,
+    /// Results leave at the plan's times of release.
+    pub release_times: bool,
+    /// Every failure after text was read is one code.
+    pub one_code: bool,
+}
+
+impl Default for Defences {
+    fn default() -> Self {
+        Self {
+            pins: true,
+            sound_text: true,
+            release_times: true,
+            one_code: true,
+        }
+    }
 }
 
 impl Outside {
@@ -29,6 +55,7 @@ impl Outside {
             machine: Arc::new(ThisMachine),
             network: Arc::new(Tls),
             trainer: Arc::new(OnDevice),
+            defences: Defences::default(),
         }
     }
 }

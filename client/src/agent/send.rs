@@ -165,7 +165,7 @@ impl Agent {
             let (round, number) = (task.round, task.attempt);
             match self
                 .coordinator
-                .decline(task.kind, &run, round, number, egress::told(code))
+                .decline(task.kind, &run, round, number, self.told(code))
                 .await
             {
                 Ok(()) => break,
@@ -179,6 +179,15 @@ impl Agent {
             }
         }
         self.declined = Some((run, task.round, task.attempt, task.kind));
+    }
+
+    /// The code that the coordinator is told.
+    fn told(&self, code: Code) -> Code {
+        if self.outside.defences.one_code {
+            egress::told(code)
+        } else {
+            code
+        }
     }
 
     /// Counts a refusal for `status`. That it could not be counted changes nothing about it.

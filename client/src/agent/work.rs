@@ -31,9 +31,15 @@ impl Drop for StopOnDrop {
 impl Agent {
     /// Makes sure that the version's files are here, and that no others are.
     pub(super) async fn fetch(&mut self, task: &Task) -> Result<Event, Error> {
-        let (_, version) = self.background(task)?;
+        let (plan, version) = self.background(task)?;
         let files: Vec<Digest> = version.objects().collect();
-        let work = self.download_all(&files);
+        let lengths = files.iter().map(|file| {
+            let inputs = plan.inputs.as_ref();
+            let length = inputs.and_then(|inputs| inputs.length_of(file, &version.weights));
+            (*file, length.unwrap_or_default())
+        });
+        let lengths: Vec<(Digest, u64)> = lengths.collect();
+        let work = self.download_all(&lengths);
         let stage = self.stage_of(task, Stage::Downloading);
         match self.with_heartbeat(task, stage, work).await {
             Err(interruption) => return Ok(interruption.event(task)),
@@ -41,15 +47,20 @@ impl Agent {
                 tracing::warn!("{task}: {refusal} [{}]", refusal.code);
                 return Ok(Event::Dropped);
             }
+            Ok(Err(transport::Error::Refused(refusal))) if refusal.code == Code::BaseMismatch => {
+                return Ok(Event::Declined(refusal));
+            }
             Ok(outcome) => outcome?,
         }
         self.blobs.retain(&files.into_iter().collect())?;
         Ok(Event::Fetched)
     }
 
-    async fn download_all(&self, files: &[Digest]) -> Result<(), transport::Error> {
-        for digest in files {
-            self.coordinator.download(digest, &self.blobs).await?;
+    async fn download_all(&self, files: &[(Digest, u64)]) -> Result<(), transport::Error> {
+        for (digest, length) in files {
+            self.coordinator
+                .download(digest, *length, &self.blobs)
+                .await?;
         }
         Ok(())
     }
@@ -91,6 +102,7 @@ impl Agent {
             plan,
             units,
             material,
+            sound: self.outside.defences.sound_text,
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());

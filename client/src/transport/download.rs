@@ -15,9 +15,9 @@ use crate::machine::on_disk;
 const SILENCE: Duration = Duration::from_mins(1);
 
 impl Coordinator {
-    /// Makes sure that the object lies in `blobs`. What arrived before an error is kept, and the
-    /// next call goes on from there.
-    pub async fn download(&self, digest: &Digest, blobs: &Blobs) -> Result<(), Error> {
+    /// Makes sure that the object, of `length` bytes, lies in `blobs`. What arrived before an error is
+    /// kept, and the next call goes on from there. More bytes than that are not taken.
+    pub async fn download(&self, digest: &Digest, length: u64, blobs: &Blobs) -> Result<(), Error> {
         if blobs.contains(digest) {
             return Ok(());
         }
@@ -47,6 +47,12 @@ impl Coordinator {
                     return Err(error);
                 }
             };
+            if part.length().saturating_add(chunk.data.len() as u64) > length {
+                part.discard()?;
+                let message =
+                    format!("{digest} has more than the {length} bytes that the plan says");
+                return Err(Error::Refused(Refusal::new(Code::BaseMismatch, message)));
+            }
             part = on_disk(move || part.append(&chunk.data)).await?;
         }
         if on_disk(move || part.finish()).await? {

@@ -7,8 +7,9 @@ use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::v1::set_institution_state_request::State;
 use fedner_proto::{convert, v1};
 use fedner_round::Input;
-use fedner_shared::digest::Digest;
+use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::id::InstitutionId;
+use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -159,6 +160,21 @@ impl v1::operations_server::Operations for Operations {
             .await
             .map_err(status)?;
         Ok(Response::new(convert::version_to_wire(&view)))
+    }
+
+    async fn prepare_plan(
+        &self,
+        request: Request<v1::PreparePlanRequest>,
+    ) -> Result<Response<v1::PreparePlanResponse>, Status> {
+        operator(&request)?;
+        let invalid = |reason: String| status(Refusal::new(Code::PlanInvalid, reason));
+        let v1::PreparePlanRequest { plan } = request.into_inner();
+        let plan: Plan = serde_json::from_str(&plan).map_err(|error| invalid(error.to_string()))?;
+        plan.check().map_err(|error| invalid(error.to_string()))?;
+        let inputs = self.0.registry.inputs(plan).await.map_err(status)?;
+        Ok(Response::new(v1::PreparePlanResponse {
+            inputs: canonical_text(&inputs),
+        }))
     }
 
     async fn create_run(

@@ -104,6 +104,18 @@ impl BertConfig {
         }
     }
 
+    /// The least length that a file of this model's weights has: two bytes a weight of the encoder.
+    ///
+    /// A short `config.json` can name any number of layers. Compare this with the length of the
+    /// weights before anything is made of the configuration.
+    pub fn least_bytes(&self) -> u128 {
+        let size = |size: usize| size as u128;
+        let (hidden, inner) = (size(self.hidden_size), size(self.intermediate_size));
+        let layer = 4 * hidden * hidden + 2 * hidden * inner;
+        let words = size(self.vocab_size) + size(self.max_position_embeddings);
+        2 * (words * hidden + size(self.num_hidden_layers) * layer.max(1))
+    }
+
     /// The tensors that are trained, sorted by name: the order of a safetensors file, so that
     /// an update can be applied in one pass over it.
     pub fn manifest(&self, trainable: &Trainable, tags: usize) -> Manifest {

@@ -30,6 +30,7 @@ impl Plan {
         self.check_update_norm()?;
         self.check_privacy()?;
         self.check_release()?;
+        self.check_inputs()?;
         self.check_weights()?;
         if let Some(gate) = &self.gate {
             gate.check(self.name.as_str(), self.cohort.institutions.len())?;

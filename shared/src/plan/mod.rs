@@ -7,6 +7,7 @@ mod counts;
 mod defaults;
 mod gate;
 mod guard;
+mod inputs;
 mod method;
 mod norm;
 mod privacy;
@@ -25,6 +26,7 @@ pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use gate::{Gate, OnRegression, Score};
 pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
+pub use inputs::{Inputs, Pinned};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
 pub use training::{Decay, Precision, Training};
@@ -78,6 +80,9 @@ pub struct Plan {
     /// What sets a member aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
+    /// What the run begins with; the coordinator says it before the operator signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Inputs>,
 }
 
 impl Plan {

@@ -55,6 +55,11 @@ impl Parser {
     fn mark(&mut self, key: &str, value: &str, reading: &mut Reading) -> Result<(), Fault> {
         self.end_sentence(reading);
         if value.is_empty() {
+            // What follows is not of whoever was named before.
+            match key {
+                "person" => self.person = None,
+                _ => self.document = None,
+            }
             let key = key.to_owned();
             return Err(Fault::UnnamedMark { key });
         }

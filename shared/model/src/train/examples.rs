@@ -15,6 +15,7 @@ pub(crate) struct Example {
     pub(crate) targets: Vec<usize>,
 }
 
+/// What there is to learn from a corpus. One sentence that cannot be encoded, and there is nothing.
 pub(crate) fn examples(
     config: &BertConfig,
     tokenizer: &Tokenizer,
@@ -26,23 +27,62 @@ pub(crate) fn examples(
     let windows = tokenizer.windows_of_sentences(corpus, limit)?;
     let mut examples = Vec::with_capacity(corpus.len());
     for (number, (sentence, windows)) in corpus.iter().zip(windows).enumerate() {
-        let mut targets = targets(sentence, tags)?.into_iter();
-        for encoded in windows {
-            crate::model::check_ids(&[&encoded], config)?;
-            let own = encoded.first.iter().zip(targets.by_ref());
-            let kept = own.filter_map(|(first, target)| first.map(|_| target));
-            let targets: Vec<usize> = kept.collect();
-            // A window without a word that the tokenizer knows has nothing to learn from.
-            if !targets.is_empty() {
-                examples.push(Example {
-                    sentence: number,
-                    encoded,
-                    targets,
-                });
-            }
-        }
+        add(&mut examples, (number, sentence), windows, (config, tags))?;
     }
     Ok(examples)
+}
+
+/// The same, but a sentence that cannot be encoded is left out: what one unit's text does must change
+/// nothing about what others add.
+pub(super) fn sound_examples(
+    config: &BertConfig,
+    tokenizer: &Tokenizer,
+    tags: &[String],
+    corpus: &[Sentence],
+    training: &Training,
+) -> Vec<Example> {
+    if let Ok(examples) = examples(config, tokenizer, tags, corpus, training) {
+        return examples;
+    }
+    let limit = training.max_tokens.min(config.max_position_embeddings);
+    let (mut all, mut left_out) = (Vec::with_capacity(corpus.len()), 0usize);
+    for (number, sentence) in corpus.iter().enumerate() {
+        let windows = tokenizer.windows_of_sentences(std::slice::from_ref(sentence), limit);
+        let windows = windows.map(|windows| windows.into_iter().flatten().collect());
+        let mut own = Vec::new();
+        let added =
+            windows.and_then(|windows| add(&mut own, (number, sentence), windows, (config, tags)));
+        match added {
+            Ok(()) => all.append(&mut own),
+            Err(_) => left_out += 1,
+        }
+    }
+    tracing::warn!("sentences that cannot be encoded, left out of training: {left_out}");
+    all
+}
+
+fn add(
+    examples: &mut Vec<Example>,
+    (number, sentence): (usize, &Sentence),
+    windows: Vec<Encoded>,
+    (config, tags): (&BertConfig, &[String]),
+) -> Result<(), Error> {
+    let mut targets = targets(sentence, tags)?.into_iter();
+    for encoded in windows {
+        crate::model::check_ids(&[&encoded], config)?;
+        let own = encoded.first.iter().zip(targets.by_ref());
+        let kept = own.filter_map(|(first, target)| first.map(|_| target));
+        let targets: Vec<usize> = kept.collect();
+        // A window without a word that the tokenizer knows has nothing to learn from.
+        if !targets.is_empty() {
+            examples.push(Example {
+                sentence: number,
+                encoded,
+                targets,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The tag of each word, as an index into the tags.

@@ -202,7 +202,11 @@ pub fn train_as(
     tracing::info!(%device, "training");
     let trainable = options.trainable(&base.config);
     check_base(base, tags.len(), &trainable, private.is_some())?;
-    let examples = examples(&base.config, tokenizer, tags, corpus, &options.training)?;
+    let of = (&base.config, tokenizer, tags, corpus, &options.training);
+    let examples = match &private {
+        Some(_) => examples::sound_examples(of.0, of.1, of.2, of.3, of.4),
+        None => examples(of.0, of.1, of.2, of.3, of.4)?,
+    };
     let (examples, units) = match &private {
         // Whether there is text at all must not show: steps without a unit are noise alone.
         Some(private) => private::pooled(private, corpus, examples)?,

@@ -1,0 +1,25 @@
+//! What a crash may leave behind: nothing of private text.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Says of a panic where it was and not its message, which may quote text; and writes no core dump,
+/// which would hold all of it. `FEDNER_CORE_DUMPS=1` allows dumps, for a machine without private text.
+pub fn begin() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let place = place.unwrap_or_else(|| "an unknown place".to_owned());
+        tracing::error!("the program has a fault at {place}");
+        eprintln!("error: the program has a fault at {place}");
+    }));
+    if std::env::var_os("FEDNER_CORE_DUMPS").is_some_and(|value| value == "1") {
+        return;
+    }
+    let maximum = getrlimit(Resource::Core).maximum;
+    let none = Rlimit {
+        current: Some(0),
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!("core dumps cannot be switched off: {error}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What a run begins with, byte for byte.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Plan, check};
+use crate::digest::Digest;
+
+/// The files and the manifest of the version that a run begins with. Whoever consents to the plan
+/// consents to these bytes: config and tokenizer decide what is computed of private text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// `config.json`.
+    pub config: Pinned,
+    /// `tokenizer.json`.
+    pub tokenizer: Pinned,
+    /// What the first round begins with. Later weights have the same length.
+    pub weights: Pinned,
+    /// The weights that the run leaves as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Pinned>,
+    /// The manifest of trainable tensors.
+    pub manifest: Digest,
+}
+
+/// A file that may not be another one, nor longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pinned {
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
+/// Larger than any configuration and any tokenizer that is known.
+const MOST_TEXT: u64 = 64 << 20;
+/// Larger than any model of this kind.
+const MOST_WEIGHTS: u64 = 1 << 40;
+
+impl Inputs {
+    /// The largest length of an object that a round may fetch; `None` for what is not of the run.
+    /// `weights` are those of the round.
+    pub fn length_of(&self, object: &Digest, weights: &Digest) -> Option<u64> {
+        if object == weights {
+            return Some(self.weights.bytes);
+        }
+        let files = [Some(self.config), Some(self.tokenizer), self.frozen];
+        let mut files = files.into_iter().flatten();
+        files
+            .find(|file| file.digest == *object)
+            .map(|file| file.bytes)
+    }
+
+    /// Bytes of all weights together.
+    pub fn weight_bytes(&self) -> u64 {
+        let frozen = self.frozen.map_or(0, |frozen| frozen.bytes);
+        self.weights.bytes.saturating_add(frozen)
+    }
+}
+
+impl Plan {
+    pub(super) fn check_inputs(&self) -> Result<(), Error> {
+        let Some(inputs) = &self.inputs else {
+            return Ok(());
+        };
+        check::between("inputs.config.bytes", inputs.config.bytes, 1, MOST_TEXT)?;
+        check::between(
+            "inputs.tokenizer.bytes",
+            inputs.tokenizer.bytes,
+            1,
+            MOST_TEXT,
+        )?;
+        check::between(
+            "inputs.weights.bytes",
+            inputs.weights.bytes,
+            1,
+            MOST_WEIGHTS,
+        )?;
+        let frozen = inputs.frozen.map_or(1, |frozen| frozen.bytes);
+        check::between("inputs.frozen.bytes", frozen, 1, MOST_WEIGHTS)
+    }
+}
