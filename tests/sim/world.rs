@@ -529,6 +529,7 @@ pub(crate) fn any_plan() -> Result<Plan> {
         shy: false,
         training: 1,
         strategy: Strategy::FedAvg,
+        guarded: false,
     };
     plan(&setting, 0)
 }
