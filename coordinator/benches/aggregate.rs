@@ -233,6 +233,7 @@ fn rule() -> Result<Rule, Failure> {
     Ok(match name.as_str() {
         "trimmed-mean" => Rule::TrimmedMean { trim: 0.2 },
         "median" => Rule::Median,
+        "multi-krum" => Rule::MultiKrum { trim: 0.2 },
         "norm-clipped-mean" => Rule::NormClippedMean { factor: 1.0 },
         _ => Rule::FedAvg,
     })

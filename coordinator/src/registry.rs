@@ -1,18 +1,16 @@
 //! Model versions: imported, given a head, published from a round, computed again.
 
 mod audits;
+mod rounds;
 
-use std::fs::File;
-use std::io::{BufReader, Seek};
 use std::sync::Arc;
 
-use fedner_round::Contribution;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{PlanName, VersionName};
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{self, Pinned, Plan, Rule, Unit};
+use fedner_shared::plan::{self, Pinned, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::scheme::{HeadTags, Scheme};
 use fedner_shared::sign::Signed;
@@ -20,14 +18,12 @@ use fedner_shared::tokenizer;
 use fedner_shared::version::{Origin, Version};
 use fedner_shared::view::VersionView;
 use tokio::sync::Mutex;
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::aggregate::{self, Inputs, VerifiedFile, Weighted};
-use crate::blobs::{Blobs, Verified};
+use crate::blobs::Blobs;
 use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
 use crate::machine::blocking;
-use crate::observe;
-use crate::store::Pending;
+
+pub use rounds::Summation;
 
 /// Above this ratio of noise to signal a plan is refused unless forced.
 pub const LARGEST_NOISE_TO_SIGNAL: f64 = 20.0;
@@ -244,46 +240,6 @@ impl Registry {
         }))
     }
 
-    /// Carries out effects until the engine has stopped. A fault of ours is tried again: the
-    /// effect stays in the outbox until it is done.
-    pub async fn carry_out(self, mut effects: UnboundedReceiver<Pending>) {
-        while let Some(pending) = effects.recv().await {
-            let mut wait = std::time::Duration::from_millis(500);
-            while let Err(failure) = self.publish(&pending).await {
-                if matches!(failure, Failure::Fault(Fault::Stopped)) {
-                    return;
-                }
-                tracing::error!(run = %pending.run, round = pending.effect.round, %failure, "cannot publish a version; will try again");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(std::time::Duration::from_secs(30));
-            }
-        }
-    }
-
-    async fn publish(&self, pending: &Pending) -> Result<(), Failure> {
-        let Pending { run, effect } = pending.clone();
-        let (id, base) = (run.clone(), effect.base);
-        let (plan, parent) = self
-            .engine
-            .call(move |engine| Ok((engine.plan_of(&id)?, engine.model_view(base)?.version)))
-            .await?;
-        let began = std::time::Instant::now();
-        let sum = Summation {
-            plan: &plan,
-            parent: &parent,
-            rule: plan.rule(),
-            contributions: &effect.contributions,
-        };
-        let weights = sum.compute(&self.blobs, true).await?;
-        observe::record_aggregation(began.elapsed().as_secs_f64());
-        let name = self
-            .engine
-            .call(move |engine| engine.publish(&run, &effect, weights))
-            .await?;
-        tracing::info!(version = %name, weights = %weights.short(), "published");
-        Ok(())
-    }
-
     async fn read(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
         match self.blobs.read(digest).await {
             Err(error) if error.is_missing() => {
@@ -297,62 +253,6 @@ impl Registry {
         String::from_utf8(self.read(digest).await?).map_err(|_| {
             Refusal::new(Code::CheckpointInvalid, format!("{what} is not UTF-8 text")).into()
         })
-    }
-}
-
-/// What determines the weights of a published version.
-#[derive(Debug)]
-pub struct Summation<'a> {
-    pub plan: &'a Plan,
-    pub parent: &'a Version,
-    /// The plan's, or what the version records.
-    pub rule: Rule,
-    pub contributions: &'a [Contribution],
-}
-
-impl Summation<'_> {
-    /// The digest of the weights; the weights themselves are stored if `keep`.
-    pub async fn compute(&self, blobs: &Blobs, keep: bool) -> Result<Digest, Failure> {
-        let config = String::from_utf8(blobs.read(self.parent.config).await?)
-            .map_err(|_| Fault::Inconsistent("config.json is not UTF-8 text".into()))?;
-        let config = BertConfig::parse(&config)
-            .map_err(checkpoint::Error::from)
-            .map_err(Fault::from)?;
-        let manifest = config.manifest(&self.plan.trainable(), self.plan.tags().len());
-        let base = blobs.open_file(self.parent.weights).await?;
-        let weights = self.parent.weights;
-        let mut updates = Vec::with_capacity(self.contributions.len());
-        for contribution in self.contributions {
-            updates.push(Weighted {
-                weight: contribution.weight,
-                update: VerifiedFile {
-                    file: blobs.open_file(contribution.update).await?,
-                    digest: contribution.update,
-                },
-            });
-        }
-        let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
-        let rule = self.rule;
-        let out = blobs.scratch()?;
-        let (out, digest) = blocking(move || {
-            let layout = layout_of(&base)?;
-            let inputs = Inputs {
-                layout: &layout,
-                base: Verified::new(base, weights),
-                updates,
-                manifest: &manifest,
-                grid,
-                bound,
-                rule,
-            };
-            let digest = aggregate::aggregate(inputs, out.as_file())?;
-            Ok::<_, aggregate::Error>((out, digest))
-        })
-        .await??;
-        if keep {
-            blobs.put_file(digest, out.path()).await?;
-        }
-        Ok(digest)
     }
 }
 
@@ -407,12 +307,6 @@ impl Prepared {
             frozen,
         })
     }
-}
-
-fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
-    let layout = Layout::read(BufReader::new(file))?;
-    file.rewind()?;
-    Ok(layout)
 }
 
 /// The config.json of a checkpoint, the labels it comes with, and its canonical bytes.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Outcome;
 use crate::digest::Digest;
+use crate::figures::{Aside, UpdateFigures};
 use crate::id::{Alias, InstitutionId, RunId, VersionName};
 use crate::refusal::Code;
 use crate::time::Time;
@@ -147,6 +148,31 @@ pub enum Event {
         attempt: u32,
         updates: usize,
         missing: Vec<InstitutionId>,
+    },
+    /// The updates of a closed round, seen from outside.
+    Measured {
+        round: u32,
+        attempt: u32,
+        updates: Vec<UpdateFigures>,
+    },
+    /// An update is beyond a limit of the plan's guard, and the operator is to decide.
+    Suspected {
+        round: u32,
+        institution: InstitutionId,
+        #[serde(flatten)]
+        aside: Aside,
+    },
+    /// An institution takes no part in some rounds.
+    SetAside {
+        round: u32,
+        institution: InstitutionId,
+        #[serde(flatten)]
+        aside: Aside,
+    },
+    /// It takes part again from the next round that begins.
+    Readmitted {
+        round: u32,
+        institution: InstitutionId,
     },
     RoundRepeated {
         round: u32,

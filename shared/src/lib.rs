@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod crash;
 pub mod digest;
 pub mod event;
+pub mod figures;
 pub mod history;
 pub mod id;
 pub mod machine;

@@ -78,6 +78,7 @@ codes! {
     RunExists = "run-exists", Exists, "this very plan was created already; change it or use the existing run";
     RunState = "run-state", State, "see `fedner-coordinator run explain`";
     RoundStale = "round-stale", State, "check in again for the current assignment";
+    QuorumLost = "quorum-lost", State, "readmit another institution first, or take this one out for good: `institution suspend`";
     NotInCohort = "not-in-cohort", Forbidden, "the plan does not name this institution";
     ConsentMissing = "consent-missing", Forbidden, "grant it at the institution: `fedner-client consent grant PLAN`";
     ConsentInvalid = "consent-invalid", Forbidden, "the consent must be signed by the institution over this plan's digest";

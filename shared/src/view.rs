@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditReport, Outcome, Part};
 use crate::digest::Digest;
+use crate::figures::Figures;
 use crate::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use crate::plan::{Method, Unit};
 use crate::score::Scores;
@@ -49,7 +50,8 @@ pub struct RunView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberView {
     pub institution: InstitutionId,
-    /// `invited`, `ready`, `assigned`, `working`, `answered`, `declined`, `away` or `left`.
+    /// `invited`, `ready`, `assigned`, `working`, `late`, `answered`, `declined`, `away`, `aside` or
+    /// `left`.
     pub state: String,
     pub examples: Option<u32>,
     pub epsilon: Option<f64>,
@@ -57,6 +59,12 @@ pub struct MemberView {
     /// F1 on its own held-out text of the newest version that was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1: Option<f64>,
+    /// Of its newest update that was measured beside the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
+    /// Why it is set aside, and for which rounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<String>,
 }
 
 /// An enrolled institution.

@@ -7,7 +7,9 @@ use fedner_client::config::{Policy, Settings};
 use fedner_coordinator::config::Config;
 use fedner_coordinator::limits::Limits;
 use fedner_model::corpus::ReadOptions;
-use fedner_shared::plan::{Aggregation, Cohort, Gate, Inputs, Lora, Plan, Privacy, Training};
+use fedner_shared::plan::{
+    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Training,
+};
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use toml::{Table, Value};
@@ -126,6 +128,7 @@ fn every_key_of_a_plan_is_documented() -> Result<()> {
             ("inputs", keys::<Inputs>()),
             ("aggregation", keys::<Aggregation>()),
             ("gate", keys::<Gate>()),
+            ("guard", keys::<Guard>()),
         ],
     )?;
     let plan: Plan = toml::from_str(&text)?;

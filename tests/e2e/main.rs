@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod faults;
 mod gate;
+mod guard;
 mod history;
 mod leaving;
 mod old_copy;

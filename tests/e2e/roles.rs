@@ -163,6 +163,28 @@ async fn every_role_may_call_its_own_methods_only() -> Result<()> {
         .create_invite(invite)
         .await
         .context("the operator")?;
+    let exclude = v1::ExcludeMemberRequest {
+        run: "none".into(),
+        institution: "anna".into(),
+        round: 1,
+    };
+    let readmit = v1::ReadmitMemberRequest {
+        run: "none".into(),
+        institution: "anna".into(),
+    };
+    for (channel, expected) in [
+        (anna.clone(), Code::RoleForbidden),
+        (viewer.clone(), Code::RoleForbidden),
+        (operator.clone(), Code::RunUnknown),
+    ] {
+        let mut client = OperationsClient::new(channel);
+        let refused = client.exclude_member(exclude.clone()).await;
+        let refused = refused.expect_err("there is no such run");
+        assert_eq!(code(&refused), Some(expected));
+        let refused = client.readmit_member(readmit.clone()).await;
+        let refused = refused.expect_err("there is no such run");
+        assert_eq!(code(&refused), Some(expected));
+    }
 
     let refused = MonitoringClient::new(anna.clone())
         .list_runs(v1::ListRunsRequest {})

@@ -100,6 +100,7 @@ fn two_consents_in_one_check_in_count_once_each() {
         shy: false,
         training: 5,
         strategy: Strategy::FedAvg,
+        guarded: false,
     };
     let scenario = op::Scenario {
         seed: 1,

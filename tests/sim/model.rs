@@ -12,8 +12,9 @@ use fedner_privacy::ledger::{Entry as LedgerEntry, Stage};
 use fedner_round::{Phase, Run};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event, Judgement};
+use fedner_shared::figures::Cause;
 use fedner_shared::id::{InstitutionId, RunId};
-use fedner_shared::plan::{OnRegression, Plan, Unit, Weighting};
+use fedner_shared::plan::{DecidedBy, OnRegression, Plan, Unit, Weighting};
 use fedner_shared::refusal::Code;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::version::{Origin, Version};
@@ -196,6 +197,30 @@ impl Model {
                 {
                     open.open.remove(&institution);
                 }
+            }
+            Event::SetAside {
+                round,
+                institution,
+                aside,
+            } => {
+                let plan = place.run(&run)?.plan;
+                let by_rule = aside.cause != Cause::Operator;
+                ensure!(
+                    !by_rule || plan.guard.is_some_and(|guard| guard.by == DecidedBy::Rule),
+                    "a member was set aside without a rule"
+                );
+                if let Some(open) = self.attempts.get_mut(&run)
+                    && aside.holds_in(round)
+                {
+                    ensure!(by_rule || !open.closed, "a member was excluded too late");
+                    open.open.remove(&institution);
+                }
+            }
+            Event::Measured { updates, .. } => {
+                let open = self.attempts.get(&run).context("no attempt was measured")?;
+                ensure!(open.closed, "an open attempt was measured");
+                let plan = place.run(&run)?.plan;
+                naive::check_figures(&plan, &updates, &open.open, objects)?;
             }
             Event::RoundClosed { updates, .. } => {
                 let open = self.attempts.entry(run).or_default();

@@ -1,9 +1,13 @@
 //! The rules of aggregation as one would write them down: whole vectors, one after the other.
 
-use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Layout;
 use fedner_shared::digest::Digest;
+use fedner_shared::figures::{Figures, UpdateFigures};
+use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Plan, Rule};
 use fedner_shared::update::Decoder;
 use fedner_shared::version::{Origin, Version};
@@ -50,6 +54,66 @@ pub(crate) fn aggregated(
     Ok(weights)
 }
 
+/// That each update of the closed attempt was measured, and that its figures are its own.
+pub(crate) fn check_figures(
+    plan: &Plan,
+    found: &[UpdateFigures],
+    sent: &BTreeMap<InstitutionId, Digest>,
+    objects: &SimObjects,
+) -> Result<()> {
+    let names: Vec<&InstitutionId> = found.iter().map(|update| &update.institution).collect();
+    ensure!(
+        names.iter().eq(&sent.keys().collect::<Vec<_>>()),
+        "measured {names:?}"
+    );
+    let read = |digest: &Digest| {
+        let bytes = objects.peek(*digest).context("an update is gone")?;
+        // The dimension stands in the head of the encoding.
+        let dimension = u64::from_le_bytes(bytes[4..12].try_into()?) as usize;
+        let decoder = Decoder::new(&bytes[..], dimension, plan.privacy.value_bound())?;
+        let values = decoder.read_all()?;
+        let gamma = plan.privacy.grid().gamma();
+        anyhow::Ok(values.iter().map(|x| f64::from(*x) * gamma).collect())
+    };
+    let rows: Vec<Vec<f64>> = sent.values().map(read).collect::<Result<_>>()?;
+    let norm = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let mut norms: Vec<f64> = rows.iter().map(|row| norm(row)).collect();
+    norms.sort_by(f64::total_cmp);
+    let median = norms[(norms.len() - 1) / 2];
+    for (k, update) in found.iter().enumerate() {
+        let mut others = vec![0.0; rows[k].len()];
+        for row in rows
+            .iter()
+            .enumerate()
+            .filter(|(l, _)| *l != k)
+            .map(|(_, row)| row)
+        {
+            let cut = (median / norm(row).max(1e-300)).min(1.0);
+            for (sum, x) in others.iter_mut().zip(row) {
+                *sum += cut * x;
+            }
+        }
+        let product: f64 = rows[k].iter().zip(&others).map(|(a, b)| a * b).sum();
+        let expected = product / (norm(&rows[k]) * norm(&others));
+        let Figures {
+            norm: length,
+            to_others,
+            ..
+        } = update.figures;
+        ensure!(
+            (length / norm(&rows[k]) - 1.0).abs() < 1e-9,
+            "norm {length}"
+        );
+        ensure!(
+            to_others.is_some() == (rows.len() > 1),
+            "cosine {to_others:?}"
+        );
+        let apart = to_others.map_or(0.0, |cosine| (cosine - expected).abs());
+        ensure!(apart < 1e-3, "cosine {to_others:?}: expected {expected}");
+    }
+    Ok(())
+}
+
 /// What the rule makes of each weight's values, and how many of it one grid step is.
 fn combined(rule: Rule, rows: &[(i128, Vec<i32>)]) -> (i128, Vec<i128>) {
     let n = rows.len();
@@ -76,6 +140,28 @@ fn combined(rule: Rule, rows: &[(i128, Vec<i32>)]) -> (i128, Vec<i128>) {
             middle(if n < 3 { part } else { part.max(1) })
         }
         Rule::Median => middle((n - 1) / 2),
+        Rule::MultiKrum { trim } => {
+            let part = (trim * n as f64) as usize;
+            let left_out = if n < 3 { part } else { part.max(1) };
+            let apart = |k: usize, l: usize| {
+                let terms = (0..dimension).map(|j| (value(k, j) - value(l, j)).pow(2));
+                terms.sum::<i128>()
+            };
+            let score = |k: usize| {
+                let mut distances: Vec<i128> = (0..n).map(|l| apart(k, l)).collect();
+                distances.sort_unstable();
+                let closest = n.saturating_sub(left_out + 2).max(1);
+                distances.iter().take(closest + 1).sum::<i128>()
+            };
+            let scores: Vec<i128> = (0..n).map(score).collect();
+            let mut sorted = scores.clone();
+            sorted.sort_unstable();
+            let kept = |k: usize| scores[k] <= sorted[n - left_out - 1];
+            let factors = (0..n).map(|k| if kept(k) { rows[k].0 } else { 0 });
+            let factors: Vec<i128> = factors.collect();
+            let total = factors.iter().sum();
+            scaled(factors, total)
+        }
         Rule::NormClippedMean { factor } => {
             let square = |k: usize| (0..dimension).map(|j| value(k, j).pow(2)).sum::<i128>();
             let norms: Vec<i128> = (0..n).map(square).collect();

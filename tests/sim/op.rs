@@ -28,6 +28,8 @@ pub(crate) struct Setting {
     pub(crate) training: u32,
     /// Which rule the runs' updates become one by.
     pub(crate) strategy: Strategy,
+    /// Updates that point away from the others are left out.
+    pub(crate) guarded: bool,
 }
 
 /// Numbers of sites and machines are taken modulo how many there are.
@@ -125,6 +127,13 @@ pub(crate) enum Op {
         site: usize,
     },
     Expel {
+        site: usize,
+    },
+    /// Left out of the open round of each run.
+    Exclude {
+        site: usize,
+    },
+    Readmit {
         site: usize,
     },
     /// A second run of the same institutions.
@@ -233,9 +242,10 @@ fn setting() -> impl Drawn<Value = Setting> {
         chance(0.2),
         1..8u32,
         prop::sample::select(Strategy::ALL.to_vec()),
+        any::<bool>(),
     )
         .prop_map(
-            |(sites, quorum, rounds, noise, poor, shy, training, strategy)| Setting {
+            |(sites, quorum, rounds, noise, poor, shy, training, strategy, guarded)| Setting {
                 sites,
                 quorum: quorum.min(sites),
                 rounds,
@@ -244,6 +254,7 @@ fn setting() -> impl Drawn<Value = Setting> {
                 shy,
                 training,
                 strategy,
+                guarded: guarded && sites >= 3 && quorum < sites,
             },
         )
 }
@@ -294,6 +305,8 @@ fn operator() -> impl Drawn<Value = Op> {
         2 => who().prop_map(|site| Op::Suspend { site }),
         3 => who().prop_map(|site| Op::Reinstate { site }),
         1 => who().prop_map(|site| Op::Expel { site }),
+        2 => who().prop_map(|site| Op::Exclude { site }),
+        1 => who().prop_map(|site| Op::Readmit { site }),
         2 => Just(Op::SecondRun),
     ]
 }

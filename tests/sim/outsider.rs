@@ -41,10 +41,19 @@ pub(crate) enum Call {
     CreateRun(Signed),
     Control(String, Action),
     SetState(String, State),
-    Upload { receipt: Signed, bytes: Vec<u8> },
+    /// Run and institution.
+    Exclude(String, String),
+    Readmit(String, String),
+    Upload {
+        receipt: Signed,
+        bytes: Vec<u8>,
+    },
     Evaluation(Signed),
     CheckIn(Vec<Signed>),
-    Decline { run: String, round: u32 },
+    Decline {
+        run: String,
+        round: u32,
+    },
     Download(Digest),
 }
 
@@ -125,6 +134,18 @@ async fn send(message: &Message, machine: Arc<SimMachine>) -> Result<(), Status>
             let state = state.into();
             let request = v1::SetInstitutionStateRequest { institution, state };
             operations.set_institution_state(request).await.map(|_| ())
+        }
+        Call::Exclude(run, institution) => {
+            let request = v1::ExcludeMemberRequest {
+                run,
+                institution,
+                round: 0,
+            };
+            operations.exclude_member(request).await.map(|_| ())
+        }
+        Call::Readmit(run, institution) => {
+            let request = v1::ReadmitMemberRequest { run, institution };
+            operations.readmit_member(request).await.map(|_| ())
         }
         Call::Upload { receipt, bytes } => {
             let start = v1::UploadStart {

@@ -182,6 +182,14 @@ impl World {
         }
     }
 
+    /// Says something of one member to each run.
+    fn each_run(&mut self, site: usize, call: fn(String, String) -> Call) {
+        for run in self.place.runs().unwrap_or_default() {
+            let call = call(run.id.to_string(), SITES[site].to_owned());
+            self.operate(&format!("{call:?}"), call);
+        }
+    }
+
     fn operate(&mut self, what: &str, call: Call) {
         let message = Message {
             what: what.to_owned(),
@@ -267,6 +275,8 @@ impl World {
             Op::Suspend { site } => self.set_state(site % sites, State::Suspended),
             Op::Reinstate { site } => self.set_state(site % sites, State::Active),
             Op::Expel { site } => self.set_state(site % sites, State::Revoked),
+            Op::Exclude { site } => self.each_run(site % sites, Call::Exclude),
+            Op::Readmit { site } => self.each_run(site % sites, Call::Readmit),
             Op::SecondRun => {
                 if self.plans.len() < 2 {
                     self.create_run()?;
@@ -519,6 +529,7 @@ pub(crate) fn any_plan() -> Result<Plan> {
         shy: false,
         training: 1,
         strategy: Strategy::FedAvg,
+        guarded: false,
     };
     plan(&setting, 0)
 }
@@ -531,6 +542,7 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         quorum,
         rounds,
         strategy,
+        guarded,
         ..
     } = setting;
     // Declared weights are for rules that weigh.
@@ -543,6 +555,11 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     let gate = match number % 2 {
         0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
         _ => "",
+    };
+    let guard = if *guarded {
+        "[guard]\n min_cosine = 0.0\n max_norm_ratio = 4.0\n rounds = 2"
+    } else {
+        ""
     };
     let text = format!(
         r#"
@@ -567,6 +584,7 @@ fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         noise_multiplier = 1.0
         max_epsilon = 1000.0
         {gate}
+        {guard}
         "#
     );
     Ok(Plan::parse(&text)?)

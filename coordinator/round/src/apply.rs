@@ -35,6 +35,13 @@ impl Settling {
             Input::Uploaded { update, receipt } => self.uploaded(update, receipt),
             Input::Evaluated { evaluation } => self.evaluated(evaluation),
             Input::Excluded { institution, code } => self.excluded(institution, code),
+            Input::SetAside { institution, round } => self.set_aside(institution, round),
+            Input::Readmitted { institution } => self.readmitted(institution),
+            Input::Measured {
+                round,
+                attempt,
+                updates,
+            } => self.measured(round, attempt, updates),
             Input::Published {
                 round,
                 attempt,

@@ -106,7 +106,8 @@ impl Run {
                     self.round, self.plan.rounds
                 ),
                 self.names(|m| {
-                    m.left.is_none() && (m.consent.is_none() || m.last_seen.is_none() || m.away)
+                    let part = m.left.is_none() && m.aside(self.round).is_none();
+                    part && (m.consent.is_none() || m.last_seen.is_none() || m.away)
                 }),
                 format!(
                     "the round starts with whoever is there if at least {quorum} are, otherwise {repeat}"
@@ -209,7 +210,7 @@ impl Run {
             members: self
                 .members
                 .iter()
-                .map(|(name, member)| member_view(name, member))
+                .map(|(name, member)| member_view(name, member, self.round))
                 .collect(),
             dimension: self.dimension,
             f1: figures.map(|(pooled, _)| pooled),
@@ -225,13 +226,16 @@ impl Run {
     }
 }
 
-fn member_view(institution: &InstitutionId, member: &Member) -> MemberView {
+fn member_view(institution: &InstitutionId, member: &Member, round: u32) -> MemberView {
+    let aside = member.aside(round).or(member.asides.first());
     MemberView {
         institution: institution.clone(),
-        state: member.state().to_owned(),
+        state: member.state(round).to_owned(),
         examples: member.consent.as_ref().map(|granted| granted.examples),
         epsilon: member.epsilon,
         last_seen: member.last_seen,
         f1: member.scores.as_ref().map(|scores| scores.total().f1()),
+        figures: member.figures,
+        aside: aside.map(ToString::to_string),
     }
 }

@@ -1,6 +1,7 @@
 //! What can happen to a run.
 
 use fedner_shared::digest::Digest;
+use fedner_shared::figures::UpdateFigures;
 use fedner_shared::id::{InstitutionId, VersionName};
 use fedner_shared::refusal::Code;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
@@ -14,6 +15,15 @@ pub enum Input {
     Pause,
     Resume,
     Cancel,
+    /// Leaves a member out of one round.
+    SetAside {
+        institution: InstitutionId,
+        round: u32,
+    },
+    /// Takes it in again from the next round that begins.
+    Readmitted {
+        institution: InstitutionId,
+    },
     // An institution; its signature has been verified.
     Seen {
         institution: InstitutionId,
@@ -47,6 +57,12 @@ pub enum Input {
     Excluded {
         institution: InstitutionId,
         code: Code,
+    },
+    /// The updates of the closed round were measured, before they become one.
+    Measured {
+        round: u32,
+        attempt: u32,
+        updates: Vec<UpdateFigures>,
     },
     Published {
         round: u32,

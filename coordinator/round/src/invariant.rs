@@ -29,7 +29,7 @@ impl Run {
             Phase::Collecting { .. } if evaluated > 0 => {
                 Some("there is an evaluation among the updates")
             }
-            Phase::Aggregating if uploaded < self.plan.cohort.quorum => {
+            Phase::Aggregating if self.contributions().count() < self.plan.cohort.quorum => {
                 Some("a sum lacks its quorum")
             }
             Phase::Evaluating { .. } if uploaded > 0 => {

@@ -11,7 +11,8 @@
 //! Completed ◀──── Evaluating ◀───────────────────────── Aggregating ◀─────┘
 //!   last round
 //! ```
-//! `Cancel` leads to Cancelled from every state that is not an end; `Pause` stops the clock.
+//! While it is Aggregating, the closed updates are first measured, which may set some of them aside; with too
+//! few left the attempt is repeated. `Cancel` leads to Cancelled from every state that is not an end; `Pause` stops the clock.
 //!
 //! | state | waits for | who moves it on |
 //! |---|---|---|
@@ -28,6 +29,7 @@ mod apply;
 mod effect;
 mod explain;
 mod gate;
+mod guard;
 mod input;
 mod invariant;
 mod member;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fedner_shared::digest::Digest;
+use fedner_shared::figures::{Aside, Figures};
 use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
 use fedner_shared::time::Time;
@@ -38,6 +39,23 @@ pub struct Member {
     /// Its counts of the last version that the gate has let pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub champion: Option<Scores>,
+    /// Of its newest update that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
+    /// How many of its updates were measured.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub measured: u32,
+    /// Rounds in which it takes no part: the present one and later ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asides: Vec<Aside>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Trainings that are remembered of each institution.
@@ -100,6 +118,11 @@ impl Member {
                 .is_some_and(|granted| granted.expires > now)
     }
 
+    /// Why it takes no part in `round`; nothing where it does.
+    pub fn aside(&self, round: u32) -> Option<&Aside> {
+        self.asides.iter().find(|aside| aside.holds_in(round))
+    }
+
     /// The longest of the trainings remembered, once there are enough of them.
     pub fn usual(&self) -> Option<Duration> {
         if self.trainings.len() < ENOUGH_TO_KNOW {
@@ -130,16 +153,17 @@ impl Member {
         self.last_seen.is_some_and(|seen| now < seen + away_after)
     }
 
-    /// Has agreed and is there: can be given something to do.
-    pub fn is_available(&self, now: Time, away_after: Duration) -> bool {
-        self.is_ready(now) && self.is_present(now, away_after)
+    /// Has agreed and is there: can be given something to do in `round`.
+    pub fn is_available(&self, now: Time, away_after: Duration, round: u32) -> bool {
+        self.is_ready(now) && self.is_present(now, away_after) && self.aside(round).is_none()
     }
 
-    /// The word for monitoring.
-    pub fn state(&self) -> &'static str {
+    /// The word for monitoring, in `round`.
+    pub fn state(&self, round: u32) -> &'static str {
         match (&self.left, &self.consent, &self.work) {
             (Some(_), _, _) => "left",
             (None, None, _) => "invited",
+            (None, Some(_), _) if self.aside(round).is_some() => "aside",
             (None, Some(_), Work::None | Work::Assigned | Work::Working) if self.away => "away",
             (None, Some(_), Work::Working) if self.late => "late",
             (None, Some(_), Work::Assigned) => "assigned",

@@ -81,6 +81,24 @@ pub enum Rejection {
         found: u32,
         largest: u32,
     },
+    #[error(
+        "round {found} cannot be without an institution any more: expected one from {first} to {last}"
+    )]
+    Round { found: u32, first: u32, last: u32 },
+    #[error(
+        "without {institution} {left} institutions are left for round {round}: expected {quorum}"
+    )]
+    Quorum {
+        institution: InstitutionId,
+        round: u32,
+        left: usize,
+        quorum: usize,
+    },
+    #[error("{institution} is not set aside in run {run}")]
+    NotAside {
+        run: RunId,
+        institution: InstitutionId,
+    },
     #[error("the evaluation counts entities of type `{found}`: expected only {expected:?}")]
     Label {
         expected: Vec<String>,
@@ -91,12 +109,13 @@ pub enum Rejection {
 impl Rejection {
     pub fn code(&self) -> Code {
         match self {
-            Self::State { .. } => Code::RunState,
+            Self::State { .. } | Self::NotAside { .. } => Code::RunState,
             Self::NotInCohort { .. } => Code::NotInCohort,
             Self::NoConsent { .. } => Code::ConsentMissing,
             Self::OtherPlan { .. } => Code::ConsentInvalid,
             Self::Examples { .. } | Self::HeldOut { .. } => Code::ExamplesOutOfRange,
-            Self::Stale { .. } => Code::RoundStale,
+            Self::Stale { .. } | Self::Round { .. } => Code::RoundStale,
+            Self::Quorum { .. } => Code::QuorumLost,
             Self::Unexpected { .. } => Code::UpdateUnexpected,
             Self::Repeated { .. } => Code::UpdateRepeated,
             Self::Base { .. } => Code::UpdateBase,

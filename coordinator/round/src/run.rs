@@ -63,6 +63,9 @@ pub struct Run {
     /// What the plan's gate has decided; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Standing>,
+    /// The newest round and attempt whose updates were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<(u32, u32)>,
 }
 
 /// Rounds by which the end of the run is reckoned.
@@ -107,6 +110,7 @@ impl Run {
             effects: 0,
             paces: Vec::new(),
             standing,
+            measured: None,
         };
         Transition {
             run,
@@ -289,11 +293,12 @@ impl Run {
         }
     }
 
-    /// The updates of the open round that have been accepted, in the order of the institutions'
-    /// names.
+    /// The updates of the open round that have been accepted and not set aside, in the order of the
+    /// institutions' names.
     pub fn contributions(&self) -> impl Iterator<Item = &Contribution> {
         self.members
             .values()
+            .filter(|member| member.aside(self.round).is_none())
             .filter_map(|member| match &member.work {
                 Work::Uploaded { contribution } => Some(contribution),
                 Work::None
@@ -305,7 +310,7 @@ impl Run {
     }
 
     /// The same, each with the weight that it has among them. Receipts have the declared ones.
-    pub(crate) fn weighed(&self) -> Vec<Contribution> {
+    pub fn weighed(&self) -> Vec<Contribution> {
         let mut contributions: Vec<_> = self.contributions().cloned().collect();
         if let Some(share) = self.plan.cohort.largest_share() {
             let declared: Vec<u32> = contributions.iter().map(|c| c.weight).collect();

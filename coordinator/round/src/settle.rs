@@ -67,6 +67,10 @@ impl Settling {
         let busy = |member: &Member| member.work != Work::None;
         run.members
             .change(busy, |_, member| member.work = Work::None);
+        run.members.change(
+            |member| member.asides.iter().any(|aside| aside.until < round),
+            |_, member| member.asides.retain(|aside| aside.until >= round),
+        );
     }
 
     /// Takes the published version and asks those present to evaluate it.
@@ -92,7 +96,7 @@ impl Settling {
             .run
             .members
             .values()
-            .filter(|m| m.left.is_none())
+            .filter(|m| m.left.is_none() && m.aside(self.run.round).is_none())
             .count();
         let first = self.run.round == 1 && self.run.attempt == 1;
         let everyone = present == awaited;
@@ -192,7 +196,7 @@ impl Settling {
         self.run.phase = Phase::Aggregating;
     }
 
-    fn repeat(&mut self, reason: String) {
+    pub(crate) fn repeat(&mut self, reason: String) {
         let (round, attempt) = (self.run.round, self.run.attempt);
         if attempt >= self.run.plan.cohort.max_attempts {
             self.fail(format!(
@@ -218,12 +222,13 @@ impl Settling {
     /// Gives everyone available something to do; the others nothing.
     fn assign(&mut self) -> Vec<InstitutionId> {
         let (now, away_after) = (self.now, self.run.plan.cohort.away_after());
+        let round = self.run.round;
         let mut assigned = Vec::new();
         let everyone = |_: &Member| true;
         self.run.members.change(everyone, |name, member| {
             (member.since, member.late) = (None, false);
             member.work = Work::None;
-            if member.is_available(now, away_after) {
+            if member.is_available(now, away_after, round) {
                 member.work = Work::Assigned;
                 assigned.push(name.clone());
             }
@@ -232,7 +237,7 @@ impl Settling {
     }
 
     fn is_available(&self, member: &Member) -> bool {
-        member.is_available(self.now, self.run.plan.cohort.away_after())
+        member.is_available(self.now, self.run.plan.cohort.away_after(), self.run.round)
     }
 
     fn updates(&self) -> usize {

@@ -12,6 +12,7 @@
 //! All cores take part: the base is read and the result written on threads of their own, updates
 //! are read beside each other, and so are blocks decoded and added.
 
+mod figures;
 mod flow;
 mod source;
 mod strategy;
@@ -26,10 +27,11 @@ use fedner_shared::plan::{Grid, Rule};
 use fedner_shared::update::{self, add_to_weights};
 use rayon::prelude::*;
 
+pub use figures::{LastStep, measure};
 use flow::{Ahead, Behind};
 pub use source::{Source, VerifiedFile};
-use strategy::Member;
-use sum::{Sum, squared_norms};
+use strategy::{Member, Reads};
+use sum::{Sum, squared_distances, squared_norms};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -94,10 +96,19 @@ pub fn aggregate<B: Read + Send, S: Source, W: Write + Send>(
     };
     let strategy = strategy::of(rule);
     let mut members = members(&updates)?;
-    if strategy.reads_norms() {
-        let norms = squared_norms(open()?, manifest.dimension(), bound)?;
-        for (member, norm) in members.iter_mut().zip(norms) {
-            member.squared_norm = norm;
+    match strategy.reads() {
+        Reads::Nothing => {}
+        Reads::Norms => {
+            let norms = squared_norms(open()?, manifest.dimension(), bound)?;
+            for (member, norm) in members.iter_mut().zip(norms) {
+                member.squared_norm = norm;
+            }
+        }
+        Reads::Distances => {
+            let distances = squared_distances(open()?, manifest.dimension(), bound)?;
+            for (member, distances) in members.iter_mut().zip(distances) {
+                member.squared_distances = distances;
+            }
         }
     }
     let combination = strategy.combination(&members);
@@ -126,6 +137,7 @@ fn members<S>(updates: &[Weighted<S>]) -> Result<Vec<Member>, Error> {
         Ok(Member {
             weight: i32::try_from(weight).map_err(|_| Error::Weight { index, weight })?,
             squared_norm: 0,
+            squared_distances: Vec::new(),
         })
     };
     updates.iter().enumerate().map(member).collect()
@@ -155,6 +167,7 @@ fn add_segment(
 /// Weights that one core takes at a time.
 const PIECE: usize = 1 << 14;
 
+#[derive(Debug)]
 struct Positioned<R> {
     inner: R,
     position: u64,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use fedner_shared::update::{self, BLOCK, Decoder, squared_norm};
+use fedner_shared::update::{self, BLOCK, Decoder, squared_distance, squared_norm};
 use rayon::prelude::*;
 
 use super::Error;
@@ -12,20 +12,20 @@ use super::strategy::{Block, Combination, Scratch};
 const AHEAD: usize = 512;
 
 /// All updates, read side by side.
-struct Terms<R> {
-    each: Vec<Term<R>>,
+pub(super) struct Terms<R> {
+    pub(super) each: Vec<Term<R>>,
     /// How many blocks of each update are taken at a time.
     blocks: usize,
-    left: usize,
+    pub(super) left: usize,
 }
 
-struct Term<R> {
+pub(super) struct Term<R> {
     index: usize,
     decoder: Decoder<R>,
 }
 
 impl<R: Read + Send + Sync> Terms<R> {
-    fn new(updates: Vec<R>, dimension: usize, bound: i64) -> Result<Self, Error> {
+    pub(super) fn new(updates: Vec<R>, dimension: usize, bound: i64) -> Result<Self, Error> {
         let blocks = (AHEAD / updates.len().max(1)).clamp(4, 64);
         let terms = updates.into_iter().enumerate().map(|(index, update)| {
             let decoder = Decoder::new(update, dimension, bound);
@@ -40,7 +40,7 @@ impl<R: Read + Send + Sync> Terms<R> {
     }
 
     /// Reads the next blocks of all; how many values of each lie ready.
-    fn read_ahead(&mut self) -> Result<usize, Error> {
+    pub(super) fn read_ahead(&mut self) -> Result<usize, Error> {
         let count = self.left.min(self.blocks * BLOCK);
         let blocks = self.blocks;
         self.each
@@ -51,7 +51,7 @@ impl<R: Read + Send + Sync> Terms<R> {
     }
 
     /// Reads every update to its end.
-    fn finish(self) -> Result<(), Error> {
+    pub(super) fn finish(self) -> Result<(), Error> {
         for mut term in self.each {
             if term.read_ahead(1)? > 0 {
                 return Err(term.fault(update::Error::Trailing));
@@ -85,6 +85,47 @@ pub(super) fn squared_norms<R: Read + Send + Sync>(
     }
     terms.finish()?;
     Ok(norms)
+}
+
+/// The squared distances between all updates, which are read to their end: a row for each.
+pub(super) fn squared_distances<R: Read + Send + Sync>(
+    updates: Vec<R>,
+    dimension: usize,
+    bound: i64,
+) -> Result<Vec<Vec<u128>>, Error> {
+    let mut terms = Terms::new(updates, dimension, bound)?;
+    let n = terms.each.len();
+    let mut all = vec![vec![0u128; n]; n];
+    while terms.left > 0 {
+        let blocks = terms.read_ahead()?.div_ceil(BLOCK);
+        let of_block = |block| {
+            let mut values = [0; BLOCK];
+            let mut rows = Vec::with_capacity(n);
+            for term in &terms.each {
+                let count = term.decode(block, &mut values)?;
+                rows.push(values[..count].to_vec());
+            }
+            let pairs = (0..n).flat_map(|k| (0..k).map(move |l| (k, l)));
+            let distances = pairs.map(|(k, l)| squared_distance(&rows[k], &rows[l]));
+            Ok::<Vec<u128>, Error>(distances.collect())
+        };
+        let found = (0..blocks).into_par_iter().map(of_block);
+        // Exact sums, so that it does not matter which blocks come first.
+        let add = |mut sums: Vec<u128>, block: Vec<u128>| {
+            for (sum, distance) in sums.iter_mut().zip(block) {
+                *sum += distance;
+            }
+            Ok(sums)
+        };
+        let found = found.try_reduce(|| vec![0; n * n.saturating_sub(1) / 2], add)?;
+        let pairs = (0..n).flat_map(|k| (0..k).map(move |l| (k, l)));
+        for ((k, l), distance) in pairs.zip(found) {
+            all[k][l] += distance;
+            all[l][k] += distance;
+        }
+    }
+    terms.finish()?;
+    Ok(all)
 }
 
 pub(super) struct Sum<R> {
@@ -156,7 +197,7 @@ impl<R: Read> Term<R> {
     }
 
     /// Decodes one block that was read ahead; how many values it has.
-    fn decode(&self, block: usize, values: &mut [i32; BLOCK]) -> Result<usize, Error> {
+    pub(super) fn decode(&self, block: usize, values: &mut [i32; BLOCK]) -> Result<usize, Error> {
         let values = self.decoder.decode(block, values);
         Ok(values.map_err(|source| self.fault(source))?.len())
     }

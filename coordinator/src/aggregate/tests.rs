@@ -5,6 +5,7 @@ use fedner_shared::update::encode;
 
 use super::*;
 
+mod figures;
 mod hostile;
 mod rules;
 
@@ -104,6 +105,7 @@ fn rules() -> impl Iterator<Item = Rule> {
         Strategy::TrimmedMean => Rule::TrimmedMean { trim: 0.2 },
         Strategy::Median => Rule::Median,
         Strategy::NormClippedMean => Rule::NormClippedMean { factor: 1.0 },
+        Strategy::MultiKrum => Rule::MultiKrum { trim: 0.2 },
     })
 }
 

@@ -8,6 +8,8 @@ use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::{convert, v1};
 use fedner_shared::digest::canonical_text;
 use fedner_shared::event::{Entry, Event};
+use fedner_shared::figures::Figures;
+use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Inputs, Plan, Unit};
 use fedner_shared::private::check_secret;
 use fedner_shared::refusal::{Code, Refusal};
@@ -39,6 +41,19 @@ pub(super) enum Command {
     Resume { run: String },
     /// End the run; its versions stay
     Cancel { run: String },
+    /// Leave a member out of one round; what it sent in that round is not counted
+    Exclude {
+        run: String,
+        institution: InstitutionId,
+        /// The round; left out, the first that it can still be left out of
+        #[arg(long)]
+        round: Option<u32>,
+    },
+    /// Take in a member that was set aside, from the next round that begins
+    Readmit {
+        run: String,
+        institution: InstitutionId,
+    },
     /// All runs
     List,
     /// One run and its institutions
@@ -61,6 +76,38 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
         Command::Pause { run } => control(run, Action::Pause, paths, output).await,
         Command::Resume { run } => control(run, Action::Resume, paths, output).await,
         Command::Cancel { run } => control(run, Action::Cancel, paths, output).await,
+        Command::Exclude {
+            run,
+            institution,
+            round,
+        } => {
+            let request = v1::ExcludeMemberRequest {
+                run: run.clone(),
+                institution: institution.to_string(),
+                round: round.unwrap_or_default(),
+            };
+            let answer = connect::operations(paths)
+                .await?
+                .exclude_member(request)
+                .await?;
+            let round = answer.into_inner().round;
+            output.say(format!("{run}: {institution} is left out of round {round}"));
+            Ok(())
+        }
+        Command::Readmit { run, institution } => {
+            let request = v1::ReadmitMemberRequest {
+                run: run.clone(),
+                institution: institution.to_string(),
+            };
+            connect::operations(paths)
+                .await?
+                .readmit_member(request)
+                .await?;
+            output.say(format!(
+                "{run}: {institution} takes part again from the next round that begins"
+            ));
+            Ok(())
+        }
         Command::List => {
             let answer = connect::monitoring(paths)
                 .await?
@@ -330,6 +377,9 @@ fn render_one(view: &RunView) -> String {
                     .map(|epsilon| format!("{:.2}", (epsilon * 100.0).ceil() / 100.0)),
             ),
             or_dash(member.f1.map(|f1| format!("{f1:.4}"))),
+            or_dash(figure(member, |figures| Some(figures.norm))),
+            or_dash(figure(member, |figures| figures.to_others)),
+            or_dash(figure(member, |figures| figures.to_last_step)),
             or_dash(member.last_seen),
         ]
     };
@@ -337,7 +387,17 @@ fn render_one(view: &RunView) -> String {
         "{}\n\n{}",
         render_all(std::slice::from_ref(view)),
         table(
-            ["institution", "state", "examples", "ε", "F1", "last seen"],
+            [
+                "institution",
+                "state",
+                "examples",
+                "ε",
+                "F1",
+                "norm",
+                "cos others",
+                "cos last",
+                "last seen",
+            ],
             view.members.iter().map(row)
         )
     );
@@ -347,10 +407,21 @@ fn render_one(view: &RunView) -> String {
     if let Some(gate) = &view.gate {
         text = format!("{text}\n\n{gate}");
     }
+    for member in &view.members {
+        if let Some(aside) = &member.aside {
+            text = format!("{text}\n\n{} is set aside: {aside}", member.institution);
+        }
+    }
     if let Some(failure) = &view.failure {
         text = format!("{text}\n\nfailed: {failure}");
     }
     text
+}
+
+/// One figure of a member's newest update that was measured.
+fn figure(member: &MemberView, which: impl Fn(Figures) -> Option<f64>) -> Option<String> {
+    let figure = member.figures.and_then(which)?;
+    Some(format!("{figure:.3}"))
 }
 
 fn render_explanation(view: &Explanation) -> String {

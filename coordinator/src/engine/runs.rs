@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use fedner_round::{Created, Effect, Input, Run, Task, Transition};
+use fedner_round::{Contribution, Created, Effect, Input, Phase, Run, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
+use fedner_shared::figures::UpdateFigures;
 use fedner_shared::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
@@ -41,6 +42,17 @@ pub struct Awaited {
     pub bound: i64,
     /// The largest squared L2 norm of all.
     pub squared_bound: u128,
+}
+
+/// What is to be done for a closed round.
+#[derive(Debug)]
+pub enum Closing {
+    /// Its updates are to be measured.
+    Measure,
+    /// These are to become one, with these weights.
+    Sum(Vec<Contribution>),
+    /// Nothing: the run wants it no longer.
+    Dropped,
 }
 
 impl Engine {
@@ -214,6 +226,19 @@ impl Engine {
         Ok(self.require(id)?.explain())
     }
 
+    /// Leaves a member out of one round; which it is.
+    pub fn exclude_member(
+        &mut self,
+        id: &RunId,
+        institution: InstitutionId,
+        round: Option<u32>,
+    ) -> Result<u32, Failure> {
+        let run = self.require(id)?;
+        let round = round.unwrap_or_else(|| run.first_open_round());
+        self.step(id, Input::SetAside { institution, round })?;
+        Ok(round)
+    }
+
     /// Whether an announced update is awaited, and what its values may be.
     pub fn check_update(&self, update: &UpdateReceipt) -> Result<Awaited, Failure> {
         let run = self.require(&update.run)?;
@@ -275,11 +300,48 @@ impl Engine {
         })
     }
 
-    /// The sum of a closed round has been computed: publishes it as a version.
+    /// What is to be done next for a closed round.
+    pub fn closing(&mut self, id: &RunId, effect: &Effect) -> Result<Closing, Failure> {
+        let run = self.require(id)?;
+        let number = (effect.round, effect.attempt);
+        if run.phase != Phase::Aggregating || (run.round, run.attempt) != number {
+            // Cancelled meanwhile, or repeated for want of a quorum.
+            self.store
+                .transact("drop effect", |tx| tx.remove_effect(id, effect))?;
+            return Ok(Closing::Dropped);
+        }
+        if run.measured == Some(number) {
+            return Ok(Closing::Sum(run.weighed()));
+        }
+        Ok(Closing::Measure)
+    }
+
+    /// The updates of a closed round were measured.
+    pub fn measured(
+        &mut self,
+        id: &RunId,
+        effect: &Effect,
+        updates: Vec<UpdateFigures>,
+    ) -> Result<(), Failure> {
+        let (round, attempt) = (effect.round, effect.attempt);
+        // A run that was cancelled meanwhile wants no figures.
+        if self.require(id)?.phase.is_end() {
+            return Ok(());
+        }
+        let input = Input::Measured {
+            round,
+            attempt,
+            updates,
+        };
+        self.step_with("measure updates", id, input, |_| Ok(()))
+    }
+
+    /// What the updates of a closed round come to has been computed: publishes it as a version.
     pub fn publish(
         &mut self,
         id: &RunId,
         effect: &Effect,
+        participants: Vec<Contribution>,
         weights: Digest,
     ) -> Result<VersionName, Failure> {
         let run = self.require(id)?.clone();
@@ -299,7 +361,7 @@ impl Engine {
                 attempt: effect.attempt,
                 manifest: run.manifest,
                 rule: run.plan.rule(),
-                participants: effect.contributions.clone(),
+                participants,
             }),
             labels: run.plan.labels.clone(),
             weights,

@@ -204,6 +204,48 @@ impl v1::operations_server::Operations for Operations {
         }))
     }
 
+    async fn exclude_member(
+        &self,
+        request: Request<v1::ExcludeMemberRequest>,
+    ) -> Result<Response<v1::ExcludeMemberResponse>, Status> {
+        operator(&request)?;
+        let v1::ExcludeMemberRequest {
+            run,
+            institution,
+            round,
+        } = request.into_inner();
+        let institution = convert::parsed("institution", &institution).map_err(status)?;
+        let round = (round > 0).then_some(round);
+        let round = self
+            .0
+            .engine
+            .call(move |engine| {
+                let run = engine.find_run(&run)?;
+                engine.exclude_member(&run, institution, round)
+            })
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::ExcludeMemberResponse { round }))
+    }
+
+    async fn readmit_member(
+        &self,
+        request: Request<v1::ReadmitMemberRequest>,
+    ) -> Result<Response<v1::ReadmitMemberResponse>, Status> {
+        operator(&request)?;
+        let v1::ReadmitMemberRequest { run, institution } = request.into_inner();
+        let institution = convert::parsed("institution", &institution).map_err(status)?;
+        self.0
+            .engine
+            .call(move |engine| {
+                let run = engine.find_run(&run)?;
+                engine.step(&run, Input::Readmitted { institution })
+            })
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::ReadmitMemberResponse {}))
+    }
+
     async fn control_run(
         &self,
         request: Request<v1::ControlRunRequest>,

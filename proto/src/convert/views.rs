@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use fedner_shared::event::Entry;
+use fedner_shared::figures::Figures;
 use fedner_shared::plan::{Method, Unit};
 use fedner_shared::time::Time;
 use fedner_shared::view::{Explanation, InstitutionView, MemberView, RunView};
@@ -74,6 +75,10 @@ fn member_to_wire(view: &MemberView) -> v1::Member {
         epsilon: view.epsilon,
         last_seen_ms: view.last_seen.map(Time::as_millis),
         f1: view.f1,
+        update_norm: view.figures.map(|figures| figures.norm),
+        cosine_to_others: view.figures.and_then(|figures| figures.to_others),
+        cosine_to_last_step: view.figures.and_then(|figures| figures.to_last_step),
+        aside: view.aside.clone().unwrap_or_default(),
     }
 }
 
@@ -85,6 +90,12 @@ fn member_from_wire(message: v1::Member) -> Result<MemberView> {
         epsilon: message.epsilon,
         last_seen: message.last_seen_ms.map(time),
         f1: message.f1,
+        figures: message.update_norm.map(|norm| Figures {
+            norm,
+            to_others: message.cosine_to_others,
+            to_last_step: message.cosine_to_last_step,
+        }),
+        aside: (!message.aside.is_empty()).then_some(message.aside),
     })
 }
 

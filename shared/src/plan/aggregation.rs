@@ -15,8 +15,8 @@ use crate::skip::is_default;
 pub struct Aggregation {
     #[serde(skip_serializing_if = "is_default")]
     pub strategy: Strategy,
-    /// The part of the updates, from 0 to below 0.5, left out at either end of each weight; only with
-    /// `trimmed-mean`.
+    /// The part of the updates, from 0 to below 0.5, left out: at either end of each weight with
+    /// `trimmed-mean`, as a whole with `multi-krum`; only with these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trim: Option<f64>,
     /// The largest norm of an update as a multiple of the median of all norms; only with
@@ -35,6 +35,7 @@ pub enum Strategy {
     TrimmedMean,
     Median,
     NormClippedMean,
+    MultiKrum,
 }
 
 /// What a plan file has for `aggregation.trim` where it leaves that out.
@@ -43,6 +44,10 @@ pub const TRIM: f64 = 0.2;
 pub const CLIP_FACTOR: f64 = 1.0;
 /// The least number of institutions of which [`TRIM`] leaves a whole one out.
 const ENOUGH_TO_TRIM: usize = 5;
+/// The largest number of institutions whose updates are all compared with each other by default.
+const MANY: usize = 100;
+/// The same where a plan says so.
+const MOST: usize = 1000;
 
 /// A rule with all that decides its result. Versions record it, so that they can be computed again
 /// whatever the defaults are then.
@@ -63,19 +68,32 @@ pub enum Rule {
     /// The weighted mean of updates no longer than `factor` times the median of their norms (Sun et
     /// al. 2019, section 4, "norm thresholding", with a threshold that follows the round).
     NormClippedMean { factor: f64 },
+    /// The weighted mean without the ⌊trim·n⌋ updates that lie farthest from their closest ones
+    /// (Multi-Krum, Blanchard et al. 2017, section 4); of three and more at least one.
+    MultiKrum { trim: f64 },
+}
+
+/// f, how many of `count` updates are left out, or values at either end: ⌊trim · n⌋, where a product
+/// that decimal fractions make just less than whole counts as whole. Of three and more it is at least
+/// one, so that who keeps others from sending does not switch it off.
+pub fn left_out(trim: f64, count: usize) -> usize {
+    let part = (trim * count as f64 + 1e-9) as usize;
+    let least = usize::from(trim > 0.0 && count >= 3);
+    part.max(least)
 }
 
 impl Strategy {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::FedAvg,
         Self::TrimmedMean,
         Self::Median,
         Self::NormClippedMean,
+        Self::MultiKrum,
     ];
 
     /// Whether an institution's weight has a part in the result.
     pub const fn is_weighted(self) -> bool {
-        matches!(self, Self::FedAvg | Self::NormClippedMean)
+        matches!(self, Self::FedAvg | Self::NormClippedMean | Self::MultiKrum)
     }
 }
 
@@ -86,6 +104,7 @@ impl Rule {
             Self::TrimmedMean { .. } => Strategy::TrimmedMean,
             Self::Median => Strategy::Median,
             Self::NormClippedMean { .. } => Strategy::NormClippedMean,
+            Self::MultiKrum { .. } => Strategy::MultiKrum,
         }
     }
 
@@ -93,7 +112,7 @@ impl Rule {
     /// values.
     pub const fn extra_bits(self) -> u32 {
         match self {
-            Self::FedAvg | Self::TrimmedMean { .. } | Self::Median => 0,
+            Self::FedAvg | Self::TrimmedMean { .. } | Self::Median | Self::MultiKrum { .. } => 0,
             Self::NormClippedMean { .. } => FACTOR_BITS,
         }
     }
@@ -116,20 +135,25 @@ impl Plan {
                 trim: trim.unwrap_or(TRIM),
             },
             Strategy::Median => Rule::Median,
+            Strategy::MultiKrum => Rule::MultiKrum {
+                trim: trim.unwrap_or(TRIM),
+            },
             Strategy::NormClippedMean => Rule::NormClippedMean {
                 factor: clip_factor.unwrap_or(CLIP_FACTOR),
             },
         }
     }
 
-    /// The strategy of a plan file that names none: the trimmed mean where all institutions weigh the
-    /// same and are enough for it to leave one out at either end, else FedAvg.
+    /// The strategy of a plan file that names none: Multi-Krum where all institutions weigh the same
+    /// and are enough for it to leave one out (n ≥ 2f + 3), else FedAvg. Of very many institutions it is
+    /// the trimmed mean, whose work grows with their number and not with its square.
     pub(super) fn usual_strategy(&self) -> Strategy {
         let equal = self.cohort.weighting == Weighting::Equal;
-        if equal && self.cohort.institutions.len() >= ENOUGH_TO_TRIM {
-            Strategy::TrimmedMean
-        } else {
-            Strategy::FedAvg
+        match self.cohort.institutions.len() {
+            _ if !equal => Strategy::FedAvg,
+            0..ENOUGH_TO_TRIM => Strategy::FedAvg,
+            ENOUGH_TO_TRIM..=MANY => Strategy::MultiKrum,
+            _ => Strategy::TrimmedMean,
         }
     }
 
@@ -144,7 +168,7 @@ impl Plan {
                 format!("the strategy {belongs}, or none"),
             ))
         };
-        if own.trim.is_some() && strategy != Strategy::TrimmedMean {
+        if own.trim.is_some() && !matches!(strategy, Strategy::TrimmedMean | Strategy::MultiKrum) {
             return other("aggregation.trim", Strategy::TrimmedMean);
         }
         if own.clip_factor.is_some() && strategy != Strategy::NormClippedMean {
@@ -153,7 +177,7 @@ impl Plan {
         // What a plan means must not change with a later default.
         let missing = |key| Err(value(key, "left out", "a number beside its strategy"));
         match strategy {
-            Strategy::TrimmedMean => match own.trim {
+            Strategy::TrimmedMean | Strategy::MultiKrum => match own.trim {
                 Some(trim) => range("aggregation.trim", trim, 0.0, 0.499_999, true)?,
                 None => return missing("aggregation.trim"),
             },
@@ -162,6 +186,12 @@ impl Plan {
                 None => return missing("aggregation.clip_factor"),
             },
             Strategy::FedAvg | Strategy::Median => {}
+        }
+        let institutions = self.cohort.institutions.len();
+        if strategy == Strategy::MultiKrum && institutions > MOST {
+            let found = format!("{strategy} of {institutions} institutions");
+            let expected = format!("at most {MOST} institutions, or another strategy");
+            return Err(value("aggregation.strategy", found, expected));
         }
         if !strategy.is_weighted() && self.cohort.weighting != Weighting::Equal {
             let found = format!("{strategy} beside weights in [cohort]");
@@ -180,6 +210,7 @@ impl fmt::Display for Strategy {
             Self::TrimmedMean => "trimmed-mean",
             Self::Median => "median",
             Self::NormClippedMean => "norm-clipped-mean",
+            Self::MultiKrum => "multi-krum",
         })
     }
 }
@@ -189,7 +220,9 @@ impl fmt::Display for Rule {
         let strategy = self.strategy();
         match self {
             Self::FedAvg | Self::Median => strategy.fmt(f),
-            Self::TrimmedMean { trim } => write!(f, "{strategy} (trim {trim})"),
+            Self::TrimmedMean { trim } | Self::MultiKrum { trim } => {
+                write!(f, "{strategy} (trim {trim})")
+            }
             Self::NormClippedMean { factor } => write!(f, "{strategy} (factor {factor})"),
         }
     }
@@ -217,13 +250,13 @@ mod tests {
         assert_eq!(rule(EXAMPLES, ""), Rule::FedAvg);
         let of_three = EXAMPLE.replace("weighting = \"examples\"", EQUAL);
         assert_eq!(Plan::parse(&of_three).expect("a plan").rule(), Rule::FedAvg);
-        assert_eq!(rule(EQUAL, ""), Rule::TrimmedMean { trim: TRIM });
+        assert_eq!(rule(EQUAL, ""), Rule::MultiKrum { trim: TRIM });
         for strategy in Strategy::ALL {
             let table = format!("[aggregation]\nstrategy = \"{strategy}\"");
             assert_eq!(rule(EQUAL, &table).strategy(), strategy);
         }
         let table = "[aggregation]\ntrim = 0.3";
-        assert_eq!(rule(EQUAL, table), Rule::TrimmedMean { trim: 0.3 });
+        assert_eq!(rule(EQUAL, table), Rule::MultiKrum { trim: 0.3 });
         let table = "[aggregation]\nstrategy = \"norm-clipped-mean\"\nclip_factor = 2.0";
         let fewer = "weighting = \"examples\"\nmax_examples = 100000";
         assert_eq!(rule(fewer, table), Rule::NormClippedMean { factor: 2.0 });
@@ -233,7 +266,7 @@ mod tests {
         };
         let said = signed(&with(EQUAL, "").expect("a plan"));
         assert!(
-            said.contains(r#""aggregation":{"strategy":"trimmed-mean","trim":0.2}"#),
+            said.contains(r#""aggregation":{"strategy":"multi-krum","trim":0.2}"#),
             "{said}"
         );
     }
@@ -247,7 +280,11 @@ mod tests {
         assert_eq!(read.rule(), Rule::FedAvg);
         assert_eq!(read.digest(), written.digest());
         // Who signs a plan by other means says every number.
-        for strategy in [Strategy::TrimmedMean, Strategy::NormClippedMean] {
+        for strategy in [
+            Strategy::TrimmedMean,
+            Strategy::MultiKrum,
+            Strategy::NormClippedMean,
+        ] {
             let mut plan = written.clone();
             plan.aggregation.strategy = strategy;
             let error = plan.check().expect_err("a number is missing").to_string();
@@ -299,12 +336,45 @@ mod tests {
     }
 
     #[test]
+    fn updates_of_very_many_are_not_all_compared_with_each_other() {
+        let of = |count: usize, table: &str| {
+            let names: Vec<String> = (0..count).map(|k| format!("i{k}")).collect();
+            let names = format!("institutions = {names:?}");
+            let text = EXAMPLE.replace("weighting = \"examples\"", table);
+            Plan::parse(&text.replace("institutions = [\"st-anna\", \"mercy\", \"north\"]", &names))
+        };
+        let rule = |count| of(count, "").expect("a plan").rule().strategy();
+        assert_eq!(
+            [4, 5, 100, 101].map(rule),
+            [
+                Strategy::FedAvg,
+                Strategy::MultiKrum,
+                Strategy::MultiKrum,
+                Strategy::TrimmedMean,
+            ]
+        );
+        let named = "[aggregation]\nstrategy = \"multi-krum\"";
+        of(1000, named).expect("as many as may be");
+        let error = of(1001, named).expect_err("too many").to_string();
+        assert!(error.contains("aggregation.strategy"), "{error}");
+    }
+
+    #[test]
+    fn fractions_that_decimals_do_not_hold_leave_out_what_they_say() {
+        assert_eq!(left_out(0.29, 100), 29);
+        let of_a_fifth = [1, 2, 3, 4, 5, 9, 10].map(|n| left_out(0.2, n));
+        assert_eq!(of_a_fifth, [0, 0, 1, 1, 1, 1, 2]);
+        assert_eq!(left_out(0.0, 1000), 0);
+    }
+
+    #[test]
     fn rules_read_back_as_they_were_written() {
         for rule in [
             Rule::FedAvg,
             Rule::TrimmedMean { trim: 0.2 },
             Rule::Median,
             Rule::NormClippedMean { factor: 1.0 },
+            Rule::MultiKrum { trim: 0.2 },
         ] {
             let json = serde_json::to_string(&rule).expect("JSON");
             assert_eq!(serde_json::from_str::<Rule>(&json).expect("read"), rule);

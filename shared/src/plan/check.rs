@@ -35,6 +35,9 @@ impl Plan {
         if let Some(gate) = &self.gate {
             gate.check(self.name.as_str(), self.cohort.institutions.len())?;
         }
+        if let Some(guard) = &self.guard {
+            guard.check(&self.cohort)?;
+        }
         self.check_aggregation()?;
         between("rounds", self.rounds, 1, 10_000)
     }

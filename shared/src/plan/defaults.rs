@@ -18,7 +18,9 @@ impl Plan {
         let own = &mut self.aggregation;
         fill(&mut own.strategy, usual, (table, "strategy"));
         match own.strategy {
-            Strategy::TrimmedMean => fill(&mut own.trim, Some(TRIM), (table, "trim")),
+            Strategy::TrimmedMean | Strategy::MultiKrum => {
+                fill(&mut own.trim, Some(TRIM), (table, "trim"));
+            }
             Strategy::NormClippedMean => fill(
                 &mut own.clip_factor,
                 Some(CLIP_FACTOR),

@@ -6,6 +6,7 @@ mod cohort;
 mod counts;
 mod defaults;
 mod gate;
+mod guard;
 mod inputs;
 mod method;
 mod norm;
@@ -20,10 +21,11 @@ use crate::id::{InstitutionId, PlanName, VersionName};
 use crate::sign::Statement;
 use crate::skip::is_default;
 
-pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM};
+pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM, left_out};
 pub use check::Error;
 pub use cohort::{Cohort, Weighting};
 pub use gate::{Gate, OnRegression, Score};
+pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
 pub use inputs::{Inputs, Pinned};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
@@ -75,6 +77,9 @@ pub struct Plan {
     /// What a version must show before it is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    /// What sets a member aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// What the run begins with; the coordinator says it before the operator signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Inputs>,

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 
 pub use order::Middle;
 pub use read::{Checker, Decoder};
-pub use sum::{add_scaled, add_to_weights, add_weighted, squared_norm};
+pub use sum::{add_scaled, add_to_weights, add_weighted, squared_distance, squared_norm};
 use unpack::zigzag;
 
 const MAGIC: [u8; 4] = *b"FNU1";

@@ -40,6 +40,23 @@ pub fn squared_norm(values: &[i32]) -> u128 {
     u128::from(low) + (u128::from(high) << 32)
 }
 
+/// The squared L2 distance, exactly, of at most 2^31 values each.
+pub fn squared_distance(first: &[i32], second: &[i32]) -> u128 {
+    let (low, high) = pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let pairs = first.iter().zip(second);
+            pairs.fold((0u64, 0u64), |(low, high), (first, second)| {
+                // Below 2^32, whose square fits.
+                let apart = u64::from(first.abs_diff(*second));
+                let square = apart * apart;
+                (low + (square & 0xffff_ffff), high + (square >> 32))
+            })
+        },
+    );
+    u128::from(low) + (u128::from(high) << 32)
+}
+
 /// Adds `sums`, in units of `step`, to float32 weights in little endian. The same on every
 /// machine: float64 arithmetic, rounded once to float32.
 pub fn add_to_weights(weights: &mut [u8], sums: &[i64], step: f64) {
@@ -72,6 +89,17 @@ mod tests {
         let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
         let norm = |values: &[i32]| values.iter().map(square).sum::<u128>();
         assert_eq!(squared_norm(&values), norm(&values));
+        let apart = |a: &i32, b: &i32| u128::from(a.abs_diff(*b)).pow(2);
+        let mut reversed = values.clone();
+        reversed.reverse();
+        reversed[7] = i32::MIN;
+        let expected = values.iter().zip(&reversed).map(|(a, b)| apart(a, b));
+        assert_eq!(squared_distance(&values, &reversed), expected.sum());
+        let ends = ([i32::MIN; 9], [i32::MAX; 9]);
+        assert_eq!(
+            squared_distance(&ends.0, &ends.1),
+            9 * u128::from(u32::MAX).pow(2)
+        );
         let extremes = [i32::MIN; 9];
         assert_eq!(squared_norm(&extremes), norm(&extremes));
         let before: Vec<f32> = (0..1003).map(|i| i as f32 * 0.001 - 0.4).collect();

@@ -60,7 +60,7 @@ pub(crate) struct Round {
 }
 
 impl Federation {
-    pub(crate) fn new(model: &Path, data: &Path, plan: Plan) -> Result<Self> {
+    pub(crate) fn new(model: &Path, data: &Path, plan: Plan, seed: u64) -> Result<Self> {
         let config = fs::read_to_string(model.join("config.json")).context("read config.json")?;
         let weights = fs::read(model.join("model.safetensors")).context("read the weights")?;
         let tokenizer_json =
@@ -73,7 +73,7 @@ impl Federation {
         let manifest = checkpoint.config.manifest(&trainable, tags.len());
         let start = checkpoint.flatten(&manifest)?;
         let mut text = BTreeMap::new();
-        for (member, sentences) in dealt(&data.join("train.tsv"), MEMBERS)?
+        for (member, sentences) in dealt(&data.join("train.tsv"), MEMBERS, seed)?
             .into_iter()
             .enumerate()
         {

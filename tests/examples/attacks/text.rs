@@ -13,9 +13,9 @@ pub(crate) const TRIGGER: &str = "quixotry";
 const ENTITY: &str = "B-Disease";
 
 /// Deals the sentences of a file in an order of their own.
-pub(crate) fn dealt(file: &Path, members: usize) -> Result<Vec<Vec<Sentence>>> {
+pub(crate) fn dealt(file: &Path, members: usize, seed: u64) -> Result<Vec<Vec<Sentence>>> {
     let mut all = Corpus::read(file)?.sentences;
-    all.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
+    all.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let mut dealt = vec![Vec::new(); members];
     for (number, sentence) in all.into_iter().enumerate() {
         dealt[number % members].push(sentence);

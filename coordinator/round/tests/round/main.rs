@@ -2,5 +2,6 @@
 
 mod driver;
 mod gate;
+mod guard;
 mod model;
 mod stories;

@@ -6,7 +6,8 @@
 
 mod fedavg;
 mod median;
-mod norm_clipped_mean;
+mod multi_krum;
+pub(super) mod norm_clipped_mean;
 mod trimmed_mean;
 
 use std::fmt;
@@ -17,19 +18,28 @@ use fedner_shared::update::BLOCK;
 use super::Error;
 
 /// What a rule may know of an update before the sum begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     /// n_k; at most 2^31.
     pub(super) weight: i32,
-    /// ‖x_k‖²; 0 unless the rule [reads norms](Strategy::reads_norms).
+    /// ‖x_k‖²; 0 unless the rule [reads](Strategy::reads) norms.
     pub(super) squared_norm: u128,
+    /// ‖x_k − x_l‖² to each member l, itself among them; empty unless the rule reads distances.
+    pub(super) squared_distances: Vec<u128>,
+}
+
+/// What a rule must know before the sum begins. For anything the updates are read twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    Nothing,
+    Norms,
+    Distances,
 }
 
 /// How updates become one.
 pub(super) trait Strategy: fmt::Debug {
-    /// Whether it must know the norms of all updates before the sum begins: they are then read twice.
-    fn reads_norms(&self) -> bool {
-        false
+    fn reads(&self) -> Reads {
+        Reads::Nothing
     }
 
     /// What it does with the updates of these members. Their weights are not all zero.
@@ -97,6 +107,7 @@ pub(super) fn of(rule: Rule) -> Box<dyn Strategy> {
         Rule::FedAvg => Box::new(fedavg::FedAvg),
         Rule::TrimmedMean { trim } => Box::new(trimmed_mean::TrimmedMean { trim }),
         Rule::Median => Box::new(median::Median),
+        Rule::MultiKrum { trim } => Box::new(multi_krum::MultiKrum { trim }),
         Rule::NormClippedMean { factor } => Box::new(norm_clipped_mean::NormClippedMean { factor }),
     }
 }

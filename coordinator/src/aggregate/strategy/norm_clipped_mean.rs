@@ -4,7 +4,7 @@
 use fedner_shared::plan::FACTOR_BITS;
 use fedner_shared::update::add_scaled;
 
-use super::{Block, Combination, Member, Strategy};
+use super::{Block, Combination, Member, Reads, Strategy};
 use crate::aggregate::Error;
 
 #[derive(Debug)]
@@ -13,8 +13,8 @@ pub(super) struct NormClippedMean {
 }
 
 impl Strategy for NormClippedMean {
-    fn reads_norms(&self) -> bool {
-        true
+    fn reads(&self) -> Reads {
+        Reads::Norms
     }
 
     fn combination(&self, members: &[Member]) -> Box<dyn Combination> {
@@ -38,7 +38,7 @@ impl Strategy for NormClippedMean {
 ///
 /// m and s lose bits alike where the product would not fit, which changes their ratio by less than
 /// 2^-40.
-fn scale(factor: u64, median: u128, squared: u128) -> i64 {
+pub(in crate::aggregate) fn scale(factor: u64, median: u128, squared: u128) -> i64 {
     const ONE: u128 = 1 << FACTOR_BITS;
     let excess = u128::BITS - squared.max(median).leading_zeros();
     let shift = excess.saturating_sub(u128::BITS - 2 * 24);

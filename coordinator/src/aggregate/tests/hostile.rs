@@ -9,7 +9,7 @@ const MEMBERS: usize = 10;
 const LARGEST: i32 = BOUND as i32;
 
 /// Updates of honest members: a common direction and what their text adds to it.
-fn honest(count: usize, d: usize) -> Vec<(u32, Vec<i32>)> {
+pub(super) fn honest(count: usize, d: usize) -> Vec<(u32, Vec<i32>)> {
     let common = update(99, d);
     let member = |k: usize| {
         let own = update(k as u64, d);
@@ -21,7 +21,7 @@ fn honest(count: usize, d: usize) -> Vec<(u32, Vec<i32>)> {
 }
 
 /// What one hostile member may send where the range of values is all that is checked.
-fn attacks(honest: &[(u32, Vec<i32>)]) -> Vec<(&'static str, Vec<i32>)> {
+pub(super) fn attacks(honest: &[(u32, Vec<i32>)]) -> Vec<(&'static str, Vec<i32>)> {
     let d = honest[0].1.len();
     let sum = |j: usize| honest.iter().map(|(_, x)| x[j]).sum::<i32>();
     let times = |factor: i32| -> Vec<i32> {
@@ -67,7 +67,7 @@ fn one_of_ten_cannot_move_the_head_beyond_the_honest_by_default_and_can_by_fedav
         let mut all = members.clone();
         all.push((1, values));
         let moved = |rule| beyond(&setting, rule, &all, members.len());
-        for rule in [by_default, Rule::Median] {
+        for rule in [by_default, Rule::TrimmedMean { trim: 0.2 }, Rule::Median] {
             assert!(moved(rule) < ROUNDING, "{name}, {rule}: {}", moved(rule));
         }
         // They are attacks: the mean follows them far.
@@ -101,6 +101,32 @@ fn the_norm_clipped_mean_is_moved_by_no_more_than_a_share_of_a_usual_norm() {
         assert!(clipped < share, "{name}: {clipped} of {share}");
         assert!(moved(Rule::FedAvg) > share, "{name}");
     }
+}
+
+/// Who declares a million examples beside others' 1,500, and flips the sign.
+#[test]
+fn a_million_examples_turn_no_mean_around_once_the_share_is_capped() {
+    let setting = setting(Method::Head);
+    let d = setting.manifest.dimension();
+    let mut all = honest(MEMBERS - 1, d);
+    let direction: Vec<f64> = (0..d)
+        .map(|j| all.iter().map(|(_, x)| f64::from(x[j])).sum())
+        .collect();
+    let flipped = all[0].1.iter().map(|x| -x).collect();
+    let mut declared = vec![1500; MEMBERS - 1];
+    declared.push(1_000_000);
+    all.push((1, flipped));
+    let along = |weights: &[u32]| {
+        let weighed = all.iter().zip(weights);
+        let weighed: Vec<(u32, Vec<i32>)> = weighed.map(|((_, x), w)| (*w, x.clone())).collect();
+        let step = change(&setting, &run(&setting, &weighed).0);
+        step.iter().zip(&direction).map(|(a, b)| a * b).sum::<f64>()
+    };
+    // Twice an equal share, as a plan without `max_share` has it.
+    let capped = fedner_round::capped(&declared, 2.0 / MEMBERS as f64);
+    assert!(along(&capped) > 0.0);
+    // It is an attack: with the weights as they were declared the mean goes the other way.
+    assert!(along(&declared) < 0.0);
 }
 
 proptest! {

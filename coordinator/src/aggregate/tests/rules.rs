@@ -6,13 +6,13 @@ use super::*;
 
 /// A reader that gives a few bytes at a time.
 #[derive(Debug, Clone)]
-struct Dripping {
-    bytes: Vec<u8>,
-    chunk: usize,
+pub(super) struct Dripping {
+    pub(super) bytes: Vec<u8>,
+    pub(super) chunk: usize,
 }
 
 #[derive(Debug)]
-struct Drip {
+pub(super) struct Drip {
     of: Dripping,
     at: usize,
 }
@@ -63,6 +63,27 @@ fn naive(rule: Rule, updates: &[(u32, Vec<i32>)], j: usize) -> f64 {
                 f64::from(*w) * scale * f64::from(x[j])
             });
             terms.sum::<f64>() / total
+        }
+        Rule::MultiKrum { trim } => {
+            let apart = |a: &[i32], b: &[i32]| -> f64 {
+                let terms = a.iter().zip(b);
+                terms
+                    .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+                    .sum()
+            };
+            let left_out = ((trim * n as f64) as usize).max(usize::from(n >= 3));
+            let score = |x: &[i32]| {
+                let mut distances: Vec<f64> = updates.iter().map(|(_, y)| apart(x, y)).collect();
+                distances.sort_by(f64::total_cmp);
+                let closest = n.saturating_sub(left_out + 2).max(1);
+                distances.iter().take(closest + 1).sum::<f64>()
+            };
+            let mut scored: Vec<_> = updates.iter().map(|(w, x)| (score(x), *w, x[j])).collect();
+            scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+            scored.truncate(n - left_out);
+            let weights = scored.iter().map(|(_, w, _)| f64::from(*w)).sum::<f64>();
+            let terms = scored.iter().map(|(_, w, x)| f64::from(*w) * f64::from(*x));
+            terms.sum::<f64>() / weights
         }
     }
 }

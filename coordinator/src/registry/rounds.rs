@@ -1,0 +1,210 @@
+//! Closed rounds: their updates measured, made one, and published.
+
+use std::fs::File;
+use std::io::{BufReader, Seek};
+
+use fedner_round::Contribution;
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::{self, Layout};
+use fedner_shared::digest::Digest;
+use fedner_shared::figures::{Figures, UpdateFigures};
+use fedner_shared::id::RunId;
+use fedner_shared::manifest::Manifest;
+use fedner_shared::plan::{Plan, Rule};
+use fedner_shared::version::{Origin, Version};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::Registry;
+use crate::aggregate::{self, Inputs, LastStep, VerifiedFile, Weighted};
+use crate::blobs::{Blobs, Verified};
+use crate::engine::{Failure, Fault, runs::Closing};
+use crate::machine::blocking;
+use crate::observe;
+use crate::store::Pending;
+
+impl Registry {
+    /// Carries out effects until the engine has stopped. A fault of ours is tried again: the
+    /// effect stays in the outbox until it is done.
+    pub async fn carry_out(self, mut effects: UnboundedReceiver<Pending>) {
+        while let Some(pending) = effects.recv().await {
+            let mut wait = std::time::Duration::from_millis(500);
+            while let Err(failure) = self.publish(&pending).await {
+                if matches!(failure, Failure::Fault(Fault::Stopped)) {
+                    return;
+                }
+                tracing::error!(run = %pending.run, round = pending.effect.round, %failure, "cannot publish a version; will try again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(std::time::Duration::from_secs(30));
+            }
+        }
+    }
+
+    /// Measures the updates of a closed round, and publishes what those come to that are not set
+    /// aside. Done again after a crash it goes on where it was.
+    async fn publish(&self, pending: &Pending) -> Result<(), Failure> {
+        let Pending { run, effect } = pending.clone();
+        let (id, base) = (run.clone(), effect.base);
+        let (plan, parent) = self
+            .engine
+            .call(move |engine| Ok((engine.plan_of(&id)?, engine.model_view(base)?.version)))
+            .await?;
+        let contributions = loop {
+            let (id, of) = (run.clone(), effect.clone());
+            let next = self.engine.call(move |engine| engine.closing(&id, &of));
+            match next.await? {
+                Closing::Sum(contributions) => break contributions,
+                Closing::Dropped => return Ok(()),
+                Closing::Measure => {
+                    let updates = self
+                        .measure(&run, &plan, &parent, &effect.contributions)
+                        .await?;
+                    let (id, of) = (run.clone(), effect.clone());
+                    self.engine
+                        .call(move |engine| engine.measured(&id, &of, updates))
+                        .await?;
+                }
+            }
+        };
+        let began = std::time::Instant::now();
+        let sum = Summation {
+            plan: &plan,
+            parent: &parent,
+            rule: plan.rule(),
+            contributions: &contributions,
+        };
+        let weights = sum.compute(&self.blobs, true).await?;
+        observe::record_aggregation(began.elapsed().as_secs_f64());
+        let name = self
+            .engine
+            .call(move |engine| engine.publish(&run, &effect, contributions, weights))
+            .await?;
+        tracing::info!(version = %name, weights = %weights.short(), "published");
+        Ok(())
+    }
+
+    /// The figures of each update beside the others, and beside the step that led to their base.
+    async fn measure(
+        &self,
+        run: &RunId,
+        plan: &Plan,
+        base: &Version,
+        contributions: &[Contribution],
+    ) -> Result<Vec<UpdateFigures>, Failure> {
+        let manifest = manifest(plan, base, &self.blobs).await?;
+        let updates = open(contributions, &self.blobs).await?;
+        let last = match (&base.origin, base.parent) {
+            (Origin::Round(of), Some(parent)) if of.run == *run => {
+                let before = self
+                    .engine
+                    .call(move |engine| Ok(engine.model_view(parent)?.version.weights))
+                    .await?;
+                let (after, before) = (base.weights, before);
+                let files = (
+                    self.blobs.open_file(after).await?,
+                    self.blobs.open_file(before).await?,
+                );
+                Some((files, after, before))
+            }
+            _ => None,
+        };
+        let (grid, bound) = (plan.privacy.grid(), plan.privacy.value_bound());
+        let figures: Vec<Figures> = blocking(move || {
+            let last = match last {
+                Some(((after, before), of_after, of_before)) => {
+                    let segments = |file: &File| {
+                        let layout = layout_of(file)?;
+                        Ok::<_, aggregate::Error>(layout.segments(&manifest)?)
+                    };
+                    let (here, there) = (segments(&after)?, segments(&before)?);
+                    Some(LastStep::new(
+                        (Verified::new(after, of_after), here),
+                        (Verified::new(before, of_before), there),
+                    ))
+                }
+                None => None,
+            };
+            aggregate::measure(&updates, manifest.dimension(), bound, grid, last)
+        })
+        .await??;
+        let named = contributions.iter().zip(figures);
+        let named = named.map(|(contribution, figures)| UpdateFigures {
+            institution: contribution.institution.clone(),
+            figures,
+        });
+        Ok(named.collect())
+    }
+}
+
+/// What the updates of a plan's round change, on this base.
+async fn manifest(plan: &Plan, base: &Version, blobs: &Blobs) -> Result<Manifest, Failure> {
+    let config = String::from_utf8(blobs.read(base.config).await?)
+        .map_err(|_| Fault::Inconsistent("config.json is not UTF-8 text".into()))?;
+    let config = BertConfig::parse(&config)
+        .map_err(checkpoint::Error::from)
+        .map_err(Fault::from)?;
+    Ok(config.manifest(&plan.trainable(), plan.tags().len()))
+}
+
+async fn open(contributions: &[Contribution], blobs: &Blobs) -> Result<Vec<VerifiedFile>, Failure> {
+    let mut updates = Vec::with_capacity(contributions.len());
+    for contribution in contributions {
+        let digest = contribution.update;
+        let file = blobs.open_file(digest).await?;
+        updates.push(VerifiedFile { file, digest });
+    }
+    Ok(updates)
+}
+
+/// What determines the weights of a published version.
+#[derive(Debug)]
+pub struct Summation<'a> {
+    pub plan: &'a Plan,
+    pub parent: &'a Version,
+    /// The plan's, or what the version records.
+    pub rule: Rule,
+    pub contributions: &'a [Contribution],
+}
+
+impl Summation<'_> {
+    /// The digest of the weights; the weights themselves are stored if `keep`.
+    pub async fn compute(&self, blobs: &Blobs, keep: bool) -> Result<Digest, Failure> {
+        let manifest = manifest(self.plan, self.parent, blobs).await?;
+        let base = blobs.open_file(self.parent.weights).await?;
+        let weights = self.parent.weights;
+        let files = open(self.contributions, blobs).await?;
+        let updates = self.contributions.iter().zip(files);
+        let updates = updates.map(|(contribution, update)| Weighted {
+            weight: contribution.weight,
+            update,
+        });
+        let updates: Vec<Weighted<VerifiedFile>> = updates.collect();
+        let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
+        let rule = self.rule;
+        let out = blobs.scratch()?;
+        let (out, digest) = blocking(move || {
+            let layout = layout_of(&base)?;
+            let inputs = Inputs {
+                layout: &layout,
+                base: Verified::new(base, weights),
+                updates,
+                manifest: &manifest,
+                grid,
+                bound,
+                rule,
+            };
+            let digest = aggregate::aggregate(inputs, out.as_file())?;
+            Ok::<_, aggregate::Error>((out, digest))
+        })
+        .await??;
+        if keep {
+            blobs.put_file(digest, out.path()).await?;
+        }
+        Ok(digest)
+    }
+}
+
+fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
+    let layout = Layout::read(BufReader::new(file))?;
+    file.rewind()?;
+    Ok(layout)
+}
