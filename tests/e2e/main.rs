@@ -7,6 +7,7 @@ mod crash;
 mod faults;
 mod gate;
 mod leaving;
+mod methods;
 mod old_copy;
 mod release;
 mod roles;
