@@ -34,8 +34,7 @@ pub enum Error {
 struct File {
     normalizer: Option<Normalizer>,
     pre_tokenizer: Option<PreTokenizer>,
-    #[serde(rename = "post_processor")]
-    _post_processor: Option<PostProcessor>,
+    post_processor: Option<PostProcessor>,
     #[serde(default)]
     added_tokens: Vec<Added>,
     model: Value,
@@ -111,13 +110,68 @@ enum PreTokenizer {
     },
 }
 
-/// It adds special tokens, whatever the words. Its fields are for the program that builds it.
+/// It adds special tokens, whatever the words.
 #[derive(Deserialize)]
-#[serde(tag = "type")]
+#[serde(tag = "type", deny_unknown_fields)]
 enum PostProcessor {
-    TemplateProcessing,
-    BertProcessing,
-    RobertaProcessing,
+    TemplateProcessing {
+        single: Vec<Piece>,
+        pair: Vec<Piece>,
+        special_tokens: HashMap<String, Special>,
+    },
+    BertProcessing {
+        sep: (String, u64),
+        cls: (String, u64),
+    },
+    RobertaProcessing {
+        sep: (String, u64),
+        cls: (String, u64),
+        #[serde(rename = "trim_offsets")]
+        _trim: bool,
+        #[serde(rename = "add_prefix_space")]
+        _space: bool,
+    },
+}
+
+#[derive(Deserialize)]
+enum Piece {
+    SpecialToken { id: String },
+    Sequence {},
+}
+
+#[derive(Deserialize)]
+struct Special {
+    ids: Vec<u64>,
+}
+
+impl PostProcessor {
+    /// The numbers of the tokens that it adds; an error where a template names one that is not
+    /// there, for which the program that builds it has no answer but to stop.
+    fn numbers(&self) -> Result<Vec<u64>, Error> {
+        match self {
+            Self::BertProcessing { sep, cls } | Self::RobertaProcessing { sep, cls, .. } => {
+                Ok(vec![sep.1, cls.1])
+            }
+            Self::TemplateProcessing {
+                single,
+                pair,
+                special_tokens,
+            } => {
+                for piece in single.iter().chain(pair) {
+                    if let Piece::SpecialToken { id } = piece
+                        && !special_tokens.contains_key(id)
+                    {
+                        let named = id.escape_debug();
+                        return Err(Error::NotTaken(format!(
+                            "its template names `{named}`, which is no special token"
+                        )));
+                    }
+                }
+                let ids = special_tokens.values().flat_map(|special| &special.ids);
+                Ok(ids.copied().collect())
+            }
+        }
+    }
 }
 
 impl Normalizer {
@@ -134,10 +188,12 @@ pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
     let File {
         normalizer,
         pre_tokenizer,
+        post_processor,
         added_tokens,
         model,
         ..
     } = file;
+    let special = post_processor.map_or(Ok(Vec::new()), |part| part.numbers())?;
     if let Some(Normalizer::Sequence { normalizers }) = &normalizer
         && normalizers.iter().any(Normalizer::is_sequence)
     {
@@ -168,7 +224,8 @@ pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
         return Ok(());
     };
     let added = added_tokens.iter().map(|added| added.id);
-    let largest = vocab.values().copied().chain(added).max();
+    let numbers = vocab.values().copied().chain(added).chain(special);
+    let largest = numbers.max();
     match largest.filter(|id| *id >= vocabulary as u64) {
         Some(found) => Err(Error::Vocabulary { found, vocabulary }),
         None => Ok(()),
@@ -189,7 +246,15 @@ mod tests {
                 "strip_accents": null, "lowercase": true,
             },
             "pre_tokenizer": { "type": "BertPreTokenizer" },
-            "post_processor": { "type": "TemplateProcessing" },
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [
+                    { "SpecialToken": { "id": "[CLS]", "type_id": 0 } },
+                    { "Sequence": { "id": "A", "type_id": 0 } },
+                ],
+                "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }],
+                "special_tokens": { "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] } },
+            },
             "model": { "type": "WordPiece", "unk_token": "[UNK]", "vocab": { "[UNK]": 1, "a": 5 } },
         })
     }
@@ -250,12 +315,23 @@ mod tests {
             with("/normalizer/pattern", json!({ "Regex": "x" })),
             with("/pre_tokenizer", renamed("BertPreTokenizer", &split)),
             with("/model/merges", json!([])),
+            // A template that names what is not there stops the program that follows it.
+            with("/post_processor/special_tokens", json!({})),
+            with(
+                "/post_processor/pair",
+                json!([{ "SpecialToken": { "id": "[SEP]" } }]),
+            ),
         ] {
             assert!(checked(&file, None).is_err(), "{file}");
         }
         for file in [
             with("/model/vocab/a", json!(40_000)),
             with("/added_tokens/0/id", json!(999_999)),
+            with("/post_processor/special_tokens/[CLS]/ids", json!([30_522])),
+            with(
+                "/post_processor",
+                json!({ "type": "BertProcessing", "sep": ["[SEP]", 99_999], "cls": ["[CLS]", 2] }),
+            ),
         ] {
             assert_eq!(checked(&file, None), Ok(()));
             let refused = checked(&file, Some(30_522));

@@ -9,6 +9,7 @@ mod gate;
 mod guard;
 mod history;
 mod leaving;
+mod methods;
 mod old_copy;
 mod rations;
 mod release;

@@ -54,6 +54,43 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     Caller::of_peer(request.extensions().get::<Peer>()).map_err(status)
 }
 
+/// The door of `Federation`. Whether the institution is in good standing is the handlers' question,
+/// as only the engine knows.
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+pub(super) fn institutions(request: Request<()>) -> Result<Request<()>, Status> {
+    admit(request, &[Role::Institution])
+}
+
+/// The door of `Operations`.
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+pub(super) fn operators(request: Request<()>) -> Result<Request<()>, Status> {
+    admit(request, &[Role::Operator])
+}
+
+/// The door of `Monitoring`.
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+pub(super) fn viewers(request: Request<()>) -> Result<Request<()>, Status> {
+    admit(request, &[Role::Operator, Role::Viewer])
+}
+
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+fn admit(request: Request<()>, roles: &[Role]) -> Result<Request<()>, Status> {
+    caller(&request)?.require(roles).map_err(status)?;
+    Ok(request)
+}
+
 /// For health and reflection: any certificate of this coordinator's authority.
 #[allow(
     clippy::result_large_err,

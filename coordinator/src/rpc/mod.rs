@@ -56,8 +56,9 @@ pub struct Services {
     pub stop: CancellationToken,
 }
 
-/// All services, the standard health and reflection services included. Only enrolment may be
-/// called without a certificate.
+/// All services, the standard health and reflection services included. Each stands behind the door
+/// of the roles that may call it, so that no handler can forget them. Only enrolment may be called
+/// without a certificate.
 pub async fn router(
     services: Services,
 ) -> Result<(Router<Layers>, Health), tonic_reflection::server::Error> {
@@ -95,15 +96,20 @@ pub async fn router(
         ))
         .add_service(InterceptedService::new(reflection, gate::anyone_certified))
         .add_service(EnrolmentServer::new(enrolment::Enrolment(services.clone())))
-        .add_service(
+        .add_service(InterceptedService::new(
             FederationServer::new(federation::Federation(services.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES),
-        )
-        .add_service(
+            gate::institutions,
+        ))
+        .add_service(InterceptedService::new(
             OperationsServer::new(operations::Operations(services.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES),
-        )
-        .add_service(MonitoringServer::new(monitoring::Monitoring(services)));
+            gate::operators,
+        ))
+        .add_service(InterceptedService::new(
+            MonitoringServer::new(monitoring::Monitoring(services)),
+            gate::viewers,
+        ));
     Ok((router, Health(health)))
 }
 

@@ -55,6 +55,9 @@ pub struct BertConfig {
     pub head: HeadShape,
 }
 
+/// BERT-large has 24.
+const MOST_LAYERS: usize = 512;
+
 fn default_hidden_act() -> String {
     "gelu".into()
 }
@@ -128,6 +131,16 @@ impl BertConfig {
             if found == 0 || found > 1 << 20 {
                 return Err(field_error(field, found, "a number from 1 to 1048576"));
             }
+        }
+        // The list of all tensors is made before any weight is read: it is not to be a peer's to
+        // make long.
+        if self.num_hidden_layers > MOST_LAYERS {
+            let expected = format!("a number from 1 to {MOST_LAYERS}");
+            return Err(field_error(
+                "num_hidden_layers",
+                self.num_hidden_layers,
+                &expected,
+            ));
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
@@ -233,6 +246,10 @@ mod tests {
         let other = old.replace('{', "{\"architectures\":[\"AlbertModel\"],");
         assert!(BertConfig::parse(&other).is_err());
         assert!(BertConfig::parse("{\"hidden_size\": 4}").is_err());
+        // Some hundred bytes that would stand for sixteen million tensors.
+        let deep = MINILM.replace("\"num_hidden_layers\":6", "\"num_hidden_layers\":1048576");
+        let message = BertConfig::parse(&deep).expect_err("deep").to_string();
+        assert!(message.contains("num_hidden_layers = 1048576"), "{message}");
     }
 
     #[test]
