@@ -114,16 +114,19 @@ enum PreTokenizer {
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum PostProcessor {
-    TemplateProcessing {
+    #[serde(rename = "TemplateProcessing")]
+    Template {
         single: Vec<Piece>,
         pair: Vec<Piece>,
         special_tokens: HashMap<String, Special>,
     },
-    BertProcessing {
+    #[serde(rename = "BertProcessing")]
+    Bert {
         sep: (String, u64),
         cls: (String, u64),
     },
-    RobertaProcessing {
+    #[serde(rename = "RobertaProcessing")]
+    Roberta {
         sep: (String, u64),
         cls: (String, u64),
         #[serde(rename = "trim_offsets")]
@@ -149,10 +152,8 @@ impl PostProcessor {
     /// there, for which the program that builds it has no answer but to stop.
     fn numbers(&self) -> Result<Vec<u64>, Error> {
         match self {
-            Self::BertProcessing { sep, cls } | Self::RobertaProcessing { sep, cls, .. } => {
-                Ok(vec![sep.1, cls.1])
-            }
-            Self::TemplateProcessing {
+            Self::Bert { sep, cls } | Self::Roberta { sep, cls, .. } => Ok(vec![sep.1, cls.1]),
+            Self::Template {
                 single,
                 pair,
                 special_tokens,

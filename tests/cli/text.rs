@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use fedner_tests::binaries::binaries;
 use serde_json::Value;
 
 use crate::desk::Desk;

@@ -38,8 +38,8 @@ fn lines(format: Option<Format>, input: &[u8]) {
     for invalid_tags in [InvalidTags::Refuse, InvalidTags::Repair] {
         let options = ReadOptions {
             format,
-            scheme: None,
             invalid_tags,
+            ..ReadOptions::default()
         };
         let mut problems = 0;
         let mut sink = |item: Item| match item {

@@ -208,7 +208,9 @@ impl Known {
             }
             Event::ModelImported { version, digest } => {
                 let record = tx.version(*digest)?;
-                (!record.as_ref().is_some_and(|found| found.name == *version))
+                record
+                    .as_ref()
+                    .is_none_or(|found| found.name != *version)
                     .then(|| format!("the record of {version} says something else"))
             }
             Event::RunCreated { plan, .. } => {
