@@ -280,10 +280,20 @@ impl Reading<'_> {
     }
 
     /// Hands on a sentence whose tags are as they were written; `line` says in which line that of
-    /// a word stands.
+    /// a word stands. One with types alone among tags with prefixes is left out.
     pub(super) fn written(&mut self, mut sentence: Sentence, line: impl Fn(usize) -> usize) {
+        let alone = |tag: &String| tag != "O" && split(tag).is_none();
+        let prefixed = sentence.tags.iter().any(|tag| split(tag).is_some());
+        if prefixed && sentence.tags.iter().any(alone) {
+            // It is in no scheme, whatever the others are in.
+            let tags = sentence.tags.into_iter().enumerate();
+            for (index, tag) in tags.filter(|(_, tag)| alone(tag)) {
+                self.problem(line(index), &Fault::Tag { tag });
+            }
+            return;
+        }
         self.detector.observe(&sentence.tags, &line);
-        if sentence.tags.iter().any(|tag| split(tag).is_some()) {
+        if prefixed {
             to_iob2(&mut sentence.tags);
         } else {
             plain_to_iob2(&mut sentence.tags);

@@ -142,7 +142,7 @@ fn annotated(document: &Document<'_>, part: Node<'_, '_>) -> Result<Annotated, (
                 let found = format!("{offset}, before its passage at {begin},");
                 at(Fault::Offset { found })
             })?;
-            parts.push((start, start + length));
+            parts.push((start, start.saturating_add(length)));
         }
         if parts.is_empty() {
             return Err(at(Fault::XmlPart {
