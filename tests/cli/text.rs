@@ -66,7 +66,7 @@ fn inspect_says_what_files_hold_and_what_is_wrong() -> Result<()> {
         desk.refused(&["data", "inspect", "empty.conll"])?
             .contains("corpus-empty")
     );
-    let wrong = desk.run(&["data", "inspect", "train.conll", "--format", "xml"])?;
+    let wrong = desk.run(&["data", "inspect", "train.conll", "--format", "html"])?;
     assert_eq!(wrong.status.code(), Some(2));
     Ok(())
 }

@@ -145,6 +145,7 @@ targets! {
     conll: text::conll, text::conll_corpora;
     json_tokens: text::json_tokens, text::json_tokens_corpora;
     json_text: text::json_text, text::json_text_corpora;
+    exports: text::exports, text::exports_corpora;
     brat: text::brat, text::brat_corpora;
     tokenizer: text::tokenizer, text::tokenizers;
 }

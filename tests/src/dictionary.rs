@@ -292,10 +292,7 @@ impl Dictionary {
             put("tokenizer.json", self.tokenizer_json().as_bytes())?;
         }
         if self.files != TokenizerFiles::Json {
-            let lines: String = vocabulary
-                .iter()
-                .map(|piece| format!("{piece}\n"))
-                .collect();
+            let lines = vocabulary.join("\n") + "\n";
             put("vocab.txt", lines.as_bytes())?;
             let settings =
                 json!({ "do_lower_case": self.lowercase, "strip_accents": self.strip_accents });

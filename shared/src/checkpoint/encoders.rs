@@ -21,6 +21,14 @@ enum Family {
 }
 
 impl Family {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::DistilBert => "distilbert",
+            Self::Electra => "electra",
+            Self::Roberta => "roberta",
+        }
+    }
+
     fn of(model_type: &str) -> Option<Self> {
         match model_type {
             "distilbert" => Some(Self::DistilBert),
@@ -138,12 +146,8 @@ const DISTILBERT_NAMES: [(&str, &str); 8] = [
 
 fn bert_name(family: Family, name: &str) -> String {
     let name = name.strip_prefix("module.").unwrap_or(name);
-    let prefix = match family {
-        Family::DistilBert => "distilbert.",
-        Family::Electra => "electra.",
-        Family::Roberta => "roberta.",
-    };
-    let (inner, own) = match name.strip_prefix(prefix) {
+    let own = name.strip_prefix(family.name()).and_then(|rest| rest.strip_prefix('.'));
+    let (inner, own) = match own {
         Some(inner) => (inner.to_owned(), true),
         None => (name.to_owned(), false),
     };
@@ -162,6 +166,10 @@ type Tensors<'a> = BTreeMap<String, (Dtype, Vec<usize>, Cow<'a, [u8]>)>;
 fn bert_weights(family: Family, weights: &[u8], skipped: usize) -> Result<Vec<u8>, String> {
     let file = SafeTensors::deserialize(weights).map_err(|error| error.to_string())?;
     let mut tensors: Tensors<'_> = BTreeMap::new();
+    if file.names().iter().any(|name| name.starts_with("bert.")) {
+        let family = family.name();
+        return Err(format!("config.json says {family}, and the weights have the names of BERT's"));
+    }
     for (name, view) in file.tensors() {
         let name = bert_name(family, &name);
         let (mut shape, mut data) = (view.shape().to_vec(), view.data());
