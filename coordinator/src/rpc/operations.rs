@@ -169,7 +169,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::PreparePlanRequest>,
     ) -> Result<Response<v1::PreparePlanResponse>, Status> {
-        operator(&request)?;
+        self.0.operator(&request)?;
         let invalid = |reason: String| status(Refusal::new(Code::PlanInvalid, reason));
         let v1::PreparePlanRequest { plan } = request.into_inner();
         let plan: Plan = serde_json::from_str(&plan).map_err(|error| invalid(error.to_string()))?;
