@@ -87,6 +87,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
             continue;
         }
         for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a string does not fail.
             let _ = write!(shown, "\\u{unit:04x}");
         }
     }
