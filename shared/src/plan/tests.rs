@@ -157,7 +157,9 @@ fn a_number_without_an_end_is_refused_where_it_does_nothing_too() {
     ] {
         let text = EXAMPLE.replace("unit = \"institution\"", "unit = \"none\"");
         assert!(text.contains(from), "{from}");
-        let error = Plan::parse(&text.replace(from, to)).expect_err(to).to_string();
+        let error = Plan::parse(&text.replace(from, to))
+            .expect_err(to)
+            .to_string();
         assert!(error.contains("a finite number"), "{error}");
     }
 }
