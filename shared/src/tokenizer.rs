@@ -184,8 +184,10 @@ impl Normalizer {
 /// Checks that `tokenizer.json` is in the closed set. With `vocabulary`, the number of the model's
 /// word embeddings, every number of a word piece must be below it.
 pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
-    let file: File =
-        serde_json::from_slice(json).map_err(|error| Error::NotTaken(error.to_string()))?;
+    let not_json = |error: serde_json::Error| Error::NotTaken(error.to_string());
+    // All of it, and not only the parts below: programs that build a tokenizer read the others too.
+    serde_json::from_slice::<serde_json::Value>(json).map_err(not_json)?;
+    let file: File = serde_json::from_slice(json).map_err(not_json)?;
     let File {
         normalizer,
         pre_tokenizer,
@@ -339,6 +341,11 @@ mod tests {
             assert!(matches!(refused, Err(Error::Vocabulary { .. })), "{file}");
         }
         assert!(check(&[0xff, 0xfe], None).is_err());
+        // Half of a character, where only other programs look.
+        let decoder = good()
+            .to_string()
+            .replacen('{', r#"{"decoder":"\ud800","#, 1);
+        assert!(check(decoder.as_bytes(), None).is_err());
         let nested = "[".repeat(100_000);
         assert!(check(nested.as_bytes(), None).is_err());
     }
