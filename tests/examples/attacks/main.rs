@@ -48,7 +48,7 @@ struct Arguments {
     /// Keys of the table `[training]`, in place of the usual ones
     #[arg(long)]
     training: Option<String>,
-    /// Of the deal of sentences and of training
+    /// Of the deal of sentences
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Only columns whose name contains this
@@ -210,10 +210,9 @@ fn plan(arguments: &Arguments) -> String {
         )
     };
     let training = arguments.training.as_deref().unwrap_or(usual);
-    let seed = arguments.seed;
     format!(
         "name = \"attacks\"\nbase = \"base@1\"\nlabels = [\"Disease\"]\nmethod = \"head\"\nrounds = 4\n\
-         seed = {seed}\n[training]\n{training}\nhead_layers = [2, 4, 6]\n\
+         seed = 7\n[training]\n{training}\nhead_layers = [2, 4, 6]\n\
          [cohort]\ninstitutions = [{}]\nquorum = 2\n[privacy]\n{privacy}\n",
         names.join(", ")
     )
