@@ -12,7 +12,15 @@ fn a_roberta_is_trained_together_and_exported() -> Result<()> {
     let mut setting = Setting::new()?;
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/encoders/roberta");
     let from = fixtures.to_str().context("path")?;
-    let import = ["model", "import", "--from", from, "--name", "base", "--encoder-only"];
+    let import = [
+        "model",
+        "import",
+        "--from",
+        from,
+        "--name",
+        "base",
+        "--encoder-only",
+    ];
     setting.cluster.coordinate(&import)?;
     setting.start_institutions(2, 4)?;
     let run = setting.start_run(&plan(2, 2, 1, "full", "", NO_NOISE))?;
@@ -22,16 +30,33 @@ fn a_roberta_is_trained_together_and_exported() -> Result<()> {
     let exported = setting.path("exported");
     let to = exported.to_str().context("path")?;
     let version = setting.published()?.pop().context("a version")?;
-    let version = version["version"]["name"].as_str().context("name")?.to_owned();
-    setting.cluster.coordinate(&["model", "export", &version, "--to", to])?;
+    let version = version["version"]["name"]
+        .as_str()
+        .context("name")?
+        .to_owned();
+    setting
+        .cluster
+        .coordinate(&["model", "export", &version, "--to", to])?;
     let read = |file: &str| std::fs::read_to_string(exported.join(file)).context(file.to_owned());
     assert!(read("tokenizer_config.json")?.contains("RobertaTokenizer"));
     assert!(read("config.json")?.contains("\"model_type\": \"bert\""));
     let card = read("README.md")?;
-    assert!(card.contains(&version) && card.contains("no ε covers"), "{card}");
-    let text = ["predict", "--model", to, "--text", "Seen in Ghent.", "--as", "jsonl"];
+    assert!(
+        card.contains(&version) && card.contains("no ε covers"),
+        "{card}"
+    );
+    let text = [
+        "predict",
+        "--model",
+        to,
+        "--text",
+        "Seen in Ghent.",
+        "--as",
+        "jsonl",
+    ];
     let mut client = std::process::Command::new(&fedner_tests::binaries::binaries()?.client);
-    process::run(client.args(text))?;
+    client.args(text);
+    process::run(client)?;
     setting.assert_no_errors_logged();
     Ok(())
 }

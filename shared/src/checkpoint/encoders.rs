@@ -146,7 +146,9 @@ const DISTILBERT_NAMES: [(&str, &str); 8] = [
 
 fn bert_name(family: Family, name: &str) -> String {
     let name = name.strip_prefix("module.").unwrap_or(name);
-    let own = name.strip_prefix(family.name()).and_then(|rest| rest.strip_prefix('.'));
+    let own = name
+        .strip_prefix(family.name())
+        .and_then(|rest| rest.strip_prefix('.'));
     let (inner, own) = match own {
         Some(inner) => (inner.to_owned(), true),
         None => (name.to_owned(), false),
@@ -168,7 +170,9 @@ fn bert_weights(family: Family, weights: &[u8], skipped: usize) -> Result<Vec<u8
     let mut tensors: Tensors<'_> = BTreeMap::new();
     if file.names().iter().any(|name| name.starts_with("bert.")) {
         let family = family.name();
-        return Err(format!("config.json says {family}, and the weights have the names of BERT's"));
+        return Err(format!(
+            "config.json says {family}, and the weights have the names of BERT's"
+        ));
     }
     for (name, view) in file.tensors() {
         let name = bert_name(family, &name);

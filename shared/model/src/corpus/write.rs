@@ -91,7 +91,10 @@ pub fn to_brat(
             entities: text.entities(),
         };
         let mut annotations = String::new();
-        for line in crate::brat(&prediction).lines().filter(|line| line.starts_with('T')) {
+        for line in crate::brat(&prediction)
+            .lines()
+            .filter(|line| line.starts_with('T'))
+        {
             annotations.push_str(line);
             annotations.push('\n');
         }
@@ -168,7 +171,12 @@ impl<'a> Text<'a> {
                     label: span.label,
                     start,
                     end,
-                    text: self.contents.chars().skip(start).take(end - start).collect(),
+                    text: self
+                        .contents
+                        .chars()
+                        .skip(start)
+                        .take(end - start)
+                        .collect(),
                     score: 1.0,
                 });
             }
