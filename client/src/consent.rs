@@ -88,6 +88,35 @@ pub fn draft(
     })
 }
 
+/// Looks at the text that a plan would be trained on, for the people who are asked to agree: later it
+/// is not told what is wrong with it. Nothing of it is part of the consent.
+pub fn check_text(directory: &Directory, plan: &Plan) -> Result<(), Error> {
+    let policy = directory.policy().map_err(|e| e.refusal())?;
+    let settings = directory.settings().map_err(|e| e.refusal())?;
+    let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
+    let (mut reader, mut sentences) = (Reader::new(settings.reading), Vec::new());
+    for path in &paths {
+        let corpus = reader.corpus(path)?;
+        corpus.check_labels(&plan.labels)?;
+        sentences.extend(corpus.sentences);
+    }
+    let least = policy.minimum_examples as usize;
+    if sentences.len() < least.max(1) {
+        let message = format!(
+            "the data has {} sentences: the policy asks for {}",
+            sentences.len(),
+            least.max(1)
+        );
+        return Err(Refusal::new(Code::CorpusEmpty, message).into());
+    }
+    if plan.privacy.unit.is_sampled()
+        && let Err(error) = fedner_model::count_units(plan.privacy.unit, &sentences)
+    {
+        return Err(Refusal::new(Code::CorpusInvalid, error.to_string()).into());
+    }
+    Ok(())
+}
+
 /// Whether the plan names this institution, and its policy allows the plan and who signed it.
 pub fn allows(policy: &Policy, identity: &Identity, plan: &Plan) -> Result<(), Refusal> {
     let institution = &identity.institution;
@@ -155,7 +184,7 @@ fn held_out_of(
 
 fn count(files: &[PathBuf], settings: &Settings, directory: &Directory) -> Result<u32, Error> {
     let paths: Vec<PathBuf> = files.iter().map(|p| directory.resolve(p)).collect();
-    let (mut reader, mut sentences) = (Reader::new(settings.reading), 0);
+    let (mut reader, mut sentences) = (Reader::new(settings.reading.clone()), 0);
     for path in &paths {
         sentences += reader.corpus(path)?.sentences.len();
     }

@@ -1,7 +1,5 @@
 //! What a crash may leave behind: nothing of private text.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 /// Says of a panic where it was and not its message, which may quote text; and writes no core dump,
 /// which would hold all of it. `FEDNER_CORE_DUMPS=1` allows dumps, for a machine without private text.
 pub fn begin() {
@@ -14,12 +12,23 @@ pub fn begin() {
     if std::env::var_os("FEDNER_CORE_DUMPS").is_some_and(|value| value == "1") {
         return;
     }
+    if let Err(error) = without_core_dumps() {
+        eprintln!("warning: core dumps cannot be switched off: {error}");
+    }
+}
+
+#[cfg(unix)]
+fn without_core_dumps() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Core).maximum;
     let none = Rlimit {
         current: Some(0),
         maximum,
     };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!("core dumps cannot be switched off: {error}");
-    }
+    Ok(setrlimit(Resource::Core, none)?)
+}
+
+#[cfg(not(unix))]
+fn without_core_dumps() -> std::io::Result<()> {
+    Ok(())
 }

@@ -6,13 +6,8 @@ use std::path::Path;
 
 use fedner_shared::crash;
 
-/// Writes a file that anybody on the machine may read.
-pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
-    write_with(path, contents, 0o644)
-}
-
 /// Writes a file that only its owner may read.
-pub fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     write_with(path, contents, 0o600)
 }
 
@@ -90,7 +85,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("key");
         fs::write(&path, "old").expect("old file");
-        write_secret(&path, b"secret").expect("written");
+        write(&path, b"secret").expect("written");
         let mode = fs::metadata(&path).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read(&path).expect("file"), b"secret");

@@ -23,12 +23,12 @@ const NAMED: usize = 20;
 pub fn sound_sentences(
     files: &[PathBuf],
     plan: &Plan,
-    options: ReadOptions,
+    options: &ReadOptions,
 ) -> Result<Vec<Sentence>, Error> {
     if plan.privacy.unit == Unit::None {
         return crate::training::read_corpora(files, &plan.labels, options);
     }
-    let (mut reader, mut sentences) = (Reader::new(options), Vec::new());
+    let (mut reader, mut sentences) = (Reader::new(options.clone()), Vec::new());
     for file in files {
         let mut faults = Faults::default();
         let mut sink = |item| match item {

@@ -311,7 +311,7 @@ impl Corpora {
 pub fn read_corpora(
     files: &[PathBuf],
     labels: &[String],
-    options: ReadOptions,
+    options: &ReadOptions,
 ) -> Result<Vec<Sentence>, Error> {
     read_checked(files, options, |corpus| {
         for label in corpus.check_labels(labels)? {
@@ -323,17 +323,17 @@ pub fn read_corpora(
 }
 
 /// The sentences of all files, whatever their types.
-pub fn read_sentences(files: &[PathBuf], options: ReadOptions) -> Result<Corpora, Error> {
+pub fn read_sentences(files: &[PathBuf], options: &ReadOptions) -> Result<Corpora, Error> {
     read_checked(files, options, |_| Ok(()))
 }
 
 fn read_checked(
     files: &[PathBuf],
-    options: ReadOptions,
+    options: &ReadOptions,
     check: impl Fn(&Corpus) -> Result<(), corpus::Error>,
 ) -> Result<Corpora, Error> {
     let mut corpora = Corpora::default();
-    let mut reader = Reader::new(options);
+    let mut reader = Reader::new(options.clone());
     for file in files {
         let corpus = reader.corpus(file)?;
         for notice in corpus.summary.notices() {

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use fedner_shared::crash;
 use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
@@ -133,8 +134,17 @@ impl Blobs {
     }
 
     /// Where an object of that digest is gathered before it is verified.
-    pub fn staging_path(&self, digest: Digest) -> PathBuf {
-        self.staging.join(format!("{digest}.part"))
+    pub fn staging_path(&self, owner: &InstitutionId, digest: Digest) -> PathBuf {
+        self.staging_folder(owner).join(format!("{digest}.part"))
+    }
+
+    /// Where the unfinished updates of an institution lie.
+    pub fn staging_folder(&self, owner: &InstitutionId) -> PathBuf {
+        self.staging.join(owner.as_str())
+    }
+
+    pub fn staging(&self) -> &Path {
+        &self.staging
     }
 
     /// A new file in the staging folder, removed unless it is kept.
@@ -174,19 +184,30 @@ impl Blobs {
     }
 
     /// Stores the file at `path`, whose digest has been verified to be `digest`. In a local store
-    /// it gets a second name, and not a byte is copied: nobody may write to it any more.
-    pub async fn put_file(&self, digest: Digest, path: &Path) -> Result<(), Error> {
+    /// it gets a second name, and not a byte is copied: nobody may write to it any more. Tells whether it
+    /// was not there before.
+    pub async fn put_file(&self, digest: Digest, path: &Path) -> Result<bool, Error> {
         if self.renew(digest).await? {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(folder) = self.folder.clone() {
             let path = path.to_owned();
             let linked = blocking(move || link(&folder, digest, &path));
             if linked.await.map_err(io::Error::other)?? {
-                return Ok(());
+                return Ok(true);
             }
         }
-        self.copy_file(digest, path).await
+        self.copy_file(digest, path).await?;
+        Ok(true)
+    }
+
+    /// Removes an object that was put a moment ago and is of no use after all.
+    pub async fn remove(&self, digest: Digest) -> Result<(), Error> {
+        let _removing = self.removing.write().await;
+        match self.store.delete(&location(digest)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(Error::Store { digest, source }),
+        }
     }
 
     /// Copies an object from another store, verified.
@@ -201,7 +222,7 @@ impl Blobs {
             Ok(scratch) => scratch,
             Err(error) => return Err(Error::of_read(error)),
         };
-        self.put_file(digest, scratch.path()).await
+        self.put_file(digest, scratch.path()).await.map(drop)
     }
 
     /// Whether the object is here; if it is, it is not collected for a while, so that it may be
@@ -371,10 +392,12 @@ mod tests {
         let other = Digest::of(b"other");
         assert!(!blobs.contains(other).await.expect("head"));
         assert!(blobs.read(other).await.expect_err("missing").is_missing());
-        let path = blobs.staging_path(other);
+        let owner = "st-anna".parse().expect("name");
+        let path = blobs.staging_path(&owner, other);
+        std::fs::create_dir_all(blobs.staging_folder(&owner)).expect("folder");
         std::fs::write(&path, b"other").expect("stage");
-        blobs.put_file(other, &path).await.expect("put file");
-        blobs.put_file(other, &path).await.expect("put it again");
+        assert!(blobs.put_file(other, &path).await.expect("put file"));
+        assert!(!blobs.put_file(other, &path).await.expect("put it again"));
         let third = Digest::of(b"third");
         // The first file is an object now, by another name.
         std::fs::remove_file(&path).expect("unlink");
@@ -385,6 +408,9 @@ mod tests {
             Digest::of_reader(blobs.open_file(other).await.expect("open")).expect("read"),
             other
         );
+        blobs.remove(other).await.expect("removed");
+        blobs.remove(other).await.expect("is gone already");
+        assert!(!blobs.contains(other).await.expect("head"));
         assert!(Blobs::open(folder.path(), Some("s3://b"), folder.path()).is_err());
     }
 }

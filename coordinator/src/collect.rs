@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::engine::{Failure, Handle};
+use crate::intake::{Intake, Swept};
 
+/// At most so often; only after something happened.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_hours(1);
 /// Far longer than any request takes from writing an object to referring to it.
 const GRACE: Duration = Duration::from_hours(6);
@@ -37,6 +40,37 @@ pub async fn regularly(engine: Handle, blobs: Blobs, lock: PathBuf, stop: Cancel
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+/// Removes unfinished uploads with their rounds, until `stop`.
+pub async fn sweep(engine: Handle, intake: Intake, stop: CancellationToken) {
+    let mut newest = engine.newest_event();
+    loop {
+        newest.mark_unchanged();
+        let mut again = false;
+        match intake.sweep().await {
+            Ok(Swept { removed, busy }) => {
+                again = busy > 0;
+                if removed > 0 {
+                    tracing::info!(removed, "removed unfinished uploads that nobody awaits");
+                }
+            }
+            Err(failure) => tracing::error!(%failure, "cannot remove unfinished uploads"),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        if again {
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = newest.changed() => if changed.is_err() { return },
         }
     }
 }

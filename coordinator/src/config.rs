@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
+
 /// `coordinator.toml`.
 ///
 /// ```
@@ -29,6 +31,13 @@ pub struct Config {
     /// Where large objects live; a local folder in the directory unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs_url: Option<String>,
+    /// What peers may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+}
+
+fn is_default(limits: &Limits) -> bool {
+    *limits == Limits::default()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +54,8 @@ pub enum Error {
         path: PathBuf,
         source: Box<toml::de::Error>,
     },
+    #[error("{path}: {reason}")]
+    Limit { path: PathBuf, reason: String },
 }
 
 impl Config {
@@ -54,10 +65,13 @@ impl Config {
             path: path.clone(),
             source,
         })?;
-        toml::from_str(&text).map_err(|source| Error::Syntax {
-            path,
+        let config: Self = toml::from_str(&text).map_err(|source| Error::Syntax {
+            path: path.clone(),
             source: Box::new(source),
-        })
+        })?;
+        let checked = config.limits.check();
+        checked.map_err(|reason| Error::Limit { path, reason })?;
+        Ok(config)
     }
 }
 
@@ -86,6 +100,21 @@ pub struct Paths(PathBuf);
 impl Paths {
     /// The folders of keys and certificates.
     pub const FOLDERS: [&str; 3] = ["authority", "operator", "viewer"];
+
+    /// What in the directory is for its owner alone.
+    pub const OURS: [&str; 11] = [
+        "coordinator.toml",
+        "state.sqlite",
+        "state.sqlite-wal",
+        "state.sqlite-shm",
+        "blobs",
+        "staging",
+        "authority",
+        "operator",
+        "viewer",
+        "lock",
+        "collecting.lock",
+    ];
 
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self(directory.into())
@@ -127,6 +156,20 @@ impl Paths {
     pub fn signing_key(&self) -> PathBuf {
         self.0.join("operator").join("signing.key")
     }
+    /// The files of secrets that the serving process reads or keeps.
+    pub fn secrets(&self) -> [PathBuf; 5] {
+        [
+            self.authority_key(),
+            self.operator_key(),
+            self.signing_key(),
+            self.viewer_key(),
+            self.history_key(),
+        ]
+    }
+    /// The key that signs the history of events, made at the first start.
+    pub fn history_key(&self) -> PathBuf {
+        self.0.join("authority").join("history.key")
+    }
     pub fn signing_public_key(&self) -> PathBuf {
         self.0.join("authority").join("signing.pub")
     }
@@ -159,5 +202,21 @@ mod tests {
     fn an_unknown_key_is_an_error() {
         let text = "name = \"a\"\naddress = \"a:1\"\nlisten = \"a:1\"\nlisten_on = \"b:1\"";
         assert!(toml::from_str::<Config>(text).is_err());
+    }
+
+    #[test]
+    fn limits_are_read_and_checked() {
+        let folder = tempfile::tempdir().expect("folder");
+        let paths = Paths::new(folder.path());
+        let write = |limits: &str| {
+            let text =
+                format!("name = \"a\"\naddress = \"a:1\"\nlisten = \"a:1\"\n[limits]\n{limits}\n");
+            std::fs::write(paths.config(), text).expect("written");
+            Config::read(&paths)
+        };
+        assert_eq!(write("idle_s = 99").expect("read").limits.idle_s, 99);
+        let error = write("idle_s = 0").expect_err("out of range");
+        assert!(error.to_string().contains("limits.idle_s is 0"), "{error}");
+        assert!(write("idle = 99").is_err(), "unknown");
     }
 }

@@ -2,6 +2,7 @@
 
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::time::Time;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::authority::Role;
@@ -14,6 +15,7 @@ pub struct Caller {
     pub role: Role,
     /// Hexadecimal.
     pub serial: String,
+    pub expires: Time,
 }
 
 impl Caller {
@@ -44,6 +46,13 @@ impl Caller {
             name,
             role,
             serial: hex::encode(certificate.raw_serial()),
+            expires: Time::from_millis(
+                certificate
+                    .validity()
+                    .not_after
+                    .timestamp()
+                    .saturating_mul(1000),
+            ),
         })
     }
 
@@ -58,6 +67,18 @@ impl Caller {
                 )
             })?;
         Self::of_certificate(certificate)
+    }
+
+    /// That the certificate still holds: one that ran out in an open connection is worth nothing.
+    pub fn check_expiry(&self, now: Time) -> Result<(), Refusal> {
+        if now < self.expires {
+            return Ok(());
+        }
+        let message = format!(
+            "the certificate of {} held until {}",
+            self.name, self.expires
+        );
+        Err(Refusal::new(Code::CertificateExpired, message))
     }
 
     /// That the caller has one of `roles`.

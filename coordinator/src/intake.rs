@@ -12,18 +12,31 @@ use fedner_shared::crash;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::sign::Signed;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::update::BLOCK;
+use std::path::Path;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{self, Blobs};
 use crate::engine::runs::Awaited;
+use crate::engine::statements::Vouched;
 use crate::engine::{Failure, Handle};
 use crate::machine::on_disk;
 use crate::observe;
 use lines::Lines;
 use writer::{Form, Writer};
+
+/// Unfinished updates of one institution that are kept.
+const UNFINISHED: usize = 2;
+
+/// Files of updates that nobody awaits any more.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    pub removed: usize,
+    /// Those of streams that have yet to notice it.
+    pub busy: usize,
+}
 
 /// Receives updates. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,8 +50,7 @@ pub struct Intake {
 #[derive(Debug)]
 pub struct Upload {
     intake: Intake,
-    signed: Signed,
-    receipt: UpdateReceipt,
+    receipt: Vouched<UpdateReceipt>,
     writer: Writer,
     received: u64,
     cut: CancellationToken,
@@ -57,11 +69,11 @@ impl Intake {
     /// connection is cut, so that the number is final and a new stream may go on from it.
     pub async fn offset(&self, caller: &InstitutionId, digest: Digest) -> Result<u64, Failure> {
         let _line = self.lines.take_over(caller, digest).await?;
-        self.staged(digest).await
+        self.staged(caller, digest).await
     }
 
-    async fn staged(&self, digest: Digest) -> Result<u64, Failure> {
-        let path = self.blobs.staging_path(digest);
+    async fn staged(&self, owner: &InstitutionId, digest: Digest) -> Result<u64, Failure> {
+        let path = self.blobs.staging_path(owner, digest);
         match on_disk(move || std::fs::metadata(path)).await {
             Ok(metadata) => Ok(metadata.len()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
@@ -72,10 +84,10 @@ impl Intake {
     /// Begins or continues the upload that a verified receipt announces.
     pub async fn begin(
         &self,
-        signed: Signed,
-        receipt: UpdateReceipt,
+        vouched: Vouched<UpdateReceipt>,
         offset: u64,
     ) -> Result<Upload, Failure> {
+        let receipt = vouched.said.clone();
         let announced = receipt.clone();
         let Awaited {
             dimension,
@@ -97,13 +109,14 @@ impl Intake {
             .lines
             .take_over(&receipt.institution, receipt.blob)
             .await?;
-        let present = self.staged(receipt.blob).await?;
+        self.make_room(&receipt).await?;
+        let present = self.staged(&receipt.institution, receipt.blob).await?;
         if present != offset {
             let message = format!("the stream begins at byte {offset}: expected {present}");
             return Err(Refusal::new(Code::TransferOffset, message).into());
         }
         let form = Form {
-            path: self.blobs.staging_path(receipt.blob),
+            path: self.blobs.staging_path(&receipt.institution, receipt.blob),
             digest: receipt.blob,
             bytes: receipt.bytes,
             dimension,
@@ -113,13 +126,90 @@ impl Intake {
         };
         Ok(Upload {
             intake: self.clone(),
-            signed,
-            receipt,
+            receipt: vouched,
             cut: line.cut(),
             writer: Writer::start(form, line),
             received: offset,
         })
     }
+
+    /// An institution's unfinished updates are as many as its uploads may be: of the others, the oldest go.
+    async fn make_room(&self, receipt: &UpdateReceipt) -> Result<(), Failure> {
+        let folder = self.blobs.staging_folder(&receipt.institution);
+        let keep = self.blobs.staging_path(&receipt.institution, receipt.blob);
+        let lines = self.lines.clone();
+        let made = on_disk(move || {
+            std::fs::create_dir_all(&folder)?;
+            let mut others = Vec::new();
+            for entry in std::fs::read_dir(&folder)? {
+                let entry = entry?;
+                if entry.path() != keep {
+                    others.push((entry.metadata()?.modified()?, entry.path()));
+                }
+            }
+            others.sort();
+            let more = others.len().saturating_sub(UNFINISHED - 1);
+            for (_, path) in others.into_iter().take(more) {
+                let digest = digest_of(&path);
+                lines.while_idle(|busy| {
+                    if digest.is_none_or(|digest| !busy.contains(&digest)) {
+                        writer::remove(&path);
+                    }
+                });
+            }
+            Ok(())
+        });
+        Ok(made.await.map_err(blobs::Error::Staging)?)
+    }
+
+    /// Removes what lies unfinished of institutions from which no update is awaited any more.
+    pub async fn sweep(&self) -> Result<Swept, Failure> {
+        let awaited = self
+            .engine
+            .call(|engine| Ok(engine.awaited_uploads()))
+            .await?;
+        let (staging, lines) = (self.blobs.staging().to_owned(), self.lines.clone());
+        let swept = on_disk(move || {
+            let mut swept = Swept::default();
+            for entry in std::fs::read_dir(&staging)? {
+                let path = entry?.path();
+                let name = path
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default();
+                let owner = name.parse::<InstitutionId>().ok();
+                // Before there were folders of institutions, unfinished updates lay beside each other.
+                let stray = path.is_file() && digest_of(&path).is_some();
+                if stray {
+                    writer::remove(&path);
+                    swept.removed += 1;
+                }
+                if !path.is_dir() || owner.is_none_or(|owner| awaited.contains(&owner)) {
+                    continue;
+                }
+                for file in std::fs::read_dir(&path)? {
+                    let file = file?.path();
+                    let digest = digest_of(&file);
+                    lines.while_idle(|busy| {
+                        if digest.is_none_or(|digest| !busy.contains(&digest)) {
+                            writer::remove(&file);
+                            swept.removed += 1;
+                        } else {
+                            swept.busy += 1;
+                        }
+                    });
+                }
+            }
+            Ok(swept)
+        });
+        Ok(swept.await.map_err(blobs::Error::Staging)?)
+    }
+}
+
+/// The digest in the name of a staging file.
+fn digest_of(path: &Path) -> Option<Digest> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix(".part")?.parse().ok()
 }
 
 impl Upload {
@@ -141,12 +231,12 @@ impl Upload {
     pub async fn finish(self) -> Result<(), Failure> {
         let Self {
             intake,
-            signed,
-            receipt,
+            receipt: vouched,
             writer,
             received,
             ..
         } = self;
+        let receipt = &vouched.said;
         // Held until the staging file is gone, so that no other stream meets it half removed.
         let _line = writer.finish().await?;
         if received < receipt.bytes {
@@ -157,14 +247,23 @@ impl Upload {
             return Err(Refusal::new(Code::TransferSize, message).into());
         }
         let digest = receipt.blob;
-        let path = intake.blobs.staging_path(digest);
-        intake.blobs.put_file(digest, &path).await?;
+        let path = intake.blobs.staging_path(&receipt.institution, digest);
+        let new = intake.blobs.put_file(digest, &path).await?;
         let accepted = intake
             .engine
-            .call(move |engine| engine.accept_update(signed, receipt))
+            .call(move |engine| {
+                let accepted = engine.accept_update(&vouched);
+                // What is refused at the last moment takes no room, unless somebody else needs it.
+                let needed = accepted.is_ok() || engine.needed_objects()?.contains(&digest);
+                Ok((accepted, needed))
+            })
             .await;
         crash::point("before removal", "staging file");
         writer::remove(&path);
+        let (accepted, needed) = accepted?;
+        if new && !needed {
+            intake.blobs.remove(digest).await?;
+        }
         accepted
     }
 }

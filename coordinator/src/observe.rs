@@ -1,11 +1,16 @@
 //! Metrics. Names, units and meanings stand here and nowhere else; labels come from enums.
 
 use std::net::SocketAddr;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use fedner_shared::refusal::Code;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+use tokio::time::Instant;
+
+use crate::limits::Bucket;
 
 const REFUSALS: &str = "fedner_refusals_total";
 const DECLINED: &str = "fedner_declined_total";
@@ -14,6 +19,7 @@ const COMMITS: &str = "fedner_store_commits_total";
 const UPLOADED: &str = "fedner_uploaded_bytes_total";
 const DOWNLOADED: &str = "fedner_downloaded_bytes_total";
 const AGGREGATION: &str = "fedner_aggregation_seconds";
+const UNUSED: &str = "fedner_unused_connections_total";
 const WAITING: &str = "fedner_waiting_institutions";
 
 /// Serves the metrics to Prometheus on `address`.
@@ -36,12 +42,29 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
         Unit::Seconds,
         "Time to add the updates of a round"
     );
+    describe_counter!(
+        UNUSED,
+        Unit::Count,
+        "Connections closed because nobody used them"
+    );
     describe_gauge!(WAITING, Unit::Count, "Institutions waiting in a check-in");
     Ok(())
 }
 
 pub fn count_refusal(code: Code) {
     counter!(REFUSALS, "code" => code.as_str()).increment(1);
+}
+
+/// Whether one more refusal is worth a line: a flood of them is counted, and fills no disk.
+pub(crate) fn may_log_refusal() -> bool {
+    static LINES: LazyLock<Mutex<Bucket>> =
+        LazyLock::new(|| Mutex::new(Bucket::new(200, 600, Duration::from_mins(1))));
+    let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.take(Instant::now())
+}
+
+pub(crate) fn count_unused() {
+    counter!(UNUSED).increment(1);
 }
 
 pub(crate) fn count_declined(code: Code) {

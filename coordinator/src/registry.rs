@@ -12,6 +12,7 @@ use fedner_shared::id::{PlanName, VersionName};
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{self, Pinned, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::scheme::{HeadTags, Scheme};
 use fedner_shared::sign::Signed;
 use fedner_shared::tokenizer;
 use fedner_shared::version::{Origin, Version};
@@ -59,10 +60,7 @@ impl Registry {
         let tokenizer = self.read_text("tokenizer.json", files.tokenizer).await?;
         check_tokenizer(&tokenizer, &config)?;
         let raw = self.read(files.weights).await?;
-        let (config, labels, bytes) = blocking(move || {
-            canonical(&config, raw).map(|(labels, bytes)| (config.into_bytes(), labels, bytes))
-        })
-        .await??;
+        let (config, labels, bytes) = blocking(move || canonical(config, raw)).await??;
         let weights = self.blobs.put(bytes).await?;
         // They may have been sent long ago: they are renewed before they are referred to.
         let config = self.blobs.put(config).await?;
@@ -311,40 +309,62 @@ impl Prepared {
     }
 }
 
-/// The labels a checkpoint comes with, and its canonical bytes.
-fn canonical(config: &str, raw: Vec<u8>) -> Result<(Vec<String>, Vec<u8>), Failure> {
-    let checkpoint = Checkpoint::read(config, &raw).map_err(|error| invalid(&error))?;
+/// The config.json of a checkpoint, the labels it comes with, and its canonical bytes.
+fn canonical(config: String, raw: Vec<u8>) -> Result<(Vec<u8>, Vec<String>, Vec<u8>), Failure> {
+    let checkpoint = Checkpoint::read(&config, &raw).map_err(|error| invalid(&error))?;
     drop(raw);
     if checkpoint.config.adapters.is_some() {
         let message = "config.json has fedner_adapters: expected a whole model, as `model export` or `train` writes it";
         return Err(Refusal::new(Code::CheckpointInvalid, message).into());
     }
-    let labels = labels_of(config, &checkpoint).map_err(|error| invalid(&error))?;
-    let checkpoint = if labels.is_empty() {
-        checkpoint.without_head()
-    } else {
-        checkpoint
+    let tags = checkpoint::tags_of_config(&config).map_err(|error| invalid(&error))?;
+    let (config, labels, checkpoint) = match tags.filter(|_| checkpoint.tags().is_some()) {
+        None => (config, Vec::new(), checkpoint.without_head()),
+        Some(tags) => with_canonical_head(config, &tags, checkpoint)?,
     };
-    Ok((
-        labels,
-        checkpoint
-            .to_safetensors()
-            .map_err(|error| invalid(&error))?,
-    ))
+    let bytes = checkpoint
+        .to_safetensors()
+        .map_err(|error| invalid(&error))?;
+    Ok((config.into_bytes(), labels, bytes))
 }
 
-/// Entity types, if the head's tags are those that a plan with these types would have.
-fn labels_of(config: &str, checkpoint: &Checkpoint) -> Result<Vec<String>, checkpoint::Error> {
-    let Some(tags) = checkpoint::tags_of_config(config)? else {
-        return Ok(Vec::new());
+/// The head in the order of tags that plans have; entity types are read from its tags.
+fn with_canonical_head(
+    config: String,
+    tags: &[String],
+    checkpoint: Checkpoint,
+) -> Result<(String, Vec<String>, Checkpoint), Failure> {
+    let refuse = |message: String| -> Failure {
+        let message = format!("{message}; `model import --encoder-only` leaves the head out");
+        Refusal::new(Code::CheckpointInvalid, message).into()
     };
-    let labels: Vec<String> = tags
-        .iter()
-        .filter_map(|tag| tag.strip_prefix("B-"))
-        .map(str::to_owned)
-        .collect();
-    let fits = fedner_shared::bert::tags(&labels) == tags && checkpoint.tags() == Some(tags.len());
-    Ok(if fits { labels } else { Vec::new() })
+    let head = HeadTags::read(tags).map_err(|error| refuse(error.to_string()))?;
+    let labels = head.types.clone();
+    let wanted = fedner_shared::bert::tags(&labels);
+    if checkpoint.tags() != Some(tags.len()) {
+        let (found, named) = (checkpoint.tags().unwrap_or_default(), tags.len());
+        return Err(refuse(format!(
+            "the head has {found} tags, and id2label names {named}"
+        )));
+    }
+    if wanted == tags {
+        return Ok((config, labels, checkpoint));
+    }
+    let shape = checkpoint.config.head.clone();
+    let ordered = checkpoint.with_head_of(tags, &wanted, &shape, 0);
+    match ordered.filter(|(_, rows)| {
+        head.scheme == Scheme::Iob2 && rows.new.is_empty() && rows.lost.is_empty()
+    }) {
+        Some((checkpoint, _)) => {
+            let config = checkpoint::config_with_labels(&config, &labels);
+            Ok((config.map_err(|error| invalid(&error))?, labels, checkpoint))
+        }
+        None => Err(refuse(format!(
+            "the head's tags are {} ({}), and plans train heads of O, B- and I- for every type",
+            head.scheme,
+            labels.join(", ")
+        ))),
+    }
 }
 
 /// Institutions run no other tokenizers on their text, and no word piece may lack its embedding.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fedner_shared::machine::Machine as _;
 use fedner_shared::refusal::Code;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,14 +19,20 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::authority::{Authority, Identity};
+use crate::door::{Activity, Door, Guest, Place};
+use crate::identity::Caller;
+use crate::limits::Limits;
+use crate::machine::ThisMachine;
 use crate::observe;
 
 /// A peer that cannot finish a handshake in this time is not one.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a connection is looked at: whether it is used, and its certificate still holds.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -67,6 +74,19 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Verified by TLS; DER.
     pub certificate: Option<Vec<u8>>,
+    pub guest: Arc<Guest>,
+    pub(crate) activity: Arc<Activity>,
+}
+
+impl Peer {
+    pub fn new(address: SocketAddr, certificate: Option<Vec<u8>>, guest: Arc<Guest>) -> Self {
+        Self {
+            address,
+            certificate,
+            guest,
+            activity: Activity::new(),
+        }
+    }
 }
 
 /// An accepted connection.
@@ -74,12 +94,18 @@ pub struct Peer {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    /// Resolves when the connection is to be closed.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Tells the watch that the connection is gone.
+    _gone: DropGuard,
+    _place: Place,
 }
 
-/// Accepts connections until `stop`; handshakes run beside each other.
+/// Accepts connections until `stop`, as many as the door has places for; handshakes run beside each other.
 pub fn accept(
     listener: TcpListener,
     config: ServerConfig,
+    door: Arc<Door>,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(64);
@@ -99,9 +125,18 @@ pub fn accept(
                     continue;
                 }
             };
-            let (acceptor, sender) = (acceptor.clone(), sender.clone());
+            let Some(place) = door.enter(address.ip()).await else {
+                continue;
+            };
+            let (acceptor, sender, door) = (acceptor.clone(), sender.clone(), door.clone());
             tokio::spawn(async move {
-                if let Some(connection) = handshake(&acceptor, stream, address).await {
+                let cut = place.cut();
+                let connection = tokio::select! {
+                    biased;
+                    () = cut.cancelled() => None,
+                    connection = handshake(&acceptor, stream, address, place, door.limits()) => connection,
+                };
+                if let Some(connection) = connection {
                     let _ = sender.send(Ok(connection)).await;
                 }
             });
@@ -110,10 +145,47 @@ pub fn accept(
     ReceiverStream::new(receiver)
 }
 
+/// Closes a connection that nobody uses, or whose certificate has run out.
+async fn watch(peer: Peer, limits: Limits, cut: CancellationToken, gone: CancellationToken) {
+    let certificate = peer.certificate.as_deref();
+    let caller = certificate.and_then(|der| Caller::of_certificate(der).ok());
+    let known = caller.is_some();
+    loop {
+        tokio::select! {
+            biased;
+            () = gone.cancelled() => return,
+            () = cut.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if let Some(caller) = &caller
+            && let Err(refusal) = caller.check_expiry(ThisMachine.now())
+        {
+            observe::count_refusal(refusal.code);
+            tracing::info!(code = %refusal.code, message = %refusal.message, "closed a connection");
+            break;
+        }
+        let unused = peer.activity.idle().is_some_and(|idle| {
+            let patience = if known && idle.used {
+                limits.idle()
+            } else {
+                limits.first_request()
+            };
+            idle.since.elapsed() >= patience
+        });
+        if unused {
+            observe::count_unused();
+            break;
+        }
+    }
+    cut.cancel();
+}
+
 async fn handshake(
     acceptor: &TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
+    mut place: Place,
+    limits: &Limits,
 ) -> Option<Connection> {
     let _ = stream.set_nodelay(true);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -122,12 +194,19 @@ async fn handshake(
             let certificate = certificates
                 .and_then(|chain| chain.first())
                 .map(|der| der.to_vec());
+            if let Some(certificate) = &certificate {
+                place.show(certificate);
+            }
+            let peer = Peer::new(address, certificate, place.guest());
+            let (cut, gone) = (place.cut(), CancellationToken::new());
+            let watching = watch(peer.clone(), limits.clone(), cut.clone(), gone.clone());
+            tokio::spawn(watching);
             Some(Connection {
                 stream,
-                peer: Peer {
-                    address,
-                    certificate,
-                },
+                peer,
+                cut: Box::pin(cut.cancelled_owned()),
+                _gone: gone.drop_guard(),
+                _place: place,
             })
         }
         Ok(Err(error)) => {
@@ -163,6 +242,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

@@ -44,6 +44,11 @@ pub enum Event {
     InstitutionEnrolled {
         institution: InstitutionId,
     },
+    /// A name that was known got new keys, by an invite that says so; `was` is the state before.
+    InstitutionReenrolled {
+        institution: InstitutionId,
+        was: String,
+    },
     CertificateRenewed {
         institution: InstitutionId,
     },

@@ -37,7 +37,7 @@ macro_rules! name_type {
             type Err = NotAName;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                if is_name(text) { Ok(Self(text.into())) } else { Err(NotAName(text.to_owned())) }
+                if is_name(text) { Ok(Self(text.into())) } else { Err(NotAName(crate::text::brief(text))) }
             }
         }
 
@@ -98,7 +98,7 @@ pub struct NotAVersion(String);
 
 impl NotAVersion {
     pub(crate) fn of(text: &str) -> Self {
-        Self(text.to_owned())
+        Self(crate::text::brief(text))
     }
 }
 
@@ -106,7 +106,7 @@ impl FromStr for VersionName {
     type Err = NotAVersion;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotAVersion(text.to_owned());
+        let wrong = || NotAVersion(crate::text::brief(text));
         let (model, number) = text.rsplit_once('@').ok_or_else(wrong)?;
         let number: u32 = number.parse().map_err(|_| wrong())?;
         if number == 0 {

@@ -60,6 +60,16 @@ codes! {
     InstitutionUnknown = "institution-unknown", Forbidden, "see `fedner-coordinator institution list`";
     InstitutionSuspended = "institution-suspended", Forbidden, "ask the operator to lift the suspension";
     InstitutionRevoked = "institution-revoked", Forbidden, "a revoked certificate is never restored; enrol again with a new invite";
+    CertificateExpired = "certificate-expired", Unauthenticated, "certificates renew themselves while they hold; this one needs a new invite: `fedner-coordinator invite NAME --reenrol`";
+    InviteVoid = "invite-void", Unauthenticated, "the name is enrolled, or was; ask the operator for an invite that lets it come back: `fedner-coordinator invite NAME --reenrol`";
+    InviteRequired = "invite-reenrol", Exists, "the name is enrolled, or was; `--reenrol` writes an invite that replaces its keys and lets it come back";
+    // Rations.
+    RateLimited = "rate-limited", Exhausted, "too many of these in a short time; wait a little and try again";
+    TooManyRequests = "too-many-requests", Exhausted, "too many requests at once; wait for answers before asking more";
+    ConnectionLimit = "connection-limit", Exhausted, "too many connections; use one for all calls";
+    MessageTooLarge = "message-too-large", Exhausted, "send the message in the form that fedner-client gives it; the operator's guide has the sizes";
+    MessageCompressed = "message-compressed", Invalid, "send messages uncompressed";
+    RequestSlow = "request-too-slow", Exhausted, "send the request without pauses; an upload goes on from its offset";
     // Plans, runs and models.
     PlanInvalid = "plan-invalid", Invalid, "fix the plan file; shared/src/plan/PLAN.md lists every key";
     PlanSignature = "plan-signature-invalid", Forbidden, "the plan must be signed by the operator's key of this coordinator";
@@ -75,7 +85,7 @@ codes! {
     ExamplesOutOfRange = "examples-out-of-range", Invalid, "declare between 1 and the plan's `max_examples` examples";
     ModelUnknown = "model-unknown", Missing, "see `fedner-coordinator model list`";
     ModelExists = "model-exists", Exists, "this very model was imported already";
-    CheckpointInvalid = "checkpoint-invalid", Invalid, "give a Hugging Face directory with config.json, tokenizer.json and model.safetensors of `model_type: bert`";
+    CheckpointInvalid = "checkpoint-invalid", Invalid, "give a Hugging Face directory of a BERT model: config.json, tokenizer.json or vocab.txt, and model.safetensors or its parts";
     LabelsMismatch = "labels-mismatch", Invalid, "make the labels of plan, model and corpus the same";
     // Updates.
     UpdateUnexpected = "update-unexpected", State, "nothing is awaited from this institution in this round";
@@ -113,6 +123,8 @@ codes! {
     TextInvalid = "text-invalid", Invalid, "give files of UTF-8 text that can be read";
     DeviceUnknown = "device-unknown", Invalid, "use auto or cpu, or build with the feature the device needs";
     ConfigInvalid = "config-invalid", Invalid, "mend the configuration file";
+    SecretReadable = "secret-readable", State, "others on this machine could read it: make a new one if you do not trust them all, and `chmod 600` it";
+    HistoryRewritten = "history-rewritten", State, "the coordinator's record of events does not go on from what was shown here; keep this directory as evidence and ask the operator and the other institutions";
     StateInvalid = "state-invalid", State, "was the directory changed by hand or by another version?";
     NotEnrolled = "not-enrolled", State, "enrol first: `fedner-client enroll INVITE`";
     AlreadyExists = "already-exists", Exists, "choose another directory or remove the old one";

@@ -44,6 +44,11 @@ impl PublicKey {
             .map_err(|_| Error::PublicKey(hex::encode(bytes)))
     }
 
+    /// Whether it is one of the few keys of small order, such as zeros: nothing that they sign is accepted.
+    pub fn is_weak(&self) -> bool {
+        self.0.is_weak()
+    }
+
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }

@@ -2,17 +2,23 @@
 //!
 //! A tokenizer comes from the coordinator and runs on an institution's words. One that can fail, loop
 //! or delete words where a word of its maker's choice occurs would tell of that word. So only BERT's
-//! normaliser, pre-tokeniser and WordPiece model are taken, with options that are plain values. There
-//! are no patterns. An unknown token is required, so that no word fails to encode.
+//! normaliser, pre-tokeniser and WordPiece model are taken, or RoBERTa's byte-level ones, with options
+//! that are plain values. There are no patterns. An unknown token is required, and of byte-level
+//! models a token for every byte, so that no word fails to encode or vanishes.
+
+mod byte_level;
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
+
+pub use byte_level::symbols;
 
 /// Why a file is not in the closed set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("it is not made of BERT's parts alone: {0}")]
+    #[error("it is not made of BERT's parts alone, nor of RoBERTa's: {0}")]
     NotTaken(String),
     #[error("its unknown token {found} is not in its vocabulary: expected such a token")]
     NoUnknown { found: String },
@@ -27,13 +33,11 @@ pub enum Error {
 #[derive(Deserialize)]
 struct File {
     normalizer: Option<Normalizer>,
-    #[serde(rename = "pre_tokenizer")]
-    _pre_tokenizer: Option<PreTokenizer>,
-    #[serde(rename = "post_processor")]
-    _post_processor: Option<PostProcessor>,
+    pre_tokenizer: Option<PreTokenizer>,
+    post_processor: Option<PostProcessor>,
     #[serde(default)]
     added_tokens: Vec<Added>,
-    model: Model,
+    model: Value,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +47,7 @@ struct Added {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Model {
+struct Pieces {
     /// Older files leave it out.
     #[serde(rename = "type")]
     _kind: Option<WordPiece>,
@@ -95,14 +99,79 @@ enum PreTokenizer {
     #[serde(rename = "BertPreTokenizer")]
     Bert {},
     WhitespaceSplit {},
+    ByteLevel {
+        #[serde(rename = "add_prefix_space")]
+        _space: bool,
+        #[serde(rename = "trim_offsets")]
+        _trim: bool,
+        /// Its pattern is built in: without it, a word is one piece.
+        #[serde(rename = "use_regex")]
+        _regex: Option<bool>,
+    },
 }
 
-/// It adds special tokens, whatever the words. Its fields are for the program that builds it.
+/// It adds special tokens, whatever the words.
 #[derive(Deserialize)]
-#[serde(tag = "type")]
+#[serde(tag = "type", deny_unknown_fields)]
 enum PostProcessor {
-    TemplateProcessing,
-    BertProcessing,
+    TemplateProcessing {
+        single: Vec<Piece>,
+        pair: Vec<Piece>,
+        special_tokens: HashMap<String, Special>,
+    },
+    BertProcessing {
+        sep: (String, u64),
+        cls: (String, u64),
+    },
+    RobertaProcessing {
+        sep: (String, u64),
+        cls: (String, u64),
+        #[serde(rename = "trim_offsets")]
+        _trim: bool,
+        #[serde(rename = "add_prefix_space")]
+        _space: bool,
+    },
+}
+
+#[derive(Deserialize)]
+enum Piece {
+    SpecialToken { id: String },
+    Sequence {},
+}
+
+#[derive(Deserialize)]
+struct Special {
+    ids: Vec<u64>,
+}
+
+impl PostProcessor {
+    /// The numbers of the tokens that it adds; an error where a template names one that is not
+    /// there, for which the program that builds it has no answer but to stop.
+    fn numbers(&self) -> Result<Vec<u64>, Error> {
+        match self {
+            Self::BertProcessing { sep, cls } | Self::RobertaProcessing { sep, cls, .. } => {
+                Ok(vec![sep.1, cls.1])
+            }
+            Self::TemplateProcessing {
+                single,
+                pair,
+                special_tokens,
+            } => {
+                for piece in single.iter().chain(pair) {
+                    if let Piece::SpecialToken { id } = piece
+                        && !special_tokens.contains_key(id)
+                    {
+                        let named = id.escape_debug();
+                        return Err(Error::NotTaken(format!(
+                            "its template names `{named}`, which is no special token"
+                        )));
+                    }
+                }
+                let ids = special_tokens.values().flat_map(|special| &special.ids);
+                Ok(ids.copied().collect())
+            }
+        }
+    }
 }
 
 impl Normalizer {
@@ -118,24 +187,45 @@ pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
         serde_json::from_slice(json).map_err(|error| Error::NotTaken(error.to_string()))?;
     let File {
         normalizer,
+        pre_tokenizer,
+        post_processor,
         added_tokens,
         model,
         ..
     } = file;
+    let special = post_processor.map_or(Ok(Vec::new()), |part| part.numbers())?;
     if let Some(Normalizer::Sequence { normalizers }) = &normalizer
         && normalizers.iter().any(Normalizer::is_sequence)
     {
         return Err(Error::NotTaken("a sequence in a sequence".to_owned()));
     }
-    if !model.vocab.contains_key(&model.unk_token) {
-        let found = format!("`{}`", model.unk_token.escape_debug());
-        return Err(Error::NoUnknown { found });
-    }
+    let not_taken = |error: serde_json::Error| Error::NotTaken(error.to_string());
+    let by_bytes = matches!(pre_tokenizer, Some(PreTokenizer::ByteLevel { .. }));
+    let vocab = if model["type"] == "BPE" {
+        if !by_bytes {
+            let reason = "a BPE model without the byte-level pre_tokenizer";
+            return Err(Error::NotTaken(reason.to_owned()));
+        }
+        let model: byte_level::Model = serde_json::from_value(model).map_err(not_taken)?;
+        model.check()?
+    } else {
+        if by_bytes {
+            let reason = "the byte-level pre_tokenizer without a BPE model";
+            return Err(Error::NotTaken(reason.to_owned()));
+        }
+        let model: Pieces = serde_json::from_value(model).map_err(not_taken)?;
+        if !model.vocab.contains_key(&model.unk_token) {
+            let found = format!("`{}`", model.unk_token.escape_debug());
+            return Err(Error::NoUnknown { found });
+        }
+        model.vocab
+    };
     let Some(vocabulary) = vocabulary else {
         return Ok(());
     };
     let added = added_tokens.iter().map(|added| added.id);
-    let largest = model.vocab.values().copied().chain(added).max();
+    let numbers = vocab.values().copied().chain(added).chain(special);
+    let largest = numbers.max();
     match largest.filter(|id| *id >= vocabulary as u64) {
         Some(found) => Err(Error::Vocabulary { found, vocabulary }),
         None => Ok(()),
@@ -156,7 +246,15 @@ mod tests {
                 "strip_accents": null, "lowercase": true,
             },
             "pre_tokenizer": { "type": "BertPreTokenizer" },
-            "post_processor": { "type": "TemplateProcessing" },
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [
+                    { "SpecialToken": { "id": "[CLS]", "type_id": 0 } },
+                    { "Sequence": { "id": "A", "type_id": 0 } },
+                ],
+                "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }],
+                "special_tokens": { "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] } },
+            },
             "model": { "type": "WordPiece", "unk_token": "[UNK]", "vocab": { "[UNK]": 1, "a": 5 } },
         })
     }
@@ -209,6 +307,7 @@ mod tests {
             with("/model/unk_token", json!("[NONE]")),
             with("/model/unk_token", Value::Null),
             with("/model/type", json!("BPE")),
+            with("/model/type", json!("Unigram")),
             // What calls itself BERT's, with the fields of another part.
             with("/normalizer", renamed("BertNormalizer", &replace("x"))),
             with("/normalizer", renamed("Lowercase", &replace("x"))),
@@ -216,12 +315,23 @@ mod tests {
             with("/normalizer/pattern", json!({ "Regex": "x" })),
             with("/pre_tokenizer", renamed("BertPreTokenizer", &split)),
             with("/model/merges", json!([])),
+            // A template that names what is not there stops the program that follows it.
+            with("/post_processor/special_tokens", json!({})),
+            with(
+                "/post_processor/pair",
+                json!([{ "SpecialToken": { "id": "[SEP]" } }]),
+            ),
         ] {
             assert!(checked(&file, None).is_err(), "{file}");
         }
         for file in [
             with("/model/vocab/a", json!(40_000)),
             with("/added_tokens/0/id", json!(999_999)),
+            with("/post_processor/special_tokens/[CLS]/ids", json!([30_522])),
+            with(
+                "/post_processor",
+                json!({ "type": "BertProcessing", "sep": ["[SEP]", 99_999], "cls": ["[CLS]", 2] }),
+            ),
         ] {
             assert_eq!(checked(&file, None), Ok(()));
             let refused = checked(&file, Some(30_522));

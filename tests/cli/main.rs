@@ -1,5 +1,9 @@
 //! The words of the command line, pinned: a change of `--help` is a change that somebody reads.
 
+mod corpora;
+mod desk;
+mod models;
+mod segmentation;
 mod text;
 
 use std::process::Command;

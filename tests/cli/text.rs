@@ -8,70 +8,11 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result};
 use fedner_tests::binaries::binaries;
 use serde_json::Value;
-use tempfile::TempDir;
+
+use crate::desk::Desk;
 
 const NOTES: &str = "The\tO\npatient\tO\nhas\tO\nchronic\tB-Disease\nasthma\tI-Disease\n.\tO\n\n\
     Aspirin\tB-Drug\nwas\tO\ngiven\tO\n.\tO\n";
-
-/// A scratch folder and the client.
-struct Desk {
-    folder: TempDir,
-}
-
-impl Desk {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            folder: tempfile::tempdir()?,
-        })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, contents: &str) -> Result<PathBuf> {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().context("parent")?)?;
-        fs::write(&path, contents)?;
-        Ok(path)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(&binaries()?.client);
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_remove("FEDNER_CLIENT_DIR")
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null());
-        Ok(command)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<Output> {
-        self.command(arguments)?.output().context("run the client")
-    }
-
-    fn stdout(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.run(arguments)?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    fn json(&self, arguments: &[&str]) -> Result<Value> {
-        let text = self.stdout(&[arguments, &["--output", "json"]].concat())?;
-        Ok(serde_json::from_str(&text)?)
-    }
-
-    /// What is said on stderr by a command that must end with status 1.
-    fn refused(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.run(arguments)?;
-        let said = String::from_utf8(output.stderr)?;
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-        assert!(said.contains("hint: "), "{said}");
-        Ok(said)
-    }
-}
 
 fn model() -> String {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-bert");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use fedner_client::config::{Policy, Settings};
 use fedner_coordinator::config::Config;
+use fedner_coordinator::limits::Limits;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::plan::{
     Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Training,
@@ -161,8 +162,10 @@ fn every_key_of_a_policy_is_documented_with_its_default() -> Result<()> {
 #[test]
 fn every_key_of_the_coordinator_is_documented() -> Result<()> {
     let text = block(COORDINATOR, "coordinator.toml")?;
-    compare(COORDINATOR, &text, &[("", keys::<Config>())])?;
-    let _: Config = toml::from_str(&text)?;
+    let tables = [("", keys::<Config>()), ("limits", keys::<Limits>())];
+    compare(COORDINATOR, &text, &tables)?;
+    let config: Config = toml::from_str(&text)?;
+    assert_eq!(config.limits, Limits::default());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! else is, and each sentence can be read at once.
 
 mod keys;
+mod manifests;
 mod names;
 mod prose;
 mod tree;

@@ -23,13 +23,13 @@ use tonic::transport::Channel;
 use crate::setting::{NO_NOISE, Setting, plan, refused};
 
 /// An institution that speaks the protocol by hand, with a real certificate and signing key.
-struct Hand {
-    client: FederationClient<Channel>,
-    key: SecretKey,
+pub(crate) struct Hand {
+    pub(crate) client: FederationClient<Channel>,
+    pub(crate) key: SecretKey,
 }
 
 impl Hand {
-    async fn of(setting: &Setting, name: &str) -> Result<Self> {
+    pub(crate) async fn of(setting: &Setting, name: &str) -> Result<Self> {
         let identity = setting.cluster.client_directory(name).join("identity");
         let (certificate, key) = (identity.join("tls.pem"), identity.join("tls.key"));
         let credentials = Credentials {
@@ -49,17 +49,21 @@ impl Hand {
         })
     }
 
-    async fn check_in(&mut self, consents: Vec<v1::Signed>) -> Result<Option<Todo>, tonic::Status> {
+    pub(crate) async fn check_in(
+        &mut self,
+        consents: Vec<v1::Signed>,
+    ) -> Result<Option<Todo>, tonic::Status> {
         let request = v1::CheckInRequest {
             wait_ms: 2000,
             known_plans: vec![],
             consents,
             software: "hand".into(),
+            ..v1::CheckInRequest::default()
         };
         Ok(self.client.check_in(request).await?.into_inner().todo)
     }
 
-    fn consent(&self, plan: Digest, examples: u32) -> v1::Signed {
+    pub(crate) fn consent(&self, plan: Digest, examples: u32) -> v1::Signed {
         let consent = Consent {
             plan,
             institution: "i0".parse().expect("name"),
@@ -73,7 +77,7 @@ impl Hand {
     }
 
     /// Sends `bytes` under a receipt, from `offset` on.
-    async fn upload(
+    pub(crate) async fn upload(
         &mut self,
         receipt: &UpdateReceipt,
         bytes: &[u8],
@@ -83,7 +87,7 @@ impl Hand {
         self.upload_signed(signed, bytes, offset).await
     }
 
-    async fn upload_signed(
+    pub(crate) async fn upload_signed(
         &mut self,
         signed: v1::Signed,
         bytes: &[u8],
@@ -108,13 +112,13 @@ impl Hand {
     }
 }
 
-fn encoded(values: &[i32]) -> Vec<u8> {
+pub(crate) fn encoded(values: &[i32]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(values, &mut bytes).expect("memory");
     bytes
 }
 
-fn code(outcome: Result<(), tonic::Status>) -> Option<Code> {
+pub(crate) fn code(outcome: Result<(), tonic::Status>) -> Option<Code> {
     convert::refusal_of(&outcome.expect_err("this must be refused")).map(|refusal| refusal.code)
 }
 

@@ -19,6 +19,10 @@ pub(crate) struct Transcript(pub(crate) Vec<Call>);
 
 impl Transcript {
     pub(crate) fn add(&mut self, what: String, after: Duration) {
+        // Until the files are there no text is read, and signs of life come beside the downloads.
+        if what == "Progress STAGE_DOWNLOADING" {
+            return;
+        }
         let same = self.0.last().is_some_and(|last| last.what == what);
         if !same {
             self.0.push(Call { what, after });

@@ -8,11 +8,14 @@ use anyhow::Result;
 use fedner_client::agent::{Agent, Defences, Outside};
 use fedner_client::config::Directory;
 use fedner_coordinator::blobs::Blobs;
+use fedner_coordinator::door::Door;
 use fedner_coordinator::engine;
 use fedner_coordinator::intake::Intake;
+use fedner_coordinator::limits::Limits;
 use fedner_coordinator::registry::Registry;
 use fedner_coordinator::rpc::{self, Services};
 use fedner_coordinator::store::Store;
+use fedner_shared::sign::SecretKey;
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::SimMachine;
@@ -53,6 +56,7 @@ impl CoordinatorHost {
         let blobs = Blobs::over(self.objects.clone(), &self.directory.join("staging"))?;
         let registry = Registry::new(engine.clone(), blobs.clone());
         tokio::spawn(registry.clone().carry_out(effects));
+        let door = Door::new(Limits::default());
         let services = Services {
             intake: Intake::new(engine.clone(), blobs.clone()),
             engine,
@@ -60,10 +64,12 @@ impl CoordinatorHost {
             registry,
             authority: Arc::new(prepared().authority()?),
             operator_key: key,
+            history_key: Arc::new(SecretKey::from_seed([7; 32])),
             address: network::address(),
+            door: door.clone(),
             stop: CancellationToken::new(),
         };
-        let connections = network::listen(self.machine.clone()).await?;
+        let connections = network::listen(self.machine.clone(), door).await?;
         let (router, _) = rpc::router(services).await?;
         router.serve_with_incoming(connections).await?;
         Ok(())

@@ -10,6 +10,8 @@ use std::time::Duration;
 use fedner_client::agent::Network;
 use fedner_client::identity::TlsIdentity;
 use fedner_client::transport;
+use fedner_coordinator::door::Door;
+use fedner_coordinator::limits::Limits;
 use fedner_coordinator::tls::Peer;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
@@ -52,14 +54,16 @@ impl Connection {
 /// Accepts callers until the listening task ends.
 pub(crate) async fn listen(
     machine: Arc<SimMachine>,
+    door: Arc<Door>,
 ) -> io::Result<ReceiverStream<io::Result<Connection>>> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
         while let Ok((stream, address)) = listener.accept().await {
-            let (machine, sender) = (machine.clone(), sender.clone());
+            let (machine, sender, door) = (machine.clone(), sender.clone(), door.clone());
             tokio::spawn(async move {
-                let greeted = tokio::time::timeout(GREETING, greet(stream, address, machine)).await;
+                let greeting = greet(stream, address, machine, &door);
+                let greeted = tokio::time::timeout(GREETING, greeting).await;
                 if let Ok(Ok(connection)) = greeted {
                     let _ = sender.send(Ok(connection)).await;
                 }
@@ -73,14 +77,13 @@ async fn greet(
     mut stream: TcpStream,
     address: SocketAddr,
     machine: Arc<SimMachine>,
+    door: &Door,
 ) -> io::Result<Connection> {
     let length = stream.read_u16().await?;
     let mut certificate = vec![0; length.into()];
     stream.read_exact(&mut certificate).await?;
-    let peer = Some(Peer {
-        address,
-        certificate: Some(certificate),
-    });
+    let guest = door.guest(&certificate);
+    let peer = Some(Peer::new(address, Some(certificate), guest));
     Ok(Connection {
         stream,
         machine,
@@ -127,11 +130,9 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        let unknown = Peer {
-            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            certificate: None,
-        };
-        self.peer.clone().unwrap_or(unknown)
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let unknown = || Peer::new(nobody, None, Door::new(Limits::default()).guest(&[]));
+        self.peer.clone().unwrap_or_else(unknown)
     }
 }
 

@@ -170,6 +170,7 @@ async fn send(message: &Message, machine: Arc<SimMachine>) -> Result<(), Status>
                 known_plans: Vec::new(),
                 consents: consents.iter().map(convert::signed_to_wire).collect(),
                 software: "an outsider".to_owned(),
+                ..v1::CheckInRequest::default()
             };
             federation.check_in(request).await.map(|_| ())
         }

@@ -125,7 +125,12 @@ impl Prepared {
                 let enrolled = handle.call(move |engine| {
                     let secret = format!("secret {site}");
                     let hash = Digest::of(secret.as_bytes());
-                    engine.invite(name, hash, EPOCH + std::time::Duration::from_hours(1))?;
+                    engine.invite(
+                        name,
+                        hash,
+                        EPOCH + std::time::Duration::from_hours(1),
+                        false,
+                    )?;
                     engine.enrol(&authority, &secret, &request, site_key(site).public())
                 });
                 issued.push(enrolled.await?.1.pem);
@@ -177,6 +182,8 @@ fn der(pem: &str) -> Result<Vec<u8>> {
 
 fn write_site(directory: &Path, site: usize, certificate: &str, authority: &str) -> Result<()> {
     let identity = directory.join("identity");
+    // Keys that others may read are refused.
+    fedner_shared::private::keep_to_owner();
     fs::create_dir_all(&identity)?;
     fs::write(identity.join("tls.pem"), certificate)?;
     fs::write(

@@ -4,6 +4,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod corpus;
+pub mod dictionary;
 pub mod grpc;
 pub mod notes;
 pub mod pretrained;

@@ -82,12 +82,13 @@ impl Begins<'_> {
                 "weights are of a round that is not before this one",
             ));
         }
-        let sent = own.iter().find(|own| {
+        // A coordinator that came back from a backup asks for an attempt again, and has either update.
+        let of_attempt = |own: &&Own| {
             (own.statement.round, own.statement.attempt) == (round.round, round.attempt)
-        });
-        if let Some(sent) = sent
-            && self.version.parent != Some(sent.statement.base)
-        {
+        };
+        let sent: Vec<&Own> = own.iter().filter(of_attempt).collect();
+        let began = |own: &&Own| self.version.parent == Some(own.statement.base);
+        if !sent.is_empty() && !sent.iter().any(began) {
             return Err(mismatch(
                 "record has another parent than the version that was trained on here",
             ));
@@ -96,16 +97,16 @@ impl Begins<'_> {
             .participants
             .iter()
             .find(|participant| participant.institution == *self.institution);
-        match (listed, sent) {
-            (Some(listed), Some(sent))
-                if listed.receipt == sent.receipt && listed.update == sent.statement.blob =>
-            {
-                Ok(())
-            }
-            // Another institution's silence, or an update that came late or was set aside.
-            (None, _) => Ok(()),
-            (Some(_), _) => Err(mismatch("record names an update that was not made here")),
+        // Where it is not listed it was silent, too late or set aside.
+        let made = listed.is_none_or(|listed| {
+            sent.iter().any(|own| {
+                listed.receipt == own.receipt && listed.update == own.statement.blob
+            })
+        });
+        if made {
+            return Ok(());
         }
+        Err(mismatch("record names an update that was not made here"))
     }
 }
 

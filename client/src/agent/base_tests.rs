@@ -155,6 +155,13 @@ fn a_record_that_contradicts_what_was_sent_here_is_refused() {
         let found = check(&plan, &version, 2, &own);
         assert_eq!(found, Err(Code::BaseMismatch), "change {number}");
     }
+    // A coordinator that came back from a backup had the attempt made again, and has either update.
+    let (version, mut own) = first(&plan);
+    let mut again = own[0].clone();
+    again.receipt = digest("another receipt");
+    again.statement.blob = digest("another update");
+    own.insert(0, again);
+    assert_eq!(check(&plan, &version, 2, &own), Ok(()));
     // An update under this institution's name that it never made.
     let (version, _) = first(&plan);
     assert_eq!(check(&plan, &version, 2, &[]), Err(Code::BaseMismatch));

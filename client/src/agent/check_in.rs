@@ -34,13 +34,15 @@ impl Agent {
             .into_iter()
             .map(|record| record.signed)
             .collect();
+        let history = self.known_history()?;
         let answer = tokio::select! {
             biased;
-            answer = self.coordinator.check_in(&known, &consents) => answer?,
+            answer = self.coordinator.check_in(&known, &consents, &history) => answer?,
             // A command changed the consents: they are told at once.
             changed = changed_outside(&self.store) => return changed,
         };
         self.heard();
+        self.note_history(&answer)?;
         self.compare_ledger(answer.ledger_head)?;
         match answer.todo {
             Todo::Nothing => Ok(()),
@@ -54,8 +56,9 @@ impl Agent {
     pub(super) async fn compare_at_start(&mut self) -> Result<(), Error> {
         let answer = self
             .coordinator
-            .check_in_within(Duration::ZERO, &[], &[])
+            .check_in_within(Duration::ZERO, &[], &[], &self.known_history()?)
             .await?;
+        self.note_history(&answer)?;
         self.compare_ledger(answer.ledger_head)
     }
 

@@ -52,9 +52,9 @@ impl TrainJob {
     /// What is sound of the text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
         if !self.sound {
-            return training::read_corpora(&self.data, &self.plan.labels, self.reading);
+            return training::read_corpora(&self.data, &self.plan.labels, &self.reading);
         }
-        sound_sentences(&self.data, &self.plan, self.reading)
+        sound_sentences(&self.data, &self.plan, &self.reading)
     }
 
     pub(super) fn run(self, stop: &Stop) -> Result<TrainedUpdate, Error> {
@@ -119,7 +119,7 @@ impl EvaluateJob {
 
     /// What is sound of the held-out text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
-        sound_sentences(&self.held_out, &self.plan, self.reading)
+        sound_sentences(&self.held_out, &self.plan, &self.reading)
     }
 
     /// The counts of each unit.

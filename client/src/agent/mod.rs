@@ -9,6 +9,7 @@ mod base;
 mod charge;
 mod check_in;
 mod heartbeat;
+mod history;
 mod hold;
 mod jobs;
 mod outside;
@@ -122,6 +123,10 @@ impl Agent {
         let settings = directory.settings()?;
         directory.policy()?;
         let lock = directory.lock()?;
+        for path in directory.close_to_others()? {
+            let path = path.display();
+            tracing::warn!("others on this machine could read {path}; it was closed to them");
+        }
         let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
         let identity = Arc::new(identity);
         let store = Store::open(&directory.database())?.on(outside.machine.clone());
@@ -282,6 +287,7 @@ impl Agent {
                 | Code::InstitutionUnknown
                 | Code::CertificateUntrusted
                 | Code::CertificateMissing
+                | Code::CertificateExpired
                 | Code::RoleForbidden
                 | Code::StateInvalid
                 | Code::LedgerInvalid

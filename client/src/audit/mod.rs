@@ -9,7 +9,7 @@
 //! | [`membership`] | a finished model: which text was it trained on |
 //! | [`exposure`] | a finished model: which planted entity did it see |
 //!
-//! The first three know the largest contribution there can be (see [`worst_case`]) and everything
+//! The first three know the largest contribution there can be (see `worst_case`) and everything
 //! that was released, as the claim allows an adversary to. A lower bound on ε above the claim refutes
 //! the claim, so that the [`report`] says FAIL; one below it proves nothing.
 

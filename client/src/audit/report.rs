@@ -43,7 +43,7 @@ impl SignedReport {
             file: file.clone(),
             source,
         })?;
-        std::fs::create_dir_all(&folder).map_err(fault)?;
+        crate::files::create_private_dir(&folder).map_err(fault)?;
         files::write(&file, text.as_bytes()).map_err(fault)?;
         Ok(file)
     }

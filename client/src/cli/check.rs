@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::{Directory, Settings};
 use crate::identity::{self, Identity};
 use crate::state::Store;
-use crate::transport::{Coordinator, Error as TransportError};
+use crate::transport::{Coordinator, Error as TransportError, Known};
 
 /// Check connection, certificate, clock, data, device and disk, and say what to mend
 #[derive(Debug, clap::Args)]
@@ -129,7 +129,10 @@ fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line;
     let address = &settings.coordinator;
     let checked: Result<_, TransportError> = runtime()?.block_on(async {
         let coordinator = Coordinator::new(address, &identity.tls)?;
-        coordinator.check_in_within(Duration::ZERO, &[], &[]).await
+        let history = Known::default();
+        coordinator
+            .check_in_within(Duration::ZERO, &[], &[], &history)
+            .await
     });
     let clock = format!("{}; both certificates hold at this time", clock::now());
     Ok(match checked {
@@ -165,7 +168,7 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
         let message = "client.toml has no `data`: expected at least one file";
         return Line::failed(check, &Refusal::new(Code::CorpusEmpty, message));
     }
-    let mut reader = Reader::new(settings.reading);
+    let mut reader = Reader::new(settings.reading.clone());
     let (mut sentences, mut labels) = (0, std::collections::BTreeSet::new());
     for file in files {
         match reader.corpus(&directory.resolve(file)) {

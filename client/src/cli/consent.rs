@@ -34,6 +34,9 @@ enum Command {
         /// The example count to declare [default: `declared_examples` of client.toml]
         #[arg(long, value_name = "N")]
         examples: Option<u32>,
+        /// Agree although some of the text cannot be used: it is left out of training
+        #[arg(long)]
+        leave_out_faults: bool,
         /// Show the consent that would be signed and sent, and agree to nothing
         #[arg(long)]
         dry_run: bool,
@@ -74,7 +77,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     let declared = settings.declared_examples;
     let row = |record: &PlanRecord| -> anyhow::Result<Row> {
         let allowed = consent::allows(&policy, &identity, &record.plan);
-        Row::of(&store, record, declared, allowed.err())
+        let padded = policy.release_padding;
+        Row::of(&store, record, (declared, padded), allowed.err())
     };
     match arguments.command {
         Command::List => {
@@ -85,10 +89,19 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         Command::Grant {
             plan,
             examples,
+            leave_out_faults,
             dry_run,
         } => {
             let record = find(&store, &plan)?;
             let now = clock::now();
+            if let Err(error) = consent::check_text(&directory, &record.plan) {
+                if !leave_out_faults {
+                    return Err(error.into());
+                }
+                context
+                    .output
+                    .say(&format!("left out of training: {error}"));
+            }
             if dry_run {
                 let draft = consent::draft(&store, &identity, &directory, &record, examples, now)?;
                 context.output.data(&draft, |draft| {
@@ -150,7 +163,7 @@ impl Row {
     fn of(
         store: &Store,
         record: &PlanRecord,
-        declared: Option<u32>,
+        (declared, padded): (Option<u32>, bool),
         forbidden: Option<Refusal>,
     ) -> anyhow::Result<Self> {
         let newest = store.consent(&record.digest)?;
@@ -168,6 +181,7 @@ impl Row {
             cost: cost(
                 record,
                 newest.as_ref().map(|n| n.consent.examples).or(declared),
+                padded,
             ),
             proposed: record.proposed,
             consent: newest
@@ -180,8 +194,9 @@ impl Row {
     }
 }
 
-/// What taking part in every round of a plan would cost, of which `units` are declared.
-fn cost(record: &PlanRecord, units: Option<u32>) -> String {
+/// What taking part in every round of a plan would cost, of which `units` are declared. `padded` says
+/// whether results leave at the plan's times only.
+fn cost(record: &PlanRecord, units: Option<u32>, padded: bool) -> String {
     let plan = &record.plan;
     let Privacy { unit, delta, .. } = plan.privacy;
     let forecast = match units {
@@ -206,6 +221,11 @@ fn cost(record: &PlanRecord, units: Option<u32>) -> String {
             format!("all that is about one {unit}")
         }
     };
+    let time = if padded {
+        ""
+    } else {
+        "; but the time of each result tells how long the text took, at no ε (release_padding = false)"
+    };
     let first = forecast.epsilon_by_round.first().copied();
     let counts = match forecast.rho_of_counts {
         Some(_) => ", counts on held-out text among it",
@@ -213,7 +233,7 @@ fn cost(record: &PlanRecord, units: Option<u32>) -> String {
     };
     format!(
         "hides {whose} up to ε = {} after {} rounds ({} after the first; δ = {delta:e}){counts}, by noise {:.2} \
-         times as large as the signal can be",
+         times as large as the signal can be{time}",
         output::epsilon(forecast.epsilon_rdp),
         plan.rounds,
         output::epsilon(first.unwrap_or_default()),

@@ -1,5 +1,7 @@
 //! `data inspect`.
 
+mod convert;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +20,7 @@ use super::reading::ReadArguments;
 use crate::progress::Progress;
 use crate::training::{self, code_of_problem, read_file};
 
-/// Look at annotated text before it is trained on
+/// Look at annotated text before it is trained on, or write it in another format
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -28,6 +30,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(Inspect),
+    Convert(convert::Convert),
 }
 
 /// Say what files hold and what is wrong with them, line by line
@@ -52,7 +55,10 @@ struct Inspect {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Command::Inspect(arguments) = &arguments.command;
+    let arguments = match &arguments.command {
+        Command::Convert(arguments) => return convert::run(context, arguments),
+        Command::Inspect(arguments) => arguments,
+    };
     let plan = match &arguments.plan {
         Some(file) => Some(super::train::read_plan(file)?),
         None => None,
@@ -82,11 +88,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
 fn read_tokenizer(directory: &std::path::Path) -> anyhow::Result<(Tokenizer, usize)> {
     let config = read_file(&directory.join("config.json"))?;
     let config = BertConfig::parse(&String::from_utf8_lossy(&config));
-    let most = config
-        .map_err(checkpoint::Error::from)?
-        .max_position_embeddings;
-    let json = read_file(&directory.join("tokenizer.json"))?;
+    let config = config.map_err(checkpoint::Error::from)?;
+    let most = config.max_position_embeddings;
+    let json = checkpoint::directory::tokenizer(directory).map_err(checkpoint::Error::from)?;
     let tokenizer = Tokenizer::parse(&json).map_err(training::Error::from)?;
+    tokenizer
+        .check_vocabulary(config.vocab_size)
+        .map_err(training::Error::from)?;
     Ok((tokenizer, most))
 }
 

@@ -25,6 +25,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use fedner_shared::private::keep_to_owner;
+use fedner_shared::text::OneLine;
+
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -97,6 +100,7 @@ impl Context {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
+    keep_to_owner();
     run(std::env::args_os())
 }
 
@@ -156,7 +160,7 @@ fn log_to_stderr(global: &Global) {
     // Set already only where a test runs several commands in one process.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || OneLine::new(std::io::stderr(), colour))
         .with_target(false)
         .with_ansi(colour)
         .try_init();

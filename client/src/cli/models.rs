@@ -1,13 +1,15 @@
-//! Hugging Face directories: `config.json`, `tokenizer.json`, `model.safetensors`.
+//! Hugging Face directories, as models are published.
 
 use std::path::Path;
 
 use fedner_model::Tokenizer;
-use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::checkpoint::{self, Checkpoint, Directory};
 use fedner_shared::plan::Method;
 use fedner_shared::refusal::{Code, Refusal};
 
-use crate::training::{Material, read_file};
+use fedner_shared::scheme::HeadTags;
+
+use crate::training::Material;
 
 /// A model as its directory has it.
 #[derive(Debug)]
@@ -22,10 +24,11 @@ pub(super) struct HfModel {
 
 impl HfModel {
     pub(super) fn read(directory: &Path) -> anyhow::Result<Self> {
-        let config = read_file(&directory.join("config.json"))?;
-        let config_json = String::from_utf8_lossy(&config).into_owned();
-        let tokenizer_json = read_file(&directory.join("tokenizer.json"))?;
-        let weights = read_file(&directory.join("model.safetensors"))?;
+        let Directory {
+            config_json,
+            tokenizer_json,
+            weights,
+        } = Directory::read(directory).map_err(checkpoint::Error::from)?;
         let tokenizer = Tokenizer::parse(&tokenizer_json).map_err(crate::training::Error::from)?;
         Ok(Self {
             checkpoint: Checkpoint::read(&config_json, &weights)?,
@@ -37,10 +40,14 @@ impl HfModel {
     }
 
     /// A model that can tag: with a head, and names for its tags.
-    pub(super) fn tagger(directory: &Path) -> anyhow::Result<(Material, Vec<String>)> {
+    pub(super) fn tagger(directory: &Path) -> anyhow::Result<(Material, Vec<String>, HeadTags)> {
         let model = Self::read(directory)?;
         let name = directory.display();
         let refuse = |message: String| Refusal::new(Code::CheckpointInvalid, message);
+        if let Some(other) = checkpoint::directory::other_task(&model.config_json) {
+            let message = format!("{name} is a {other}, no tagger of words: see `architectures`");
+            return Err(refuse(message).into());
+        }
         let heads = model
             .checkpoint
             .tags()
@@ -53,6 +60,11 @@ impl HfModel {
                     "{name}: config.json does not name {heads} tags in id2label"
                 ))
             })?;
+        let head = HeadTags::read(&tags).map_err(|error| refuse(format!("{name}: {error}")))?;
+        model
+            .tokenizer
+            .check_vocabulary(model.checkpoint.config.vocab_size)
+            .map_err(crate::training::Error::from)?;
         let manifest = model
             .checkpoint
             .config
@@ -62,6 +74,6 @@ impl HfModel {
             tokenizer: model.tokenizer,
             manifest,
         };
-        Ok((material, tags))
+        Ok((material, tags, head))
     }
 }

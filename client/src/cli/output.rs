@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use fedner_shared::refusal::Refusal;
+use fedner_shared::text;
 use serde::Serialize;
 use serde_json::json;
 
@@ -30,15 +31,15 @@ impl Output {
         Self { format }
     }
 
-    /// Writes `value` as JSON, or what `text` makes of it.
+    /// Writes `value` as JSON, or what `render` makes of it; nothing in it acts on a terminal.
     pub(crate) fn data<T: Serialize>(
         self,
         value: &T,
-        text: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> String,
     ) -> io::Result<()> {
         let text = match self.format {
-            Format::Json => serde_json::to_string_pretty(value)?,
-            Format::Text => text(value),
+            Format::Json => text::json(&serde_json::to_string_pretty(value)?).into_owned(),
+            Format::Text => text::lines(&render(value)).into_owned(),
         };
         raw(format!("{}\n", text.trim_end_matches('\n')).as_bytes())
     }
@@ -55,12 +56,12 @@ impl Output {
 
     fn error(self, code: &str, message: &str, hint: Option<&str>) {
         match self.format {
-            Format::Json => eprintln!(
-                "{}",
-                json!({"error": {"code": code, "message": message, "hint": hint}})
-            ),
+            Format::Json => {
+                let error = json!({"error": {"code": code, "message": message, "hint": hint}});
+                eprintln!("{}", text::json(&error.to_string()));
+            }
             Format::Text => {
-                eprintln!("error[{code}]: {message}");
+                eprintln!("error[{code}]: {}", text::lines(message));
                 if let Some(hint) = hint {
                     eprintln!("hint: {hint}");
                 }

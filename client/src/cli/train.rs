@@ -1,5 +1,7 @@
 //! `train`: the single-institution baseline.
 
+mod write;
+
 use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use fedner_model::{EarlyStopping, Keep, Manner, Sentence, TrainOptions};
 use fedner_privacy::accountant::{Phase, rdp};
-use fedner_shared::checkpoint::{Checkpoint, config_with_additions, config_with_labels};
+use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
@@ -151,15 +153,25 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let tags = plan.tags();
     let trainable = plan.trainable();
     let wanted = model.checkpoint.config.prepared_for(&trainable);
-    // The model's own head, or a new one as a run would begin with.
+    // The model's own head, its rows where their names are, or a new one as a run would begin with.
     let keeps_head = model.tags.as_deref() == Some(&tags[..])
         && model.checkpoint.tags() == Some(tags.len())
         && model.checkpoint.config.head.weighs_as(&wanted.head);
-    let checkpoint = model.checkpoint.prepared_for(&trainable, plan.seed);
     let checkpoint = if keeps_head {
-        checkpoint
+        model.checkpoint.prepared_for(&trainable, plan.seed)
     } else {
-        checkpoint.with_new_head(tags.len(), plan.seed)
+        let old = model.tags.as_deref().unwrap_or_default();
+        let kept = model
+            .checkpoint
+            .with_head_of(old, &tags, &wanted.head, plan.seed);
+        say_head(kept.as_ref().map(|(_, kept)| kept), model.checkpoint.tags());
+        match kept {
+            Some((checkpoint, _)) => checkpoint.prepared_for(&trainable, plan.seed),
+            None => model
+                .checkpoint
+                .prepared_for(&trainable, plan.seed)
+                .with_new_head(tags.len(), plan.seed),
+        }
     };
     let mut material = Material {
         manifest: checkpoint.config.manifest(&trainable, tags.len()),
@@ -167,12 +179,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         tokenizer: model.tokenizer,
     };
     let sentences =
-        training::read_corpora(&arguments.data, &plan.labels, arguments.reading.options())?;
+        training::read_corpora(&arguments.data, &plan.labels, &arguments.reading.options())?;
     let held_out = match arguments.held_out.as_slice() {
         [] => None,
         files => Some(training::read_sentences(
             files,
-            arguments.reading.options(),
+            &arguments.reading.options(),
         )?),
     };
     let options = TrainOptions {
@@ -204,12 +216,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         .checkpoint
         .with_weights(&material.manifest, &trained.weights)?;
     if arguments.adapter {
-        write_adapter(arguments, &material.checkpoint)?;
+        write::write_adapter(arguments, &material.checkpoint)?;
     } else {
         material.checkpoint = material.checkpoint.merged();
         let config = config_with_labels(&model.config_json, &plan.labels)?;
         let config = config_with_additions(&config, &material.checkpoint.config)?;
-        write_model(
+        write::write_model(
             arguments,
             &config,
             &model.tokenizer_json,
@@ -221,12 +233,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         std::fs::remove_dir_all(&features)
             .with_context(|| format!("remove {}", features.display()))?;
     }
-    let held_out = match held_out {
+    let scores = match held_out {
         None => None,
         Some(held_out) => {
             let (sentences, training) = (&held_out.sentences, &plan.training);
-            let found = training::evaluate(&material, sentences, &tags, training, &stop)?;
-            Some(Entities::of(&found.scores))
+            Some(training::evaluate(&material, sentences, &tags, training, &stop)?.scores)
         }
     };
     let report = Report {
@@ -247,14 +258,38 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             Some(steps) => Some(Guarantee::of(&plan, units, steps.sampling())?),
             None => None,
         },
-        held_out,
+        held_out: scores.as_ref().map(Entities::of),
         early_stopping: trained.best_epoch.map(|best| Stopped {
             best_epoch: best + 1,
             f1: trained.scores,
         }),
     };
+    if !arguments.adapter {
+        let in_transformers = material.checkpoint.config.head.is_plain();
+        write::write_card(
+            arguments,
+            &plan,
+            &report,
+            (scores.as_ref(), in_transformers),
+        )?;
+    }
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what becomes of a head with other tags than the plan's.
+fn say_head(kept: Option<&KeptRows>, old: Option<usize>) {
+    let Some(kept) = kept else {
+        if let Some(old) = old {
+            tracing::warn!("the head begins anew: nothing of the model's {old} tags is kept");
+        }
+        return;
+    };
+    for (what, tags) in [("begin anew", &kept.new), ("are not kept", &kept.lost)] {
+        if !tags.is_empty() {
+            tracing::warn!("of the head these tags {what}: {}", tags.join(", "));
+        }
+    }
 }
 
 fn digest_of_text(sentences: &[Sentence]) -> Digest {
@@ -339,44 +374,6 @@ pub(super) fn read_plan(file: &Path) -> anyhow::Result<Plan> {
         Refusal::new(Code::PlanInvalid, message)
     })?;
     Ok(Plan::parse(&text)?)
-}
-
-fn write_model(
-    arguments: &Arguments,
-    config: &str,
-    tokenizer: &[u8],
-    checkpoint: &Checkpoint,
-) -> anyhow::Result<()> {
-    let weights = checkpoint.to_safetensors()?;
-    // config.json last: a directory that has it is whole.
-    let files: [(&str, &[u8]); 3] = [
-        ("tokenizer.json", tokenizer),
-        ("model.safetensors", &weights),
-        ("config.json", config.as_bytes()),
-    ];
-    write(&arguments.to, &files)
-}
-
-fn write_adapter(arguments: &Arguments, checkpoint: &Checkpoint) -> anyhow::Result<()> {
-    let base = arguments.model.to_string_lossy();
-    let files = checkpoint
-        .to_peft(Some(&base))?
-        .context("the trained model has no adapters")?;
-    let files: [(&str, &[u8]); 2] = [
-        ("adapter_model.safetensors", &files.weights),
-        ("adapter_config.json", files.config.as_bytes()),
-    ];
-    write(&arguments.to, &files)
-}
-
-fn write(to: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
-    for (name, contents) in files {
-        let path = to.join(name);
-        crate::files::write(&path, contents)
-            .with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
 }
 
 fn text(report: &Report) -> String {

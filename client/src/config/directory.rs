@@ -3,7 +3,25 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+use fedner_shared::private::tighten;
+
 use super::{Error, Policy, Settings, read_toml};
+
+/// What in the directory is for its owner alone. Folders of text may lie in it too; whoever put them there
+/// decides about them, and nobody but the owner gets into the directory.
+const OURS: [&str; 11] = [
+    "client.toml",
+    "policy.toml",
+    "identity",
+    "state.sqlite",
+    "state.sqlite-wal",
+    "state.sqlite-shm",
+    "blobs",
+    "training.checkpoint",
+    "features",
+    "audits",
+    "lock",
+];
 
 /// The directory of one institution.
 #[derive(Debug, Clone)]
@@ -95,6 +113,14 @@ impl Directory {
         let policy: Policy = read_toml(&file)?;
         policy.check(&file)?;
         Ok(policy)
+    }
+
+    /// Closes to others on the machine what an older version left open; what that was.
+    pub fn close_to_others(&self) -> Result<Vec<PathBuf>, Error> {
+        tighten(&self.root, &OURS).map_err(|source| Error::Write {
+            file: self.root.clone(),
+            source,
+        })
     }
 
     /// Keeps a second daemon from running here.

@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fedner_shared::id::InstitutionId;
+use fedner_shared::private::check_secret;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{self, PublicKey, SecretKey};
 use fedner_shared::time::Time;
@@ -50,6 +51,8 @@ pub enum Error {
     #[error("a key or a certificate request cannot be made: {0}")]
     Make(#[from] rcgen::Error),
     #[error(transparent)]
+    Readable(#[from] Refusal),
+    #[error(transparent)]
     Sign(#[from] sign::Error),
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -61,6 +64,7 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         let code = match self {
             Self::Transport(error) => return error.refusal(),
+            Self::Readable(refusal) => return Some(refusal.clone()),
             Self::Config(error) => return Some(error.refusal()),
             Self::Enrolled { .. } => Code::AlreadyExists,
             Self::InviteExpired(_) => Code::InviteExpired,
@@ -120,11 +124,11 @@ impl Identity {
         Ok(Self {
             institution,
             tls: TlsIdentity {
-                key_pem: read(&directory.join(TLS_KEY))?,
+                key_pem: read_secret(&directory.join(TLS_KEY))?,
                 certificate_pem,
                 authority_pem: read(&directory.join(AUTHORITY))?,
             },
-            signing: SecretKey::from_pem(&read(&directory.join(SIGNING_KEY))?)?,
+            signing: SecretKey::from_pem(&read_secret(&directory.join(SIGNING_KEY))?)?,
             operator: read(&directory.join(OPERATOR))?.trim().parse()?,
             validity,
         })
@@ -138,15 +142,13 @@ fn read(file: &Path) -> Result<String, Error> {
     })
 }
 
-fn write(file: &Path, contents: &str) -> Result<(), Error> {
-    files::write(file, contents.as_bytes()).map_err(|source| Error::Write {
-        file: file.to_owned(),
-        source,
-    })
+fn read_secret(file: &Path) -> Result<String, Error> {
+    check_secret(file)?;
+    read(file)
 }
 
-fn write_secret(file: &Path, contents: &str) -> Result<(), Error> {
-    files::write_secret(file, contents.as_bytes()).map_err(|source| Error::Write {
+fn write(file: &Path, contents: &str) -> Result<(), Error> {
+    files::write(file, contents.as_bytes()).map_err(|source| Error::Write {
         file: file.to_owned(),
         source,
     })

@@ -28,7 +28,7 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use crate::machine::ThisMachine;
 
 pub use consents::{ConsentRecord, Standing};
-pub use notes::Contact;
+pub use notes::{Contact, Contradiction, History};
 pub use plans::PlanRecord;
 pub use receipts::{Asked, Receipt, ReceiptKind};
 pub use release::PaidRelease;

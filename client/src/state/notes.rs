@@ -1,5 +1,7 @@
 //! Single values: the session, and the last contact with the coordinator.
 
+use fedner_shared::digest::Digest;
+use fedner_shared::sign::Signed;
 use fedner_shared::time::Time;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
@@ -8,6 +10,42 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Store};
 
 const CONTACT: &str = "contact";
+const HISTORY: &str = "history";
+/// Contradictions that are kept; the first ones tell most.
+const CONTRADICTIONS: usize = 16;
+
+/// What the coordinator has shown of its history of events.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct History {
+    /// The newest head that went on from the one before, with the coordinator's signature.
+    pub newest: Option<Signed>,
+    /// Heads that did not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contradictions: Vec<Contradiction>,
+}
+
+/// Two heads that cannot both be of one history, or one of which is not signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contradiction {
+    pub kept: Option<Signed>,
+    pub shown: Signed,
+    pub proof: Vec<Digest>,
+    pub found: Time,
+    pub reason: String,
+}
+
+impl History {
+    /// The same with one contradiction more. What was shown is what the next one is compared with.
+    #[must_use]
+    pub fn contradicted(&self, contradiction: Contradiction) -> Self {
+        let mut history = self.clone();
+        history.newest = Some(contradiction.shown.clone());
+        if history.contradictions.len() < CONTRADICTIONS {
+            history.contradictions.push(contradiction);
+        }
+        history
+    }
+}
 
 /// When the coordinator last answered, and what was wrong when it did not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -61,6 +99,14 @@ impl Store {
 
     pub fn contact(&self) -> Result<Contact, Error> {
         self.note(CONTACT)
+    }
+
+    pub fn history(&self) -> Result<History, Error> {
+        self.note(HISTORY)
+    }
+
+    pub fn save_history(&self, history: &History) -> Result<(), Error> {
+        self.transaction("save history", |t| put(t, HISTORY, history))
     }
 
     pub fn save_contact(&self, contact: &Contact) -> Result<(), Error> {

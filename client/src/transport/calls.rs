@@ -12,6 +12,7 @@ use fedner_proto::v1::{
 };
 use fedner_session::{Kind, Task};
 use fedner_shared::digest::Digest;
+use fedner_shared::history::LONGEST_PROOF;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
 
@@ -36,12 +37,29 @@ pub struct Answer {
     pub todo: Todo,
     /// The ledger entry named by the newest update that the coordinator has from here.
     pub ledger_head: Option<Digest>,
+    /// How far the coordinator says that its history of events goes.
+    pub history: Option<Signed>,
+    /// That it goes on from what was shown before.
+    pub history_proof: Vec<Digest>,
+}
+
+/// What is told of the history that was shown last.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub size: u64,
+    /// Countersigned.
+    pub seen: Option<Signed>,
 }
 
 impl Coordinator {
     /// Asks what is to be done; answers at once if there is something, else after the long poll.
-    pub async fn check_in(&self, known: &[Digest], consents: &[Signed]) -> Result<Answer, Error> {
-        self.check_in_within(POLL, known, consents).await
+    pub async fn check_in(
+        &self,
+        known: &[Digest],
+        consents: &[Signed],
+        history: &Known,
+    ) -> Result<Answer, Error> {
+        self.check_in_within(POLL, known, consents, history).await
     }
 
     /// [`check_in`](Self::check_in) with another length of the poll.
@@ -50,12 +68,15 @@ impl Coordinator {
         poll: Duration,
         known: &[Digest],
         consents: &[Signed],
+        history: &Known,
     ) -> Result<Answer, Error> {
         let request = CheckInRequest {
             wait_ms: poll.as_millis() as u32,
             known_plans: known.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
             consents: consents.iter().map(convert::signed_to_wire).collect(),
             software: SOFTWARE.to_owned(),
+            history_size: history.size,
+            history_seen: history.seen.as_ref().map(convert::signed_to_wire),
         };
         let mut client = self.federation();
         let response = self.within(poll + CALL, client.check_in(request)).await?;
@@ -63,13 +84,25 @@ impl Coordinator {
             [] => None,
             bytes => Some(convert::digest("ledger_head", bytes).map_err(Error::Refused)?),
         };
+        let history = response
+            .history
+            .map(|signed| convert::signed("history", Some(signed)));
+        let history = history.transpose().map_err(Error::Refused)?;
+        let proof = response.history_proof.iter().take(LONGEST_PROOF + 1);
+        let proof = proof.map(|digest| convert::digest("history_proof", digest));
+        let history_proof = proof.collect::<Result<_, _>>().map_err(Error::Refused)?;
         let todo = match response.todo {
             None => Todo::Nothing,
             Some(WireTodo::Proposal(proposal)) => Todo::Consider(proposal),
             Some(WireTodo::Train(assignment)) => Todo::Do(Kind::Train, assignment),
             Some(WireTodo::Evaluate(assignment)) => Todo::Do(Kind::Evaluate, assignment),
         };
-        Ok(Answer { todo, ledger_head })
+        Ok(Answer {
+            todo,
+            ledger_head,
+            history,
+            history_proof,
+        })
     }
 
     /// A sign of life; answers whether the task is still wanted.

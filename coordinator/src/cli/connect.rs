@@ -7,6 +7,7 @@ use std::time::Duration;
 use fedner_proto::v1::monitoring_client::MonitoringClient;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::{FRAME_BYTES, MESSAGE_BYTES};
+use fedner_shared::private::check_secret;
 use fedner_shared::refusal::Code;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -68,6 +69,7 @@ fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
         .map_err(tls)?;
     let certificate =
         CertificateDer::from_pem_slice(&read(paths.operator_certificate())?).map_err(pem)?;
+    check_secret(&paths.operator_key())?;
     let key = PrivateKeyDer::from_pem_slice(&read(paths.operator_key())?).map_err(pem)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::output::{Failed, Output};
 use crate::authority::{Authority, Role};
 use crate::config::{Config, Paths, host_and_port};
+use crate::limits::Limits;
 use crate::machine::ThisMachine;
 use crate::store::Store;
 
@@ -58,34 +59,17 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         .map_err(|e| fault(&e))?;
     let signing = SecretKey::generate().map_err(|e| fault(&e))?;
 
-    write(&paths.authority_key(), &authority_key, Secrecy::Secret)?;
-    write(
-        &paths.authority_certificate(),
-        authority.certificate_pem(),
-        Secrecy::Public,
-    )?;
-    write(&paths.operator_key(), &operator.key, Secrecy::Secret)?;
-    write(
-        &paths.operator_certificate(),
-        &operator.certificate,
-        Secrecy::Public,
-    )?;
-    write(&paths.viewer_key(), &viewer.key, Secrecy::Secret)?;
-    write(
-        &paths.viewer_certificate(),
-        &viewer.certificate,
-        Secrecy::Public,
-    )?;
+    write(&paths.authority_key(), &authority_key)?;
+    write(&paths.authority_certificate(), authority.certificate_pem())?;
+    write(&paths.operator_key(), &operator.key)?;
+    write(&paths.operator_certificate(), &operator.certificate)?;
+    write(&paths.viewer_key(), &viewer.key)?;
+    write(&paths.viewer_certificate(), &viewer.certificate)?;
     write(
         &paths.signing_key(),
         &signing.to_pem().map_err(|e| fault(&e))?,
-        Secrecy::Secret,
     )?;
-    write(
-        &paths.signing_public_key(),
-        &signing.public().to_string(),
-        Secrecy::Public,
-    )?;
+    write(&paths.signing_public_key(), &signing.public().to_string())?;
 
     let name = arguments.name.clone();
     let mut store = Store::open(&paths.store()).map_err(|e| fault(&e))?;
@@ -112,10 +96,11 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         listen,
         metrics_listen: None,
         blobs_url: None,
+        limits: Limits::default(),
     };
     let text = toml::to_string(&config).map_err(|e| fault(&e))?;
     // Last: a directory with this file is a whole one.
-    write(&paths.config(), &text, Secrecy::Public)?;
+    write(&paths.config(), &text)?;
 
     let created = Created {
         directory: paths.directory().display().to_string(),
@@ -131,24 +116,16 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
     Ok(())
 }
 
-enum Secrecy {
-    Secret,
-    Public,
-}
-
-fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), Failed> {
+/// Writes a file for its owner alone.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failed> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Failed::io("create", folder))?;
     }
-    let mode = match secrecy {
-        Secrecy::Secret => 0o600,
-        Secrecy::Public => 0o644,
-    };
     let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(mode)
+        .mode(0o600)
         .open(path);
     let mut file = file.map_err(Failed::io("create", path))?;
     file.write_all(text.as_bytes())

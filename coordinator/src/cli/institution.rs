@@ -20,7 +20,7 @@ pub(super) enum Command {
     Suspend { institution: String },
     /// Let a suspended institution back in
     Reinstate { institution: String },
-    /// Keep an institution out for good; it needs a new invite to come back
+    /// Keep an institution out for good; only an invite written with `--reenrol` lets it come back
     Revoke { institution: String },
 }
 

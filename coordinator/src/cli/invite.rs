@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// How long the invite lasts, such as 30m, 24h or 7d
     #[arg(long, default_value = "24h", value_parser = parse_span)]
     ttl: u64,
+    /// Let a name come back that is enrolled, suspended or revoked; its older keys are worth nothing then
+    #[arg(long)]
+    reenrol: bool,
 }
 
 /// What an invite file says.
@@ -38,6 +41,7 @@ pub(super) async fn run(
     let request = v1::CreateInviteRequest {
         institution: institution.clone(),
         ttl_s: arguments.ttl,
+        reenrol: arguments.reenrol,
     };
     let answer = connect::operations(paths)
         .await?

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use fedner_shared::private::keep_to_owner;
 
 use crate::config::Paths;
 use output::{Failed, Output};
@@ -84,6 +85,7 @@ enum Command {
 /// Parses the command line, does what it says, and gives the exit status: 0 success, 1 refused or
 /// failed check, 2 wrong usage, 3 a fault of our own.
 pub fn main() -> ExitCode {
+    keep_to_owner();
     let arguments = Arguments::parse();
     let output = Output::new(arguments.output, arguments.quiet);
     output::start_logging(arguments.verbose, arguments.quiet);

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use fedner_proto::convert;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::text;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -109,21 +110,21 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// Data: `value` as JSON, or what `text` makes of it.
-    pub(super) fn data<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) {
+    /// Data: `value` as JSON, or what `render` makes of it; nothing in it acts on a terminal.
+    pub(super) fn data<T: Serialize>(&self, value: &T, render: impl FnOnce(&T) -> String) {
         match self.format {
             Format::Json => match serde_json::to_string(value) {
-                Ok(json) => write_line(&json),
+                Ok(json) => write_line(&text::json(&json)),
                 Err(error) => eprintln!("cannot write JSON: {error}"),
             },
-            Format::Text => write_line(text(value).trim_end()),
+            Format::Text => write_line(&text::lines(render(value).trim_end())),
         }
     }
 
     /// Talk, on stderr.
-    pub(super) fn say(&self, text: impl AsRef<str>) {
+    pub(super) fn say(&self, words: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", text.as_ref());
+            eprintln!("{}", text::lines(words.as_ref()));
         }
     }
 
@@ -142,9 +143,10 @@ impl Output {
         };
         if self.is_json() {
             let error = serde_json::json!({ "error": { "code": code, "message": failed.to_string(), "hint": hint } });
-            eprintln!("{error}");
+            eprintln!("{}", text::json(&error.to_string()));
         } else {
-            eprintln!("error[{code}]: {failed}\nhint: {hint}");
+            let failed = failed.to_string();
+            eprintln!("error[{code}]: {}\nhint: {hint}", text::lines(&failed));
         }
         ExitCode::from(status)
     }
@@ -190,7 +192,7 @@ pub(super) fn start_logging(verbose: u8, quiet: bool) {
     // A test kit may have started logging before.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || text::OneLine::new(std::io::stderr(), colour))
         .with_ansi(colour)
         .with_target(false)
         .try_init();

@@ -11,6 +11,7 @@ use fedner_shared::event::{Entry, Event};
 use fedner_shared::figures::Figures;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Inputs, Plan, Unit};
+use fedner_shared::private::check_secret;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{SecretKey, Signed};
 use fedner_shared::view::{Explanation, MemberView, RunView};
@@ -168,6 +169,7 @@ async fn create(
         Failed::refuse(Code::PlanInvalid, format!("{}: {error}", path.display()))
     })?;
     let key_path = paths.signing_key();
+    check_secret(&key_path)?;
     let pem = fs::read_to_string(&key_path).map_err(Failed::io("read", &key_path))?;
     let key = SecretKey::from_pem(&pem)
         .map_err(|error| Failed::refuse(Code::StateInvalid, error.to_string()))?;

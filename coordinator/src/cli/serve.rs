@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use fedner_shared::machine::Machine as _;
+use fedner_shared::private;
 use fedner_shared::refusal::Code;
-use fedner_shared::sign::PublicKey;
+use fedner_shared::sign::{PublicKey, SecretKey};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +18,9 @@ use super::output::{Failed, Output};
 use crate::authority::Authority;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths, host_and_port};
+use crate::door::Door;
 use crate::intake::Intake;
+use crate::limits::raise_open_files;
 use crate::machine::ThisMachine;
 use crate::registry::Registry;
 use crate::rpc::{self, Services};
@@ -41,6 +44,15 @@ struct Listening {
 pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let config = Config::read(paths)?;
     let (host, _) = host_and_port(&config.address)?;
+    let limits = config.limits.clone().within_files(raise_open_files());
+    let door = Door::new(limits);
+    for secret in paths.secrets() {
+        private::check_secret(&secret)?;
+    }
+    let closed = private::tighten(paths.directory(), &Paths::OURS);
+    for path in closed.map_err(Failed::io("close to others", paths.directory()))? {
+        tracing::warn!(path = %path.display(), "others on this machine could read this; it was closed to them");
+    }
     let authority = read_authority(paths)?;
     let operator_key = read_operator_key(paths)?;
     let server = authority
@@ -84,14 +96,18 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         paths.collecting(),
         stop.clone(),
     ));
+    let intake = Intake::new(engine.clone(), blobs.clone());
+    let sweeper = tokio::spawn(collect::sweep(engine.clone(), intake.clone(), stop.clone()));
     let services = Services {
-        intake: Intake::new(engine.clone(), blobs.clone()),
+        intake,
         engine,
         blobs,
         registry,
         authority: Arc::new(authority),
         operator_key,
+        history_key: Arc::new(history_key(paths)?),
         address: config.address,
+        door: door.clone(),
         stop: stop.clone(),
     };
     let local = listener
@@ -107,7 +123,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let (router, health) = rpc::router(services)
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
-    let connections = tls::accept(listener, tls_config, stop.clone());
+    let connections = tls::accept(listener, tls_config, door, stop.clone());
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::pin!(serving);
     let mut outcome = Ok(());
@@ -133,6 +149,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     // A sum under way is in the outbox, and is computed again after the next start.
     publisher.abort();
     collector.abort();
+    sweeper.abort();
     outcome
 }
 
@@ -169,6 +186,21 @@ pub(super) fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
         .map_err(|error: fedner_shared::sign::Error| {
             Failed::refuse(Code::StateInvalid, error.to_string())
         })
+}
+
+/// The key that signs the history of events. A directory of an older version has none yet.
+fn history_key(paths: &Paths) -> Result<SecretKey, Failed> {
+    let path = paths.history_key();
+    let damaged = |error: fedner_shared::sign::Error| {
+        Failed::refuse(Code::StateInvalid, format!("{}: {error}", path.display()))
+    };
+    if !path.exists() {
+        let key = SecretKey::generate().map_err(|e| Failed::fault(e.to_string()))?;
+        super::init::write(&path, &key.to_pem().map_err(damaged)?)?;
+        return Ok(key);
+    }
+    let text = fs::read_to_string(&path).map_err(Failed::io("read", &path))?;
+    SecretKey::from_pem(&text).map_err(damaged)
 }
 
 /// Two coordinators over one directory would each think themselves the only writer.

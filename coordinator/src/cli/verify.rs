@@ -1,10 +1,13 @@
 //! `verify`: everything in the directory that has a digest or a signature.
 
+mod events;
+
 use std::collections::BTreeSet;
 
 use clap::Args;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
+use fedner_shared::history::{Seen, Tree};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{PublicKey, Signed};
@@ -16,7 +19,8 @@ use super::output::{Failed, Output};
 use super::serve::read_operator_key;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
-use crate::store::{StatementKind, Store, StoredStatement};
+use crate::engine::history::recorded;
+use crate::store::{HistorySeen, StatementKind, Store, StoredStatement};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {}
@@ -27,6 +31,8 @@ struct Verdict {
     versions: usize,
     objects: usize,
     statements: usize,
+    /// Institutions whose signature stands under a part of the events.
+    countersigned: usize,
     plans: usize,
     problems: Vec<String>,
 }
@@ -94,6 +100,23 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
                 "run {}: its plan is not the one the operator signed",
                 run.id
             ));
+        }
+    }
+    match store.read(events::disagreements) {
+        Ok(problems) => verdict.problems.extend(problems),
+        Err(error) => verdict.problems.push(format!("events: {error}")),
+    }
+    let (digests, seen) = store
+        .read(|tx| Ok((tx.entry_digests(1)?, tx.histories_seen()?)))
+        .map_err(fault)?;
+    verdict.countersigned = seen.len();
+    let recorded = recorded(digests);
+    for seen in &seen {
+        if let Err(problem) = check_seen(seen, &recorded) {
+            let author = &seen.institution;
+            verdict
+                .problems
+                .push(format!("history that {author} countersigned: {problem}"));
         }
     }
     output.data(&verdict, render);
@@ -187,6 +210,29 @@ fn check_statement(statement: &StoredStatement) -> Result<(), fedner_shared::sig
     }
 }
 
+/// The events begin with those that an institution has signed for.
+fn check_seen(seen: &HistorySeen, recorded: &Tree) -> Result<(), String> {
+    let said: Seen = seen
+        .signed
+        .verify(&seen.key)
+        .map_err(|error| error.to_string())?;
+    if said.institution != seen.institution {
+        return Err(format!("it is signed by {}", said.institution));
+    }
+    match recorded.root(said.size) {
+        Some(root) if root == said.root => Ok(()),
+        Some(_) => Err(format!(
+            "the first {} events are not those that it was shown: they were rewritten",
+            said.size
+        )),
+        None => Err(format!(
+            "it was shown {} events, of which {} are left: the others were taken away",
+            said.size,
+            recorded.size()
+        )),
+    }
+}
+
 fn render(verdict: &Verdict) -> String {
     let mut lines = vec![format!(
         "checked {} events, {} versions, {} objects, {} signed statements, {} plans",
@@ -202,4 +248,43 @@ fn render(verdict: &Verdict) -> String {
         lines.push("everything is as it was signed".to_owned());
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use fedner_shared::sign::{SecretKey, Signed};
+    use fedner_shared::time::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_countersigned_history_shows_what_was_rewritten_or_taken_away() {
+        let digests = |size: u64, text: &str| {
+            (0..size)
+                .map(|number| Digest::of(format!("{text} {number}").as_bytes()))
+                .collect::<Vec<_>>()
+        };
+        let key = SecretKey::from_seed([1; 32]);
+        let said = Seen {
+            institution: "anna".parse().expect("name"),
+            size: 5,
+            root: recorded(digests(5, "event")).root(5).expect("root"),
+            at: Time::from_millis(0),
+        };
+        let seen = |signer: &SecretKey| HistorySeen {
+            institution: said.institution.clone(),
+            size: said.size,
+            key: key.public(),
+            signed: Signed::new(&said, signer),
+        };
+        let check = |events: Vec<Digest>| check_seen(&seen(&key), &recorded(events));
+        check(digests(5, "event")).expect("as it was");
+        check(digests(9, "event")).expect("grown");
+        let said = check(digests(9, "other")).expect_err("rewritten");
+        assert!(said.contains("rewritten"), "{said}");
+        let said = check(digests(4, "event")).expect_err("truncated");
+        assert!(said.contains("taken away"), "{said}");
+        let forged = seen(&SecretKey::from_seed([2; 32]));
+        assert!(check_seen(&forged, &recorded(digests(5, "event"))).is_err());
+    }
 }

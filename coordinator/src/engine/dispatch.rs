@@ -7,11 +7,11 @@ use fedner_round::{Assignment, Input, Run, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::Code;
-use fedner_shared::sign::Signed;
+use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use tokio::sync::watch;
 
-use super::runs::same_author;
+use super::statements::Vouched;
 use super::{Engine, Failure, Fault, Record};
 use crate::store::StatementKind;
 
@@ -38,10 +38,62 @@ pub enum Todo {
 pub struct CheckIn {
     pub institution: InstitutionId,
     pub known_plans: Vec<Digest>,
-    pub consents: Vec<Signed>,
+    /// Those that are new, verified.
+    pub consents: Vec<Vouched<Consent>>,
 }
 
+/// What is needed before a check-in is answered.
+#[derive(Debug)]
+pub struct Opened {
+    pub waiter: watch::Receiver<u64>,
+    pub longest_wait: Duration,
+    /// Of the institution.
+    pub key: PublicKey,
+    /// The consents that are news to a run, by their place among those that were given.
+    pub news: Vec<usize>,
+}
+
+/// Beyond one for each run, so many consents may be given: to runs that the coordinator no longer knows.
+const MORE_CONSENTS: usize = 16;
+
 impl Engine {
+    /// Sorts out which of the consents, given as statement and plan, are to be verified.
+    pub fn open_check_in(
+        &mut self,
+        institution: &InstitutionId,
+        consents: &[(Digest, Digest)],
+    ) -> Result<Opened, Failure> {
+        let most = self.runs.len() + MORE_CONSENTS;
+        if consents.len() > most {
+            let message = format!(
+                "{} consents are given: expected at most {most}, one for each run",
+                consents.len()
+            );
+            return Err(Failure::refuse(Code::ConsentInvalid, message));
+        }
+        let mut news = Vec::new();
+        for (place, (statement, plan)) in consents.iter().enumerate() {
+            // Consents outlive their runs; an old one is no fault.
+            let open = |run: &&Run| run.plan_digest == *plan && !run.phase.is_end();
+            let Some(run) = self.runs.iter().find(open) else {
+                continue;
+            };
+            let granted = run.members.get(institution);
+            let granted = granted.and_then(|member| member.consent.as_ref());
+            let known = granted.is_some_and(|granted| granted.statement == *statement);
+            // Each counts once: one that was revoked or replaced does not come back.
+            if !known && !self.store.read(|tx| tx.has_statement(*statement))? {
+                news.push(place);
+            }
+        }
+        Ok(Opened {
+            waiter: self.waiter(institution),
+            longest_wait: self.longest_wait(institution),
+            key: self.signing_key(institution)?,
+            news,
+        })
+    }
+
     /// What the institution is to do now. Its presence and its consents are noted.
     pub fn check_in(&mut self, check_in: &CheckIn) -> Result<Option<Todo>, Failure> {
         self.note_presence(&check_in.institution)?;
@@ -72,6 +124,7 @@ impl Engine {
 
     /// A sign of life.
     pub fn note_presence(&mut self, institution: &InstitutionId) -> Result<(), Failure> {
+        self.arrivals.forget(institution);
         self.seen.insert(institution.clone(), self.now());
         for id in self.runs_of(institution) {
             self.step(
@@ -84,7 +137,7 @@ impl Engine {
         Ok(())
     }
 
-    fn runs_of(&self, institution: &InstitutionId) -> Vec<RunId> {
+    pub(super) fn runs_of(&self, institution: &InstitutionId) -> Vec<RunId> {
         let of = |run: &&Run| !run.phase.is_end() && run.members.contains(institution);
         self.runs
             .iter()
@@ -93,38 +146,26 @@ impl Engine {
             .collect()
     }
 
-    fn note_consent(&mut self, caller: &InstitutionId, signed: &Signed) -> Result<(), Failure> {
-        let digest = signed.digest();
-        let known = |run: &Run| {
-            let member = run.members.get(caller);
-            member
-                .and_then(|m| m.consent.as_ref())
-                .is_some_and(|granted| granted.statement == digest)
-        };
-        if self.runs.iter().any(known) {
-            return Ok(());
-        }
-        // Each counts once: one that was revoked or replaced does not come back.
-        if self.store.read(|tx| tx.has_statement(digest))? {
-            return Ok(());
-        }
-        let key = self.signing_key(caller)?;
-        let consent: Consent = signed
-            .verify(&key)
-            .map_err(|error| Failure::refuse(Code::ConsentInvalid, error.to_string()))?;
-        same_author(caller, &consent.institution)?;
+    fn note_consent(
+        &mut self,
+        caller: &InstitutionId,
+        consent: &Vouched<Consent>,
+    ) -> Result<(), Failure> {
+        let plan = consent.said.plan;
         let run = self
             .runs
             .iter()
-            .find(|run| run.plan_digest == consent.plan && !run.phase.is_end());
-        // Consents outlive their runs; an old one is no fault.
+            .find(|run| run.plan_digest == plan && !run.phase.is_end());
         let Some(id) = run.map(|run| run.id.clone()) else {
             return Ok(());
         };
-        let statement = self.statement(StatementKind::Consent, caller, signed.clone())?;
+        let statement = self.statement(StatementKind::Consent, caller, consent)?;
+        if self.store.read(|tx| tx.has_statement(statement.digest))? {
+            return Ok(());
+        }
         let input = Input::Joined {
-            consent,
-            statement: digest,
+            consent: consent.said.clone(),
+            statement: statement.digest,
         };
         self.step_with("accept consent", &id, input, |tx| {
             tx.put_statement(&statement)

@@ -8,6 +8,7 @@ use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
 use fedner_shared::view::InstitutionView;
+use tokio_util::sync::CancellationToken;
 
 use super::{Engine, Failure};
 use crate::authority::{Authority, Issued};
@@ -15,12 +16,26 @@ use crate::identity::Caller;
 use crate::store::{Institution, InstitutionState, Invite, InviteUse, Tx};
 
 impl Engine {
+    /// Writes an invite. A name that is enrolled, or was, needs one that says so.
     pub fn invite(
         &mut self,
         institution: InstitutionId,
         secret_hash: Digest,
         expires: Time,
+        reenrol: bool,
     ) -> Result<(), Failure> {
+        let known = self.store.read(|tx| tx.institution(&institution))?;
+        match known {
+            Some(known) if !reenrol => {
+                let message = format!("{institution} is {}", known.state.as_str());
+                return Err(Failure::refuse(Code::InviteRequired, message));
+            }
+            None if reenrol => {
+                let message = format!("{institution} was never enrolled");
+                return Err(Failure::refuse(Code::InstitutionUnknown, message));
+            }
+            Some(_) | None => {}
+        }
         let event = Event::InviteWritten {
             institution: institution.clone(),
             expires,
@@ -29,6 +44,7 @@ impl Engine {
             secret_hash,
             institution,
             expires,
+            reenrol,
         };
         self.record("write invite", event, |tx| tx.put_invite(&invite))
     }
@@ -43,8 +59,17 @@ impl Engine {
     ) -> Result<(InstitutionId, Issued), Failure> {
         let time = self.now();
         let newest = self.store.transact("enrol institution", |tx| {
-            let name = match tx.use_invite(time, Digest::of(secret.as_bytes()))? {
-                InviteUse::Accepted(name) => name,
+            let (name, reenrol) = match tx.use_invite(time, Digest::of(secret.as_bytes()))? {
+                InviteUse::Accepted {
+                    institution,
+                    reenrol,
+                } => (institution, reenrol),
+                InviteUse::Voided(at) => {
+                    return Err(Failure::refuse(
+                        Code::InviteVoid,
+                        format!("the invite is void since {at}"),
+                    ));
+                }
                 InviteUse::Unknown => {
                     return Err(Failure::refuse(
                         Code::InviteUnknown,
@@ -64,6 +89,11 @@ impl Engine {
                     ));
                 }
             };
+            let before = tx.institution(&name)?;
+            if let Some(before) = before.as_ref().filter(|_| !reenrol) {
+                let message = format!("{name} is {}", before.state.as_str());
+                return Err(Failure::refuse(Code::InviteVoid, message));
+            }
             let issued = authority
                 .institution(name.as_str(), request, time)
                 .map_err(|error| Failure::refuse(Code::CertificateRequest, error.to_string()))?;
@@ -75,17 +105,24 @@ impl Engine {
                 certificate_expires: issued.expires,
             };
             tx.put_institution(&institution, &issued.serial)?;
-            tx.append_event(
-                time,
-                None,
-                Event::InstitutionEnrolled {
-                    institution: name.clone(),
-                },
-            )?;
+            let institution = name.clone();
+            let event = match before {
+                None => Event::InstitutionEnrolled { institution },
+                Some(before) => {
+                    // Whoever holds another invite of that name is not who came back.
+                    tx.void_invites(time, &name)?;
+                    Event::InstitutionReenrolled {
+                        institution,
+                        was: before.state.as_str().to_owned(),
+                    }
+                }
+            };
+            tx.append_event(time, None, event)?;
             Ok((tx.last_sequence()?, name, issued))
         })?;
         let (sequence, name, issued) = newest;
         self.newest.send_replace(sequence);
+        self.expel(&name);
         Ok((name, issued))
     }
 
@@ -107,8 +144,11 @@ impl Engine {
         Ok(issued)
     }
 
-    /// The institution behind a certificate, if it may still speak.
-    pub fn recognise(&mut self, caller: &Caller) -> Result<InstitutionId, Failure> {
+    /// The institution behind a certificate, if it may still speak, and what is cancelled when it may not.
+    pub fn recognise(
+        &mut self,
+        caller: &Caller,
+    ) -> Result<(InstitutionId, CancellationToken), Failure> {
         let name = caller.institution()?;
         let (found, stands) = self.store.read(|tx| {
             Ok((
@@ -131,7 +171,10 @@ impl Engine {
                 Code::InstitutionRevoked,
                 format!("{name} is revoked"),
             )),
-            InstitutionState::Active if stands => Ok(name),
+            InstitutionState::Active if stands => {
+                let standing = self.standing.entry(name.clone()).or_default().clone();
+                Ok((name, standing))
+            }
             InstitutionState::Active => Err(Failure::refuse(
                 Code::InstitutionRevoked,
                 format!("this certificate of {name} has been replaced"),
@@ -169,8 +212,12 @@ impl Engine {
                 Some(Code::InstitutionRevoked),
             ),
         };
+        let now = self.now();
         self.record("set institution state", event, |tx| {
             tx.set_institution_state(name, state)?;
+            if state != InstitutionState::Active {
+                tx.void_invites(now, name)?;
+            }
             if state == InstitutionState::Revoked {
                 tx.revoke_certificates(name)
             } else {
@@ -178,6 +225,7 @@ impl Engine {
             }
         })?;
         if let Some(code) = code {
+            self.expel(name);
             for id in self.under_way() {
                 let member = self.run(&id).is_some_and(|run| run.members.contains(name));
                 if member {
@@ -192,6 +240,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Ends at once whatever the institution has under way.
+    fn expel(&mut self, name: &InstitutionId) {
+        if let Some(standing) = self.standing.remove(name) {
+            standing.cancel();
+        }
     }
 
     pub fn signing_key(&mut self, name: &InstitutionId) -> Result<PublicKey, Failure> {

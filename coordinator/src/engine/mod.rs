@@ -4,34 +4,43 @@
 //! by the pure core, made durable in one transaction, taken over in memory, and only then acted
 //! on. Others hold a [`Handle`], which is cheap to clone.
 
+mod arrivals;
 pub mod dispatch;
 mod failure;
+pub mod history;
 mod institutions;
 pub mod models;
 mod records;
-mod reports;
+pub mod reports;
 pub mod runs;
+pub mod statements;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fedner_round::{Input, Run};
+use fedner_shared::history::Tree;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::machine::Machine;
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, Fault};
 pub use records::Record;
 
+use crate::identity::Caller;
 use crate::store::{self, Pending, Store};
 
 type Call = Box<dyn FnOnce(&mut Engine) + Send>;
 
 /// However long a run may wait, the clock is looked at so often: it may have been set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// Calls that wait for the engine. Who calls when there are as many waits until there is room.
+const QUEUE: usize = 1024;
 
 /// The state of the coordinator, owned by one task.
 #[derive(Debug)]
@@ -43,6 +52,11 @@ pub struct Engine {
     seen: BTreeMap<InstitutionId, Time>,
     /// Woken when there may be something to do for the institution.
     waiters: BTreeMap<InstitutionId, watch::Sender<u64>>,
+    /// Cancelled when an institution loses its standing: what it has under way ends at once.
+    standing: BTreeMap<InstitutionId, CancellationToken>,
+    arrivals: arrivals::Arrivals,
+    /// Of the events that members were shown; the store has the others.
+    history: Tree,
     /// The sequence number of the newest event.
     newest: watch::Sender<u64>,
     effects: mpsc::UnboundedSender<Pending>,
@@ -54,8 +68,11 @@ pub struct Engine {
 #[derive(Debug, Clone)]
 pub struct Handle {
     machine: Arc<dyn Machine>,
-    calls: mpsc::UnboundedSender<Call>,
+    calls: mpsc::Sender<Call>,
     newest: watch::Receiver<u64>,
+    arrivals: arrivals::Arrivals,
+    /// So many calls of one caller may wait for the engine at the same time.
+    share: Option<Arc<Semaphore>>,
 }
 
 impl Handle {
@@ -63,17 +80,35 @@ impl Handle {
         &self.machine
     }
 
+    /// The same way, for a caller who has that share of the engine's queue.
+    #[must_use]
+    pub fn sharing(&self, share: Arc<Semaphore>) -> Self {
+        Self {
+            share: Some(share),
+            ..self.clone()
+        }
+    }
+
+    /// Notes when a request came, whenever its turn will be.
+    pub fn arrived(&self, caller: &Caller) {
+        self.arrivals.note(caller, self.machine.now());
+    }
+
     /// Runs `work` where the engine is.
     pub async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Engine) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        let _place = match &self.share {
+            Some(share) => Some(share.acquire().await.map_err(|_| Fault::Stopped)?),
+            None => None,
+        };
         let (reply, answer) = oneshot::channel();
         let call: Call = Box::new(move |engine| {
             // Whoever asked may have gone; the work stands all the same.
             let _ = reply.send(work(engine));
         });
-        self.calls.send(call).map_err(|_| Fault::Stopped)?;
+        self.calls.send(call).await.map_err(|_| Fault::Stopped)?;
         answer.await.map_err(|_| Failure::from(Fault::Stopped))?
     }
 
@@ -90,7 +125,7 @@ pub struct Loaded {
     /// Effects to carry out, those left by a crash included.
     pub effects: mpsc::UnboundedReceiver<Pending>,
     engine: Engine,
-    inbox: mpsc::UnboundedReceiver<Call>,
+    inbox: mpsc::Receiver<Call>,
 }
 
 /// Reads the state that `store` keeps.
@@ -101,11 +136,13 @@ pub fn load(
 ) -> Result<Loaded, store::Error> {
     let (sender, effects) = mpsc::unbounded_channel();
     let engine = Engine::load(store, sender, operator_key, machine)?;
-    let (calls, inbox) = mpsc::unbounded_channel();
+    let (calls, inbox) = mpsc::channel(QUEUE);
     let handle = Handle {
         machine: engine.machine.clone(),
         calls,
         newest: engine.newest.subscribe(),
+        arrivals: engine.arrivals.clone(),
+        share: None,
     };
     Ok(Loaded {
         handle,
@@ -178,6 +215,9 @@ impl Engine {
             runs,
             seen: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            standing: BTreeMap::new(),
+            arrivals: arrivals::Arrivals::default(),
+            history: Tree::default(),
             newest,
             effects,
             operator_key,
@@ -189,12 +229,18 @@ impl Engine {
         Ok(engine)
     }
 
-    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Call>) {
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Call>) {
         loop {
             match tokio::time::timeout(self.until_deadline(), inbox.recv()).await {
-                Ok(Some(call)) => call(&mut self),
+                Ok(Some(call)) => {
+                    self.note_arrivals();
+                    call(&mut self);
+                }
                 Ok(None) => return,
-                Err(_) => self.tick(),
+                Err(_) => {
+                    self.note_arrivals();
+                    self.tick();
+                }
             }
         }
     }

@@ -3,44 +3,35 @@
 use fedner_shared::audit::{AuditReport, AuditedModel};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
-use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::Code;
-use fedner_shared::sign::Signed;
 use fedner_shared::view::VersionView;
 
+use super::statements::Vouched;
 use super::{Engine, Failure};
 use crate::store::StatementKind;
 
 /// Reports of one institution that are kept with one version: each is shown to whoever looks at it.
 const MOST_REPORTS: u32 = 16;
 
-impl Engine {
-    /// A report that `caller` signed, and the model that it is about.
-    pub fn verify_audit(
-        &mut self,
-        caller: &InstitutionId,
-        signed: &Signed,
-    ) -> Result<(AuditReport, AuditedModel), Failure> {
-        let report: AuditReport =
-            self.verify_statement(caller, signed, |report: &AuditReport| &report.institution)?;
-        let model = report
-            .check()
-            .map_err(|error| Failure::refuse(Code::AuditInvalid, error.to_string()))?;
-        let model = model.clone();
-        Ok((report, model))
-    }
+/// The model that a sound report is about.
+pub fn audited(report: &AuditReport) -> Result<&AuditedModel, Failure> {
+    report
+        .check()
+        .map_err(|error| Failure::refuse(Code::AuditInvalid, error.to_string()))
+}
 
+impl Engine {
     /// Keeps a report with the version that was named, or with all whose weights it is about. One that
     /// is kept already changes nothing.
     pub fn accept_audit(
         &mut self,
-        caller: &InstitutionId,
-        signed: Signed,
+        report: &Vouched<AuditReport>,
         named: Option<Digest>,
     ) -> Result<(), Failure> {
-        let (report, model) = self.verify_audit(caller, &signed)?;
-        let statement = self.statement(StatementKind::Audit, caller, signed)?;
-        let versions = self.audited_versions(&model, named)?;
+        let caller = report.author();
+        let model = audited(&report.said)?;
+        let statement = self.statement(StatementKind::Audit, caller, report)?;
+        let versions = self.audited_versions(model, named)?;
         let new = self.without_report(versions, statement.digest)?;
         if new.is_empty() {
             return Ok(());
@@ -63,7 +54,7 @@ impl Engine {
             institution: caller.clone(),
             report: statement.digest,
             versions: names,
-            verdict: report.verdict,
+            verdict: report.said.verdict,
         };
         self.record("accept audit", event, |tx| {
             tx.put_statement(&statement)?;

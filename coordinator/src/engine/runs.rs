@@ -1,20 +1,24 @@
 //! Runs: created, stepped, explained.
 
-use fedner_round::{Contribution, Created, Effect, Input, Phase, Run, Transition};
+use std::collections::BTreeSet;
+
+use fedner_round::{Contribution, Created, Effect, Input, Phase, Run, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::figures::UpdateFigures;
 use fedner_shared::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
-use fedner_shared::sign::{Signed, Statement};
+use fedner_shared::sign::Signed;
 use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
+use fedner_shared::text;
 use fedner_shared::version::{Origin, Round, Version};
 use fedner_shared::view::{Explanation, RunView};
 
+use super::statements::Vouched;
 use super::{Engine, Failure};
 use crate::observe;
-use crate::store::{Pending, StatementKind, StoredStatement, Tx};
+use crate::store::{Pending, StatementKind, Tx};
 
 /// What the registry has made ready for a new run.
 #[derive(Debug)]
@@ -182,23 +186,26 @@ impl Engine {
     }
 
     /// The run by its name, or by the name of its plan where that is unambiguous.
-    pub fn find_run(&self, text: &str) -> Result<RunId, Failure> {
-        if let Some(run) = self.runs.iter().find(|run| run.id.as_str() == text) {
+    pub fn find_run(&self, name: &str) -> Result<RunId, Failure> {
+        if let Some(run) = self.runs.iter().find(|run| run.id.as_str() == name) {
             return Ok(run.id.clone());
         }
         let mut matching = self
             .runs
             .iter()
-            .filter(|run| run.plan.name.as_str() == text);
+            .filter(|run| run.plan.name.as_str() == name);
         match (matching.next(), matching.next()) {
             (Some(run), None) => Ok(run.id.clone()),
             (Some(_), Some(_)) => Err(Failure::refuse(
                 Code::RunUnknown,
-                format!("several runs are of plan `{text}`: name one of them"),
+                format!(
+                    "several runs are of plan `{}`: name one of them",
+                    text::brief(name)
+                ),
             )),
             (None, _) => Err(Failure::refuse(
                 Code::RunUnknown,
-                format!("there is no run `{text}`"),
+                format!("there is no run `{}`", text::brief(name)),
             )),
         }
     }
@@ -245,12 +252,26 @@ impl Engine {
         })
     }
 
+    /// From whom an update is awaited; in a run that pauses, later.
+    pub fn awaited_uploads(&self) -> BTreeSet<InstitutionId> {
+        let live = self.runs.iter().filter(|run| !run.phase.is_end());
+        let awaited = live.flat_map(|run| {
+            let members = run.members.iter();
+            let pending = members.filter(|(name, _)| {
+                let assignment = run.assignment(name);
+                run.paused.is_some() || assignment.is_some_and(|a| a.task == Task::Train)
+            });
+            pending.map(|(name, _)| name.clone())
+        });
+        awaited.collect()
+    }
+
     /// The update's bytes are in the blob store, verified.
-    pub fn accept_update(&mut self, signed: Signed, update: UpdateReceipt) -> Result<(), Failure> {
-        let statement = self.statement(StatementKind::Update, &update.institution, signed)?;
-        let run = update.run.clone();
+    pub fn accept_update(&mut self, update: &Vouched<UpdateReceipt>) -> Result<(), Failure> {
+        let statement = self.statement(StatementKind::Update, update.author(), update)?;
+        let run = update.said.run.clone();
         let input = Input::Uploaded {
-            update,
+            update: update.said.clone(),
             receipt: statement.digest,
         };
         self.step_with("accept update", &run, input, |tx| {
@@ -260,57 +281,22 @@ impl Engine {
 
     pub fn accept_evaluation(
         &mut self,
-        caller: &InstitutionId,
-        signed: Signed,
+        evaluation: &Vouched<EvaluationReceipt>,
     ) -> Result<(), Failure> {
-        let evaluation: EvaluationReceipt =
-            self.verify_statement(caller, &signed, |evaluation: &EvaluationReceipt| {
-                &evaluation.institution
-            })?;
-        let statement = self.statement(StatementKind::Evaluation, caller, signed)?;
-        let (run, version) = (evaluation.run.clone(), evaluation.version);
-        let scores = evaluation.scores.clone();
-        let author = caller.clone();
-        self.step_with(
-            "accept evaluation",
-            &run,
-            Input::Evaluated { evaluation },
-            |tx| {
-                tx.put_statement(&statement)?;
-                tx.put_scores(version, &author, &scores)
-            },
-        )
-    }
-
-    /// What `caller` signed, if it is by `caller` and says so itself.
-    pub fn verify_statement<T: Statement>(
-        &mut self,
-        caller: &InstitutionId,
-        signed: &Signed,
-        author: impl Fn(&T) -> &InstitutionId,
-    ) -> Result<T, Failure> {
-        let key = self.signing_key(caller)?;
-        let statement: T = signed
-            .verify(&key)
-            .map_err(|error| Failure::refuse(Code::SignatureInvalid, error.to_string()))?;
-        same_author(caller, author(&statement))?;
-        Ok(statement)
-    }
-
-    /// A statement by `author`, to be kept with the key that verifies it.
-    pub(super) fn statement(
-        &mut self,
-        kind: StatementKind,
-        author: &InstitutionId,
-        signed: Signed,
-    ) -> Result<StoredStatement, Failure> {
-        let key = self.signing_key(author)?;
-        Ok(StoredStatement {
-            digest: signed.digest(),
-            kind,
-            author: author.clone(),
-            key,
-            signed,
+        let author = evaluation.author();
+        let statement = self.statement(StatementKind::Evaluation, author, evaluation)?;
+        let EvaluationReceipt {
+            run,
+            version,
+            scores,
+            ..
+        } = &evaluation.said;
+        let input = Input::Evaluated {
+            evaluation: evaluation.said.clone(),
+        };
+        self.step_with("accept evaluation", run, input, |tx| {
+            tx.put_statement(&statement)?;
+            tx.put_scores(*version, author, scores)
         })
     }
 
@@ -437,14 +423,4 @@ fn promotion(
         version: version.name,
         digest: *digest,
     }))
-}
-
-pub(super) fn same_author(caller: &InstitutionId, author: &InstitutionId) -> Result<(), Failure> {
-    if caller == author {
-        return Ok(());
-    }
-    Err(Failure::refuse(
-        Code::SignatureInvalid,
-        format!("the statement is by {author}: expected {caller}"),
-    ))
 }

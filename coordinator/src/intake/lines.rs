@@ -3,7 +3,7 @@
 //! After a broken connection the old stream may look alive for a minute. Its sender comes back
 //! long before that, and must not be kept waiting by its own ghost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fedner_shared::digest::Digest;
@@ -43,6 +43,13 @@ impl Lines {
             _busy: busy.lock_owned().await,
             cut,
         })
+    }
+
+    /// Does something to files while no stream can begin; with the objects that have one.
+    pub(super) fn while_idle<T>(&self, work: impl FnOnce(&BTreeSet<Digest>) -> T) -> T {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.retain(|_, entry| Arc::strong_count(&entry.busy) > 1);
+        work(&lines.keys().copied().collect())
     }
 
     fn enter(

@@ -1,48 +1,43 @@
 //! Which version a report of an audit is about.
 
+use fedner_shared::audit::AuditReport;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
-use fedner_shared::id::{InstitutionId, VersionName};
-use fedner_shared::sign::Signed;
+use fedner_shared::id::VersionName;
 use fedner_shared::version::Version;
 use fedner_shared::view::VersionView;
 
 use super::{Registry, invalid};
+use crate::engine::reports::audited;
+use crate::engine::statements::Vouched;
 use crate::engine::{Failure, Fault};
 use crate::machine::blocking;
 
 impl Registry {
-    /// Keeps a report of `institution` with the version that it is about: the one that is named, or all
-    /// that are known to be exported with the weights that the report names.
+    /// Keeps a report with the version that it is about: the one that is named, or all that are known to be
+    /// exported with the weights that the report names.
     pub async fn keep_audit(
         &self,
-        institution: InstitutionId,
-        signed: Signed,
+        report: Vouched<AuditReport>,
         named: Option<VersionName>,
     ) -> Result<(), Failure> {
+        // Nothing is put together for what would be refused anyway.
+        audited(&report.said)?;
         let named = match named {
-            Some(name) => Some(self.export_of(&institution, &signed, name).await?),
+            Some(name) => Some(self.export_of(name).await?),
             None => None,
         };
         self.engine
-            .call(move |engine| engine.accept_audit(&institution, signed, named))
+            .call(move |engine| engine.accept_audit(&report, named))
             .await
     }
 
     /// The version of that name; afterwards it is known what it is exported as.
-    async fn export_of(
-        &self,
-        institution: &InstitutionId,
-        signed: &Signed,
-        name: VersionName,
-    ) -> Result<Digest, Failure> {
-        // Nothing is put together for what would be refused anyway.
-        let (caller, signed) = (institution.clone(), signed.clone());
+    async fn export_of(&self, name: VersionName) -> Result<Digest, Failure> {
         let view = self
             .engine
             .call(move |engine| {
-                engine.verify_audit(&caller, &signed)?;
                 let digest = engine.resolve(&name.to_string())?;
                 engine.model_view(digest)
             })

@@ -1,10 +1,16 @@
 //! How an institution gets and renews its certificate.
 
+use std::net::IpAddr;
+
 use fedner_proto::{convert, v1};
+use fedner_shared::refusal::{Code, Refusal};
 use tonic::{Request, Response, Status};
 
 use super::Services;
-use super::gate::status;
+use super::gate::{guest, status};
+use crate::door::Ration;
+use crate::engine::Failure;
+use crate::tls::Peer;
 
 #[derive(Debug)]
 pub(super) struct Enrolment(pub(super) Services);
@@ -15,21 +21,28 @@ impl v1::enrolment_server::Enrolment for Enrolment {
         &self,
         request: Request<v1::EnrolRequest>,
     ) -> Result<Response<v1::EnrolResponse>, Status> {
+        let (address, guest) = (caller_address(&request)?, guest(&request)?);
         let v1::EnrolRequest {
             secret,
             certificate_request,
             signing_key,
         } = request.into_inner();
         let signing_key = convert::public_key("signing_key", &signing_key).map_err(status)?;
+        if !self.0.door.may_guess(address) {
+            let message = "too many invites from this address were wrong";
+            return Err(status(Refusal::new(Code::RateLimited, message)));
+        }
         let authority = self.0.authority.clone();
-        let (name, issued) = self
-            .0
-            .engine
+        let engine = self.0.engine.sharing(guest.share.clone());
+        let enrolled = engine
             .call(move |engine| {
                 engine.enrol(&authority, &secret, &certificate_request, signing_key)
             })
-            .await
-            .map_err(status)?;
+            .await;
+        if enrolled.as_ref().is_err_and(is_wrong_invite) {
+            self.0.door.guessed(address);
+        }
+        let (name, issued) = enrolled.map_err(status)?;
         Ok(Response::new(v1::EnrolResponse {
             institution: name.to_string(),
             certificate: issued.pem,
@@ -42,17 +55,36 @@ impl v1::enrolment_server::Enrolment for Enrolment {
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
+        member.guest.take(Ration::Renewal).map_err(status)?;
         let certificate_request = request.into_inner().certificate_request;
-        let authority = self.0.authority.clone();
-        let issued = self
-            .0
+        let (authority, name) = (self.0.authority.clone(), member.name.clone());
+        let issued = member
             .engine
-            .call(move |engine| engine.renew(&authority, &institution, &certificate_request))
+            .call(move |engine| engine.renew(&authority, &name, &certificate_request))
             .await
             .map_err(status)?;
         Ok(Response::new(v1::RenewResponse {
             certificate: issued.pem,
         }))
     }
+}
+
+fn caller_address<T>(request: &Request<T>) -> Result<IpAddr, Status> {
+    let peer = request.extensions().get::<Peer>();
+    let address = peer.map(|peer| peer.address.ip());
+    address.ok_or_else(|| Status::internal("nothing is known of the caller"))
+}
+
+fn is_wrong_invite(failure: &Failure) -> bool {
+    let Failure::Refused(refusal) = failure else {
+        return false;
+    };
+    [
+        Code::InviteUnknown,
+        Code::InviteUsed,
+        Code::InviteExpired,
+        Code::InviteVoid,
+    ]
+    .contains(&refusal.code)
 }

@@ -1,5 +1,6 @@
 //! What institutions call.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fedner_proto::v1::check_in_response::Todo as WireTodo;
@@ -7,15 +8,26 @@ use fedner_proto::v1::decline_request::Task as WireTask;
 use fedner_proto::v1::upload_request::Part;
 use fedner_proto::{convert, v1};
 use fedner_round::Task;
+use fedner_shared::audit::AuditReport;
+use fedner_shared::history::{Head, Seen};
+use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::statement::UpdateReceipt;
+use fedner_shared::sign::{Signed, Statement};
+use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+use fedner_shared::text;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::gate::status;
-use super::stream::{Chunks, object};
-use super::{STALLED, Services};
-use crate::engine::dispatch::{CheckIn, Todo};
+use super::Services;
+use super::gate::{Member, status};
+use super::stream::{Chunks, Cut as _, object};
+use crate::door::Ration;
+use crate::engine::dispatch::{CheckIn, Opened, Todo};
+use crate::engine::history::Shown;
+use crate::engine::statements::Vouched;
 use crate::observe;
+
+/// How often it is looked whether an upload is still wanted.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Federation(pub(super) Services);
@@ -26,7 +38,7 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<v1::CheckInRequest>,
     ) -> Result<Response<v1::CheckInResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
         let message = request.into_inner();
         let known_plans = message
             .known_plans
@@ -35,41 +47,48 @@ impl v1::federation_server::Federation for Federation {
         let consents = message
             .consents
             .into_iter()
-            .map(|consent| convert::signed("consents", Some(consent)));
-        let check_in = CheckIn {
-            institution: institution.clone(),
-            known_plans: known_plans.collect::<Result<_, _>>().map_err(status)?,
-            consents: consents.collect::<Result<_, _>>().map_err(status)?,
-        };
+            .map(|consent| convert::statement("consents", Some(consent)));
+        let known_plans = known_plans.collect::<Result<_, _>>().map_err(status)?;
+        let consents = consents.collect::<Result<_, _>>().map_err(status)?;
         let wanted = Duration::from_millis(message.wait_ms.into());
         let _waiting = observe::Waiting::new();
-        let (mut waiter, longest) = self
-            .0
-            .engine
-            .call(move |engine| {
-                Ok((
-                    engine.waiter(&institution),
-                    engine.longest_wait(&institution),
-                ))
-            })
-            .await
-            .map_err(status)?;
-        let until = tokio::time::Instant::now() + wanted.min(longest);
+        let known = message.history_size;
+        if let Some(seen) = message.history_seen {
+            note_history_seen(&member, seen).await?;
+        }
+        let place = member.guest.polls.begin();
+        let (opened, consents) = vouch_consents(&member, consents).await?;
+        let Opened {
+            mut waiter,
+            longest_wait,
+            ..
+        } = opened;
+        let until = tokio::time::Instant::now() + wanted.min(longest_wait);
+        let mut check_in = CheckIn {
+            institution: member.name.clone(),
+            known_plans,
+            consents,
+        };
         loop {
             waiter.mark_unchanged();
             let asked = check_in.clone();
-            let (todo, head) = self
-                .0
+            // They count once, however long the poll is held.
+            check_in.consents.clear();
+            let (todo, head, history) = member
                 .engine
                 .call(move |engine| {
                     let todo = engine.check_in(&asked)?;
-                    Ok((todo, engine.ledger_head(&asked.institution)?))
+                    let head = engine.ledger_head(&asked.institution)?;
+                    Ok((todo, head, engine.show_history(known)?))
                 })
                 .await
                 .map_err(status)?;
             let answer = |todo: Option<Todo>| {
+                let (signed, proof) = self.0.sign_history(history);
                 Ok(Response::new(v1::CheckInResponse {
                     todo: todo.map(todo_to_wire),
+                    history: Some(signed),
+                    history_proof: proof,
                     ledger_head: head.map_or_else(Vec::new, |head| head.as_bytes().to_vec()),
                 }))
             };
@@ -78,8 +97,10 @@ impl v1::federation_server::Federation for Federation {
             }
             let go_on = tokio::select! {
                 biased;
+                why = member.expelled() => return Err(why),
                 changed = waiter.changed() => changed.is_ok(),
                 () = tokio::time::sleep_until(until) => false,
+                () = place.superseded() => false,
                 () = self.0.stop.cancelled() => false,
             };
             if !go_on {
@@ -94,30 +115,40 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<v1::DownloadRequest>,
     ) -> Result<Response<Chunks>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
         let v1::DownloadRequest { digest, offset } = request.into_inner();
         let digest = convert::digest("digest", &digest).map_err(status)?;
-        let may = self
-            .0
+        let name = member.name.clone();
+        let may = member
             .engine
-            .call(move |engine| engine.may_download(&institution, digest))
+            .call(move |engine| engine.may_download(&name, digest))
             .await
             .map_err(status)?;
         if !may {
             let message = format!("object {digest} is no file of a version you work on");
             return Err(status(Refusal::new(Code::BlobUnknown, message)));
         }
-        Ok(Response::new(object(&self.0.blobs, digest, offset).await?))
+        let place = member.guest.downloads.begin();
+        let superseded = place.superseded();
+        let cut = async move {
+            tokio::select! {
+                biased;
+                why = member.expelled() => why,
+                () = superseded => ().status(),
+            }
+        };
+        let chunks = object(&self.0.blobs, digest, offset, place, cut).await?;
+        Ok(Response::new(chunks))
     }
 
     async fn upload_offset(
         &self,
         request: Request<v1::UploadOffsetRequest>,
     ) -> Result<Response<v1::UploadOffsetResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
         let digest = convert::digest("digest", &request.into_inner().digest).map_err(status)?;
         let intake = &self.0.intake;
-        let offset = intake.offset(&institution, digest).await.map_err(status)?;
+        let offset = intake.offset(&member.name, digest).await.map_err(status)?;
         Ok(Response::new(v1::UploadOffsetResponse { offset }))
     }
 
@@ -125,7 +156,9 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<Streaming<v1::UploadRequest>>,
     ) -> Result<Response<v1::UploadResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
+        member.guest.take(Ration::Upload).map_err(status)?;
+        let place = member.guest.uploads.begin();
         let mut parts = request.into_inner();
         let Some(Part::Start(start)) = next_part(&mut parts).await? else {
             return Err(status(Refusal::new(
@@ -133,32 +166,27 @@ impl v1::federation_server::Federation for Federation {
                 "an upload begins with its receipt",
             )));
         };
-        let signed = convert::signed("receipt", start.receipt).map_err(status)?;
-        let to_verify = signed.clone();
-        let receipt: UpdateReceipt = self
-            .0
-            .engine
-            .call(move |engine| {
-                engine
-                    .verify_statement(&institution, &to_verify, |r: &UpdateReceipt| &r.institution)
-            })
-            .await
-            .map_err(status)?;
+        let signed = convert::statement("receipt", start.receipt).map_err(status)?;
+        let receipt: Vouched<UpdateReceipt> =
+            vouch(&member, signed, |r: &UpdateReceipt| &r.institution).await?;
+        let announced = receipt.said.clone();
         let mut upload = self
             .0
             .intake
-            .begin(signed, receipt.clone(), start.offset)
+            .begin(receipt, start.offset)
             .await
             .map_err(status)?;
-        let superseded = upload.superseded();
-        tokio::pin!(superseded);
+        let (superseded, replaced) = (upload.superseded(), place.superseded());
+        let (expelled, unwanted) = (member.expelled(), unwanted(&member, &announced));
+        tokio::pin!(superseded, replaced, expelled, unwanted);
         loop {
             let part = tokio::select! {
                 biased;
                 part = next_part(&mut parts) => part?,
-                () = &mut superseded => {
-                    return Err(Status::aborted("another stream of yours took this one's place"));
-                }
+                () = &mut superseded => return Err(().status()),
+                () = &mut replaced => return Err(().status()),
+                why = &mut expelled => return Err(why),
+                why = &mut unwanted => return Err(why),
             };
             let Some(part) = part else {
                 break;
@@ -179,7 +207,7 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<v1::DeclineRequest>,
     ) -> Result<Response<v1::DeclineResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
         let message = request.into_inner();
         let task = match message.task() {
             WireTask::Train | WireTask::Unspecified => Task::Train,
@@ -189,20 +217,17 @@ impl v1::federation_server::Federation for Federation {
         let code = Code::parse(&message.code).ok_or_else(|| {
             status(Refusal::new(
                 Code::RequestInvalid,
-                format!("unknown code `{}`", message.code),
+                format!("unknown code `{}`", text::brief(&message.code)),
             ))
         })?;
         // A reason is for people; it must not become a way to send data.
-        let reason: String = message
-            .reason
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(300)
-            .collect();
+        let reason = text::brief(&message.reason);
         let round = (message.round, message.attempt);
-        self.0
+        member.guest.take(Ration::Decline).map_err(status)?;
+        let name = member.name.clone();
+        member
             .engine
-            .call(move |engine| engine.decline(institution, &run, task, round, code, reason))
+            .call(move |engine| engine.decline(name, &run, task, round, code, reason))
             .await
             .map_err(status)?;
         observe::count_declined(code);
@@ -213,7 +238,7 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<v1::ProgressRequest>,
     ) -> Result<Response<v1::ProgressResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
         let v1::ProgressRequest {
             run,
             round,
@@ -221,10 +246,10 @@ impl v1::federation_server::Federation for Federation {
             ..
         } = request.into_inner();
         let run = convert::parsed("run", &run).map_err(status)?;
-        let wanted = self
-            .0
+        let name = member.name.clone();
+        let wanted = member
             .engine
-            .call(move |engine| engine.progress(&institution, &run, round, attempt))
+            .call(move |engine| engine.progress(&name, &run, round, attempt))
             .await
             .map_err(status)?;
         Ok(Response::new(v1::ProgressResponse { wanted }))
@@ -234,11 +259,12 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<v1::SubmitEvaluationRequest>,
     ) -> Result<Response<v1::SubmitEvaluationResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
         let signed = convert::signed("receipt", request.into_inner().receipt).map_err(status)?;
-        self.0
+        let evaluation = vouch(&member, signed, |r: &EvaluationReceipt| &r.institution).await?;
+        member
             .engine
-            .call(move |engine| engine.accept_evaluation(&institution, signed))
+            .call(move |engine| engine.accept_evaluation(&evaluation))
             .await
             .map_err(status)?;
         Ok(Response::new(v1::SubmitEvaluationResponse {}))
@@ -248,22 +274,120 @@ impl v1::federation_server::Federation for Federation {
         &self,
         request: Request<v1::SubmitAuditRequest>,
     ) -> Result<Response<v1::SubmitAuditResponse>, Status> {
-        let institution = self.0.institution(&request).await?;
+        let member = self.0.institution(&request).await?;
+        member.guest.take(Ration::Audit).map_err(status)?;
         let (signed, version) = convert::submitted_audit(request.into_inner()).map_err(status)?;
+        let report = vouch(&member, signed, |r: &AuditReport| &r.institution).await?;
         self.0
             .registry
-            .keep_audit(institution, signed, version)
+            .keep_audit(report, version)
             .await
             .map_err(status)?;
         Ok(Response::new(v1::SubmitAuditResponse {}))
     }
 }
 
+impl Services {
+    /// The history as the coordinator signs it, with the proof that it goes on from what is known.
+    fn sign_history(&self, shown: Shown) -> (v1::Signed, Vec<Vec<u8>>) {
+        let head = Head {
+            size: shown.size,
+            root: shown.root,
+            key: self.history_key.public(),
+            at: self.engine.machine().now(),
+        };
+        let signed = convert::signed_to_wire(&Signed::new(&head, &self.history_key));
+        let proof = shown.proof.iter().map(|digest| digest.as_bytes().to_vec());
+        (signed, proof.collect())
+    }
+}
+
 async fn next_part(parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {
-    let message = tokio::time::timeout(STALLED, parts.message())
-        .await
-        .map_err(|_| Status::deadline_exceeded("the stream stalled; go on from the offset"))??;
-    Ok(message.and_then(|message| message.part))
+    Ok(parts.message().await?.and_then(|message| message.part))
+}
+
+/// The statement, if the institution that calls signed it. This is done outside the engine.
+async fn vouch<T: Statement>(
+    member: &Member,
+    signed: Signed,
+    named: impl Fn(&T) -> &InstitutionId,
+) -> Result<Vouched<T>, Status> {
+    let name = member.name.clone();
+    let key = member.engine.call(move |engine| engine.signing_key(&name));
+    let key = key.await.map_err(status)?;
+    Vouched::verify(signed, &member.name, key, Code::SignatureInvalid, named).map_err(status)
+}
+
+/// The consents that are new, verified: at most one for each plan.
+async fn vouch_consents(
+    member: &Member,
+    consents: Vec<Signed>,
+) -> Result<(Opened, Vec<Vouched<Consent>>), Status> {
+    let invalid = |message: String| status(Refusal::new(Code::ConsentInvalid, message));
+    let mut claimed = Vec::with_capacity(consents.len());
+    let mut plans = BTreeSet::new();
+    for consent in &consents {
+        let said: Consent = consent.peek().map_err(|error| invalid(error.to_string()))?;
+        if !plans.insert(said.plan) {
+            let message = format!("two consents are to the plan {}", said.plan.short());
+            return Err(invalid(message));
+        }
+        claimed.push((consent.digest(), said.plan));
+    }
+    let name = member.name.clone();
+    let opened = member
+        .engine
+        .call(move |engine| engine.open_check_in(&name, &claimed));
+    let opened = opened.await.map_err(status)?;
+    let mut vouched = Vec::with_capacity(opened.news.len());
+    for place in &opened.news {
+        member.guest.take(Ration::Consent).map_err(status)?;
+        let Some(consent) = consents.get(*place) else {
+            continue;
+        };
+        let code = Code::ConsentInvalid;
+        let consent = Vouched::verify(
+            consent.clone(),
+            &member.name,
+            opened.key,
+            code,
+            |consent: &Consent| &consent.institution,
+        );
+        vouched.push(consent.map_err(status)?);
+    }
+    Ok((opened, vouched))
+}
+
+/// Keeps what the institution countersigned, now and then. What is wrong with it is told and counted.
+async fn note_history_seen(member: &Member, seen: v1::Signed) -> Result<(), Status> {
+    let signed = convert::statement("history_seen", Some(seen)).map_err(status)?;
+    if member.guest.take(Ration::History).is_err() {
+        return Ok(());
+    }
+    let seen = vouch(member, signed, |seen: &Seen| &seen.institution).await?;
+    let noted = member
+        .engine
+        .call(move |engine| engine.note_history_seen(&seen));
+    match noted.await {
+        // The institution finds the same by itself, and keeps the evidence.
+        Err(failure) => drop(status(failure)),
+        Ok(()) => {}
+    }
+    Ok(())
+}
+
+/// Resolves when the update is no longer awaited: with its round ends its upload.
+async fn unwanted(member: &Member, announced: &UpdateReceipt) -> Status {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let announced = announced.clone();
+        let wanted = member
+            .engine
+            .call(move |engine| engine.check_update(&announced));
+        if let Err(failure) = wanted.await {
+            return status(failure);
+        }
+    }
 }
 
 fn todo_to_wire(todo: Todo) -> WireTodo {

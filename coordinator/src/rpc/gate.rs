@@ -1,16 +1,24 @@
 //! Who may call what, and what a failure looks like from outside.
 
+use std::sync::Arc;
+
 use fedner_proto::convert;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::text;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use super::Services;
 use crate::authority::Role;
-use crate::engine::Failure;
+use crate::door::Guest;
+use crate::engine::{Failure, Handle};
 use crate::identity::Caller;
 use crate::observe;
 use crate::tls::Peer;
+
+/// Characters of a message that is logged and told.
+const LONGEST: usize = 1000;
 
 /// The status for a failure: a refusal is told and counted, a fault is logged, here and only here.
 pub(super) fn status(failure: impl Into<Failure>) -> Status {
@@ -35,12 +43,52 @@ pub(super) fn status(failure: impl Into<Failure>) -> Status {
 
 fn refuse(refusal: &Refusal) -> Status {
     observe::count_refusal(refusal.code);
-    tracing::info!(code = %refusal.code, message = %refusal.message, "refused");
-    convert::status_of(refusal)
+    let message = text::cut(&refusal.message, LONGEST);
+    if observe::may_log_refusal() {
+        tracing::info!(code = %refusal.code, %message, "refused");
+    }
+    convert::status_of(&Refusal::new(refusal.code, message))
 }
 
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     Caller::of_peer(request.extensions().get::<Peer>()).map_err(status)
+}
+
+/// The door of `Federation`. Whether the institution is in good standing is the handlers' question,
+/// as only the engine knows.
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+pub(super) fn institutions(request: Request<()>) -> Result<Request<()>, Status> {
+    admit(request, &[Role::Institution])
+}
+
+/// The door of `Operations`.
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+pub(super) fn operators(request: Request<()>) -> Result<Request<()>, Status> {
+    admit(request, &[Role::Operator])
+}
+
+/// The door of `Monitoring`.
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+pub(super) fn viewers(request: Request<()>) -> Result<Request<()>, Status> {
+    admit(request, &[Role::Operator, Role::Viewer])
+}
+
+#[allow(
+    clippy::result_large_err,
+    reason = "tonic's interceptors return a Status"
+)]
+fn admit(request: Request<()>, roles: &[Role]) -> Result<Request<()>, Status> {
+    caller(&request)?.require(roles).map_err(status)?;
+    Ok(request)
 }
 
 /// For health and reflection: any certificate of this coordinator's authority.
@@ -53,26 +101,70 @@ pub(super) fn anyone_certified(request: Request<()>) -> Result<Request<()>, Stat
     Ok(request)
 }
 
-pub(super) fn operator<T>(request: &Request<T>) -> Result<(), Status> {
-    caller(request)?.require(&[Role::Operator]).map_err(status)
+/// What the caller has taken.
+pub(super) fn guest<T>(request: &Request<T>) -> Result<Arc<Guest>, Status> {
+    let peer = request.extensions().get::<Peer>();
+    let guest = peer.map(|peer| peer.guest.clone());
+    guest.ok_or_else(|| Status::internal("nothing is known of the caller"))
 }
 
-pub(super) fn onlooker<T>(request: &Request<T>) -> Result<(), Status> {
-    caller(request)?
-        .require(&[Role::Operator, Role::Viewer])
-        .map_err(status)
+/// An institution that calls, in good standing when it did.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) name: InstitutionId,
+    /// The engine, with the institution's share of its queue.
+    pub(super) engine: Handle,
+    pub(super) guest: Arc<Guest>,
+    caller: Caller,
+    standing: CancellationToken,
+}
+
+impl Member {
+    /// Resolves when the institution has lost its standing; with what it is told then.
+    pub(super) async fn expelled(&self) -> Status {
+        self.standing.cancelled().await;
+        let caller = self.caller.clone();
+        match self
+            .engine
+            .call(move |engine| engine.recognise(&caller))
+            .await
+        {
+            Err(failure) => status(failure),
+            Ok(_) => Status::aborted("the institution enrolled anew; call again"),
+        }
+    }
 }
 
 impl Services {
     /// The institution that calls, if it is in good standing.
-    pub(super) async fn institution<T>(
-        &self,
-        request: &Request<T>,
-    ) -> Result<InstitutionId, Status> {
-        let caller = caller(request)?;
-        self.engine
-            .call(move |engine| engine.recognise(&caller))
-            .await
-            .map_err(status)
+    pub(super) async fn institution<T>(&self, request: &Request<T>) -> Result<Member, Status> {
+        let (caller, guest) = (caller(request)?, guest(request)?);
+        self.engine.arrived(&caller);
+        let engine = self.engine.sharing(guest.share.clone());
+        let calls = caller.clone();
+        let recognised = engine.call(move |engine| engine.recognise(&calls)).await;
+        let (name, standing) = recognised.map_err(status)?;
+        Ok(Member {
+            name,
+            engine,
+            guest,
+            caller,
+            standing,
+        })
+    }
+
+    /// The way to the engine for the operator.
+    pub(super) fn operator<T>(&self, request: &Request<T>) -> Result<Handle, Status> {
+        self.of_role(request, &[Role::Operator])
+    }
+
+    /// The way to the engine for who may look.
+    pub(super) fn onlooker<T>(&self, request: &Request<T>) -> Result<Handle, Status> {
+        self.of_role(request, &[Role::Operator, Role::Viewer])
+    }
+
+    fn of_role<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Handle, Status> {
+        caller(request)?.require(roles).map_err(status)?;
+        Ok(self.engine.sharing(guest(request)?.share.clone()))
     }
 }

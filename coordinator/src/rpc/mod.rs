@@ -3,8 +3,10 @@
 mod enrolment;
 mod federation;
 mod gate;
+mod message;
 mod monitoring;
 mod operations;
+mod ration;
 mod stream;
 
 use std::sync::Arc;
@@ -15,20 +17,26 @@ use fedner_proto::v1::federation_server::FederationServer;
 use fedner_proto::v1::monitoring_server::MonitoringServer;
 use fedner_proto::v1::operations_server::OperationsServer;
 use fedner_proto::{FILE_DESCRIPTOR_SET, FRAME_BYTES, MESSAGE_BYTES};
-use fedner_shared::sign::PublicKey;
+use fedner_shared::sign::{PublicKey, SecretKey};
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::{Router, Server};
+use tower::layer::util::{Identity, Stack};
+
+use ration::Rations;
 
 use crate::authority::Authority;
 use crate::blobs::Blobs;
+use crate::door::Door;
 use crate::engine::Handle;
 use crate::intake::Intake;
 use crate::registry::Registry;
 
-/// A peer that neither sends nor takes anything for so long in the middle of a transfer is cut
-/// off; it may go on where it stopped.
-const STALLED: Duration = Duration::from_mins(1);
+/// Streams of one connection that may be reset for what is wrong with them before it is closed.
+const RESETS: usize = 64;
+
+/// What calls pass on their way to a service.
+pub type Layers = Stack<Rations, Identity>;
 
 /// What the services need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,17 +47,21 @@ pub struct Services {
     pub intake: Intake,
     pub authority: Arc<Authority>,
     pub operator_key: PublicKey,
+    /// Signs how far the history of events goes.
+    pub history_key: Arc<SecretKey>,
     /// HOST:PORT that institutions dial.
     pub address: String,
+    pub door: Arc<Door>,
     /// Ends long polls and streams when the coordinator stops.
     pub stop: CancellationToken,
 }
 
-/// All services, the standard health and reflection services included. Only enrolment may be
-/// called without a certificate.
+/// All services, the standard health and reflection services included. Each stands behind the door
+/// of the roles that may call it, so that no handler can forget them. Only enrolment may be called
+/// without a certificate.
 pub async fn router(
     services: Services,
-) -> Result<(Router, Health), tonic_reflection::server::Error> {
+) -> Result<(Router<Layers>, Health), tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<FederationServer<federation::Federation>>()
@@ -64,7 +76,15 @@ pub async fn router(
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    let limits = services.door.limits().clone();
+    let rations = Rations::new(limits.clone(), services.engine.machine().clone());
+    let streams = u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX);
     let router = Server::builder()
+        .layer(rations)
+        .max_concurrent_streams(streams)
+        .http2_max_local_error_reset_streams(Some(RESETS))
+        .http2_max_pending_accept_reset_streams(Some(RESETS))
+        .max_connection_age(Duration::from_secs(limits.connection_age_s))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .initial_stream_window_size(1 << 20)
@@ -76,15 +96,20 @@ pub async fn router(
         ))
         .add_service(InterceptedService::new(reflection, gate::anyone_certified))
         .add_service(EnrolmentServer::new(enrolment::Enrolment(services.clone())))
-        .add_service(
+        .add_service(InterceptedService::new(
             FederationServer::new(federation::Federation(services.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES),
-        )
-        .add_service(
+            gate::institutions,
+        ))
+        .add_service(InterceptedService::new(
             OperationsServer::new(operations::Operations(services.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES),
-        )
-        .add_service(MonitoringServer::new(monitoring::Monitoring(services)));
+            gate::operators,
+        ))
+        .add_service(InterceptedService::new(
+            MonitoringServer::new(monitoring::Monitoring(services)),
+            gate::viewers,
+        ));
     Ok((router, Health(health)))
 }
 

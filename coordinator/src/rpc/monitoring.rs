@@ -9,13 +9,17 @@ use fedner_shared::view::VersionView;
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::Services;
-use super::gate::{onlooker, status};
+use super::gate::{guest, status};
+use super::ration::STALLED;
+use crate::door::Stream as Place;
+use crate::engine::Handle;
 
 /// Events read from the store at a time.
-const PAGE: usize = 500;
+const PAGE: usize = 200;
 
 #[derive(Debug)]
 pub(super) struct Monitoring(pub(super) Services);
@@ -28,10 +32,8 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListRunsRequest>,
     ) -> Result<Response<v1::ListRunsResponse>, Status> {
-        onlooker(&request)?;
-        let views = self
-            .0
-            .engine
+        let engine = self.0.onlooker(&request)?;
+        let views = engine
             .call(|engine| Ok(engine.run_views()))
             .await
             .map_err(status)?;
@@ -44,11 +46,9 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetRunRequest>,
     ) -> Result<Response<v1::Run>, Status> {
-        onlooker(&request)?;
+        let engine = self.0.onlooker(&request)?;
         let name = request.into_inner().run;
-        let view = self
-            .0
-            .engine
+        let view = engine
             .call(move |engine| {
                 let run = engine.find_run(&name)?;
                 engine.run_view(&run)
@@ -62,10 +62,8 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListInstitutionsRequest>,
     ) -> Result<Response<v1::ListInstitutionsResponse>, Status> {
-        onlooker(&request)?;
-        let views = self
-            .0
-            .engine
+        let engine = self.0.onlooker(&request)?;
+        let views = engine
             .call(crate::engine::Engine::institution_views)
             .await
             .map_err(status)?;
@@ -77,12 +75,10 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetInstitutionRequest>,
     ) -> Result<Response<v1::Institution>, Status> {
-        onlooker(&request)?;
+        let engine = self.0.onlooker(&request)?;
         let name: InstitutionId =
             convert::parsed("institution", &request.into_inner().institution).map_err(status)?;
-        let views = self
-            .0
-            .engine
+        let views = engine
             .call(crate::engine::Engine::institution_views)
             .await
             .map_err(status)?;
@@ -102,10 +98,8 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        onlooker(&request)?;
-        let views = self
-            .0
-            .engine
+        let engine = self.0.onlooker(&request)?;
+        let views = engine
             .call(crate::engine::Engine::model_views)
             .await
             .map_err(status)?;
@@ -116,11 +110,9 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::ModelVersion>, Status> {
-        onlooker(&request)?;
+        let engine = self.0.onlooker(&request)?;
         let name = request.into_inner().version;
-        let view = self
-            .0
-            .engine
+        let view = engine
             .call(move |engine| {
                 let digest = engine.resolve(&name)?;
                 engine.audited_view(digest)
@@ -134,11 +126,9 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        onlooker(&request)?;
+        let engine = self.0.onlooker(&request)?;
         let name = request.into_inner().version;
-        let line = self
-            .0
-            .engine
+        let line = engine
             .call(move |engine| {
                 let digest = engine.resolve(&name)?;
                 engine.lineage(digest)
@@ -151,7 +141,8 @@ impl v1::monitoring_server::Monitoring for Monitoring {
     type WatchStream = Events;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Events>, Status> {
-        onlooker(&request)?;
+        let engine = self.0.onlooker(&request)?;
+        let place = guest(&request)?.watches.begin();
         let v1::WatchRequest { run, from } = request.into_inner();
         let run = match run.as_str() {
             "" => None,
@@ -167,7 +158,15 @@ impl v1::monitoring_server::Monitoring for Monitoring {
             }
         };
         let (sender, receiver) = mpsc::channel(64);
-        tokio::spawn(follow(self.0.clone(), run, from, sender));
+        let following = Following {
+            engine,
+            run,
+            next: from,
+            sender,
+            place,
+            stop: self.0.stop.clone(),
+        };
+        tokio::spawn(following.follow());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -175,11 +174,9 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        onlooker(&request)?;
+        let engine = self.0.onlooker(&request)?;
         let name = request.into_inner().run;
-        let view = self
-            .0
-            .engine
+        let view = engine
             .call(move |engine| {
                 let run = engine.find_run(&name)?;
                 engine.explain(&run)
@@ -196,53 +193,70 @@ fn models(views: &[VersionView]) -> v1::ListModelsResponse {
     }
 }
 
-/// Sends events from `from` on, then new ones, until the onlooker goes or the coordinator stops.
-/// The store is the only source, so a slow onlooker misses nothing and holds nothing.
-async fn follow(
-    services: Services,
+/// A stream of events.
+struct Following {
+    engine: Handle,
     run: Option<RunId>,
-    from: u64,
+    next: u64,
     sender: mpsc::Sender<Result<v1::Event, Status>>,
-) {
-    let mut newest = services.engine.newest_event();
-    let mut next = if from == u64::MAX {
-        *newest.borrow() + 1
-    } else {
-        from.max(1)
-    };
-    loop {
-        newest.mark_unchanged();
-        let of = run.clone();
-        let page = match services
-            .engine
-            .call(move |engine| engine.events(of.as_ref(), next, PAGE))
-            .await
-        {
-            Ok(page) => page,
-            Err(failure) => {
-                let _ = sender.send(Err(status(failure))).await;
-                return;
+    place: Place,
+    stop: CancellationToken,
+}
+
+impl Following {
+    /// Sends events from the wanted one on, then new ones, until the onlooker goes, takes nothing for long,
+    /// or begins too many other streams, or the coordinator stops. The store is the only source, so a slow
+    /// onlooker misses nothing and holds nothing.
+    async fn follow(mut self) {
+        let superseded = self.place.superseded();
+        let stop = self.stop.clone().cancelled_owned();
+        let status = tokio::select! {
+            biased;
+            status = self.send_all() => status,
+            () = stop => None,
+            () = superseded => {
+                Some(Status::aborted("a newer stream of yours took this one's place"))
             }
         };
-        let full = page.len() == PAGE;
-        for entry in page {
-            next = entry.sequence + 1;
-            if sender
-                .send(Ok(convert::entry_to_wire(&entry)))
-                .await
-                .is_err()
-            {
-                return;
+        if let Some(status) = status {
+            let _ = tokio::time::timeout(STALLED, self.sender.send(Err(status))).await;
+        }
+    }
+
+    async fn send_all(&mut self) -> Option<Status> {
+        let mut newest = self.engine.newest_event();
+        self.next = match self.next {
+            u64::MAX => *newest.borrow() + 1,
+            from => from.max(1),
+        };
+        loop {
+            newest.mark_unchanged();
+            let (of, next) = (self.run.clone(), self.next);
+            let page = self
+                .engine
+                .call(move |engine| engine.events(of.as_ref(), next, PAGE));
+            let page = match page.await {
+                Ok(page) => page,
+                Err(failure) => return Some(status(failure)),
+            };
+            let full = page.len() == PAGE;
+            for entry in page {
+                self.next = entry.sequence + 1;
+                let event = self.sender.send(Ok(convert::entry_to_wire(&entry)));
+                // An onlooker that takes nothing for so long is gone; it may come back for the rest.
+                match tokio::time::timeout(STALLED, event).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return None,
+                }
             }
-        }
-        if full {
-            continue;
-        }
-        tokio::select! {
-            biased;
-            changed = newest.changed() => if changed.is_err() { return },
-            () = sender.closed() => return,
-            () = services.stop.cancelled() => return,
+            if full {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                changed = newest.changed() => if changed.is_err() { return None },
+                () = self.sender.closed() => return None,
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
-use super::gate::{operator, status};
+use super::gate::{guest, status};
 use super::stream::{Chunks, object};
 use crate::registry::Uploaded;
 use crate::store::InstitutionState;
@@ -28,8 +28,12 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::CreateInviteRequest>,
     ) -> Result<Response<v1::CreateInviteResponse>, Status> {
-        operator(&request)?;
-        let v1::CreateInviteRequest { institution, ttl_s } = request.into_inner();
+        let engine = self.0.operator(&request)?;
+        let v1::CreateInviteRequest {
+            institution,
+            ttl_s,
+            reenrol,
+        } = request.into_inner();
         let institution: InstitutionId =
             convert::parsed("institution", &institution).map_err(status)?;
         if ttl_s == 0 || ttl_s > 90 * 24 * 3600 {
@@ -42,9 +46,8 @@ impl v1::operations_server::Operations for Operations {
         let secret = hex::encode(secret);
         let expires = self.0.engine.machine().now() + Duration::from_secs(ttl_s);
         let hash = Digest::of(secret.as_bytes());
-        self.0
-            .engine
-            .call(move |engine| engine.invite(institution, hash, expires))
+        engine
+            .call(move |engine| engine.invite(institution, hash, expires, reenrol))
             .await
             .map_err(status)?;
         Ok(Response::new(v1::CreateInviteResponse {
@@ -59,7 +62,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::SetInstitutionStateRequest>,
     ) -> Result<Response<v1::SetInstitutionStateResponse>, Status> {
-        operator(&request)?;
+        let engine = self.0.operator(&request)?;
         let message = request.into_inner();
         let state = match message.state() {
             State::Active => InstitutionState::Active,
@@ -74,8 +77,7 @@ impl v1::operations_server::Operations for Operations {
         };
         let name: InstitutionId =
             convert::parsed("institution", &message.institution).map_err(status)?;
-        self.0
-            .engine
+        engine
             .call(move |engine| engine.set_state(&name, state))
             .await
             .map_err(status)?;
@@ -86,7 +88,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<Streaming<v1::Chunk>>,
     ) -> Result<Response<v1::PutObjectResponse>, Status> {
-        operator(&request)?;
+        self.0.operator(&request)?;
         let mut chunks = request.into_inner();
         let mut file = self.0.blobs.scratch().map_err(status)?;
         let mut hasher = blake3::Hasher::new();
@@ -112,17 +114,20 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::DownloadRequest>,
     ) -> Result<Response<Chunks>, Status> {
-        operator(&request)?;
+        self.0.operator(&request)?;
+        let place = guest(&request)?.downloads.begin();
         let v1::DownloadRequest { digest, offset } = request.into_inner();
         let digest = convert::digest("digest", &digest).map_err(status)?;
-        Ok(Response::new(object(&self.0.blobs, digest, offset).await?))
+        let cut = place.superseded();
+        let chunks = object(&self.0.blobs, digest, offset, place, cut).await?;
+        Ok(Response::new(chunks))
     }
 
     async fn import_model(
         &self,
         request: Request<v1::ImportModelRequest>,
     ) -> Result<Response<v1::ModelVersion>, Status> {
-        operator(&request)?;
+        self.0.operator(&request)?;
         let v1::ImportModelRequest {
             name,
             config,
@@ -143,16 +148,14 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::MoveAliasRequest>,
     ) -> Result<Response<v1::ModelVersion>, Status> {
-        operator(&request)?;
+        let engine = self.0.operator(&request)?;
         let v1::MoveAliasRequest {
             alias,
             version,
             rollback,
         } = request.into_inner();
         let alias = convert::parsed("alias", &alias).map_err(status)?;
-        let view = self
-            .0
-            .engine
+        let view = engine
             .call(move |engine| {
                 let digest = engine.resolve(&version)?;
                 engine.move_alias(alias, digest, rollback)
@@ -181,7 +184,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::CreateRunRequest>,
     ) -> Result<Response<v1::CreateRunResponse>, Status> {
-        operator(&request)?;
+        let engine = self.0.operator(&request)?;
         let v1::CreateRunRequest { plan, force } = request.into_inner();
         let signed = convert::signed("plan", plan).map_err(status)?;
         let plan = signed.digest();
@@ -191,9 +194,7 @@ impl v1::operations_server::Operations for Operations {
             .prepare(signed, force)
             .await
             .map_err(status)?;
-        let run = self
-            .0
-            .engine
+        let run = engine
             .call(move |engine| engine.create_run(new))
             .await
             .map_err(status)?;
@@ -249,7 +250,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::ControlRunRequest>,
     ) -> Result<Response<v1::ControlRunResponse>, Status> {
-        operator(&request)?;
+        let engine = self.0.operator(&request)?;
         let message = request.into_inner();
         let input = match message.action() {
             Action::Start => Input::Start,
@@ -263,8 +264,7 @@ impl v1::operations_server::Operations for Operations {
                 )));
             }
         };
-        self.0
-            .engine
+        engine
             .call(move |engine| {
                 let run = engine.find_run(&message.run)?;
                 engine.step(&run, input)

@@ -2,7 +2,8 @@
 
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
-use fedner_shared::id::RunId;
+use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::time::Time;
 use rusqlite::{OptionalExtension, params};
 
@@ -10,6 +11,15 @@ use super::{Error, Tx, damaged, named};
 
 /// What the first entry names as its predecessor.
 const GENESIS: Digest = Digest::from_bytes([0; 32]);
+
+/// A history of events that an institution has countersigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistorySeen {
+    pub institution: InstitutionId,
+    pub size: u64,
+    pub key: PublicKey,
+    pub signed: Signed,
+}
 
 impl Tx<'_> {
     /// Adds an event to the chain.
@@ -84,6 +94,63 @@ impl Tx<'_> {
             })
             .map_err(named("find last event"))?;
         Ok(last as u64)
+    }
+
+    /// The digests of the entries from sequence number `from` on, as they are stored.
+    pub fn entry_digests(&self, from: u64) -> Result<Vec<Digest>, Error> {
+        let failed = named("list digests of events");
+        let sql = "SELECT digest FROM events WHERE sequence >= ?1 ORDER BY sequence";
+        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
+        let rows = statement
+            .query_map([from], |row| row.get::<_, String>(0))
+            .map_err(&failed)?;
+        rows.map(|row| row.map_err(&failed)?.parse().map_err(damaged))
+            .collect()
+    }
+
+    /// Keeps the history that an institution has countersigned; never a shorter one.
+    pub fn put_history_seen(&self, seen: &HistorySeen) -> Result<(), Error> {
+        let json = serde_json::to_string(&seen.signed).map_err(damaged)?;
+        self.0
+            .execute(
+                "INSERT INTO histories_seen (institution, size, author_key, signed) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (institution) DO UPDATE
+                 SET size = excluded.size, author_key = excluded.author_key, signed = excluded.signed
+                 WHERE excluded.size >= size",
+                params![
+                    seen.institution.as_str(),
+                    seen.size as i64,
+                    seen.key.as_bytes(),
+                    json
+                ],
+            )
+            .map_err(named("put history seen"))?;
+        Ok(())
+    }
+
+    pub fn histories_seen(&self) -> Result<Vec<HistorySeen>, Error> {
+        let failed = named("list histories seen");
+        let sql =
+            "SELECT institution, size, author_key, signed FROM histories_seen ORDER BY institution";
+        let mut statement = self.0.prepare(sql).map_err(&failed)?;
+        let rows = statement
+            .query_map([], |row| {
+                let key: [u8; 32] = row.get(2)?;
+                let (name, signed): (String, String) = (row.get(0)?, row.get(3)?);
+                Ok((name, row.get::<_, i64>(1)?, key, signed))
+            })
+            .map_err(&failed)?;
+        rows.map(|row| {
+            let (name, size, key, signed) = row.map_err(&failed)?;
+            Ok(HistorySeen {
+                institution: name.parse().map_err(damaged)?,
+                size: size as u64,
+                key: PublicKey::from_bytes(&key).map_err(damaged)?,
+                signed: serde_json::from_str(&signed).map_err(damaged)?,
+            })
+        })
+        .collect()
     }
 
     /// Walks the whole chain; returns its length, or says where it breaks.

@@ -47,15 +47,21 @@ pub struct Invite {
     pub secret_hash: Digest,
     pub institution: InstitutionId,
     pub expires: Time,
+    /// Whether it lets a name come back that is enrolled, or was.
+    pub reenrol: bool,
 }
 
 /// What became of an attempt to use an invite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InviteUse {
-    Accepted(InstitutionId),
+    Accepted {
+        institution: InstitutionId,
+        reenrol: bool,
+    },
     Unknown,
     Expired(Time),
     Used(Time),
+    Voided(Time),
 }
 
 const COLUMNS: &str = "name, state, signing_key, enrolled_ms, expires_ms";
@@ -66,14 +72,16 @@ impl Tx<'_> {
             secret_hash,
             institution,
             expires,
+            reenrol,
         } = invite;
         self.0
             .execute(
-                "INSERT INTO invites (secret_hash, institution, expires_ms) VALUES (?1, ?2, ?3)",
+                "INSERT INTO invites (secret_hash, institution, expires_ms, reenrol) VALUES (?1, ?2, ?3, ?4)",
                 params![
                     secret_hash.as_bytes(),
                     institution.as_str(),
-                    expires.as_millis()
+                    expires.as_millis(),
+                    reenrol
                 ],
             )
             .map_err(named("put invite"))?;
@@ -82,18 +90,30 @@ impl Tx<'_> {
 
     /// Uses up the invite with that secret, if it is good.
     pub fn use_invite(&self, now: Time, secret_hash: Digest) -> Result<InviteUse, Error> {
-        let found: Option<(String, i64, Option<i64>)> = self
+        let found: Option<(String, i64, Option<i64>, bool, Option<i64>)> = self
             .0
             .query_row(
-                "SELECT institution, expires_ms, used_ms FROM invites WHERE secret_hash = ?1",
+                "SELECT institution, expires_ms, used_ms, reenrol, voided_ms FROM invites
+                 WHERE secret_hash = ?1",
                 [secret_hash.as_bytes()],
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                |row| {
+                    Ok((
+                        row.get(0)?,
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get(3)?,
+                        row.get(4)?,
+                    ))
+                },
             )
             .optional()
             .map_err(named("find invite"))?;
-        let Some((institution, expires, used)) = found else {
+        let Some((institution, expires, used, reenrol, voided)) = found else {
             return Ok(InviteUse::Unknown);
         };
+        if let Some(voided) = voided {
+            return Ok(InviteUse::Voided(Time::from_millis(voided)));
+        }
         if let Some(used) = used {
             return Ok(InviteUse::Used(Time::from_millis(used)));
         }
@@ -107,7 +127,21 @@ impl Tx<'_> {
                 params![secret_hash.as_bytes(), now.as_millis()],
             )
             .map_err(named("use invite"))?;
-        Ok(InviteUse::Accepted(institution.parse().map_err(damaged)?))
+        Ok(InviteUse::Accepted {
+            institution: institution.parse().map_err(damaged)?,
+            reenrol,
+        })
+    }
+
+    /// The open invites of the name are worth nothing from now on; how many there were.
+    pub fn void_invites(&self, now: Time, name: &InstitutionId) -> Result<usize, Error> {
+        self.0
+            .execute(
+                "UPDATE invites SET voided_ms = ?2
+                 WHERE institution = ?1 AND used_ms IS NULL AND voided_ms IS NULL",
+                params![name.as_str(), now.as_millis()],
+            )
+            .map_err(named("void invites"))
     }
 
     /// Enrols an institution, or enrols it anew: its older certificates are revoked.

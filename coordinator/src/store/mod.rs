@@ -24,6 +24,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 use crate::machine::ThisMachine;
 use crate::observe;
 
+pub use audit::HistorySeen;
 pub use backup::backup;
 pub use institutions::{Institution, InstitutionState, Invite, InviteUse};
 pub use models::{StatementKind, StoredStatement};

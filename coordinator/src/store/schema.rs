@@ -5,11 +5,11 @@ use rusqlite::Connection;
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
-const KNOWN: &[i64] = &[1, 2, 3];
+const KNOWN: &[i64] = &[1, 2, 3, 4];
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3];
+const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3, TO_VERSION_4];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE institutions (
@@ -112,6 +112,19 @@ CREATE TABLE exports (
 CREATE INDEX exports_by_weights ON exports (weights);
 ";
 
+/// An invite says whether it lets a known name come back, and is void once the name has been kept out. The
+/// newest history of events that each institution has countersigned is kept.
+const TO_VERSION_4: &str = "
+ALTER TABLE invites ADD COLUMN reenrol INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE invites ADD COLUMN voided_ms INTEGER;
+CREATE TABLE histories_seen (
+    institution  TEXT PRIMARY KEY REFERENCES institutions (name),
+    size         INTEGER NOT NULL,
+    author_key   BLOB NOT NULL,
+    signed       TEXT NOT NULL
+) STRICT;
+";
+
 pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
     let found: i64 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -160,7 +173,7 @@ mod tests {
         connection
             .execute_batch(
                 "INSERT INTO plans VALUES ('p', '{}');
-                 INSERT INTO invites VALUES (x'00', 'st-anna', 5, NULL);
+                 INSERT INTO invites (secret_hash, institution, expires_ms) VALUES (x'00', 'st-anna', 5);
                  INSERT INTO versions VALUES ('v', 'notes', 1, '{}');",
             )
             .expect("rows");

@@ -5,7 +5,7 @@ use fedner_shared::id::VersionName;
 use fedner_shared::sign::Signed;
 use fedner_shared::view::AuditView;
 
-use super::{Result, digest, invalid, parsed, signed, time};
+use super::{Result, digest, invalid, parsed, shown, signed, time};
 use crate::v1;
 
 /// A report, its signature not yet verified, and the version that it is said to be about.
@@ -62,7 +62,7 @@ fn part_from_wire(message: v1::AuditPart) -> Part {
         confidence: bound.confidence,
     });
     Part {
-        name: message.name,
+        name: shown(message.name),
         trials: message.trials,
         bounds: bounds.collect(),
     }
@@ -120,6 +120,10 @@ mod tests {
         };
         let wire = audit_to_wire(&view);
         assert_eq!(audit_from_wire(wire.clone()).expect("read"), view);
+        let mut attack = wire.clone();
+        attack.parts[0].name = "steps\u{1b}[2J\n\u{202e}".to_owned();
+        let read = audit_from_wire(attack).expect("read");
+        assert_eq!(read.parts[0].name, "steps\\u{1b}[2J\\n\\u{202e}");
         let verdict = "perhaps".to_owned();
         assert!(audit_from_wire(v1::Audit { verdict, ..wire }).is_err());
     }

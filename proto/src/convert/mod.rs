@@ -8,6 +8,7 @@ mod views;
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{PublicKey, Signature, Signed};
+use fedner_shared::text;
 use fedner_shared::time::Time;
 
 pub use audits::submitted_audit;
@@ -20,12 +21,18 @@ pub use views::{
 
 use crate::v1;
 
+/// The longest consent or receipt of an update.
+const STATEMENT_BYTES: usize = 16 << 10;
+
 type Result<T> = std::result::Result<T, Refusal>;
 
 fn invalid(field: &str, found: impl std::fmt::Display) -> Refusal {
     Refusal::new(
         Code::RequestInvalid,
-        format!("the field `{field}` is wrong: {found}"),
+        format!(
+            "the field `{field}` is wrong: {}",
+            text::cut(&found.to_string(), 300)
+        ),
     )
 }
 
@@ -42,7 +49,11 @@ pub fn public_key(field: &str, bytes: &[u8]) -> Result<PublicKey> {
     let array: [u8; 32] = bytes
         .try_into()
         .map_err(|_| invalid(field, format!("expected 32 bytes, found {}", bytes.len())))?;
-    PublicKey::from_bytes(&array).map_err(|error| invalid(field, error))
+    let key = PublicKey::from_bytes(&array).map_err(|error| invalid(field, error))?;
+    if key.is_weak() {
+        return Err(invalid(field, "the key verifies nothing"));
+    }
+    Ok(key)
 }
 
 /// Text in the form of `T`: a name, a version.
@@ -66,11 +77,28 @@ pub fn signed(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
     })
 }
 
+/// The same of an institution's consent or receipt, which is short: it is kept for good.
+pub fn statement(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
+    let signed = signed(field, message)?;
+    let found = signed.body.len();
+    if found > STATEMENT_BYTES {
+        let message =
+            format!("the field `{field}` has {found} bytes: expected at most {STATEMENT_BYTES}");
+        return Err(Refusal::new(Code::MessageTooLarge, message));
+    }
+    Ok(signed)
+}
+
 pub fn signed_to_wire(signed: &Signed) -> v1::Signed {
     v1::Signed {
         body: signed.body.clone(),
         signature: signed.signature.as_bytes().to_vec(),
     }
+}
+
+/// Text that the other side chose, in one line that acts on no terminal.
+fn shown(text: String) -> String {
+    text::line(&text).into_owned()
 }
 
 fn time(millis: i64) -> Time {
@@ -90,12 +118,31 @@ mod tests {
             refusal.message.contains("`d`") && refusal.message.contains("31"),
             "{refusal}"
         );
+        let sound = fedner_shared::sign::SecretKey::from_seed([1; 32]).public();
+        assert!(public_key("k", sound.as_bytes()).is_ok());
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        for weak in [[0; 32], identity] {
+            assert!(public_key("k", &weak).is_err(), "{weak:?}");
+        }
         assert!(signed("s", None).is_err());
         let short = v1::Signed {
             body: String::new(),
             signature: vec![1; 63],
         };
         assert!(signed("s", Some(short)).is_err());
+        let sized = |bytes: usize| {
+            let message = v1::Signed {
+                body: " ".repeat(bytes),
+                signature: vec![1; 64],
+            };
+            statement("s", Some(message))
+        };
+        assert!(sized(STATEMENT_BYTES).is_ok());
+        let refusal = sized(STATEMENT_BYTES + 1).expect_err("long");
+        assert_eq!(refusal.code, Code::MessageTooLarge);
+        let refusal = parsed::<fedner_shared::id::InstitutionId>("i", &"x".repeat(4_000_000));
+        assert!(refusal.expect_err("long").message.len() < 500);
         assert!(parsed::<fedner_shared::id::InstitutionId>("i", "../x").is_err());
     }
 }

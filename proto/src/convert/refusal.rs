@@ -1,10 +1,13 @@
 //! Refusals as gRPC statuses and back. Code and hint travel as metadata.
 
 use fedner_shared::refusal::{Class, Code, Refusal};
+use fedner_shared::text;
 use tonic::{Code as GrpcCode, Status};
 
 const CODE_KEY: &str = "fedner-code";
 const HINT_KEY: &str = "fedner-hint";
+/// Characters of a message that are taken from a peer.
+const LONGEST: usize = 2000;
 
 /// The gRPC status that tells a peer of its fault.
 pub fn status_of(refusal: &Refusal) -> Status {
@@ -36,8 +39,10 @@ pub fn status_of(refusal: &Refusal) -> Status {
 /// The refusal in a status; `None` where the status is not one of ours: a broken connection, a
 /// fault of the other side.
 pub fn refusal_of(status: &Status) -> Option<Refusal> {
-    let text = status.metadata().get(CODE_KEY)?.to_str().ok()?;
-    Some(Refusal::new(Code::parse(text)?, status.message()))
+    let code = status.metadata().get(CODE_KEY)?.to_str().ok()?;
+    // It is another machine's text, and will be shown and logged.
+    let message = text::cut(status.message(), LONGEST);
+    Some(Refusal::new(Code::parse(code)?, message))
 }
 
 #[cfg(test)]
@@ -53,5 +58,9 @@ mod tests {
             assert!(status.metadata().contains_key(HINT_KEY));
         }
         assert_eq!(refusal_of(&Status::unavailable("gone")), None);
+        let attack = "\u{1b}[2J\nINFO forged\u{202e}".repeat(1000);
+        let refusal = refusal_of(&status_of(&Refusal::new(Code::RoundStale, attack)));
+        let message = refusal.expect("a refusal").message;
+        assert!(message.len() < 10_000 && !message.contains(['\u{1b}', '\n', '\u{202e}']));
     }
 }

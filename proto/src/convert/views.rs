@@ -8,7 +8,7 @@ use fedner_shared::plan::{Method, Unit};
 use fedner_shared::time::Time;
 use fedner_shared::view::{Explanation, InstitutionView, MemberView, RunView};
 
-use super::{Result, digest, invalid, parsed, time};
+use super::{Result, digest, invalid, parsed, shown, time};
 use crate::v1;
 
 pub fn run_to_wire(view: &RunView) -> v1::Run {
@@ -41,7 +41,7 @@ pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
         run: parsed("run", &message.run)?,
         name: parsed("name", &message.name)?,
         plan: digest("plan", &message.plan)?,
-        state: message.state,
+        state: shown(message.state),
         round: message.round,
         rounds: message.rounds,
         attempt: message.attempt,
@@ -49,7 +49,7 @@ pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
         unit: Unit::from_str(&message.unit).map_err(|error| invalid("unit", error))?,
         labels: message.labels,
         version: digest("version", &message.version)?,
-        failure: (!message.failure.is_empty()).then_some(message.failure),
+        failure: (!message.failure.is_empty()).then_some(shown(message.failure)),
         members: message
             .members
             .into_iter()
@@ -63,7 +63,7 @@ pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
         } else {
             Some(digest("champion", &message.champion)?)
         },
-        gate: (!message.gate.is_empty()).then_some(message.gate),
+        gate: (!message.gate.is_empty()).then_some(shown(message.gate)),
     })
 }
 
@@ -85,7 +85,7 @@ fn member_to_wire(view: &MemberView) -> v1::Member {
 fn member_from_wire(message: v1::Member) -> Result<MemberView> {
     Ok(MemberView {
         institution: parsed("institution", &message.institution)?,
-        state: message.state,
+        state: shown(message.state),
         examples: message.examples,
         epsilon: message.epsilon,
         last_seen: message.last_seen_ms.map(time),
@@ -112,7 +112,7 @@ pub fn institution_to_wire(view: &InstitutionView) -> v1::Institution {
 pub fn institution_from_wire(message: v1::Institution) -> Result<InstitutionView> {
     Ok(InstitutionView {
         institution: parsed("institution", &message.institution)?,
-        state: message.state,
+        state: shown(message.state),
         enrolled: time(message.enrolled_ms),
         certificate_expires: time(message.certificate_expires_ms),
         last_seen: message.last_seen_ms.map(time),
@@ -156,13 +156,13 @@ pub fn explanation_from_wire(message: v1::ExplainResponse) -> Result<Explanation
     let from = message.from.iter().map(|name| parsed("from", name));
     Ok(Explanation {
         run: parsed("run", &message.run)?,
-        state: message.state,
-        awaits: message.awaits,
+        state: shown(message.state),
+        awaits: shown(message.awaits),
         from: from.collect::<Result<_>>()?,
         until: message.until_ms.map(time),
-        then: message.then,
+        then: shown(message.then),
         expected: message.expected_ms.map(time),
         finish: message.finish_ms.map(time),
-        gate: (!message.gate.is_empty()).then_some(message.gate),
+        gate: (!message.gate.is_empty()).then_some(shown(message.gate)),
     })
 }

@@ -242,10 +242,8 @@ fn synthetic(sentences: usize, sub_tokens: usize, tags: &[String]) -> Vec<Senten
             tags: places
                 .map(|place| tags[place % tags.len()].clone())
                 .collect(),
-            offsets: Vec::new(),
-            document: None,
-            person: None,
             line,
+            ..Sentence::default()
         }
     };
     (0..sentences).map(sentence).collect()

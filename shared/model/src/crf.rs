@@ -22,7 +22,7 @@ const NEVER: f32 = -1e9;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Crf {
     tags: usize,
-    /// start [tags], transition [from, to] row-major, end [tags], one after another.
+    /// start `[tags]`, transition `[from, to]` row-major, end `[tags]`, one after another.
     pub(crate) weights: Vec<f32>,
 }
 

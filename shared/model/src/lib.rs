@@ -2,8 +2,16 @@
 //!
 //! A [`Corpus`] is read from annotated text, a [`Tokenizer`] cuts its words into sub-tokens, and a
 //! [`Model`] (a BERT encoder and a linear tagging head, Devlin et al. 2019, with a conditional random
-//! field or without) tags each word by its first sub-token. [`train`] returns new weights in the order of the plan's manifest; nothing in
-//! this crate knows of rounds, privacy or the network.
+//! field or without) tags each word by its first sub-token. [`train()`] returns new weights in the order of
+//! the plan's manifest; nothing in this crate knows of rounds, privacy or the network.
+
+#![cfg_attr(
+    feature = "libtorch",
+    allow(
+        deprecated,
+        reason = "burn marks its libtorch backend deprecated; it is an optional device"
+    )
+)]
 
 mod bert;
 pub mod corpus;

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use fedner_shared::scheme::HeadTags;
+
 use crate::{Encoded, Error, Model, Tagged, Tokenizer};
 
 /// A model with what it needs to tag words.
@@ -62,8 +64,17 @@ impl Tagger<'_> {
         Ok(tagged)
     }
 
-    /// The name of a word's tag; `O` for a word without a sub-token.
-    pub fn name(&self, word: Option<Tagged>) -> &str {
-        word.map_or("O", |word| self.tags[word.tag].as_str())
+    /// The tags of a sentence's words: `O` for a word without a sub-token, and in IOB2 where the
+    /// head's scheme is another.
+    pub(crate) fn names(&self, words: &[Option<Tagged>], head: Option<&HeadTags>) -> Vec<String> {
+        let name = |word: &Option<Tagged>| match word {
+            Some(word) => self.tags[word.tag].clone(),
+            None => "O".to_owned(),
+        };
+        let mut names: Vec<String> = words.iter().map(name).collect();
+        if let Some(head) = head {
+            head.to_iob2(&mut names);
+        }
+        names
     }
 }

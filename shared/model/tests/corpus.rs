@@ -101,7 +101,7 @@ fn every_format_holds_the_same() {
         assert_eq!((corpus.documents(), corpus.persons()), (1, 1), "{name}");
         assert_eq!(corpus.labels().into_iter().collect::<Vec<_>>(), ["D"]);
     }
-    written(&folder, "n.txt", "Bird flu\nagain.\n");
+    written(&folder, "n.txt", "Bird flu\nAgain.\n");
     let annotations =
         "T1\tD 0 4\tBird\nR1\tSame Arg1:T1 Arg2:T1\t\n\n#1\tAnnotatorNotes T1\tsure\n";
     let annotated = written(&folder, "n.ann", annotations);
@@ -113,7 +113,7 @@ fn every_format_holds_the_same() {
         .collect();
     let expected = [
         ("Bird flu".to_owned(), "B-D O".to_owned(), Some(1), 1),
-        ("again .".to_owned(), "O O".to_owned(), Some(1), 2),
+        ("Again .".to_owned(), "O O".to_owned(), Some(1), 2),
     ];
     assert_eq!(found, expected);
     assert_eq!(corpus.summary.format, Format::Brat);
@@ -159,7 +159,11 @@ fn a_folder_of_texts_has_a_document_each() {
 #[test]
 fn invalid_tags_are_repaired_only_by_choice_and_it_is_said() {
     let folder = TempDir::new().expect("folder");
-    let file = written(&folder, "a.tsv", "a\tO\nb\tI-X\n\nc\tB-X\nd\tI-Y\n");
+    let file = written(
+        &folder,
+        "a.tsv",
+        "a\tO\nb\tI-X\n\nc\tB-X\nd\tI-Y\n\ne\tB-X\n\nf\tB-X\n",
+    );
     let error = Corpus::read(&file).expect_err("refused").to_string();
     assert!(
         error.contains("line 2") && error.contains("1 more problems"),
@@ -171,7 +175,7 @@ fn invalid_tags_are_repaired_only_by_choice_and_it_is_said() {
     };
     let corpus = Reader::new(repair).corpus(&file).expect("repaired");
     let tags: Vec<String> = corpus.sentences.iter().map(|s| s.tags.join(" ")).collect();
-    assert_eq!(tags, ["O B-X", "B-X B-Y"]);
+    assert_eq!(tags, ["O B-X", "B-X B-Y", "B-X", "B-X"]);
     let notices = corpus.summary.notices().join("\n");
     assert!(
         notices.contains("repaired: 2") && notices.contains("line 2"),
@@ -197,7 +201,7 @@ fn an_inspection_counts_everything_and_lists_every_problem() {
     let [first, second] = found.files.as_slice() else {
         panic!("{found:?}");
     };
-    assert_eq!((first.sentences, first.words, first.repeated), (4, 6, 1));
+    assert_eq!((first.sentences, first.words, first.repeated), (4, 7, 1));
     assert_eq!((first.scheme, second.scheme), (Scheme::Iob1, Scheme::Iob2));
     assert_eq!(first.tags["B-X"], 1);
     assert_eq!(
@@ -207,7 +211,7 @@ fn an_inspection_counts_everything_and_lists_every_problem() {
     let lines: Vec<_> = first.problems.iter().map(|p| (p.line, p.code)).collect();
     assert_eq!(lines, [(4, "one-column"), (7, "tag-unknown")]);
     assert_eq!((first.problem_count, second.problem_count), (2, 0));
-    assert_eq!((first.lengths.min, first.lengths.max), (1, 2));
+    assert_eq!((first.lengths.min, first.lengths.max), (1, 3));
     let sub_tokens = first.sub_tokens.as_ref().expect("a tokenizer");
     assert!(sub_tokens.total >= 6 && sub_tokens.longer_sentences >= 2);
     assert!(sub_tokens.words_past >= 2 && sub_tokens.windows > first.sentences);

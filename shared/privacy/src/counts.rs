@@ -19,7 +19,7 @@ pub enum Error {
 ///
 /// Its release is that sum with discrete Gaussian noise, so that one unit more or less costs
 /// ρ = K²/2σ² ([`zcdp::rho_of_counts`]), whatever its text and whatever the model. The lemma
-/// *counts* of the [crate](crate) has the proof.
+/// *counts* of the [crate] has the proof.
 #[derive(Debug)]
 pub struct ClippedCounts {
     noise: CountNoise,

@@ -57,7 +57,7 @@ pub enum Error {
 ///
 /// Without noise of its own the update is shortened to `norm`, the plan's `largest_norm`, first.
 ///
-/// The lemma *rounding* of the [crate](crate) bounds what is released before noise.
+/// The lemma *rounding* of the [crate] bounds what is released before noise.
 pub fn release(update: &[f32], privacy: &Privacy, norm: f64) -> Result<Release, Error> {
     Releaser::new(privacy, update.len())?
         .within(norm)

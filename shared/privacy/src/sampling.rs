@@ -15,7 +15,7 @@ const WORD: f64 = 18_446_744_073_709_551_616.0;
 /// sums by `rate · units`, never by how many there are. What the step does with them must not
 /// depend on the batch but through the clipped sum.
 ///
-/// The lemma *sampling* of the [crate](crate) has the proof.
+/// The lemma *sampling* of the [crate] has the proof.
 ///
 /// `rate` is a number from 0 to 1; anything below counts as 0 and anything above as 1.
 pub fn poisson(rate: f64, units: usize, generator: &mut Generator) -> Vec<usize> {

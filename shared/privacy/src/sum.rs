@@ -68,7 +68,7 @@ pub struct Settings {
 }
 
 /// The mechanism, made once for all steps. Threads may share it. The lemma *private sum* of the
-/// [crate](crate) says what a step costs.
+/// [crate] says what a step costs.
 #[derive(Debug)]
 pub struct PrivateSum {
     settings: Settings,

@@ -3,12 +3,14 @@
 //! The coordinator builds manifests from it and the model crate builds layers from it, so both
 //! agree on the names, the shapes and the order of the weights.
 
+mod activation;
 mod adapters;
 mod head;
 mod tensors;
 
 use serde::{Deserialize, Serialize};
 
+pub use activation::Activation;
 pub use adapters::Adapters;
 pub use head::{HeadShape, follows, is_of_head};
 pub(crate) use head::{MOST_CONTEXT, initial_transitions};
@@ -53,6 +55,9 @@ pub struct BertConfig {
     pub head: HeadShape,
 }
 
+/// BERT-large has 24.
+const MOST_LAYERS: usize = 512;
+
 fn default_hidden_act() -> String {
     "gelu".into()
 }
@@ -76,7 +81,7 @@ const fn default_initializer_range() -> f64 {
 pub enum Error {
     #[error("config.json cannot be read: {0}")]
     Syntax(#[from] serde_json::Error),
-    #[error("config.json has model_type `{0}`: expected `bert`")]
+    #[error("config.json has model_type `{0}`: expected bert, distilbert, electra or roberta")]
     NotBert(String),
     #[error("config.json has {field} = {found}: expected {expected}")]
     Field {
@@ -91,17 +96,25 @@ impl BertConfig {
     pub fn parse(json: &str) -> Result<Self, Error> {
         // `model_type` is looked at first: another architecture lacks other fields, and naming
         // the architecture helps more than naming the first missing field.
-        let value: serde_json::Value = serde_json::from_str(json)?;
-        let model_type = value
-            .get("model_type")
-            .and_then(|v| v.as_str())
-            .unwrap_or_default();
+        let mut value: serde_json::Value = serde_json::from_str(json)?;
+        if let Some(fields) = value.as_object_mut() {
+            // A field without a value is one that is left out.
+            fields.retain(|_, value| !value.is_null());
+        }
+        let model_type = value.get("model_type").and_then(|v| v.as_str());
+        // The first published BERTs do not say what they are.
+        let model_type = model_type.or_else(|| implied(&value)).unwrap_or_default();
         if model_type != "bert" {
             return Err(Error::NotBert(model_type.to_owned()));
         }
         let config: Self = serde_json::from_value(value)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// What `hidden_act` names.
+    pub fn activation(&self) -> Activation {
+        Activation::of_name(&self.hidden_act).unwrap_or_default()
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -119,6 +132,16 @@ impl BertConfig {
                 return Err(field_error(field, found, "a number from 1 to 1048576"));
             }
         }
+        // The list of all tensors is made before any weight is read: it is not to be a peer's to
+        // make long.
+        if self.num_hidden_layers > MOST_LAYERS {
+            let expected = format!("a number from 1 to {MOST_LAYERS}");
+            return Err(field_error(
+                "num_hidden_layers",
+                self.num_hidden_layers,
+                &expected,
+            ));
+        }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let expected = format!("a divisor of hidden_size = {}", self.hidden_size);
             return Err(field_error(
@@ -127,8 +150,9 @@ impl BertConfig {
                 &expected,
             ));
         }
-        if self.hidden_act != "gelu" {
-            return Err(field_error("hidden_act", &self.hidden_act, "gelu"));
+        if Activation::of_name(&self.hidden_act).is_none() {
+            let expected = "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh or relu";
+            return Err(field_error("hidden_act", &self.hidden_act, expected));
         }
         if self.position_embedding_type != "absolute" {
             let found = &self.position_embedding_type;
@@ -136,6 +160,25 @@ impl BertConfig {
         }
         self.head.check(self.num_hidden_layers)
     }
+}
+
+/// What a configuration without `model_type` is of: BERT where it has BERT's fields, and names no
+/// other model.
+fn implied(config: &serde_json::Value) -> Option<&'static str> {
+    let has = |field: &str| config.get(field).is_some();
+    let fields = [
+        "hidden_size",
+        "num_hidden_layers",
+        "type_vocab_size",
+        "vocab_size",
+    ];
+    let named = config
+        .get("architectures")
+        .and_then(|names| names.as_array());
+    let bert =
+        |name: &serde_json::Value| name.as_str().is_some_and(|name| name.starts_with("Bert"));
+    let other = named.is_some_and(|names| !names.iter().all(bert));
+    (fields.into_iter().all(has) && !other).then_some("bert")
 }
 
 fn field_error(field: &'static str, found: impl ToString, expected: &str) -> Error {
@@ -186,8 +229,27 @@ mod tests {
             .expect_err("7 does not divide 384")
             .to_string();
         assert!(message.contains("num_attention_heads = 7"), "{message}");
+        let silu = MINILM.replace("\"gelu\"", "\"silu\"");
+        assert!(BertConfig::parse(&silu).is_err());
         let relu = MINILM.replace("\"gelu\"", "\"relu\"");
-        assert!(BertConfig::parse(&relu).is_err());
+        let relu = BertConfig::parse(&relu).expect("published");
+        assert_eq!(relu.activation(), Activation::Relu);
+    }
+
+    #[test]
+    fn the_first_published_configurations_are_read() {
+        let old = MINILM.replace("\"model_type\":\"bert\",", "");
+        let with_null = old.replace("\"hidden_act\":\"gelu\"", "\"hidden_act\":null");
+        assert_ne!(with_null, MINILM);
+        let read = BertConfig::parse(&with_null).expect("BERT");
+        assert_eq!((read.hidden_size, read.hidden_act.as_str()), (384, "gelu"));
+        let other = old.replace('{', "{\"architectures\":[\"AlbertModel\"],");
+        assert!(BertConfig::parse(&other).is_err());
+        assert!(BertConfig::parse("{\"hidden_size\": 4}").is_err());
+        // Some hundred bytes that would stand for sixteen million tensors.
+        let deep = MINILM.replace("\"num_hidden_layers\":6", "\"num_hidden_layers\":1048576");
+        let message = BertConfig::parse(&deep).expect_err("deep").to_string();
+        assert!(message.contains("num_hidden_layers = 1048576"), "{message}");
     }
 
     #[test]

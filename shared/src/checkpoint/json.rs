@@ -27,7 +27,23 @@ pub fn config_with_labels(config_json: &str, labels: &[String]) -> Result<String
     config.insert("label2id".into(), Value::Object(label2id));
     // A stale count would contradict the maps; transformers derives it from them.
     config.remove("num_labels");
+    if config.get("model_type").is_none_or(Value::is_null) {
+        config.insert("model_type".into(), json!("bert"));
+    }
+    name_float32(&mut config);
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
+/// What is written are float32 weights, whatever they were read from.
+fn name_float32(config: &mut serde_json::Map<String, Value>) {
+    config.remove("dtype");
     config.insert("torch_dtype".into(), json!("float32"));
+}
+
+/// `config.json` with the number type of the canonical weights beside it.
+pub fn config_of_float32(config_json: &str) -> Result<String, Error> {
+    let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;
+    name_float32(&mut config);
     Ok(serde_json::to_string_pretty(&config)?)
 }
 

@@ -5,8 +5,13 @@
 //! are known.
 
 mod adapters;
+mod card;
+pub mod directory;
+mod encoders;
+mod head_rows;
 mod json;
 mod layout;
+mod vocabulary;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +25,15 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use crate::bert::{self, BertConfig};
 use crate::manifest::{Manifest, TensorSpec};
 pub use adapters::PeftFiles;
-pub use json::{config_with_additions, config_with_labels, config_without_labels, tags_of_config};
+pub use card::ModelCard;
+pub use directory::{Directory, DirectoryError};
+pub use head_rows::KeptRows;
+pub use json::{
+    config_of_float32, config_with_additions, config_with_labels, config_without_labels,
+    tags_of_config,
+};
 pub use layout::Layout;
+pub use vocabulary::companions;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -43,6 +55,8 @@ pub enum Error {
     NotFinite(String),
     #[error("a model's JSON cannot be read: {0}")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error("a weights file cannot be read: {0}")]
     Io(#[from] io::Error),
 }
@@ -277,6 +291,14 @@ impl View for Floats<'_> {
 }
 
 fn canonical_name(name: &str) -> String {
+    let mut name = name;
+    // What torch's wrappers for several devices and for compilation put before names.
+    while let Some(rest) = WRAPPERS
+        .iter()
+        .find_map(|wrapper| name.strip_prefix(wrapper))
+    {
+        name = rest;
+    }
     let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
     let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
     if name.starts_with("embeddings.") || name.starts_with("encoder.") {
@@ -284,6 +306,8 @@ fn canonical_name(name: &str) -> String {
     }
     name
 }
+
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
 fn read_tensor(spec: &TensorSpec, view: &TensorView<'_>) -> Result<Vec<f32>, Error> {
     if view.shape() != spec.shape {

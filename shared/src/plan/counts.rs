@@ -16,7 +16,7 @@ impl Plan {
     /// Without `held_out`, the declared number of held-out sentences, as many examples are allowed
     /// for as were declared for training; where these weigh equally and are not sampled, the
     /// largest number that may be declared. Where units have noise, one unit of several sentences
-    /// counts up to K·√(2T) of T types (Cauchy and Schwarz), and [`NOISE_ALLOWED`] is added for each count.
+    /// counts up to K·√(2T) of T types (Cauchy and Schwarz), and `NOISE_ALLOWED` is added for each count.
     pub fn most_entities(&self, examples: u32, held_out: Option<u32>) -> u64 {
         let (tokens, types) = (self.training.max_tokens as u64, self.labels.len() as u64);
         let noise = self.privacy.count_noise();

@@ -57,6 +57,7 @@ impl Federation {
             let request = v1::CreateInviteRequest {
                 institution: name.clone(),
                 ttl_s: 3600,
+                reenrol: false,
             };
             let invite = operations.create_invite(request).await?.into_inner();
             let invite = Invite {

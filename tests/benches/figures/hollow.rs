@@ -110,6 +110,7 @@ impl Hollow {
             known_plans: self.plans.clone(),
             consents: self.consents.clone(),
             software: "hollow".to_owned(),
+            ..v1::CheckInRequest::default()
         };
         let response = self.client().await?.check_in(request).await?;
         Ok(response.into_inner().todo)

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use fedner_client::config::Directory;
 use fedner_client::egress::Reason;
+use fedner_coordinator::store::Store;
 use fedner_proto::v1;
 use fedner_proto::v1::upload_request::Part;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
+use fedner_shared::history::{Seen, Tree};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::SecretKey;
 use fedner_shared::statement::{Consent, UpdateReceipt};
@@ -44,6 +46,8 @@ pub(crate) struct Known {
     updates: BTreeSet<Digest>,
     declared: u32,
     policy: Digest,
+    /// The coordinator's events.
+    history: Tree,
 }
 
 type Verdict = std::result::Result<(), String>;
@@ -68,7 +72,13 @@ impl Known {
             updates: BTreeSet::new(),
             declared: settings.declared_examples.context("declared")?,
             policy: directory.policy()?.digest(),
+            history: Tree::default(),
         };
+        let events = Store::open_read_only(&cluster.coordinator_directory().join("state.sqlite"))?
+            .read(|tx| tx.entry_digests(1))?;
+        for digest in events {
+            known.history.push(digest);
+        }
         let text =
             |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("text")?.to_owned());
         for plan in rows(&cluster.consult(name, &["consent", "list"])?)? {
@@ -191,6 +201,17 @@ impl Known {
         holds("the software", request.software == fedner_client::SOFTWARE)?;
         for plan in &request.known_plans {
             holds("a known plan", self.plans.contains_key(&digest(plan)?))?;
+        }
+        // How far the coordinator's own history goes, as it said itself.
+        if let Some(signed) = &request.history_seen {
+            let seen: Seen = canonical(&signed.body)?;
+            holds("the history's size", seen.size == request.history_size)?;
+            let own = seen.institution.as_str() == self.institution;
+            holds("the history's institution", own)?;
+            let root = self.history.root(seen.size);
+            holds("the history's root", root == Some(seen.root))?;
+        } else {
+            holds("the history's size", request.history_size == 0)?;
         }
         for signed in &request.consents {
             let consent: Consent = canonical(&signed.body)?;

@@ -6,7 +6,7 @@
 //! finds most. Nobody in the notes exists: names are drawn from lists of common given and family
 //! names.
 //!
-//! The words stand in the `.txt` files beside this one, in the notation of [`grammar`].
+//! The words stand in the `.txt` files beside this one, in the notation of `grammar`.
 //!
 //! What is marked, everywhere alike:
 //!

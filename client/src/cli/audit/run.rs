@@ -199,7 +199,7 @@ fn attack_model(
     arguments: &Arguments,
     report: &mut AuditReport,
 ) -> anyhow::Result<()> {
-    let (material, tags) = HfModel::tagger(model)?;
+    let (material, tags, _) = HfModel::tagger(model)?;
     report.model = Some(AuditedModel {
         weights: Digest::of(&read_file(&model.join("model.safetensors"))?),
         tags: tags.clone(),
@@ -209,7 +209,7 @@ fn attack_model(
     let suspect = Suspect::load((material, tags), device)?;
     let options = arguments.reading.options();
     let mut read = |role: &str, files: &[PathBuf]| -> anyhow::Result<Vec<Sentence>> {
-        let (sentences, input) = read_input(role, files, options)?;
+        let (sentences, input) = read_input(role, files, &options)?;
         report.inputs.push(input);
         Ok(sentences)
     };
@@ -226,7 +226,7 @@ fn attack_model(
         }
     }
     if !arguments.planted.is_empty() {
-        let (planted, input) = read_input("planted", &arguments.planted, options)?;
+        let (planted, input) = read_input("planted", &arguments.planted, &options)?;
         report.inputs.push(input);
         let exposures = exposure::attack(&suspect, &planted, arguments.candidates.max(1))?;
         report.exposure = Some(exposures);
@@ -238,7 +238,7 @@ fn attack_model(
 fn read_input(
     role: &str,
     files: &[PathBuf],
-    options: ReadOptions,
+    options: &ReadOptions,
 ) -> anyhow::Result<(Vec<Sentence>, Input)> {
     let sentences = training::read_sentences(files, options)?.sentences;
     let content: Vec<_> = sentences.iter().map(|s| (&s.words, &s.tags)).collect();

@@ -3,13 +3,16 @@
 mod mistakes;
 mod report;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use fedner_model::corpus::{Scheme, escaped};
 use fedner_model::{Confusion, Sentence};
 use fedner_shared::plan::Training;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::scheme::HeadTags;
 use serde::Serialize;
 
 use self::mistakes::{Mistaken, confusion_table, mistakes};
@@ -59,11 +62,68 @@ struct Report {
     entities: Entities,
     /// As seqeval counts them with `mode="strict", scheme=IOB2`.
     entities_strict: Entities,
+    /// By the offsets of the corpus, where some of its entities do not stand on whole words or share
+    /// them; the same as `entities` otherwise.
+    entities_offsets: Entities,
     /// As scikit-learn counts them.
     tokens: Tokens,
+    head: Head,
     confusion: Confusion,
     /// The most frequent mistakes; empty unless asked for.
     errors: Vec<Mistaken>,
+}
+
+/// What the tags of the model's head mean, beside those of the text.
+#[derive(Debug, Serialize)]
+struct Head {
+    scheme: Scheme,
+    types: Vec<String>,
+    /// Types that no entity of the text has.
+    only_in_model: Vec<String>,
+    /// Types of the text that the model cannot give.
+    only_in_text: Vec<String>,
+}
+
+impl Head {
+    fn of(tags: &HeadTags, sentences: &[Sentence]) -> Self {
+        let words = sentences.iter().flat_map(|sentence| &sentence.tags);
+        let labels = words.filter_map(|tag| tag.strip_prefix("B-"));
+        let lost = sentences.iter().flat_map(|sentence| &sentence.lost);
+        let found: BTreeSet<&str> = labels.chain(lost.map(String::as_str)).collect();
+        let types = tags.types.clone();
+        let known = |label: &&str| types.iter().any(|known| known == label);
+        Self {
+            scheme: tags.scheme,
+            only_in_text: found
+                .iter()
+                .filter(|l| !known(l))
+                .map(|l| (*l).to_owned())
+                .collect(),
+            only_in_model: types
+                .iter()
+                .filter(|l| !found.contains(l.as_str()))
+                .cloned()
+                .collect(),
+            types,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "the model's tags: {}, {}",
+            self.scheme,
+            self.types.join(", ")
+        );
+        for (types, place) in [
+            (&self.only_in_model, "in no entity of the text"),
+            (&self.only_in_text, "in the text, but not of the model"),
+        ] {
+            if !types.is_empty() {
+                text.push_str(&format!("\n{place}: {}", types.join(", ")));
+            }
+        }
+        text
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -71,9 +131,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         let message = format!("{} would be written over", file.display());
         return Err(Refusal::new(Code::AlreadyExists, message).into());
     }
-    let (material, tags) = HfModel::tagger(&arguments.model)?;
+    let (material, tags, head) = HfModel::tagger(&arguments.model)?;
     let options = arguments.reading.options();
-    let corpora = training::read_sentences(&arguments.data, options)?;
+    let corpora = training::read_sentences(&arguments.data, &options)?;
     let sentences = &corpora.sentences;
     let settings = Training {
         batch_size: arguments.batch_size.max(1),
@@ -85,7 +145,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let found = training::evaluate(&material, sentences, &tags, &settings, &stop)?;
     if let Some(file) = &arguments.predictions {
         let columns = columns(sentences, &found.predictions);
-        crate::files::write_secret(file, columns.as_bytes())
+        crate::files::write(file, columns.as_bytes())
             .with_context(|| format!("write {}", file.display()))?;
     }
     let report = Report {
@@ -93,7 +153,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         words: sentences.iter().map(|sentence| sentence.words.len()).sum(),
         entities: Entities::of(&found.scores),
         entities_strict: Entities::of(&found.strict),
+        entities_offsets: Entities::of(&found.offsets),
         tokens: Tokens::of(&found.tokens),
+        head: Head::of(&head, sentences),
         errors: mistakes(found.errors(sentences, arguments.errors), &corpora),
         confusion: found.confusion,
     };
@@ -107,7 +169,7 @@ fn columns(sentences: &[Sentence], predictions: &[Vec<String>]) -> String {
     for (sentence, predicted) in sentences.iter().zip(predictions) {
         let tags = sentence.tags.iter().zip(predicted);
         for (word, (tag, given)) in sentence.words.iter().zip(tags) {
-            text.extend([word, "\t", tag, "\t", given, "\n"]);
+            text.extend([&*escaped(word), "\t", tag, "\t", given, "\n"]);
         }
         text.push('\n');
     }
@@ -117,10 +179,17 @@ fn columns(sentences: &[Sentence], predictions: &[Vec<String>]) -> String {
 fn text(report: &Report) -> String {
     let mut parts = vec![
         format!("{} sentences, {} words", report.sentences, report.words),
+        report.head.text(),
         report.entities.table(),
         report.entities_strict.table_called("ENTITY, STRICT IOB2"),
         report.tokens.table(),
     ];
+    if report.entities_offsets != report.entities {
+        parts.insert(
+            4,
+            report.entities_offsets.table_called("ENTITY, BY OFFSETS"),
+        );
+    }
     parts.extend(confusion_table(&report.confusion));
     parts.extend(report.errors.iter().map(Mistaken::text));
     parts.join("\n\n")

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::output::table;
 
 /// Exactly matched entities, as seqeval and conlleval count them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub(in crate::cli) struct Entities {
     by_type: BTreeMap<String, EntityScore>,
     micro: EntityScore,
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Entities {
     weighted: TagCounts,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct EntityScore {
     #[serde(flatten)]
     score: TagCounts,

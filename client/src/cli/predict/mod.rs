@@ -82,7 +82,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         return Err(Refusal::new(Code::RequestInvalid, message).into());
     }
     let mut sink = Sink::open(format, arguments.to.as_deref(), &source)?;
-    let (material, tags) = HfModel::tagger(&arguments.model)?;
+    let (material, tags, _) = HfModel::tagger(&arguments.model)?;
     let device = arguments.device.parse();
     let device = device.map_err(|error| Error::Model(fedner_model::Error::Device(error)))?;
     let model = Model::load(&material.checkpoint, device).map_err(Error::Model)?;

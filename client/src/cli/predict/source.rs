@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use fedner_model::corpus::{Fault, decode};
 use fedner_shared::refusal::{Code, Refusal};
 
 use super::SourceArguments;
@@ -138,7 +139,7 @@ impl Source {
                 io::stdin()
                     .read_to_end(&mut bytes)
                     .context("read text from stdin")?;
-                let text = String::from_utf8(bytes).map_err(|_| not_utf8("stdin"))?;
+                let text = decode(bytes).map_err(|fault| no_text("stdin", &fault))?;
                 Ok(Some(vec![nameless(text)]))
             }
             Kind::Files { .. } => self.next_files(),
@@ -210,8 +211,12 @@ fn next_lines(
             return Ok((!texts.is_empty()).then_some(texts));
         }
         *read += 1;
-        let line =
-            String::from_utf8(line).map_err(|_| not_utf8(&format!("{name}, line {read}")))?;
+        let line = match *read {
+            // The first may begin with a byte-order mark, or tell that the file is no text.
+            1 => decode(line),
+            _ => String::from_utf8(line).map_err(|_| Fault::NotUtf8),
+        };
+        let line = line.map_err(|fault| no_text(&format!("{name}, line {read}"), &fault))?;
         texts.push(nameless(line.trim_end_matches(['\n', '\r']).to_owned()));
         bytes += length;
         if bytes >= TOGETHER || !input.buffer().contains(&b'\n') {
@@ -245,11 +250,7 @@ fn name(file: &Path, root: Option<&Path>) -> String {
 
 fn read_text(file: &Path) -> Result<String, Refusal> {
     let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
-    let text = String::from_utf8(bytes).map_err(|_| not_utf8(&file.display().to_string()))?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(text) => text.to_owned(),
-        None => text,
-    })
+    decode(bytes).map_err(|fault| no_text(&file.display().to_string(), &fault))
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Refusal {
@@ -257,6 +258,6 @@ fn unreadable(file: &Path, error: &io::Error) -> Refusal {
     Refusal::new(Code::TextInvalid, message)
 }
 
-fn not_utf8(name: &str) -> Refusal {
-    Refusal::new(Code::TextInvalid, format!("{name} is not UTF-8"))
+fn no_text(name: &str, fault: &Fault) -> Refusal {
+    Refusal::new(Code::TextInvalid, format!("{name}: {fault}"))
 }

@@ -39,6 +39,14 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
             ));
         }
     }
+    let contradictions = store.history()?.contradictions;
+    let own = problems.len();
+    for contradiction in &contradictions {
+        problems.push(format!(
+            "the coordinator's history was rewritten, found at {}: {}",
+            contradiction.found, contradiction.reason
+        ));
+    }
     let verdict = Verdict {
         entries: ledger.entries().len(),
         receipts: kept.len(),
@@ -55,8 +63,13 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
             verdict.problems.join("\n")
         }
     })?;
+    let code = if own == 0 && !contradictions.is_empty() {
+        Code::HistoryRewritten
+    } else {
+        Code::LedgerInvalid
+    };
     match verdict.problems.into_iter().next() {
-        Some(problem) => Err(Refusal::new(Code::LedgerInvalid, problem).into()),
+        Some(problem) => Err(Refusal::new(code, problem).into()),
         None => Ok(ExitCode::SUCCESS),
     }
 }

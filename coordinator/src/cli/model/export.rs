@@ -26,6 +26,7 @@ use crate::config::Paths;
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const WEIGHTS: &str = "model.safetensors";
+const CARD: &str = "README.md";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
@@ -66,7 +67,7 @@ pub(super) async fn run(
         .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
     let in_one_file = config.adapters.is_none() && view.version.frozen.is_none();
     match (adapter, config.adapters.is_some()) {
-        (false, _) if in_one_file => as_it_is(&view, &to, &mut objects).await?,
+        (false, _) if in_one_file => as_it_is(&view, &config_json, &to, &mut objects).await?,
         (false, _) => merged(&view, &config_json, &to, &mut objects).await?,
         (true, true) => adapters(&view, &config_json, &to, &mut objects).await?,
         (true, false) => {
@@ -87,11 +88,35 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn as_it_is(view: &VersionView, to: &Path, objects: &mut Objects) -> Result<(), Failed> {
+async fn as_it_is(
+    view: &VersionView,
+    config_json: &str,
+    to: &Path,
+    objects: &mut Objects,
+) -> Result<(), Failed> {
     let version = &view.version;
-    objects.save(version.config, to, CONFIG).await?;
-    objects.save(version.tokenizer, to, TOKENIZER).await?;
-    objects.save(version.weights, to, WEIGHTS).await
+    let config = checkpoint::config_of_float32(config_json).map_err(unreadable)?;
+    write(to, CONFIG, config.as_bytes())?;
+    objects.save(version.weights, to, WEIGHTS).await?;
+    beside(view, config_json, to, objects).await
+}
+
+/// The tokenizer in the files that other programs read, and the model card.
+async fn beside(
+    view: &VersionView,
+    config_json: &str,
+    to: &Path,
+    objects: &mut Objects,
+) -> Result<(), Failed> {
+    let tokenizer = objects.read(TOKENIZER, view.version.tokenizer).await?;
+    write(to, TOKENIZER, &tokenizer)?;
+    let config = BertConfig::parse(config_json)
+        .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
+    for (file, contents) in checkpoint::companions(&tokenizer, config.max_position_embeddings) {
+        write(to, file, &contents)?;
+    }
+    let card = super::card::of(view, config.head.is_plain());
+    write(to, CARD, card.to_markdown().as_bytes())
 }
 
 /// In one file, whatever the version is kept in.
@@ -104,13 +129,11 @@ async fn merged(
     let checkpoint = objects.checkpoint(view, config_json).await?.merged();
     let config = checkpoint::config_with_additions(config_json, &checkpoint.config);
     let config = config.map_err(unreadable)?;
+    let config = checkpoint::config_of_float32(&config).map_err(unreadable)?;
     write(to, CONFIG, config.as_bytes())?;
-    objects.save(view.version.tokenizer, to, TOKENIZER).await?;
-    write(
-        to,
-        WEIGHTS,
-        &checkpoint.to_safetensors().map_err(unreadable)?,
-    )
+    let weights = checkpoint.to_safetensors().map_err(unreadable)?;
+    write(to, WEIGHTS, &weights)?;
+    beside(view, &config, to, objects).await
 }
 
 async fn adapters(

@@ -1,16 +1,16 @@
 //! `model`: versions, their lineage and names, in and out.
 
+mod card;
 mod export;
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use fedner_proto::{CHUNK_BYTES, convert, v1};
 use fedner_shared::audit::Verdict;
-use fedner_shared::checkpoint;
+use fedner_shared::checkpoint::{self, Directory};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::scheme::HeadTags;
 use fedner_shared::version::Origin;
 use fedner_shared::view::{AuditView, VersionView};
 
@@ -18,12 +18,10 @@ use super::connect;
 use super::output::{Failed, Output, or_dash, table};
 use crate::config::Paths;
 
-/// The files of a Hugging Face directory.
-const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Register a Hugging Face directory: config.json, tokenizer.json, model.safetensors
+    /// Register a Hugging Face directory: config.json, tokenizer.json or vocab.txt, and
+    /// model.safetensors or its parts
     Import {
         #[arg(long, value_name = "HF_DIR")]
         from: PathBuf,
@@ -97,28 +95,21 @@ async fn import(
     paths: &Paths,
     output: &Output,
 ) -> Result<(), Failed> {
-    for file in FILES {
-        if !from.join(file).is_file() {
-            let message = format!("{} has no {file}", from.display());
-            return Err(Failed::refuse(Code::CheckpointInvalid, message));
-        }
-    }
+    let directory = read_directory(from).await?;
     let mut operations = connect::operations(paths).await?;
-    let [config, tokenizer, weights] = FILES.map(|file| from.join(file));
     let config = if encoder_only {
         // A coordinator leaves out the head of a model without tags.
-        let config_json = fs::read_to_string(&config).map_err(Failed::io("read", &config))?;
-        let encoder = checkpoint::config_without_labels(&config_json)
-            .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
-        let data = encoder.into_bytes();
-        operations
-            .put_object(futures::stream::iter([v1::Chunk { data }]))
-            .await?
+        checkpoint::config_without_labels(&directory.config_json)
+            .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?
     } else {
-        operations.put_object(read_chunks(&config)?).await?
+        say_tags(&directory.config_json)?;
+        directory.config_json
     };
-    let tokenizer = operations.put_object(read_chunks(&tokenizer)?).await?;
-    let weights = operations.put_object(read_chunks(&weights)?).await?;
+    let config = operations.put_object(chunks(config.into_bytes())).await?;
+    let tokenizer = operations
+        .put_object(chunks(directory.tokenizer_json))
+        .await?;
+    let weights = operations.put_object(chunks(directory.weights)).await?;
     let request = v1::ImportModelRequest {
         name,
         config: config.into_inner().digest,
@@ -132,27 +123,46 @@ async fn import(
     Ok(())
 }
 
-/// The file as a stream that is read as it is sent.
-fn read_chunks(
-    path: &Path,
-) -> Result<impl futures::Stream<Item = v1::Chunk> + Send + 'static, Failed> {
-    let file = fs::File::open(path).map_err(Failed::io("open", path))?;
-    let path = path.to_owned();
-    let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    tokio::task::spawn_blocking(move || {
-        loop {
-            let mut data = Vec::with_capacity(CHUNK_BYTES);
-            if let Err(error) = (&file).take(CHUNK_BYTES as u64).read_to_end(&mut data) {
-                // The receiver sees another digest than the file's and refuses the import.
-                tracing::error!(%error, path = %path.display(), "cannot read a model file");
-                return;
-            }
-            if data.is_empty() || sender.blocking_send(v1::Chunk { data }).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(tokio_stream::wrappers::ReceiverStream::new(receiver))
+async fn read_directory(from: &Path) -> Result<Directory, Failed> {
+    let from = from.to_owned();
+    let read = tokio::task::spawn_blocking(move || Directory::read(&from)).await;
+    let read = read.map_err(|error| Failed::fault(error.to_string()))?;
+    read.map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))
+}
+
+/// Says what the tags of the head mean, or refuses a model of another task.
+fn say_tags(config_json: &str) -> Result<(), Failed> {
+    let refuse = |message: String| Failed::refuse(Code::CheckpointInvalid, message);
+    if let Some(other) = checkpoint::directory::other_task(config_json) {
+        return Err(refuse(format!(
+            "config.json is of a {other}, no tagger of words: import it with --encoder-only"
+        )));
+    }
+    let tags = checkpoint::tags_of_config(config_json);
+    let tags = tags.map_err(|error| refuse(error.to_string()))?;
+    if let Some(head) = tags.as_deref().map(HeadTags::read).and_then(Result::ok) {
+        tracing::info!(
+            "the head's tags: {}, {}",
+            head.scheme,
+            head.types.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The contents in pieces, as they are sent.
+fn chunks(contents: Vec<u8>) -> impl futures::Stream<Item = v1::Chunk> + Send + 'static {
+    let mut at = 0;
+    let next = move || {
+        let end = contents.len().min(at + CHUNK_BYTES);
+        let data = contents
+            .get(at..end)
+            .filter(|data| !data.is_empty())?
+            .to_vec();
+        at = end;
+        Some(v1::Chunk { data })
+    };
+    futures::stream::iter(std::iter::from_fn(next))
 }
 
 async fn move_alias(

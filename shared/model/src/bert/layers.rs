@@ -1,8 +1,11 @@
 //! The parts of a BERT layer. Activations are [rows, hidden], one row a sub-token or padding, the
 //! sentences of the batch one after another.
 
+use burn::tensor::activation::{gelu_approximate, relu};
 use burn::tensor::module::linear;
 use burn::tensor::{FloatDType, Tensor};
+
+use fedner_shared::bert::Activation;
 
 use super::attention::Attention;
 use super::{Batch, Book, Dropout};
@@ -125,6 +128,7 @@ pub(super) struct Layer {
     pub(super) attention_output: Linear,
     pub(super) attention_norm: LayerNorm,
     pub(super) intermediate: Linear,
+    pub(super) activation: Activation,
     pub(super) output: Linear,
     pub(super) output_norm: LayerNorm,
 }
@@ -176,7 +180,12 @@ impl Layer {
             dropout,
         );
         let inner = self.intermediate.product(hidden.clone());
-        let inner = kernels::bias_gelu(inner, self.intermediate.bias.clone());
+        let bias = self.intermediate.bias.clone();
+        let inner = match self.activation {
+            Activation::Gelu => kernels::bias_gelu(inner, bias),
+            Activation::GeluTanh => gelu_approximate(inner + bias.unsqueeze()),
+            Activation::Relu => relu(inner + bias.unsqueeze()),
+        };
         add_norm(&self.output, inner, hidden, &self.output_norm, dropout)
     }
 }

@@ -30,11 +30,11 @@ const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 /// The weights of a [`Crf`] as tensors.
 #[derive(Debug, Clone)]
 struct Field {
-    /// [tags]
+    /// `[tags]`
     start: Tensor<1>,
-    /// [from, to]
+    /// `[from, to]`
     transitions: Tensor<2>,
-    /// [tags]
+    /// `[tags]`
     end: Tensor<1>,
 }
 

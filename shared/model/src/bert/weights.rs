@@ -342,6 +342,7 @@ impl Loader<'_> {
             attention_output: linear("attention.output.dense", hidden, hidden)?,
             attention_norm: self.norm(&format!("{prefix}.attention.output"))?,
             intermediate: linear("intermediate.dense", hidden, inner)?,
+            activation: config.activation(),
             output: linear("output.dense", inner, hidden)?,
             output_norm: self.norm(&format!("{prefix}.output"))?,
         })

@@ -7,9 +7,10 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::lines::Lines;
+use super::mention::RawMention;
 use super::read::Reading;
-use super::text::{Mention, annotate};
-use super::{Error, Fault, Sentence};
+use super::text::{self, Source};
+use super::{Error, Fault, decode};
 
 /// Reads a pair of files, or all pairs of a folder and of the folders in it. Each pair is a
 /// document.
@@ -24,34 +25,58 @@ pub(super) fn read(path: &Path, reading: &mut Reading) -> Result<(), Error> {
         pair(&path.with_extension(""), reading);
         return Ok(());
     }
-    let mut stems = BTreeSet::new();
-    let annotated = collect(path, &mut stems).map_err(failed)?;
-    if annotated == 0 {
+    let mut folder = Folder::default();
+    folder.collect(path).map_err(failed)?;
+    for _ in 0..folder.hidden {
+        reading.ignored("hidden files");
+    }
+    if folder.annotated.is_empty() {
         reading.problem(0, &Fault::FolderEmpty);
         return Ok(());
     }
-    for stem in &stems {
+    for _ in folder.texts.difference(&folder.annotated) {
+        reading.ignored("texts without annotations beside them");
+    }
+    for stem in &folder.annotated {
         pair(stem, reading);
     }
     Ok(())
 }
 
-/// Gathers the files' names without their endings; how many have annotations.
-fn collect(folder: &Path, stems: &mut BTreeSet<PathBuf>) -> io::Result<usize> {
-    let mut annotated = 0;
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            annotated += collect(&path, stems)?;
-            continue;
+/// The files of a folder, without their endings.
+#[derive(Default)]
+struct Folder {
+    annotated: BTreeSet<PathBuf>,
+    texts: BTreeSet<PathBuf>,
+    /// Files that systems and editors leave.
+    hidden: usize,
+}
+
+impl Folder {
+    fn collect(&mut self, folder: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            if path.is_dir() {
+                if !hidden {
+                    self.collect(&path)?;
+                }
+                continue;
+            }
+            let files = match path.extension().and_then(|ending| ending.to_str()) {
+                Some("ann") => &mut self.annotated,
+                Some("txt") => &mut self.texts,
+                Some(_) | None => continue,
+            };
+            if hidden {
+                self.hidden += 1;
+            } else {
+                files.insert(path.with_extension(""));
+            }
         }
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        if matches!(ending, Some("txt" | "ann")) {
-            annotated += usize::from(ending == Some("ann"));
-            stems.insert(path.with_extension(""));
-        }
+        Ok(())
     }
-    Ok(annotated)
 }
 
 fn pair(stem: &Path, reading: &mut Reading) {
@@ -65,32 +90,17 @@ fn pair(stem: &Path, reading: &mut Reading) {
         text_file.display().to_string(),
         annotation_file.display().to_string(),
     );
-    let given = std::mem::replace(&mut reading.file, text_name.clone());
+    let given = std::mem::replace(&mut reading.file, text_name);
     let text = text(&text_file, reading);
     reading.file = annotation_name;
     let mentions = mentions(&annotation_file, reading);
     if let (Some(text), Some(mentions)) = (text, mentions) {
-        match annotate(&text, mentions) {
-            Err(faults) => {
-                for (line, fault) in &faults {
-                    reading.problem(*line, fault);
-                }
-            }
-            Ok(annotated) => {
-                let document = reading.documents.named(&stem.display().to_string());
-                reading.summary.split_words += annotated.split_words;
-                let starts = annotated.starts.iter().zip(annotated.lines);
-                let mut line = LineOf::new(&text);
-                for (sentence, (start, lines)) in annotated.sentences.into_iter().zip(starts) {
-                    let sentence = Sentence {
-                        document: Some(document),
-                        line: line.at(*start),
-                        ..sentence
-                    };
-                    reading.converted(sentence, |word| lines[word]);
-                }
-            }
-        }
+        let lines = LineStarts::of(&text);
+        text::read(&text, mentions, reading, |reading| Source {
+            document: Some(reading.documents.named(&stem.display().to_string())),
+            person: None,
+            line: Box::new(|byte| lines.line(byte)),
+        });
     }
     reading.file = given;
 }
@@ -104,20 +114,13 @@ fn text(file: &Path, reading: &mut Reading) -> Option<String> {
             return None;
         }
     };
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        reading.problem(1, &Fault::Utf16);
-        return None;
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(match text.strip_prefix('\u{feff}') {
-            Some(text) => text.to_owned(),
-            None => text,
-        }),
-        Err(error) => {
-            let sound = error.utf8_error().valid_up_to();
-            let before = &error.as_bytes()[..sound];
-            let line = 1 + line_ends(before);
-            reading.problem(line, &Fault::NotUtf8);
+    let sound = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    let line = 1 + bytes[..sound].iter().filter(|byte| **byte == b'\n').count();
+    match decode(bytes) {
+        Ok(text) => Some(text),
+        Err(fault) => {
+            let line = if fault == Fault::NotUtf8 { line } else { 1 };
+            reading.problem(line, &fault);
             None
         }
     }
@@ -133,7 +136,7 @@ fn unreadable(error: &io::Error, missing: Fault) -> Fault {
 }
 
 /// The entities, or `None` and the problems.
-fn mentions(file: &Path, reading: &mut Reading) -> Option<Vec<Mention>> {
+fn mentions(file: &Path, reading: &mut Reading) -> Option<Vec<RawMention>> {
     let opened = match File::open(file) {
         Ok(opened) => opened,
         Err(error) => {
@@ -156,8 +159,7 @@ fn mentions(file: &Path, reading: &mut Reading) -> Option<Vec<Mention>> {
         let outcome = outcome.and_then(|annotation| match annotation {
             Annotation::Blank => Ok(()),
             Annotation::Other(kind) => {
-                let kind = format!("annotations of the kind {kind}");
-                *reading.summary.ignored.entry(kind).or_default() += 1;
+                reading.ignored(format!("annotations of the kind {kind}"));
                 Ok(())
             }
             Annotation::Entity(mention) => {
@@ -178,7 +180,7 @@ fn mentions(file: &Path, reading: &mut Reading) -> Option<Vec<Mention>> {
 
 /// A line of an `.ann` file.
 enum Annotation {
-    Entity(Mention),
+    Entity(RawMention),
     /// Relations, events, attributes, normalisations, notes and equivalences.
     Other(char),
     Blank,
@@ -201,20 +203,18 @@ fn annotation(number: usize, line: &str) -> Result<Annotation, Fault> {
     let [id, place, text] = columns.as_slice() else {
         return Err(malformed());
     };
-    let (label, offsets) = place.split_once(' ').ok_or_else(malformed)?;
-    if offsets.contains(';') {
-        let id = (*id).to_owned();
-        return Err(Fault::Discontinuous { id });
-    }
-    let (start, end) = offsets.split_once(' ').ok_or_else(malformed)?;
+    let (label, offsets) = split_place(place).ok_or_else(malformed)?;
     let offset = |text: &str| {
         text.parse::<usize>().map_err(|_| Fault::Offset {
             found: text.to_owned(),
         })
     };
-    Ok(Annotation::Entity(Mention {
-        start: offset(start)?,
-        end: offset(end)?,
+    let parts = offsets.split(';').map(|part| {
+        let (start, end) = part.split_once(' ').ok_or_else(malformed)?;
+        Ok((offset(start)?, offset(end)?))
+    });
+    Ok(Annotation::Entity(RawMention {
+        parts: parts.collect::<Result<_, Fault>>()?,
         label: label.to_owned(),
         text: Some((*text).to_owned()),
         name: (*id).to_owned(),
@@ -222,31 +222,28 @@ fn annotation(number: usize, line: &str) -> Result<Annotation, Fault> {
     }))
 }
 
-fn line_ends(bytes: &[u8]) -> usize {
-    let ends = bytes.split(|byte| *byte == b'\n').count();
-    ends - 1
+/// A type and its offsets. The type may be of several words: the offsets begin with the first
+/// number.
+fn split_place(place: &str) -> Option<(&str, &str)> {
+    let number = |at: &usize| place[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    let blanks = place.match_indices(' ').map(|(at, _)| at);
+    let at = blanks
+        .clone()
+        .find(number)
+        .or_else(|| blanks.clone().next())?;
+    Some((&place[..at], &place[at + 1..]))
 }
 
-/// The lines of ascending places in a text.
-struct LineOf<'a> {
-    text: &'a str,
-    /// The byte up to which lines are counted.
-    counted: usize,
-    line: usize,
-}
+/// Where the lines of a text begin, in bytes.
+struct LineStarts(Vec<usize>);
 
-impl<'a> LineOf<'a> {
-    fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            counted: 0,
-            line: 1,
-        }
+impl LineStarts {
+    fn of(text: &str) -> Self {
+        let ends = text.match_indices('\n').map(|(byte, _)| byte + 1);
+        Self(std::iter::once(0).chain(ends).collect())
     }
 
-    fn at(&mut self, byte: usize) -> usize {
-        self.line += line_ends(&self.text.as_bytes()[self.counted..byte]);
-        self.counted = byte;
-        self.line
+    fn line(&self, byte: usize) -> usize {
+        self.0.partition_point(|start| *start <= byte)
     }
 }

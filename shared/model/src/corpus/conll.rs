@@ -1,16 +1,21 @@
 //! CoNLL columns: a word and its tag a line, a blank line after a sentence.
 
+pub(super) mod layout;
+
+use self::layout::Layout;
+use super::escape::unescaped;
 use super::read::Reading;
-use super::{Fault, Format, Sentence, joined, scheme};
+use super::{Fault, Format, Sentence, joined};
 
 /// Reads line after line.
 #[derive(Default)]
 pub(super) struct Parser {
-    /// The first line with a word, and how many columns it has.
-    columns: Option<(usize, usize)>,
+    layout: Option<Layout>,
     open: Option<Sentence>,
     /// The line of each word of the open sentence.
     lines: Vec<usize>,
+    /// What the column after the first holds, while the first may be a count of words.
+    second: Vec<String>,
     document: Option<u32>,
     person: Option<String>,
 }
@@ -43,12 +48,21 @@ impl Parser {
             self.document = Some(reading.documents.unnamed());
             return Ok(());
         }
-        self.word(number, &columns)
+        if self.is_comment(line, &columns) {
+            self.comment(line, reading);
+            return Ok(());
+        }
+        self.word(number, &columns, reading)
     }
 
     pub(super) fn finish(mut self, reading: &mut Reading) -> Format {
         self.end_sentence(reading);
-        reading.summary.columns = self.columns.map_or(0, |(_, count)| count);
+        if let Some(layout) = &self.layout {
+            reading.summary.columns = layout.count;
+            if let Some(notice) = layout.notice() {
+                reading.changed(notice, 1);
+            }
+        }
         Format::Conll
     }
 
@@ -71,41 +85,102 @@ impl Parser {
         Ok(())
     }
 
-    fn word(&mut self, number: usize, columns: &[&str]) -> Result<(), Fault> {
-        let [word, .., tag] = columns else {
-            return Err(Fault::OneColumn);
+    /// Whether a line stands before a sentence, begins with `#` and has not the form of a word's.
+    fn is_comment(&self, line: &str, columns: &[&str]) -> bool {
+        if self.open.is_some() || !line.starts_with('#') || line.contains('\t') {
+            return false;
+        }
+        let tagged = match &self.layout {
+            Some(layout) => layout.count == columns.len() && layout.has_tag(columns),
+            None => columns.len() > 1 && columns.last().is_some_and(|tag| layout::is_tag(tag)),
         };
+        // `# sent_id = 7`, whose value may look like a tag.
+        let assigns = line
+            .strip_prefix("# ")
+            .and_then(|rest| rest.split_once(" = "));
+        let named = assigns.is_some_and(|(key, _)| !key.contains(char::is_whitespace));
+        !tagged || (named && self.layout.is_none())
+    }
+
+    /// Of comments only those are read that begin a document in CoNLL-U.
+    fn comment(&mut self, line: &str, reading: &mut Reading) {
+        let Some(rest) = line.strip_prefix("# newdoc") else {
+            reading.ignored("comment lines");
+            return;
+        };
+        self.document = Some(match rest.trim().strip_prefix("id =").map(str::trim) {
+            Some(name) if !name.is_empty() => reading.documents.named(name),
+            Some(_) | None => reading.documents.unnamed(),
+        });
+    }
+
+    fn word(
+        &mut self,
+        number: usize,
+        columns: &[&str],
+        reading: &mut Reading,
+    ) -> Result<(), Fault> {
+        if columns.len() < 2 {
+            return Err(match columns {
+                [line] if line.contains(',') => Fault::Commas,
+                _ => Fault::OneColumn,
+            });
+        }
         if columns.iter().any(|column| column.is_empty()) {
             return Err(Fault::EmptyColumn);
         }
-        let (first, expected) = *self.columns.get_or_insert((number, columns.len()));
-        if columns.len() != expected {
-            let found = columns.len();
+        let layout = match &mut self.layout {
+            Some(layout) => layout,
+            layout @ None => {
+                let found = Layout::of(number, columns, reading.options.columns)?;
+                let heading = found.heading;
+                let layout = layout.insert(found);
+                if heading {
+                    return Ok(());
+                }
+                layout
+            }
+        };
+        if columns.len() != layout.count {
             return Err(Fault::Columns {
-                found,
-                expected,
-                first,
+                found: columns.len(),
+                expected: layout.count,
+                first: layout.first,
             });
         }
-        scheme::check(tag)?;
+        let (word, tag) = (columns[layout.word], columns[layout.tag]);
+        reading.check_tag(tag)?;
+        if layout.may_count {
+            self.second.push(unescaped(columns[1]).into_owned());
+        }
         let open = self.open.get_or_insert_with(|| Sentence {
             document: self.document,
             person: self.person.clone(),
             line: number,
             ..Sentence::default()
         });
-        open.words.push((*word).to_owned());
-        open.tags.push((*tag).to_owned());
+        open.words.push(unescaped(word).into_owned());
+        open.tags.push(tag.to_owned());
         self.lines.push(number);
         Ok(())
     }
 
     fn end_sentence(&mut self, reading: &mut Reading) {
         let lines = std::mem::take(&mut self.lines);
-        if let Some(mut sentence) = self.open.take() {
-            sentence.offsets = joined(&sentence.words);
-            reading.written(sentence, |word| lines[word]);
+        let second = std::mem::take(&mut self.second);
+        let Some(mut sentence) = self.open.take() else {
+            return;
+        };
+        if let Some(layout) = &mut self.layout
+            && layout.may_count
+        {
+            layout.decide(&sentence.words);
+            if layout.word == 1 {
+                sentence.words = second;
+            }
         }
+        sentence.offsets = joined(&sentence.words);
+        reading.written(sentence, |word| lines[word]);
     }
 }
 
@@ -220,7 +295,11 @@ mod tests {
         let cases: [(&[u8], usize, &str); 9] = [
             (b"a\tO\nb\n", 2, "one column"),
             (b"a\tO\nb\tB-\n", 2, "`B-` is not a tag"),
-            (b"a\tO\n\nb\tDisease\n", 3, "`Disease` is not a tag"),
+            (
+                b"a\tO\n\nb\tDisease\n\nc\tB-X\n",
+                3,
+                "`Disease` is not a tag",
+            ),
             (b"a\tO\nb\tNN\tO\n", 2, "3 columns: expected 2, as line 1"),
             (b"a\tO\nb\xff\tO\n", 2, "not UTF-8"),
             (b"a\tO\n\tO\n", 2, "a column is empty"),

@@ -10,9 +10,11 @@ pub const TAG_SEQUENCE: &str = "tag-sequence";
 /// What is wrong with a line of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    #[error("the line is not UTF-8")]
+    #[error("the line is not UTF-8: is it Latin-1 (`iconv -f latin1 -t utf-8` converts it)?")]
     NotUtf8,
-    #[error("the file is UTF-16: expected UTF-8")]
+    #[error("the file is {what}: unpack it, or save it as text in UTF-8")]
+    Compressed { what: &'static str },
+    #[error("the file is UTF-16: expected UTF-8 (`iconv -f utf-16 -t utf-8` converts it)")]
     Utf16,
     #[error("the line is longer than {most} bytes")]
     LineTooLong { most: usize },
@@ -21,6 +23,27 @@ pub enum Fault {
 
     #[error("the line has one column: expected a word and its tag")]
     OneColumn,
+    #[error(
+        "the line has commas and no tab or blank: expected columns of a word and its tag with tabs \
+         between them, or a first line that names the columns of a CSV file (`Word,Tag`)"
+    )]
+    Commas,
+    #[error("the first line names no column of words (`Word`) and of tags (`Tag`) of a CSV file")]
+    NoHeading,
+    #[error("a field's quotes are not closed where the field ends")]
+    Quote,
+    #[error("the line has {found} columns: there is no column {} for {}; see `--columns`",
+        if word > found { word } else { tag }, if word > found { "the word" } else { "the tag" })]
+    NoColumn {
+        found: usize,
+        word: usize,
+        tag: usize,
+    },
+    #[error(
+        "several of {found} columns hold tags, and the last holds none: which column has the tag says \
+         `--columns word=1,tag=N`"
+    )]
+    WhichColumn { found: usize },
     #[error("a column is empty")]
     EmptyColumn,
     #[error("the line has {found} columns: expected {expected}, as line {first} has")]
@@ -32,7 +55,11 @@ pub enum Fault {
     #[error("`# {key} =` names no {key}")]
     UnnamedMark { key: String },
 
-    #[error("`{tag}` is not a tag: expected O, or B-, I-, E- or S- and an entity type")]
+    #[error(
+        "`{tag}` is not a tag: expected O, or B- and I- (IOB), E- and S- (IOBES) or L- and U- (BILOU) \
+         with an entity type; of columns the first and the last are read, or those of `--columns \
+         word=N,tag=N`"
+    )]
     Tag { tag: String },
     #[error("{tag} after {before} is no {scheme} sequence")]
     /// `tag` and `before` are quoted already where they are tags.
@@ -43,9 +70,12 @@ pub enum Fault {
     },
 
     #[error("the line is not JSON (column {column}): {reason}")]
-    Json { column: usize, reason: String },
-    #[error("the file is one JSON array: expected a JSON object a line")]
-    JsonArray,
+    Json {
+        column: usize,
+        reason: String,
+        /// The text ends before the value does.
+        at_end: bool,
+    },
     #[error("the line is {found}: expected a JSON object")]
     JsonObject { found: &'static str },
     #[error("the key `{key}` stands twice")]
@@ -75,7 +105,10 @@ pub enum Fault {
 
     #[error("the entity type is empty")]
     TypeEmpty,
-    #[error("the entity type `{label}` has white space in it")]
+    #[error(
+        "the entity type `{label}` has white space in it: give it another name, such as \
+         `--rename \"{label}={}\"`", label.split_whitespace().collect::<Vec<_>>().join("_")
+    )]
     TypeBlank { label: String },
     #[error("the entity type `{label}` is a tag: expected the type alone")]
     TypeIsTag { label: String },
@@ -92,8 +125,8 @@ pub enum Fault {
     #[error("the entity {start}..{end} covers white space only")]
     SpanBlank { start: usize, end: usize },
     #[error(
-        "the entity {start}..{end} is said to be `{said}`, but there stands `{found}`: are the \
-         offsets counted in characters?"
+        "the entity {start}..{end} is said to be `{said}`, but there stands `{found}`; counted in \
+         UTF-16 units or bytes (`--offsets`), or line ends of CRLF as one, not all fit either"
     )]
     SpanText {
         start: usize,
@@ -107,13 +140,17 @@ pub enum Fault {
         end: usize,
         other: String,
     },
-    #[error("the entity {start}..{end} is nested with {other}: a word can have one tag only")]
+    #[error(
+        "the entity {start}..{end} is nested with {other}: a word can have one tag only; `--overlaps` says which stays"
+    )]
     SpanNested {
         start: usize,
         end: usize,
         other: String,
     },
-    #[error("the entity {start}..{end} overlaps {other}: a word can have one tag only")]
+    #[error(
+        "the entity {start}..{end} overlaps {other}: a word can have one tag only; `--overlaps` says which stays"
+    )]
     SpanOverlaps {
         start: usize,
         end: usize,
@@ -127,9 +164,19 @@ pub enum Fault {
     Annotation { line: String },
     #[error("`{found}` is not a character offset")]
     Offset { found: String },
+    #[error("the offset {found}, counted in {unit}, is inside a character")]
+    OffsetInside { found: usize, unit: String },
+    #[error(
+        "the line is none of a PubTator file: expected `ID|t|TITLE`, `ID|a|ABSTRACT`, or ID, start, \
+         end, text and type with tabs between them"
+    )]
+    PubTator,
     #[error("the annotation {id} stands twice (also in line {first})")]
     IdTwice { id: String, first: usize },
-    #[error("the annotation {id} has several parts: fedner reads entities of one part")]
+    #[error(
+        "the annotation {id} has several parts with words between them: `--discontinuous` says \
+         whether they are joined or dropped"
+    )]
     Discontinuous { id: String },
     #[error("the file is missing: the annotations beside it have no text")]
     TextMissing,
@@ -157,16 +204,21 @@ impl Fault {
         match self {
             Self::NotUtf8 => "not-utf8",
             Self::Utf16 => "utf16",
+            Self::Compressed { .. } => "compressed",
             Self::LineTooLong { .. } => "line-too-long",
             Self::CarriageReturn => "carriage-return",
             Self::OneColumn => "one-column",
+            Self::Commas => "commas",
+            Self::NoHeading => "csv-heading",
+            Self::Quote => "csv-quote",
+            Self::NoColumn { .. } => "column-missing",
+            Self::WhichColumn { .. } => "column-unclear",
             Self::EmptyColumn => "empty-column",
             Self::Columns { .. } => "columns-differ",
             Self::UnnamedMark { .. } => "mark-unnamed",
             Self::Tag { .. } => "tag-unknown",
             Self::TagSequence { .. } => TAG_SEQUENCE,
             Self::Json { .. } => "json-syntax",
-            Self::JsonArray => "json-array",
             Self::JsonObject { .. } => "json-no-object",
             Self::KeyTwice { .. } => "json-key-twice",
             Self::KeyMissing { .. } => "json-key-missing",
@@ -188,6 +240,8 @@ impl Fault {
             Self::SpanOverlaps { .. } => "span-overlaps",
             Self::Annotation { .. } => "annotation-malformed",
             Self::Offset { .. } => "offset-malformed",
+            Self::OffsetInside { .. } => "offset-inside",
+            Self::PubTator => "pubtator-line",
             Self::IdTwice { .. } => "annotation-twice",
             Self::Discontinuous { .. } => "span-discontinuous",
             Self::TextMissing => "text-missing",

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{csv, pubtator};
+
 /// How a file holds annotated text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -17,18 +19,32 @@ pub enum Format {
     JsonTokens,
     /// A JSON object a line, with `text` and `entities`.
     JsonText,
+    /// Columns with commas or semicolons between them, named in the first line.
+    Csv,
+    /// `PubTator`: titles and abstracts, and the offsets of their entities.
+    #[serde(rename = "pubtator")]
+    PubTator,
     /// A `.txt` file and an `.ann` file of the same name, or a folder of such pairs.
     Brat,
 }
 
 impl Format {
-    pub const ALL: [Self; 4] = [Self::Conll, Self::JsonTokens, Self::JsonText, Self::Brat];
+    pub const ALL: [Self; 6] = [
+        Self::Conll,
+        Self::JsonTokens,
+        Self::JsonText,
+        Self::Csv,
+        Self::PubTator,
+        Self::Brat,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Conll => "conll",
             Self::JsonTokens => "json-tokens",
             Self::JsonText => "json-text",
+            Self::Csv => "csv",
+            Self::PubTator => "pubtator",
             Self::Brat => "brat",
         }
     }
@@ -49,10 +65,20 @@ impl Format {
             let rest = rest.trim();
             rest.is_empty() || rest.starts_with(after)
         };
-        if !begins('{', &['"', '}']) && !begins('[', &['{']) {
+        if csv::is_heading(line) {
+            return Self::Csv;
+        }
+        if pubtator::is_title(line) {
+            return Self::PubTator;
+        }
+        if !begins('{', &['"', '}']) && !begins('[', &['{', '"', '[']) {
             return Self::Conll;
         }
-        if line.contains("\"text\"") && !line.contains("\"tokens\"") {
+        let has = |key: &str| line.contains(&format!("\"{key}\""));
+        let tokens = has("tokens") && !has("spans") && !has("ents");
+        let text =
+            has("text") || has("annotations") || has("data") || line.trim_start().starts_with('[');
+        if text && !tokens {
             Self::JsonText
         } else {
             Self::JsonTokens
@@ -92,8 +118,21 @@ mod tests {
             (r#" { "text": "a", "entities": []}"#, Format::JsonText),
             (r#"{"id": 1, "tokens": [], "text": ""}"#, Format::JsonTokens),
             ("{", Format::JsonTokens),
-            ("[", Format::JsonTokens),
+            ("[", Format::JsonText),
             (r#"[{"text": "a"}]"#, Format::JsonText),
+            (r#"["a text", {"entities": []}]"#, Format::JsonText),
+            (
+                r#"{"text": "a", "tokens": [], "spans": []}"#,
+                Format::JsonText,
+            ),
+            (
+                r#"[{"tokens": ["a"], "ner_tags": ["O"]}]"#,
+                Format::JsonTokens,
+            ),
+            ("Sentence #,Word,POS,Tag", Format::Csv),
+            ("word;tag", Format::Csv),
+            ("1234567|t|Naloxone", Format::PubTator),
+            ("a|b O", Format::Conll),
         ];
         for (line, format) in cases {
             assert_eq!(Format::of_line(line), format, "{line}");

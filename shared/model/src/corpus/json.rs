@@ -1,37 +1,57 @@
-//! JSON lines: an object a line, with tagged words or with text and entities.
+//! JSON: objects with tagged words, or with text and entities; one a line, or in one list, or over
+//! several lines.
 
-use std::fmt;
+mod record;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+use self::record::{Item, Record, strings};
 use super::read::Reading;
-use super::text::{Mention, annotate};
-use super::{Fault, Format, Sentence, joined, scheme};
+use super::text::{self, Source};
+use super::{Fault, Format, Sentence, joined, tools};
+
+pub(super) use self::record::{Record as JsonRecord, array, string, unlike};
 
 /// What the records hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     /// `tokens` and `ner_tags`.
     Tokens,
-    /// `text` and `entities`.
+    /// `text` and entities.
     Text,
 }
 
 pub(super) struct Parser {
     content: Content,
+    begun: bool,
 }
 
 impl Parser {
     pub(super) fn new(content: Content) -> Self {
-        Self { content }
+        Self {
+            content,
+            begun: false,
+        }
     }
 
     pub(super) fn format(&self) -> Format {
         match self.content {
             Content::Tokens => Format::JsonTokens,
             Content::Text => Format::JsonText,
+        }
+    }
+
+    /// Whether the first line that is not blank begins a list, or an object over several lines.
+    pub(super) fn begins_document(&mut self, line: &str) -> bool {
+        if std::mem::replace(&mut self.begun, true) || line.trim().is_empty() {
+            return false;
+        }
+        match record::parse(line) {
+            // A text and what is known of it, in a list of two.
+            Ok(Item::List(list)) => !list.first().is_some_and(Value::is_string),
+            Ok(Item::Record(_) | Item::Other(_)) => false,
+            Err(Fault::Json { at_end, .. }) => at_end,
+            Err(_) => false,
         }
     }
 
@@ -44,7 +64,60 @@ impl Parser {
         if line.trim().is_empty() {
             return Ok(());
         }
-        let mut record = Record::parse(line)?;
+        self.item(record::parse(line)?, number, reading)
+    }
+
+    /// Reads a whole file: a list, or objects one after another. `first` is the line that it begins
+    /// in.
+    pub(super) fn document(
+        &mut self,
+        first: usize,
+        text: Result<String, Fault>,
+        reading: &mut Reading,
+    ) {
+        let text = match text {
+            Ok(text) => text,
+            Err(fault) => return reading.problem(first, &fault),
+        };
+        // A broken first line among records of a line each is no reason to read it otherwise.
+        let mut following = text.lines().skip(1).filter(|line| !line.trim().is_empty());
+        let next_is_record = following
+            .next()
+            .is_some_and(|line| matches!(record::parse(line), Ok(Item::Record(_))));
+        if next_is_record && !text.trim_start().starts_with('[') {
+            for (index, line) in text.lines().enumerate() {
+                if let Err(fault) = self.line(first + index, line, reading) {
+                    reading.problem(first + index, &fault);
+                }
+            }
+            return;
+        }
+        for (index, item) in record::items(&text).into_iter().enumerate() {
+            let (line, item) = (first + item.line, item.item);
+            let outcome = item.and_then(|item| {
+                if index == 0 {
+                    self.content = item.content().unwrap_or(self.content);
+                }
+                self.item(item, line, reading)
+            });
+            if let Err(fault) = outcome {
+                reading.problem(line, &fault);
+            }
+        }
+    }
+
+    fn item(&mut self, item: Item, number: usize, reading: &mut Reading) -> Result<(), Fault> {
+        let mut record = match item {
+            Item::Record(record) => record,
+            Item::List(list) => tools::spacy_pair(list)?,
+            Item::Other(value) => {
+                let found = record::kind(&value);
+                return Err(Fault::JsonObject { found });
+            }
+        };
+        if let Some(paragraphs) = record.maybe("paragraphs") {
+            return tools::spacy_document(paragraphs, number, reading);
+        }
         let about = About {
             document: record.name("document_id")?,
             person: record.name("person_id")?,
@@ -52,11 +125,10 @@ impl Parser {
         };
         match self.content {
             Content::Tokens => tokens(&mut record, about, reading),
-            Content::Text => text(&mut record, about, reading),
+            Content::Text => of_text(&mut record, about, reading),
         }?;
         for key in record.ignored {
-            let key = format!("the key `{key}`");
-            *reading.summary.ignored.entry(key).or_default() += 1;
+            reading.ignored(format!("the key `{key}`"));
         }
         Ok(())
     }
@@ -89,7 +161,7 @@ fn tokens(record: &mut Record, about: About, reading: &mut Reading) -> Result<()
         let position = index + 1;
         return Err(Fault::EmptyWord { position });
     }
-    tags.iter().try_for_each(|tag| scheme::check(tag))?;
+    tags.iter().try_for_each(|tag| reading.check_tag(tag))?;
     if words.is_empty() {
         return Ok(());
     }
@@ -105,244 +177,25 @@ fn tokens(record: &mut Record, about: About, reading: &mut Reading) -> Result<()
         document: document.map(|name| reading.documents.named(&name)),
         person,
         line,
+        ..Sentence::default()
     };
     reading.written(sentence, |_| line);
     Ok(())
 }
 
-fn text(record: &mut Record, about: About, reading: &mut Reading) -> Result<(), Fault> {
-    let text = string(record.take("text")?, "`text`")?;
-    let entities = array(record.take("entities")?, "`entities`")?;
-    let mentions = entities
-        .into_iter()
-        .enumerate()
-        .map(|(index, entity)| mention(index, entity, about.line))
-        .collect::<Result<Vec<Mention>, Fault>>()?;
-    let annotated = match annotate(&text, mentions) {
-        Ok(annotated) => annotated,
-        Err(faults) => {
-            for (line, fault) in &faults {
-                reading.problem(*line, fault);
-            }
-            return Ok(());
-        }
+fn of_text(record: &mut Record, about: About, reading: &mut Reading) -> Result<(), Fault> {
+    let Some((text, mentions)) = tools::entities(record, about.line, reading)? else {
+        return Ok(());
     };
-    // A record without a name is a document of its own.
-    let document = match &about.document {
-        Some(name) => reading.documents.named(name),
-        None => reading.documents.unnamed(),
-    };
-    reading.summary.split_words += annotated.split_words;
-    for sentence in annotated.sentences {
-        let sentence = Sentence {
-            document: Some(document),
-            person: about.person.clone(),
-            line: about.line,
-            ..sentence
-        };
-        reading.converted(sentence, |_| about.line);
-    }
-    Ok(())
-}
-
-fn mention(index: usize, value: Value, line: usize) -> Result<Mention, Fault> {
-    let place = format!("entity {}", index + 1);
-    let Value::Object(mut entity) = value else {
-        return Err(unlike(&value, place, "an object with start, end and label"));
-    };
-    let mut take = |key: &'static str| match entity.remove(key) {
-        Some(value) => Ok(value),
-        None => Err(Fault::JsonType {
-            place: format!("`{key}` of {place}"),
-            found: "missing",
-            expected: if key == "label" {
-                "a string"
-            } else {
-                "a number"
-            },
+    let person = about.person.as_deref();
+    text::read(&text, mentions, reading, |reading| Source {
+        // A record without a name is a document of its own.
+        document: Some(match &about.document {
+            Some(name) => reading.documents.named(name),
+            None => reading.documents.unnamed(),
         }),
-    };
-    let (start, end, label) = (take("start")?, take("end")?, take("label")?);
-    let label = string(label, &format!("`label` of {place}"))?;
-    let text = match entity.remove("text") {
-        None | Some(Value::Null) => None,
-        Some(text) => Some(string(text, &format!("`text` of {place}"))?),
-    };
-    Ok(Mention {
-        start: offset(&start, "start", &place)?,
-        end: offset(&end, "end", &place)?,
-        label,
-        text,
-        name: format!("{place} of the record"),
-        line,
-    })
-}
-
-fn offset(value: &Value, key: &str, place: &str) -> Result<usize, Fault> {
-    let Value::Number(number) = value else {
-        let place = format!("`{key}` of {place}");
-        return Err(unlike(value, place, "a number"));
-    };
-    let offset = number
-        .as_u64()
-        .and_then(|number| usize::try_from(number).ok());
-    offset.ok_or_else(|| Fault::Offset {
-        found: number.to_string(),
-    })
-}
-
-fn unlike(value: &Value, place: impl Into<String>, expected: &'static str) -> Fault {
-    Fault::JsonType {
-        place: place.into(),
-        found: kind(value),
-        expected,
-    }
-}
-
-fn strings(value: Value, key: &str) -> Result<Vec<String>, Fault> {
-    let items = array(value, &format!("`{key}`"))?.into_iter().enumerate();
-    items
-        .map(|(index, item)| string(item, &format!("item {} of `{key}`", index + 1)))
-        .collect()
-}
-
-fn array(value: Value, place: &str) -> Result<Vec<Value>, Fault> {
-    let Value::Array(items) = value else {
-        return Err(unlike(&value, place, "a list"));
-    };
-    Ok(items)
-}
-
-fn string(value: Value, place: &str) -> Result<String, Fault> {
-    let Value::String(text) = value else {
-        return Err(unlike(&value, place, "a string"));
-    };
-    Ok(text)
-}
-
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// The keys that mean something here.
-const KEYS: [&str; 6] = [
-    "tokens",
-    "ner_tags",
-    "text",
-    "entities",
-    "document_id",
-    "person_id",
-];
-
-/// One JSON object.
-#[derive(Debug, Default)]
-struct Record {
-    known: Vec<(&'static str, Value)>,
-    ignored: Vec<String>,
-}
-
-impl Record {
-    fn parse(line: &str) -> Result<Self, Fault> {
-        match line.trim_start().chars().next() {
-            Some('{') => {}
-            Some('[') => return Err(Fault::JsonArray),
-            _ => {
-                // Not an object; JSON of another kind, or no JSON.
-                let value: Value = serde_json::from_str(line).map_err(|e| syntax(&e))?;
-                let found = kind(&value);
-                return Err(Fault::JsonObject { found });
-            }
-        }
-        serde_json::from_str(line).map_err(|error| {
-            let message = error.to_string();
-            match message.strip_prefix(TWICE) {
-                Some(rest) => Fault::KeyTwice {
-                    key: rest.split('`').next().unwrap_or_default().to_owned(),
-                },
-                None => syntax(&error),
-            }
-        })
-    }
-
-    fn take(&mut self, key: &'static str) -> Result<Value, Fault> {
-        match self.known.iter().position(|(known, _)| *known == key) {
-            Some(index) => Ok(self.known.swap_remove(index).1),
-            None => Err(Fault::KeyMissing {
-                expected: key,
-                found: self.keys(),
-            }),
-        }
-    }
-
-    /// A name that may be missing or null; numbers are names too.
-    fn name(&mut self, key: &'static str) -> Result<Option<String>, Fault> {
-        let Ok(value) = self.take(key) else {
-            return Ok(None);
-        };
-        if let Value::Number(number) = value {
-            return Ok(Some(number.to_string()));
-        }
-        if value.is_null() {
-            return Ok(None);
-        }
-        let name = string(value, &format!("`{key}`"))?;
-        if name.trim().is_empty() {
-            return Err(Fault::NameEmpty { key });
-        }
-        Ok(Some(name))
-    }
-
-    fn keys(&self) -> Vec<String> {
-        let known = self.known.iter().map(|(key, _)| (*key).to_owned());
-        known.chain(self.ignored.iter().cloned()).collect()
-    }
-}
-
-const TWICE: &str = "the key twice: `";
-
-fn syntax(error: &serde_json::Error) -> Fault {
-    let message = error.to_string();
-    // A record is one line, so that "at line 1" would only be mistaken for the file's.
-    let reason = message.split(" at line ").next().unwrap_or(&message);
-    Fault::Json {
-        column: error.column(),
-        reason: reason.to_owned(),
-    }
-}
-
-impl<'de> Deserialize<'de> for Record {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Record;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
-                let mut record = Record::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
-                        map.next_value::<IgnoredAny>()?;
-                        record.ignored.push(key);
-                        continue;
-                    };
-                    if record.known.iter().any(|(earlier, _)| *earlier == known) {
-                        return Err(A::Error::custom(format!("{TWICE}{key}`")));
-                    }
-                    record.known.push((known, map.next_value()?));
-                }
-                Ok(record)
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
+        person,
+        line: Box::new(|_| about.line),
+    });
+    Ok(())
 }

@@ -2,10 +2,13 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::Fault;
+use super::{Fault, bytes};
 
 /// Longer lines are refused, so that a file without line ends does not fill the memory.
 const LONGEST: usize = 16 << 20;
+
+/// The largest file that is read as a whole.
+const LARGEST: usize = 1 << 30;
 
 /// Reads lines that end in LF or CRLF, after a UTF-8 byte-order mark where there is one.
 #[derive(Debug)]
@@ -52,9 +55,9 @@ impl<R: BufRead> Lines<R> {
         }
         let mut line = self.buffer.as_slice();
         if self.number == 1 {
-            if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") {
+            if let Some(fault) = bytes::other_than_text(line) {
                 self.broken = true;
-                return Ok(Some((1, Err(Fault::Utf16))));
+                return Ok(Some((1, Err(fault))));
             }
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
@@ -62,6 +65,18 @@ impl<R: BufRead> Lines<R> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = std::str::from_utf8(line).map_err(|_| Fault::NotUtf8);
         Ok(Some((self.number, line)))
+    }
+
+    /// The line read last and everything after it, as one text.
+    pub(super) fn rest(&mut self) -> io::Result<Result<String, Fault>> {
+        let mut all = std::mem::take(&mut self.buffer);
+        let most = (LARGEST + 1).saturating_sub(all.len()) as u64;
+        (&mut self.inner).take(most).read_to_end(&mut all)?;
+        self.broken = true;
+        if all.len() > LARGEST {
+            return Ok(Err(Fault::LineTooLong { most: LARGEST }));
+        }
+        Ok(bytes::decode(all))
     }
 
     fn skip_line(&mut self) -> io::Result<()> {

@@ -3,37 +3,52 @@
 //! | format | found by |
 //! |---|---|
 //! | CoNLL columns | anything else |
-//! | JSON lines with `tokens` and `ner_tags` | a first line that begins as a JSON object |
-//! | JSON lines with `text` and `entities` | the same, with the key `text` and without `tokens` |
+//! | CSV | a first line that names the columns, with commas or semicolons between them |
+//! | JSON with `tokens` and `ner_tags` | a first line that begins as a JSON object |
+//! | JSON with `text` and entities, as annotation tools export it | the same, with the key `text` |
 //! | BRAT | a folder, an `.ann` file, a `.txt` file with an `.ann` file beside it |
+//! | `PubTator` | a first line such as `1234567\|t\|Title` |
 //!
 //! Plain texts are split into words and sentences as [`predict`](crate::predict_text) splits
-//! them, and a word in which an entity begins or ends is cut there.
+//! them. An entity that begins or ends inside a word is widened to the whole word.
 
 mod brat;
+mod bytes;
 mod conll;
+mod csv;
+mod detector;
+mod escape;
 mod fault;
 mod format;
 mod inspect;
 mod json;
 mod lines;
+mod mention;
+mod offsets;
+mod options;
+mod pubtator;
 mod read;
-mod scheme;
 mod text;
+mod tools;
+mod write;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+pub use bytes::decode;
+pub use escape::escaped;
 pub use fault::{Fault, Problem, TAG_SEQUENCE};
+pub use fedner_shared::scheme::Scheme;
 pub use format::Format;
 pub use inspect::{
     Duplicate, FileInspection, InspectOptions, Inspection, LabelCheck, Lengths, Shared, SubTokens,
     UnknownLabel, inspect,
 };
-pub use read::{Item, Place, ReadOptions, Reader, Summary};
-pub use scheme::{InvalidTags, Scheme};
+pub use options::{Columns, Discontinuous, InvalidTags, Offsets, Overlaps, ReadOptions, renaming};
+pub use read::{Item, Place, Reader, Summary};
+pub use write::{to_brat, to_conll, to_json_text, to_json_tokens};
 
 /// A sentence of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,6 +59,10 @@ pub struct Sentence {
     /// Where each word stands, in characters from the beginning of its text: the value of `text`
     /// or the `.txt` file, or, where the format has words only, the words joined by single blanks.
     pub offsets: Vec<Range<usize>>,
+    /// Words at which an entity begins whose offsets in the file are not those of its words.
+    pub inexact: Vec<usize>,
+    /// Types of entities of the file that have no tags here: another entity has their words.
+    pub lost: Vec<String>,
     /// The document it is of, counted from 0 through all files of one [`Reader`]; `None` before
     /// the first document mark.
     pub document: Option<u32>,

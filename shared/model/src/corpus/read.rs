@@ -5,24 +5,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use fedner_shared::scheme::{Scheme, is_plain_type, plain_to_iob2, split, to_iob2};
 
+use super::detector::{Detector, Invalid};
 use super::lines::Lines;
-use super::scheme::{self, Detector};
+use super::options::ReadOptions;
 use super::{
-    Corpus, Error, Fault, Format, InvalidTags, Problem, Scheme, Sentence, brat, conll, json,
+    Corpus, Error, Fault, Format, InvalidTags, Problem, Sentence, brat, conll, csv, json, pubtator,
 };
-
-/// How to read; what is not given is found out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ReadOptions {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheme: Option<Scheme>,
-    pub invalid_tags: InvalidTags,
-}
 
 /// What a reader hands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +35,14 @@ pub struct Summary {
     pub repaired: usize,
     /// The first of them.
     pub first_repaired: Option<Problem>,
-    /// Words cut in two because an entity begins or ends inside them.
-    pub split_words: usize,
+    /// The scheme that fits hardly worse, and how often it does not.
+    pub runner_up: Option<(Scheme, usize)>,
+    /// Entities that begin or end inside a word, and were widened to whole words.
+    pub widened: usize,
+    /// The first of them.
+    pub first_widened: Option<Place>,
+    /// What was done to the contents, or found in them, and how often.
+    pub changed: BTreeMap<String, usize>,
     /// What was passed over and how often: keys of JSON records that mean nothing here, and BRAT
     /// annotations other than entities.
     pub ignored: BTreeMap<String, usize>,
@@ -114,6 +110,14 @@ impl Reader {
         })
     }
 
+    /// What documents are called, by number, where something names them.
+    pub fn document_names(&self) -> BTreeMap<u32, &str> {
+        let named = self.documents.named.iter();
+        named
+            .map(|(name, number)| (*number, name.as_str()))
+            .collect()
+    }
+
     /// The whole of a file. One problem, and nothing is returned.
     pub fn corpus(&mut self, path: &Path) -> Result<Corpus, Error> {
         let name = path.display().to_string();
@@ -129,12 +133,13 @@ impl Reader {
         let mut reading = Reading {
             file: name.to_owned(),
             documents: &mut self.documents,
+            options: &self.options,
             detector: Detector::new(self.options.scheme),
             summary: Summary::default(),
             sink,
         };
         reading.summary.format = read(&mut reading)?;
-        Ok(reading.finish(self.options.invalid_tags))
+        Ok(reading.finish())
     }
 }
 
@@ -146,14 +151,24 @@ fn lines(
     let mut lines = Lines::new(input);
     let mut parser = forced.map(Parser::of);
     while let Some((number, line)) = lines.next()? {
-        let outcome = match line {
-            Err(fault) => Err(fault),
+        let line = match line {
+            Err(fault) => {
+                reading.problem(number, &fault);
+                continue;
+            }
             Ok(line) if parser.is_none() && line.trim().is_empty() => continue,
-            Ok(line) => parser
-                .get_or_insert_with(|| Parser::of(Format::of_line(line)))
-                .line(number, line, reading),
+            Ok(line) => line,
         };
-        if let Err(fault) = outcome {
+        let parser = parser.get_or_insert_with(|| Parser::of(Format::of_line(line)));
+        if let Parser::Json(json) = parser
+            && json.begins_document(line)
+        {
+            // One value over several lines, or one list: it is read as a whole.
+            let text = lines.rest()?;
+            json.document(number, text, reading);
+            break;
+        }
+        if let Err(fault) = parser.line(number, line, reading) {
             reading.problem(number, &fault);
         }
     }
@@ -164,29 +179,37 @@ fn lines(
 /// The parser of a format of lines.
 enum Parser {
     Conll(conll::Parser),
+    Csv(csv::Parser),
     Json(json::Parser),
+    PubTator(pubtator::Parser),
 }
 
 impl Parser {
     fn of(format: Format) -> Self {
         match format {
             Format::Conll | Format::Brat => Self::Conll(conll::Parser::default()),
+            Format::Csv => Self::Csv(csv::Parser::default()),
             Format::JsonTokens => Self::Json(json::Parser::new(json::Content::Tokens)),
             Format::JsonText => Self::Json(json::Parser::new(json::Content::Text)),
+            Format::PubTator => Self::PubTator(pubtator::Parser::default()),
         }
     }
 
     fn line(&mut self, number: usize, line: &str, reading: &mut Reading) -> Result<(), Fault> {
         match self {
             Self::Conll(parser) => parser.line(number, line, reading),
+            Self::Csv(parser) => parser.line(number, line, reading),
             Self::Json(parser) => parser.line(number, line, reading),
+            Self::PubTator(parser) => parser.line(number, line, reading),
         }
     }
 
     fn finish(self, reading: &mut Reading) -> Format {
         match self {
             Self::Conll(parser) => parser.finish(reading),
+            Self::Csv(parser) => parser.finish(reading),
             Self::Json(parser) => parser.format(),
+            Self::PubTator(parser) => parser.finish(reading),
         }
     }
 }
@@ -196,6 +219,7 @@ pub(super) struct Reading<'a> {
     /// The file being read, as problems call it.
     pub(super) file: String,
     pub(super) documents: &'a mut Documents,
+    pub(super) options: &'a ReadOptions,
     pub(super) summary: Summary,
     detector: Detector,
     sink: &'a mut dyn FnMut(Item),
@@ -206,12 +230,81 @@ impl Reading<'_> {
         (self.sink)(Item::Problem(Problem::new(&self.file, line, fault)));
     }
 
+    /// Whether this may be a tag of the file. It does not depend on other sentences: what is wrong with
+    /// one is no reason to leave out another.
+    pub(super) fn check_tag(&self, tag: &str) -> Result<(), Fault> {
+        let fault = || Fault::Tag {
+            tag: tag.to_owned(),
+        };
+        let forced = self.options.scheme;
+        match split(tag) {
+            Some((_, label)) => {
+                // A name of several words may have another here.
+                let odd = |c: char| c.is_whitespace() || c.is_control();
+                let fits = |name: &str| !name.contains(odd);
+                let named = self.options.name_of(label).is_none_or(fits);
+                if !named || forced == Some(Scheme::Plain) {
+                    return Err(fault());
+                }
+            }
+            None if tag == "O" => {}
+            None => {
+                let plain = forced.is_none_or(|forced| forced == Scheme::Plain);
+                let fits = |name| is_plain_type(name);
+                if !plain || !self.options.name_of(tag).is_none_or(fits) {
+                    return Err(fault());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts something that was done to the contents, or found in them.
+    pub(super) fn changed(&mut self, what: impl Into<String>, count: usize) {
+        if count > 0 {
+            *self.summary.changed.entry(what.into()).or_default() += count;
+        }
+    }
+
+    /// Counts something that was passed over.
+    pub(super) fn ignored(&mut self, what: impl Into<String>) {
+        *self.summary.ignored.entry(what.into()).or_default() += 1;
+    }
+
     /// Hands on a sentence whose tags are as they were written; `line` says in which line that of
     /// a word stands.
     pub(super) fn written(&mut self, mut sentence: Sentence, line: impl Fn(usize) -> usize) {
         self.detector.observe(&sentence.tags, &line);
-        scheme::to_iob2(&mut sentence.tags);
+        if sentence.tags.iter().any(|tag| split(tag).is_some()) {
+            to_iob2(&mut sentence.tags);
+        } else {
+            plain_to_iob2(&mut sentence.tags);
+        }
+        if !self.options.rename.is_empty() {
+            self.rename(&mut sentence.tags);
+        }
         self.converted(sentence, line);
+    }
+
+    /// Gives the types of IOB2 tags the names that are asked for.
+    fn rename(&mut self, tags: &mut [String]) {
+        for tag in tags {
+            let Some((prefix, label)) = tag.split_once('-') else {
+                continue;
+            };
+            let begins = usize::from(prefix == "B");
+            match self.options.name_of(label) {
+                Some(name) if name == label => {}
+                Some(name) => {
+                    *tag = format!("{prefix}-{name}");
+                    self.changed(RENAMED, begins);
+                }
+                None => {
+                    "O".clone_into(tag);
+                    self.changed(LEFT_OUT, begins);
+                }
+            }
+        }
     }
 
     /// Hands on a sentence in IOB2.
@@ -231,21 +324,41 @@ impl Reading<'_> {
         (self.sink)(Item::Sentence(sentence));
     }
 
-    fn finish(mut self, invalid_tags: InvalidTags) -> Summary {
+    fn finish(mut self) -> Summary {
         self.summary.scheme = self.detector.scheme();
+        self.summary.runner_up = self.detector.runner_up();
+        for problem in self.detector.foreign(&self.file) {
+            (self.sink)(Item::Problem(problem));
+        }
         let invalid = self.detector.invalid(&self.file);
-        match invalid_tags {
-            InvalidTags::Repair => {
-                self.summary.repaired = invalid.count;
-                self.summary.first_repaired = invalid.first.into_iter().next();
-            }
-            InvalidTags::Refuse => {
-                for problem in invalid.first {
-                    (self.sink)(Item::Problem(problem));
-                }
+        let repairs = match self.options.invalid_tags {
+            InvalidTags::Few => invalid.is_handful(),
+            InvalidTags::Repair => true,
+            InvalidTags::Refuse => false,
+        };
+        if repairs {
+            self.summary.repaired = invalid.count;
+            self.summary.first_repaired = invalid.first.into_iter().next();
+        } else {
+            for problem in invalid.first {
+                (self.sink)(Item::Problem(problem));
             }
         }
         self.summary
+    }
+}
+
+/// Entities whose types were renamed.
+pub(super) const RENAMED: &str = "entities renamed";
+/// Entities whose types are left out.
+pub(super) const LEFT_OUT: &str = "entities left out because of their type";
+
+impl Invalid {
+    /// Whether they are a slip here and there: no more than ten, and one in a thousand tags.
+    fn is_handful(&self) -> bool {
+        const MOST: usize = 10;
+        const ONE_IN: usize = 1000;
+        self.count <= MOST && self.count * ONE_IN <= self.of
     }
 }
 
@@ -259,14 +372,29 @@ impl Summary {
                 "invalid tag sequences repaired: {count}, the first: {first}"
             ));
         }
-        if self.scheme == Scheme::Iob1 {
-            notices.push("the tags were read as IOB1 and rewritten as IOB2".to_owned());
-        }
-        if self.split_words > 0 {
+        let rewritten = match self.scheme {
+            Scheme::Iob2 => None,
+            Scheme::Plain => Some("types alone, a run of one type as one entity,".to_owned()),
+            scheme => Some(scheme.to_string()),
+        };
+        if let Some(scheme) = rewritten {
             notices.push(format!(
-                "words cut where an entity begins or ends inside them: {}",
-                self.split_words
+                "the tags were read as {scheme} and rewritten as IOB2"
             ));
+        }
+        if let Some((scheme, count)) = self.runner_up {
+            notices.push(format!(
+                "the scheme {scheme} fits hardly worse, with {count} violations: `--scheme` decides"
+            ));
+        }
+        if let Some(first) = &self.first_widened {
+            notices.push(format!(
+                "entities widened to the words that they begin or end in: {}, the first: {}, line {}",
+                self.widened, first.file, first.line
+            ));
+        }
+        for (what, count) in &self.changed {
+            notices.push(format!("{what}: {count}"));
         }
         for (what, count) in &self.ignored {
             notices.push(format!("passed over {count} times: {what}"));

@@ -1,335 +1,388 @@
-//! Plain text with entities at character offsets, to sentences of tagged words.
+//! Plain text with entities at offsets, to sentences of tagged words.
+//!
+//! Words and sentences are those of the text alone, as [`crate::split`] finds them for any text. So
+//! what is trained on and scored is what a prediction can give.
 
-use std::ops::Range;
-
-use super::{Fault, Sentence};
+use super::mention::{Mention, RawMention, settle};
+use super::read::{LEFT_OUT, Place, RENAMED, Reading};
+use super::{Fault, Sentence, offsets};
 use crate::split::{self, Word};
 
-/// An entity as a file states it.
-#[derive(Debug, Clone)]
-pub(super) struct Mention {
-    /// In characters.
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) label: String,
-    /// What the file says stands there.
-    pub(super) text: Option<String>,
-    /// How problems with another entity name this one.
-    pub(super) name: String,
-    pub(super) line: usize,
+/// What a record or a pair of files says of all its sentences.
+pub(super) struct Source<'a> {
+    pub(super) document: Option<u32>,
+    pub(super) person: Option<&'a str>,
+    /// The line of a sentence that begins at a byte of the text.
+    pub(super) line: Box<dyn Fn(usize) -> usize + 'a>,
+}
+
+/// Tags the words of `text` and hands on its sentences, or what is wrong with the entities.
+/// `source` is asked for once the entities are sound.
+pub(super) fn read<'a>(
+    text: &str,
+    mentions: Vec<RawMention>,
+    reading: &mut Reading,
+    source: impl FnOnce(&mut Reading) -> Source<'a>,
+) {
+    let annotated = match annotate(text, mentions, reading) {
+        Ok(annotated) => annotated,
+        Err(faults) => {
+            for (line, fault) in &faults {
+                reading.problem(*line, fault);
+            }
+            return;
+        }
+    };
+    let Source {
+        document,
+        person,
+        line,
+    } = source(reading);
+    let file = reading.file.clone();
+    if let Some(first) = annotated.widened.first() {
+        let place = Place { file, line: *first };
+        reading.summary.first_widened.get_or_insert(place);
+        reading.summary.widened += annotated.widened.len();
+    }
+    let starts = annotated.starts.iter().zip(annotated.lines);
+    for (sentence, (start, lines)) in annotated.sentences.into_iter().zip(starts) {
+        let sentence = Sentence {
+            document,
+            person: person.map(str::to_owned),
+            line: line(*start),
+            ..sentence
+        };
+        reading.converted(sentence, |word| lines[word]);
+    }
 }
 
 /// A text as tagged sentences; document, person and line are left open.
 #[derive(Debug, Default)]
-pub(super) struct Annotated {
-    pub(super) sentences: Vec<Sentence>,
+struct Annotated {
+    sentences: Vec<Sentence>,
     /// For each sentence, the line of the entity that begins at a word; 0 where none does.
-    pub(super) lines: Vec<Vec<usize>>,
+    lines: Vec<Vec<usize>>,
     /// For each sentence, the byte of the text at which it begins.
-    pub(super) starts: Vec<usize>,
-    /// Words cut because an entity begins or ends inside them.
-    pub(super) split_words: usize,
+    starts: Vec<usize>,
+    /// The lines of entities that begin or end inside a word.
+    widened: Vec<usize>,
 }
 
 /// Tags the words of `text`. What is wrong with an entity is returned with its line.
-pub(super) fn annotate(
+fn annotate(
     text: &str,
-    mut mentions: Vec<Mention>,
+    raw: Vec<RawMention>,
+    reading: &mut Reading,
 ) -> Result<Annotated, Vec<(usize, Fault)>> {
-    let faults = check(text, &mut mentions);
-    if !faults.is_empty() {
-        return Err(faults);
+    let count = raw.len();
+    let placed = offsets::place(text, raw, reading.options.offsets)?;
+    if let Some(convention) = placed.found {
+        let what = format!("entities whose offsets fit counted in {convention}");
+        reading.changed(what, count);
+    }
+    if let Some((edges, convention)) = placed.hint {
+        let what = format!(
+            "edges of entities inside words, where none would be if offsets counted {convention} \
+             (see `--offsets`)"
+        );
+        reading.changed(what, edges);
+    }
+    let mut mentions = placed.mentions;
+    let settled = settle(text, &mut mentions, reading.options)?;
+    for (what, count) in [
+        (
+            "entities passed over because they share text with others",
+            settled.overlapping,
+        ),
+        ("entities of several parts joined", settled.joined),
+        ("entities of several parts passed over", settled.dropped),
+        (RENAMED, settled.renamed),
+        (LEFT_OUT, settled.left_out),
+    ] {
+        reading.changed(what, count);
     }
     let words = split::words(text).map_err(|error| {
         let reason = error.to_string();
         vec![(1, Fault::Unreadable { reason })]
     })?;
-    let before = words.len();
-    let words = cut(words, &mentions);
-    let mut annotated = Annotated {
-        split_words: words.len() - before,
-        ..Annotated::default()
-    };
-    let (tags, lines) = tags(&words, &mentions)?;
-    for range in whole(split::sentences(text, &words), &tags) {
+    let mut annotated = Annotated::default();
+    let mut tagged = Tagged::new(text, &words);
+    let (mut crossing, mut crowded) = (0, 0);
+    let sentences = split::sentences(text, &words);
+    for mention in &mentions {
+        match tagged.tag(mention)? {
+            Fit::Exact => {}
+            Fit::Widened => annotated.widened.push(mention.line),
+            Fit::Crowded => crowded += 1,
+        }
+    }
+    for range in &sentences {
+        crossing += usize::from(tagged.begin_at(range.start));
+    }
+    for range in sentences {
         let own = &words[range.clone()];
+        let within = |word: &&usize| range.contains(*word);
+        let inexact = tagged.inexact.iter().filter(within);
+        let lost = tagged.lost.iter().filter(|(word, _)| range.contains(word));
         annotated.starts.push(own[0].bytes.start);
-        annotated.lines.push(lines[range.clone()].to_vec());
+        annotated.lines.push(tagged.lines[range.clone()].to_vec());
         annotated.sentences.push(Sentence {
             words: own.iter().map(|word| word.text.clone()).collect(),
-            tags: tags[range].to_vec(),
+            tags: tagged.tags[range.clone()].to_vec(),
             offsets: own.iter().map(|word| word.characters.clone()).collect(),
+            inexact: inexact.map(|word| word - range.start).collect(),
+            lost: lost.map(|(_, label)| label.clone()).collect(),
             ..Sentence::default()
         });
     }
+    reading.changed("entities divided where a sentence ends", crossing);
+    reading.changed(
+        "entities left out because another has a word of theirs",
+        crowded,
+    );
     Ok(annotated)
 }
 
-/// Sorts the entities, and finds everything wrong with them.
-fn check(text: &str, mentions: &mut [Mention]) -> Vec<(usize, Fault)> {
-    // The byte at which each character begins, and the end.
-    let mut bytes: Vec<usize> = text.char_indices().map(|(byte, _)| byte).collect();
-    bytes.push(text.len());
-    let mut faults: Vec<(usize, Fault)> = mentions
-        .iter()
-        .filter_map(|mention| Some((mention.line, mention.fault(text, &bytes)?)))
-        .collect();
-    if faults.is_empty() {
-        mentions.sort_by_key(|mention| (mention.start, mention.end));
-        // The entity that reaches furthest of those before.
-        let mut furthest: Option<&Mention> = None;
-        for mention in &*mentions {
-            if let Some(other) = furthest.filter(|other| mention.start < other.end) {
-                faults.push((mention.line, mention.conflict(other)));
-            }
-            if furthest.is_none_or(|other| mention.end > other.end) {
-                furthest = Some(mention);
-            }
+/// How an entity lies on the words of its text.
+enum Fit {
+    Exact,
+    /// An edge stands inside a word, which counts as a whole.
+    Widened,
+    /// Another entity has one of its words.
+    Crowded,
+}
+
+/// The tags of the words of a text.
+struct Tagged<'a> {
+    /// The words that stand at each place, in characters.
+    words: &'a [Word],
+    characters: Vec<char>,
+    tags: Vec<String>,
+    /// The line of the entity that begins at a word.
+    lines: Vec<usize>,
+    /// Words at which an entity begins that was widened or divided.
+    inexact: Vec<usize>,
+    /// Entities without tags of their own, with a word of theirs.
+    lost: Vec<(usize, String)>,
+}
+
+impl<'a> Tagged<'a> {
+    fn new(text: &str, words: &'a [Word]) -> Self {
+        Self {
+            words,
+            characters: text.chars().collect(),
+            tags: vec!["O".to_owned(); words.len()],
+            lines: vec![0; words.len()],
+            inexact: Vec::new(),
+            lost: Vec::new(),
         }
     }
-    faults.sort_by_key(|(line, _)| *line);
-    faults
-}
 
-impl Mention {
-    /// What is wrong with the entity alone.
-    fn fault(&self, text: &str, bytes: &[usize]) -> Option<Fault> {
-        let length = bytes.len() - 1;
-        let (start, end) = (self.start, self.end);
-        let label = &self.label;
-        let tag = ["B-", "I-", "E-", "S-"]
-            .iter()
-            .any(|prefix| label.starts_with(prefix));
-        if label.is_empty() {
-            return Some(Fault::TypeEmpty);
+    /// Tags the words of an entity; white space at its edges is no part of it.
+    fn tag(&mut self, mention: &Mention) -> Result<Fit, Vec<(usize, Fault)>> {
+        let (mut start, mut end) = (mention.start, mention.end);
+        let blank = |at: usize| self.characters.get(at).is_some_and(|c| c.is_whitespace());
+        while start < end && blank(start) {
+            start += 1;
         }
-        if label.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let label = label.clone();
-            return Some(Fault::TypeBlank { label });
+        while start < end && blank(end - 1) {
+            end -= 1;
         }
-        if tag || label == "O" {
-            let label = label.clone();
-            return Some(Fault::TypeIsTag { label });
-        }
-        if start > end {
-            return Some(Fault::SpanOrder { start, end });
-        }
-        if start == end {
-            return Some(Fault::SpanEmpty { start, end });
-        }
-        if end > length {
-            return Some(Fault::SpanOutside { start, end, length });
-        }
-        let found = &text[bytes[start]..bytes[end]];
-        if found.trim().is_empty() {
-            return Some(Fault::SpanBlank { start, end });
-        }
-        let said = self.text.clone().filter(|said| !same(said, found))?;
-        Some(Fault::SpanText {
-            start,
-            end,
-            said,
-            found: found.to_owned(),
-        })
-    }
-
-    /// What keeps the entity from standing beside `other`, which begins no later.
-    fn conflict(&self, other: &Self) -> Fault {
-        let (start, end) = (self.start, self.end);
-        let name = if other.line == self.line {
-            other.name.clone()
-        } else {
-            format!("{} in line {}", other.name, other.line)
-        };
-        if (start, end) == (other.start, other.end) {
-            return Fault::SpanTwice {
-                start,
-                end,
-                other: name,
-            };
-        }
-        if end <= other.end || start == other.start {
-            return Fault::SpanNested {
-                start,
-                end,
-                other: name,
-            };
-        }
-        Fault::SpanOverlaps {
-            start,
-            end,
-            other: name,
-        }
-    }
-}
-
-/// BRAT writes a line's end inside an entity as a blank.
-fn same(said: &str, found: &str) -> bool {
-    let blank = |c: char| if c.is_whitespace() { ' ' } else { c };
-    said.chars().map(blank).eq(found.chars().map(blank))
-}
-
-/// Cuts the words in which an entity begins or ends. The entities are in order and apart.
-fn cut(words: Vec<Word>, mentions: &[Mention]) -> Vec<Word> {
-    let mut edges = mentions.iter().flat_map(|m| [m.start, m.end]).peekable();
-    let mut all = Vec::with_capacity(words.len());
-    for mut word in words {
-        while let Some(edge) = edges.next_if(|edge| *edge < word.characters.end) {
-            if edge > word.characters.start {
-                let (first, rest) = halves(&word, edge);
-                all.push(first);
-                word = rest;
-            }
-        }
-        all.push(word);
-    }
-    all
-}
-
-fn halves(word: &Word, edge: usize) -> (Word, Word) {
-    let Range { start, end } = word.characters;
-    let cut = word.text.char_indices().nth(edge - start);
-    let cut = cut.map_or(word.text.len(), |(byte, _)| byte);
-    let middle = word.bytes.start + cut;
-    let part = |text: &str, bytes, characters| Word {
-        text: text.to_owned(),
-        bytes,
-        characters,
-    };
-    let (first, rest) = word.text.split_at(cut);
-    (
-        part(first, word.bytes.start..middle, start..edge),
-        part(rest, middle..word.bytes.end, edge..end),
-    )
-}
-
-type Tagged = (Vec<String>, Vec<usize>);
-
-/// The tag of each word, and the line of the entity that begins there.
-fn tags(words: &[Word], mentions: &[Mention]) -> Result<Tagged, Vec<(usize, Fault)>> {
-    let mut tags = vec!["O".to_owned(); words.len()];
-    let mut lines = vec![0; words.len()];
-    let mut faults = Vec::new();
-    for mention in mentions {
-        let first = words.partition_point(|word| word.characters.end <= mention.start);
-        let after = words.partition_point(|word| word.characters.start < mention.end);
+        let words = self.words;
+        let first = words.partition_point(|word| word.characters.end <= start);
+        let after = words.partition_point(|word| word.characters.start < end);
         if first >= after {
             let (start, end) = (mention.start, mention.end);
-            faults.push((mention.line, Fault::SpanBlank { start, end }));
-            continue;
+            return Err(vec![(mention.line, Fault::SpanBlank { start, end })]);
         }
-        lines[first] = mention.line;
-        tags[first] = format!("B-{}", mention.label);
-        tags[first + 1..after].fill(format!("I-{}", mention.label));
+        if self.tags[first..after].iter().any(|tag| tag != "O") {
+            self.lost.push((first, mention.label.clone()));
+            return Ok(Fit::Crowded);
+        }
+        self.lines[first] = mention.line;
+        self.tags[first] = format!("B-{}", mention.label);
+        self.tags[first + 1..after].fill(format!("I-{}", mention.label));
+        let (begins, ends) = (&words[first].characters, &words[after - 1].characters);
+        if (begins.start, ends.end) == (start, end) {
+            return Ok(Fit::Exact);
+        }
+        self.inexact.push(first);
+        Ok(Fit::Widened)
     }
-    if faults.is_empty() {
-        Ok((tags, lines))
-    } else {
-        Err(faults)
-    }
-}
 
-/// Joins sentences between which an entity goes on: a name such as `Dr. Roe` may have a stop.
-fn whole(sentences: Vec<Range<usize>>, tags: &[String]) -> Vec<Range<usize>> {
-    let mut joined: Vec<Range<usize>> = Vec::with_capacity(sentences.len());
-    for sentence in sentences {
-        match joined.last_mut() {
-            Some(last) if tags[sentence.start].starts_with("I-") => last.end = sentence.end,
-            _ => joined.push(sentence),
+    /// Begins an entity anew at the first word of a sentence, where one goes on from the sentence
+    /// before. Whether there was one.
+    fn begin_at(&mut self, word: usize) -> bool {
+        let Some(label) = self.tags[word].strip_prefix("I-").map(str::to_owned) else {
+            return false;
+        };
+        let mut first = word;
+        while first > 0 && self.tags[first].starts_with("I-") {
+            first -= 1;
         }
+        self.lines[word] = self.lines[first];
+        self.tags[word] = format!("B-{label}");
+        for part in [first, word] {
+            if !self.inexact.contains(&part) {
+                self.inexact.push(part);
+            }
+        }
+        true
     }
-    joined
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::{Corpus, ReadOptions, Reader, Sentence};
+    use crate::corpus::{Discontinuous, Overlaps, Summary};
 
-    fn mention(start: usize, end: usize, label: &str) -> Mention {
-        Mention {
-            start,
-            end,
-            label: label.to_owned(),
-            text: None,
-            name: format!("{start}..{end}"),
-            line: start,
-        }
+    /// A JSON record of a text and its entities, read; or the code of its first problem.
+    fn read_with(
+        text: &str,
+        entities: &[(usize, usize, &str)],
+        options: ReadOptions,
+    ) -> Result<(Vec<Sentence>, Summary), String> {
+        let entities: Vec<_> = entities
+            .iter()
+            .map(|(start, end, label)| serde_json::json!({"start": start, "end": end, "label": label}))
+            .collect();
+        let record = serde_json::json!({"text": text, "entities": entities}).to_string();
+        let mut reader = Reader::new(options);
+        let corpus = Corpus::collect("a.jsonl", |sink| {
+            reader.stream_lines("a.jsonl", record.as_bytes(), sink)
+        });
+        let corpus = corpus.map_err(|error| error.to_string())?;
+        Ok((corpus.sentences, corpus.summary))
     }
 
-    fn shown(text: &str, mentions: Vec<Mention>) -> Vec<String> {
-        let annotated = annotate(text, mentions).expect("sound");
+    fn shown(text: &str, entities: &[(usize, usize, &str)]) -> Vec<String> {
+        let (sentences, _) = read_with(text, entities, ReadOptions::default()).expect("sound");
         let sentence = |sentence: &Sentence| {
             let pairs = sentence.words.iter().zip(&sentence.tags);
             let words: Vec<String> = pairs.map(|(word, tag)| format!("{word}/{tag}")).collect();
             words.join(" ")
         };
-        annotated.sentences.iter().map(sentence).collect()
+        sentences.iter().map(sentence).collect()
     }
 
     #[test]
     fn entities_are_tagged_where_they_stand() {
-        let text = "Früh Zöliakie. Seen by Dr. Roe\nat pancancer.";
-        let mentions = vec![
-            mention(34, 43, "Kind"),
-            mention(5, 13, "Disease"),
-            mention(23, 31, "Name"),
-        ];
+        let text = "Früh Zöliakie. Seen by Dr. Roe\nat cancer.";
+        let entities = [(34, 40, "Kind"), (5, 13, "Disease"), (23, 31, "Name")];
         assert_eq!(
-            shown(text, mentions),
+            shown(text, &entities),
             [
                 "Früh/O Zöliakie/B-Disease ./O",
-                "Seen/O by/O Dr/B-Name ./I-Name Roe/I-Name",
-                "at/O pancancer/B-Kind ./O"
+                "Seen/O by/O Dr/B-Name ./I-Name Roe/I-Name at/O cancer/B-Kind ./O"
             ]
         );
-        assert_eq!(shown("", vec![]), Vec::<String>::new());
+        assert_eq!(shown("", &[]), Vec::<String>::new());
     }
 
     #[test]
-    fn words_are_cut_at_the_edges_of_entities() {
-        let mentions = vec![mention(3, 9, "D"), mention(9, 10, "E")];
-        let annotated = annotate("pancancers are bad", mentions.clone()).expect("sound");
-        assert_eq!(annotated.split_words, 2);
-        assert_eq!(annotated.sentences[0].offsets[..3], [0..3, 3..9, 9..10]);
-        assert_eq!(annotated.lines[0], [0, 3, 9, 0, 0]);
+    fn words_are_those_of_the_text_whatever_its_entities() {
+        let text = "pancancers are bad";
+        let (sentences, summary) = read_with(
+            text,
+            &[(3, 9, "D"), (9, 10, "E"), (11, 14, "F")],
+            ReadOptions::default(),
+        )
+        .expect("sound");
+        assert_eq!(sentences[0].words, ["pancancers", "are", "bad"]);
+        assert_eq!(sentences[0].tags, ["B-D", "B-F", "O"]);
         assert_eq!(
-            shown("pancancers are bad", mentions),
-            ["pan/O cancer/B-D s/B-E are/O bad/O"]
+            (sentences[0].inexact.as_slice(), summary.widened),
+            (&[0][..], 1)
         );
-        assert_eq!(shown("öäü", vec![mention(1, 2, "D")]), ["ö/O ä/B-D ü/O"]);
+        assert_eq!(sentences[0].lost, ["E"]);
+        let notices = summary.notices().join("\n");
+        assert!(
+            notices.contains("widened") && notices.contains("left out"),
+            "{notices}"
+        );
+        // White space at an edge is no part of an entity.
+        let (sentences, summary) =
+            read_with("a flu b", &[(1, 6, "D")], ReadOptions::default()).expect("sound");
+        assert_eq!(
+            (sentences[0].tags.join(" "), summary.widened),
+            ("O B-D O".to_owned(), 0)
+        );
+    }
+
+    #[test]
+    fn an_entity_over_the_end_of_a_sentence_is_divided_and_counted() {
+        let text = "It is flu. Then it went";
+        let (sentences, summary) =
+            read_with(text, &[(6, 15, "D")], ReadOptions::default()).expect("sound");
+        let tags: Vec<String> = sentences.iter().map(|s| s.tags.join(" ")).collect();
+        assert_eq!(tags, ["O O B-D I-D", "B-D O O"]);
+        assert_eq!(
+            (sentences[0].inexact.len(), sentences[1].inexact.len()),
+            (1, 1)
+        );
+        assert_eq!(summary.changed["entities divided where a sentence ends"], 1);
+    }
+
+    #[test]
+    fn overlaps_are_refused_or_settled() {
+        let text = "left lung cancer screening";
+        let entities = [(0, 9, "Site"), (5, 16, "D"), (5, 26, "P"), (5, 9, "Site")];
+        let refused = read_with(text, &entities, ReadOptions::default()).expect_err("overlaps");
+        assert!(refused.contains("--overlaps"), "{refused}");
+        for (choice, tags) in [
+            (Overlaps::Outermost, "B-Site I-Site O O"),
+            (Overlaps::Longest, "O B-P I-P I-P"),
+            (Overlaps::First, "B-Site I-Site O O"),
+        ] {
+            let options = ReadOptions {
+                overlaps: choice,
+                ..ReadOptions::default()
+            };
+            assert_eq!(options.discontinuous(), Discontinuous::Drop);
+            let (sentences, summary) = read_with(text, &entities, options).expect("settled");
+            assert_eq!(sentences[0].tags.join(" "), tags, "{choice}");
+            let notices = summary.notices().join("\n");
+            assert!(notices.contains("share text with others: 3"), "{notices}");
+        }
     }
 
     #[test]
     fn entities_that_cannot_be_are_told_apart() {
         let text = "one two three";
-        let code = |mentions: Vec<Mention>| {
-            let faults = annotate(text, mentions).expect_err("a fault");
-            faults[0].1.code()
-        };
-        let cases = [
-            (vec![mention(0, 3, "")], "type-empty"),
-            (vec![mention(0, 3, "a b")], "type-blank"),
-            (vec![mention(0, 3, "B-X")], "type-is-tag"),
-            (vec![mention(3, 0, "X")], "span-order"),
-            (vec![mention(3, 3, "X")], "span-empty"),
-            (vec![mention(0, 14, "X")], "span-outside"),
-            (vec![mention(3, 4, "X")], "span-blank"),
-            (vec![mention(0, 3, "X"), mention(0, 3, "Y")], "span-twice"),
-            (vec![mention(0, 7, "X"), mention(4, 7, "Y")], "span-nested"),
-            (vec![mention(0, 3, "X"), mention(0, 7, "Y")], "span-nested"),
-            (
-                vec![mention(0, 7, "X"), mention(4, 13, "Y")],
-                "span-overlaps",
-            ),
+        let cases: [(&[(usize, usize, &str)], &str); 11] = [
+            (&[(0, 3, "")], "type-empty"),
+            (&[(0, 3, "a b")], "type-blank"),
+            (&[(0, 3, "B-X")], "type-is-tag"),
+            (&[(3, 0, "X")], "span-order"),
+            (&[(3, 3, "X")], "span-empty"),
+            (&[(0, 14, "X")], "span-outside"),
+            (&[(3, 4, "X")], "span-blank"),
+            (&[(0, 3, "X"), (0, 3, "Y")], "span-twice"),
+            (&[(0, 7, "X"), (4, 7, "Y")], "span-nested"),
+            (&[(0, 3, "X"), (0, 7, "Y")], "span-nested"),
+            (&[(0, 7, "X"), (4, 13, "Y")], "span-overlaps"),
         ];
-        for (mentions, expected) in cases {
-            assert_eq!(code(mentions.clone()), expected, "{mentions:?}");
+        for (entities, code) in cases {
+            let said = read_with(text, entities, ReadOptions::default()).expect_err(code);
+            assert!(said.contains(&format!("[{code}]")), "{said}");
         }
-        let said = |said: &str| Mention {
-            text: Some(said.to_owned()),
-            ..mention(0, 3, "X")
+    }
+
+    #[test]
+    fn types_have_the_names_that_are_asked_for() {
+        let options = ReadOptions {
+            rename: [("Patient Name", "Name"), ("Draft", "")]
+                .map(|(old, new)| (old.to_owned(), new.to_owned()))
+                .into(),
+            ..ReadOptions::default()
         };
-        assert_eq!(code(vec![said("two")]), "span-text");
-        assert!(annotate(text, vec![said("one")]).is_ok());
+        let entities = [(0, 3, "Patient Name"), (4, 8, "Draft")];
+        let (sentences, summary) = read_with("Roe came", &entities, options).expect("renamed");
+        assert_eq!(sentences[0].tags, ["B-Name", "O"]);
+        let notices = summary.notices().join("\n");
+        assert!(
+            notices.contains("renamed: 1") && notices.contains("type: 1"),
+            "{notices}"
+        );
     }
 }

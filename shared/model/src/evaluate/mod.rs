@@ -8,11 +8,12 @@ mod report;
 
 use std::ops::ControlFlow;
 
-use fedner_shared::score::Scores;
+use fedner_shared::scheme::HeadTags;
+use fedner_shared::score::{self, Scores};
 use serde::Serialize;
 
 use self::pairs::Pair;
-use crate::{Error, Model, Sentence, Tagged, Tagger, Tokenizer};
+use crate::{Error, Model, Sentence, Tagger, Tokenizer};
 
 pub use confusion::{Confused, Confusion};
 pub use errors::{Example, Frequent, Named};
@@ -27,6 +28,9 @@ pub struct Evaluation {
     pub scores: Scores,
     /// Entities as seqeval's strict mode counts them: those that begin with `B-`.
     pub strict: Scores,
+    /// Entities by the places that the corpus gives them: one that had to be widened to whole words
+    /// or left out is a miss.
+    pub offsets: Scores,
     /// Words, by tag.
     pub tokens: TokenReport,
     /// Types taken for other types.
@@ -59,10 +63,10 @@ pub fn evaluate(
     };
     let words: Vec<&[String]> = sentences.iter().map(|s| s.words.as_slice()).collect();
     let tagged = tagger.tag(&words, observer)?;
-    let name = |word: &Option<Tagged>| tagger.name(*word).to_owned();
-    let predictions: Vec<Vec<String>> = tagged
-        .iter()
-        .map(|words| words.iter().map(name).collect())
+    let head = HeadTags::read(tags).ok();
+    let tagged = tagged.iter();
+    let predictions = tagged
+        .map(|words| tagger.names(words, head.as_ref()))
         .collect();
     Ok(Evaluation::of(sentences, predictions))
 }
@@ -71,16 +75,18 @@ impl Evaluation {
     /// Compares the tags of `sentences` with those predicted, a tag a word.
     pub fn of(sentences: &[Sentence], predictions: Vec<Vec<String>>) -> Self {
         let (mut scores, mut strict) = (Scores::default(), Scores::default());
-        let mut tokens = TokenReport::default();
+        let (mut tokens, mut offsets) = (TokenReport::default(), Scores::default());
         for (sentence, predicted) in sentences.iter().zip(&predictions) {
             scores.count(&sentence.tags, predicted);
             strict.count_strict(&sentence.tags, predicted);
             tokens.count(&sentence.tags, predicted);
+            count_offsets(&mut offsets, sentence, predicted);
         }
         let pairs = paired(sentences, &predictions);
         Self {
             scores,
             strict,
+            offsets,
             tokens,
             confusion: Confusion::of(pairs.iter().flatten()),
             predictions,
@@ -102,6 +108,34 @@ impl Evaluation {
     /// text: they are not to leave the machine.
     pub fn errors(&self, sentences: &[Sentence], most: usize) -> Vec<Frequent> {
         errors::frequent(sentences, &paired(sentences, &self.predictions), most)
+    }
+}
+
+/// Counts the entities of a sentence by the places that the corpus gives them.
+fn count_offsets(scores: &mut Scores, sentence: &Sentence, predicted: &[String]) {
+    let gold = score::entities(&sentence.tags);
+    let predicted = score::entities(predicted);
+    let exact = |span: &&score::Span| !sentence.inexact.contains(&span.start);
+    for span in &gold {
+        let counts = scores.by_type.entry(span.label.clone()).or_default();
+        if exact(&span) && predicted.contains(span) {
+            counts.true_positives += 1;
+        } else {
+            counts.false_negatives += 1;
+        }
+    }
+    for label in &sentence.lost {
+        scores
+            .by_type
+            .entry(label.clone())
+            .or_default()
+            .false_negatives += 1;
+    }
+    for span in &predicted {
+        if !gold.iter().filter(exact).any(|gold| gold == span) {
+            let counts = scores.by_type.entry(span.label.clone()).or_default();
+            counts.false_positives += 1;
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod write;
 
 use std::ops::{ControlFlow, Range};
 
+use fedner_shared::scheme::HeadTags;
 use fedner_shared::score;
 use serde::Serialize;
 
@@ -58,8 +59,8 @@ pub fn predict_text(
 impl Tagger<'_> {
     /// Finds the entities of plain texts, whose sentences are tagged in common batches.
     ///
-    /// Words are split at white space and around punctuation, as BERT's own pre-tokeniser does,
-    /// and each text is read sentence by sentence; long sentences are read in windows.
+    /// Words and sentences are those that corpora of plain text are read in: see [`crate::corpus`].
+    /// Long sentences are read in windows.
     pub fn predict<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -70,21 +71,28 @@ impl Tagger<'_> {
         let words: Vec<Vec<String>> = read.iter().flat_map(Read::sentence_words).collect();
         let words: Vec<&[String]> = words.iter().map(Vec::as_slice).collect();
         let mut tagged = self.tag(&words, observer)?.into_iter();
+        let head = HeadTags::read(self.tags).ok();
         let predict = |(text, read): (&T, &Read)| {
             let own: Vec<_> = tagged.by_ref().take(read.sentences.len()).collect();
-            self.prediction(text.as_ref(), read, &own)
+            self.prediction(text.as_ref(), read, &own, head.as_ref())
         };
         Ok(texts.iter().zip(&read).map(predict).collect())
     }
 
-    fn prediction(&self, text: &str, read: &Read, tagged: &[Vec<Option<Tagged>>]) -> Prediction {
+    fn prediction(
+        &self,
+        text: &str,
+        read: &Read,
+        tagged: &[Vec<Option<Tagged>>],
+        head: Option<&HeadTags>,
+    ) -> Prediction {
         let mut prediction = Prediction {
             sentences: Vec::with_capacity(tagged.len()),
             entities: Vec::new(),
         };
         for (range, tagged) in read.sentences.iter().zip(tagged) {
             let words = &read.words[range.clone()];
-            let given: Vec<&str> = tagged.iter().map(|word| self.name(*word)).collect();
+            let given = self.names(tagged, head);
             let mut tags = vec!["O".to_owned(); words.len()];
             for span in score::entities(&given) {
                 tags[span.start] = format!("B-{}", span.label);

@@ -4,13 +4,15 @@
 //! own and may build another part than the file names. What runs on private text is what was built, so
 //! that is checked too.
 
+use fedner_shared::tokenizer;
 use tokenizers::models::ModelWrapper;
+use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::NormalizerWrapper as Normalizer;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper as PreTokenizer;
 
 use crate::Error;
 
-/// Refuses what is not made of BERT's parts alone. Returns the number of the unknown token, without
+/// Refuses what is not made of BERT's parts alone, or of RoBERTa's. Returns the number of the unknown token, without
 /// which a word could fail to encode.
 pub(super) fn check(built: &tokenizers::Tokenizer) -> Result<u32, Error> {
     let refuse = |what: &str| Error::Tokenizer(format!("its {what} is not one of BERT's"));
@@ -18,19 +20,36 @@ pub(super) fn check(built: &tokenizers::Tokenizer) -> Result<u32, Error> {
         return Err(refuse("normalizer"));
     }
     let splits = built.get_pre_tokenizer();
-    if !splits.is_none_or(|part| {
+    let by_bytes = matches!(splits, Some(PreTokenizer::ByteLevel(_)));
+    let by_words = splits.is_none_or(|part| {
         matches!(
             part,
             PreTokenizer::BertPreTokenizer(_) | PreTokenizer::WhitespaceSplit(_)
         )
-    }) {
+    });
+    if !by_bytes && !by_words {
         return Err(refuse("pre_tokenizer"));
     }
-    let ModelWrapper::WordPiece(model) = built.get_model() else {
-        return Err(refuse("model"));
+    let unknown = match built.get_model() {
+        ModelWrapper::WordPiece(model) if !by_bytes => built.token_to_id(&model.unk_token),
+        ModelWrapper::BPE(model) if by_bytes && is_closed(built, model) => {
+            built.token_to_id(model.unk_token.as_deref().unwrap_or("<unk>"))
+        }
+        ModelWrapper::WordPiece(_)
+        | ModelWrapper::BPE(_)
+        | ModelWrapper::WordLevel(_)
+        | ModelWrapper::Unigram(_) => return Err(refuse("model")),
     };
-    let unknown = built.token_to_id(&model.unk_token);
     unknown.ok_or_else(|| Error::Tokenizer("it has no unknown token".to_owned()))
+}
+
+/// Whether a byte-level model has a token for every byte, and does the same each time.
+fn is_closed(built: &tokenizers::Tokenizer, model: &BPE) -> bool {
+    let plain = |affix: &Option<String>| affix.as_deref().is_none_or(str::is_empty);
+    let whole = tokenizer::symbols().all(|symbol| built.token_to_id(&symbol.to_string()).is_some());
+    let same = model.dropout.is_none_or(|dropout| dropout == 0.0);
+    let affixes = plain(&model.continuing_subword_prefix) && plain(&model.end_of_word_suffix);
+    whole && same && affixes && !model.fuse_unk && !model.byte_fallback
 }
 
 fn normalizes(part: &Normalizer) -> bool {

@@ -7,7 +7,7 @@
 //! | [`pld`] | privacy loss distribution of the sampled Gaussian → ε | reported, the tightest; the plan must have fixed everything beforehand |
 //! | [`gdp`] | closed form of the continuous Gaussian | reported; the plan must have fixed everything beforehand |
 //! | [`noise_multiplier`] | ε → noise, by RDP or PLD | calibration |
-//! | [`forecast`] | all that apply, over the rounds of a plan | shown before anything runs |
+//! | [`forecast()`] | all that apply, over the rounds of a plan | shown before anything runs |
 //!
 //! Every ε is rounded up, and every δ beneath it: formulas are evaluated with an allowance for
 //! their own rounding error and bisections return the end that is safe. The functions of `libm`

@@ -72,7 +72,7 @@ impl Curve {
     /// the whole is at most [`sampled_gaussian`]. The unit added costs no more: x → μ − x exchanges P
     /// and Q, the condition of Mironov, Talwar and Zhang 2019, Theorem 5. Between whole orders the
     /// chord holds for any pair of distributions; the series for the continuous Gaussian is not
-    /// used. The lemma *accounting* of the [crate](crate) states it.
+    /// used. The lemma *accounting* of the [crate] states it.
     pub fn sampled_discrete_gaussian(q: f64, sigma: f64) -> Result<Self, Error> {
         let whole = |order| Ok(sampled_gaussian(q, sigma, order)? * (order - 1.0));
         let point = |order: f64| {

@@ -21,7 +21,7 @@ pub fn rho_per_round(privacy: &Privacy, dimension: usize) -> f64 {
 ///
 /// Δ̃ is the norm after rounding, so that rounding is paid for: with the 2^18 steps of a clip it
 /// adds a part in 2^18 for small models and about d/2^38 for large ones. The lemma *update* of the
-/// [crate](crate) states it.
+/// [crate] states it.
 pub fn rho(grid: Grid, dimension: usize, noise_multiplier: f64) -> f64 {
     if noise_multiplier.is_nan() || noise_multiplier <= 0.0 {
         return f64::INFINITY;

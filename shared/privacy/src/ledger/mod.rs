@@ -81,7 +81,7 @@ pub enum Refused {
     },
 }
 
-/// A verified chain of entries and what they add up to. The lemma *ledger* of the [crate](crate)
+/// A verified chain of entries and what they add up to. The lemma *ledger* of the [crate]
 /// says why a crash creates no budget.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {

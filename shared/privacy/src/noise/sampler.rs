@@ -45,7 +45,7 @@ const ACCEPT_BITS: u32 = 20;
 const TAIL_BITS: u32 = 128;
 
 /// Draws integers with P(x) exactly proportional to e^(-φ(|x|)). Immutable, so that threads share
-/// it; making one takes milliseconds. The lemma *sampler* of the [crate](crate) states it.
+/// it; making one takes milliseconds. The lemma *sampler* of the [crate] states it.
 #[derive(Debug)]
 pub struct Sampler {
     table: Table,

@@ -23,7 +23,7 @@ use super::{Error, Format, Item, Problem, ReadOptions, Reader, Scheme, Sentence,
 use crate::Tokenizer;
 
 /// What to look at besides the files themselves.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct InspectOptions<'a> {
     pub read: ReadOptions,
     /// Counts sub-tokens where given.
@@ -103,7 +103,7 @@ pub fn inspect(
     options: &InspectOptions,
     observer: &mut dyn FnMut(usize),
 ) -> Result<Inspection, Error> {
-    let mut reader = Reader::new(options.read);
+    let mut reader = Reader::new(options.read.clone());
     let mut seen = Seen::default();
     let (mut files, mut summaries, mut read) = (Vec::new(), Vec::new(), 0);
     for path in paths {

@@ -11,8 +11,8 @@
 //! Classes"; Koskela, Jälkö and Honkela 2020, "Computing Tight Differential Privacy Guarantees
 //! Using FFT").
 //!
-//! Upwards: [`loss`] rounds each step's distribution to a grid so that δ(ε) grows everywhere, and
-//! [`compose`] adds what its truncations and floating point can amount to. Both are upper bounds, and
+//! Upwards: `loss` rounds each step's distribution to a grid so that δ(ε) grows everywhere, and
+//! `compose` adds what its truncations and floating point can amount to. Both are upper bounds, and
 //! RDP is another of the same quantity: where it is the smaller, for more steps than a grid can
 //! carry or a δ below the reach of floating point, it is the figure.
 

@@ -1,4 +1,11 @@
-//! Plain text to words and sentences.
+//! Plain text to words and sentences: one segmentation for training, evaluation and prediction.
+//!
+//! It sees the text alone. Words stand between white space and around punctuation, as BERT's own
+//! pre-tokeniser has them. CJK characters stand apart, as BERT's normaliser sets them. Scripts without
+//! blanks between words are cut by the word boundaries of Unicode (UAX #29).
+
+mod scripts;
+mod sentences;
 
 use std::ops::Range;
 
@@ -6,6 +13,8 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use crate::Error;
+
+pub(crate) use self::sentences::sentences;
 
 /// A word of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +26,7 @@ pub(crate) struct Word {
     pub(crate) characters: Range<usize>,
 }
 
-/// Splits at white space and around punctuation, as BERT's own pre-tokeniser does.
+/// The words of a text.
 pub(crate) fn words(text: &str) -> Result<Vec<Word>, Error> {
     let mut words = Vec::new();
     // Characters before the byte `counted`.
@@ -25,7 +34,7 @@ pub(crate) fn words(text: &str) -> Result<Vec<Word>, Error> {
     for chunk in chunks(text) {
         characters += text[counted..chunk.start].chars().count();
         counted = chunk.start;
-        for piece in punctuated(&text[chunk.clone()])? {
+        for piece in pieces(&text[chunk.clone()])? {
             let bytes = chunk.start + piece.start..chunk.start + piece.end;
             let from = characters + text[counted..bytes.start].chars().count();
             characters = from + text[bytes.clone()].chars().count();
@@ -49,6 +58,19 @@ fn chunks(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// The words of a chunk without white space, as ranges of bytes.
+fn pieces(chunk: &str) -> Result<Vec<Range<usize>>, Error> {
+    let punctuated = punctuated(chunk)?;
+    if !scripts::has_any(chunk) {
+        return Ok(punctuated);
+    }
+    let cut = |piece: Range<usize>| {
+        let words = scripts::cut(&chunk[piece.clone()]).into_iter();
+        words.map(move |word| piece.start + word.start..piece.start + word.end)
+    };
+    Ok(punctuated.into_iter().flat_map(cut).collect())
+}
+
 /// The pieces of a chunk without white space, as ranges of bytes.
 fn punctuated(chunk: &str) -> Result<Vec<Range<usize>>, Error> {
     // The pre-tokeniser keeps an alignment for every character: most chunks do without.
@@ -70,26 +92,6 @@ fn punctuated(chunk: &str) -> Result<Vec<Range<usize>>, Error> {
         .into_iter()
         .map(|(_, (from, to), _)| from..to)
         .collect())
-}
-
-/// Ranges of words that are sentences: up to a line's end, or up to `.`, `!` or `?` before white
-/// space and a word that does not begin in lower case.
-pub(crate) fn sentences(text: &str, words: &[Word]) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut start = 0;
-    for (index, pair) in words.windows(2).enumerate() {
-        let between = &text[pair[0].bytes.end..pair[1].bytes.start];
-        let stop = matches!(pair[0].text.as_str(), "." | "!" | "?") && !between.is_empty();
-        let begins = !pair[1].text.starts_with(char::is_lowercase);
-        if between.contains('\n') || (stop && begins) {
-            found.push(start..index + 1);
-            start = index + 1;
-        }
-    }
-    if start < words.len() {
-        found.push(start..words.len());
-    }
-    found
 }
 
 #[cfg(test)]
@@ -117,9 +119,29 @@ mod tests {
         assert_eq!(super::words("").expect("none"), []);
     }
 
+    #[test]
+    fn scripts_without_blanks_are_cut() {
+        let found = |text: &str| {
+            let words = words(text).expect("words").into_iter();
+            words.map(|word| word.text).collect::<Vec<_>>().join(" ")
+        };
+        for (text, expected) in [
+            ("王小明去北京看病。", "王 小 明 去 北 京 看 病 。"),
+            ("田中は東京にいる。", "田 中 は 東 京 に い る 。"),
+            ("インフルエンザの患者", "インフルエンザ の 患 者"),
+            ("COVID病毒19型", "COVID 病 毒 19 型"),
+            ("서울에서 만난", "서울에서 만난"),
+            ("สวัสดี", "ส วั ส ดี"),
+            ("e\u{301}tat ɡ", "e\u{301}tat ɡ"),
+        ] {
+            assert_eq!(found(text), expected, "{text}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn words_are_those_of_the_pre_tokeniser(text: String) {
+        fn words_are_those_of_the_pre_tokeniser(text in "[^\\p{Han}\\p{Hiragana}\\p{Katakana}\\p{Thai}\\p{Lao}\\p{Khmer}\\p{Myanmar}\\p{Bopomofo}]*") {
+            proptest::prop_assume!(!scripts::has_any(&text));
             let mut split = PreTokenizedString::from(text.as_str());
             BertPreTokenizer.pre_tokenize(&mut split).expect("split");
             let expected: Vec<(String, usize, usize)> = split

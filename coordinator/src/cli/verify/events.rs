@@ -1,0 +1,451 @@
+//! Whether the events say what the signed statements, records and states say that they stand for.
+//!
+//! The chain of digests shows that no event was changed by itself. Whoever holds the database can compute a chain
+//! anew; the statements of others it cannot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fedner_shared::digest::Digest;
+use fedner_shared::event::{Entry, Event};
+use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+
+use crate::store::{Error, InstitutionState, StatementKind, StoredStatement, Tx};
+
+/// Entries read at a time.
+const PAGE: usize = 1000;
+
+/// An update by round, attempt, institution and digest of its bytes.
+type UpdateKey = (RunId, u32, u32, InstitutionId, Digest);
+type EvaluationKey = (RunId, u32, InstitutionId);
+
+/// What events must agree with.
+struct Known {
+    consents: BTreeMap<Digest, (InstitutionId, Consent)>,
+    updates: BTreeMap<UpdateKey, UpdateReceipt>,
+    evaluations: BTreeMap<EvaluationKey, EvaluationReceipt>,
+    reports: BTreeMap<Digest, InstitutionId>,
+    states: BTreeMap<InstitutionId, InstitutionState>,
+    /// Of the statements above, those that an event was found for.
+    told: BTreeSet<Digest>,
+    told_updates: BTreeSet<UpdateKey>,
+    told_evaluations: BTreeSet<EvaluationKey>,
+}
+
+/// Every disagreement, in words.
+pub(super) fn disagreements(tx: &Tx<'_>) -> Result<Vec<String>, Error> {
+    let mut known = Known::new(tx.statements()?);
+    let mut problems = Vec::new();
+    let mut next = 1;
+    loop {
+        let page = tx.events(None, next, PAGE)?;
+        let Some(last) = page.last() else {
+            break;
+        };
+        next = last.sequence + 1;
+        for entry in &page {
+            if let Some(problem) = known.check(tx, entry)? {
+                problems.push(format!("event {}: {problem}", entry.sequence));
+            }
+        }
+    }
+    problems.extend(known.untold());
+    for institution in tx.institutions()? {
+        let told = known.states.get(&institution.name);
+        if told != Some(&institution.state) {
+            problems.push(format!(
+                "institution {} is {}: the events leave it {}",
+                institution.name,
+                institution.state.as_str(),
+                told.map_or("unknown", |state| state.as_str())
+            ));
+        }
+    }
+    for digest in tx.versions()? {
+        let round = tx.version(digest)?.and_then(|version| {
+            let round = version.round().cloned()?;
+            Some((version.name, round))
+        });
+        let Some((name, round)) = round else {
+            continue;
+        };
+        for participant in &round.participants {
+            let key = (
+                round.run.clone(),
+                round.round,
+                round.attempt,
+                participant.institution.clone(),
+                participant.update,
+            );
+            if !known.told_updates.contains(&key) {
+                problems.push(format!(
+                    "version {name}: no event tells of the update of {}",
+                    participant.institution
+                ));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+impl Known {
+    fn new(statements: Vec<StoredStatement>) -> Self {
+        let mut known = Self {
+            consents: BTreeMap::new(),
+            updates: BTreeMap::new(),
+            evaluations: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            states: BTreeMap::new(),
+            told: BTreeSet::new(),
+            told_updates: BTreeSet::new(),
+            told_evaluations: BTreeSet::new(),
+        };
+        for statement in statements {
+            // What cannot be read or verified is a problem of its own, which is told elsewhere.
+            known.add(statement);
+        }
+        known
+    }
+
+    fn add(&mut self, statement: StoredStatement) {
+        let StoredStatement {
+            digest,
+            kind,
+            author,
+            key,
+            signed,
+        } = statement;
+        match kind {
+            StatementKind::Consent => {
+                if let Ok(consent) = signed.verify::<Consent>(&key) {
+                    self.consents.insert(digest, (author, consent));
+                }
+            }
+            StatementKind::Update => {
+                if let Ok(update) = signed.verify::<UpdateReceipt>(&key) {
+                    let (round, attempt) = (update.round, update.attempt);
+                    let place = (update.run.clone(), round, attempt, author, update.blob);
+                    self.updates.insert(place, update);
+                }
+            }
+            StatementKind::Evaluation => {
+                if let Ok(evaluation) = signed.verify::<EvaluationReceipt>(&key) {
+                    let place = (evaluation.run.clone(), evaluation.round, author);
+                    self.evaluations.insert(place, evaluation);
+                }
+            }
+            StatementKind::Audit => {
+                self.reports.insert(digest, author);
+            }
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others stand for nothing that is kept elsewhere"
+    )]
+    fn check(&mut self, tx: &Tx<'_>, entry: &Entry) -> Result<Option<String>, Error> {
+        let problem = match &entry.event {
+            Event::Joined {
+                institution,
+                examples,
+                consent,
+            } => self.joined(institution, *examples, *consent),
+            Event::UpdateAccepted {
+                round,
+                attempt,
+                institution,
+                update,
+                bytes,
+                epsilon,
+            } => entry.run.as_ref().and_then(|run| {
+                let key = (run.clone(), *round, *attempt, institution.clone(), *update);
+                self.updated(key, *bytes, *epsilon)
+            }),
+            Event::Evaluated {
+                round,
+                institution,
+                f1,
+                support,
+                ..
+            } => entry.run.as_ref().and_then(|run| {
+                let key = (run.clone(), *round, institution.clone());
+                self.evaluated(key, *f1, *support)
+            }),
+            Event::AuditReported {
+                institution,
+                report,
+                ..
+            } => {
+                self.told.insert(*report);
+                let by = self.reports.get(report);
+                (by != Some(institution))
+                    .then(|| format!("{institution} has signed no such report of an audit"))
+            }
+            Event::InstitutionEnrolled { institution }
+            | Event::InstitutionReenrolled { institution, .. }
+            | Event::InstitutionReinstated { institution } => {
+                self.state(institution, InstitutionState::Active)
+            }
+            Event::InstitutionSuspended { institution } => {
+                self.state(institution, InstitutionState::Suspended)
+            }
+            Event::InstitutionRevoked { institution } => {
+                self.state(institution, InstitutionState::Revoked)
+            }
+            Event::VersionPublished {
+                version,
+                digest,
+                weights,
+                ..
+            } => {
+                let record = tx.version(*digest)?;
+                let same = |found: &fedner_shared::version::Version| {
+                    found.name == *version && found.weights == *weights
+                };
+                (!record.as_ref().is_some_and(same))
+                    .then(|| format!("the record of {version} says something else"))
+            }
+            Event::ModelImported { version, digest } => {
+                let record = tx.version(*digest)?;
+                (!record.as_ref().is_some_and(|found| found.name == *version))
+                    .then(|| format!("the record of {version} says something else"))
+            }
+            Event::RunCreated { plan, .. } => {
+                let missing = tx.plan(*plan)?.is_none();
+                missing.then(|| format!("there is no plan {}", plan.short()))
+            }
+            _ => None,
+        };
+        Ok(problem)
+    }
+
+    fn state(&mut self, institution: &InstitutionId, state: InstitutionState) -> Option<String> {
+        self.states.insert(institution.clone(), state);
+        None
+    }
+
+    fn joined(
+        &mut self,
+        institution: &InstitutionId,
+        examples: u32,
+        consent: Digest,
+    ) -> Option<String> {
+        self.told.insert(consent);
+        let Some((author, said)) = self.consents.get(&consent) else {
+            return Some(format!("{institution} has signed no such consent"));
+        };
+        if author != institution {
+            return Some(format!("{author} signed the consent, not {institution}"));
+        }
+        (said.examples != examples).then(|| {
+            let signed = said.examples;
+            format!("{institution} joined with {examples} examples: it signed {signed}")
+        })
+    }
+
+    fn updated(&mut self, key: UpdateKey, bytes: u64, epsilon: Option<f64>) -> Option<String> {
+        let institution = key.3.clone();
+        let Some(said) = self.updates.get(&key) else {
+            return Some(format!("{institution} has signed no such update"));
+        };
+        let same = said.bytes == bytes && said.epsilon_after == epsilon;
+        self.told_updates.insert(key);
+        (!same).then(|| format!("the receipt of {institution} has other bytes or another ε"))
+    }
+
+    fn evaluated(&mut self, key: EvaluationKey, f1: f64, support: u64) -> Option<String> {
+        let institution = key.2.clone();
+        let Some(said) = self.evaluations.get(&key) else {
+            return Some(format!("{institution} has signed no such evaluation"));
+        };
+        let total = said.scores.total();
+        // They are computed from the same counts by the same formula.
+        let same = total.support() == support && total.f1().to_bits() == f1.to_bits();
+        self.told_evaluations.insert(key);
+        (!same).then(|| format!("the counts of {institution} come to something else"))
+    }
+
+    /// Statements that no event tells of.
+    fn untold(&self) -> Vec<String> {
+        let consents = self
+            .consents
+            .iter()
+            .filter(|(digest, _)| !self.told.contains(*digest));
+        let consents = consents.map(|(_, (author, _))| (author, "consent"));
+        let updates = self
+            .updates
+            .keys()
+            .filter(|key| !self.told_updates.contains(*key));
+        let updates = updates.map(|key| (&key.3, "update"));
+        let counts = self
+            .evaluations
+            .keys()
+            .filter(|key| !self.told_evaluations.contains(*key));
+        let counts = counts.map(|key| (&key.2, "evaluation"));
+        let reports = self
+            .reports
+            .iter()
+            .filter(|(digest, _)| !self.told.contains(*digest));
+        let reports = reports.map(|(_, author)| (author, "report of an audit"));
+        let all = consents.chain(updates).chain(counts).chain(reports);
+        all.map(|(author, what)| format!("no event tells of a signed {what} of {author}"))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fedner_shared::sign::{SecretKey, Signed};
+    use fedner_shared::time::Time;
+
+    use super::*;
+    use crate::store::{Institution, Store, fixture};
+
+    fn anna() -> InstitutionId {
+        "anna".parse().expect("name")
+    }
+
+    fn consent(key: &SecretKey, examples: u32) -> StoredStatement {
+        let said = Consent {
+            plan: Digest::of(b"plan"),
+            institution: anna(),
+            examples,
+            held_out: None,
+            policy: Digest::of(b"policy"),
+            at: Time::from_millis(0),
+            expires: Time::from_millis(9),
+        };
+        let signed = Signed::new(&said, key);
+        StoredStatement {
+            digest: signed.digest(),
+            kind: StatementKind::Consent,
+            author: anna(),
+            key: key.public(),
+            signed,
+        }
+    }
+
+    /// A store with one institution of that state, its consent to 50 examples, and a sound chain of those events.
+    fn found(state: InstitutionState, events: Vec<Event>) -> Vec<String> {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
+        let key = SecretKey::from_seed([1; 32]);
+        let plan = Signed::new(&fixture::plan(), &key);
+        let institution = Institution {
+            name: anna(),
+            state,
+            signing_key: key.public(),
+            enrolled: Time::from_millis(0),
+            certificate_expires: Time::from_millis(9),
+        };
+        let run = fixture::run(plan.digest());
+        let written: Result<(), Error> = store.transact("test", |tx| {
+            tx.put_plan(&plan)?;
+            tx.put_run(&run, None)?;
+            tx.put_institution(&institution, "serial")?;
+            tx.put_statement(&consent(&key, 50))?;
+            for event in events {
+                tx.append_event(Time::from_millis(1), Some(&run.id), event)?;
+            }
+            Ok(())
+        });
+        written.expect("written");
+        assert!(
+            store.read(|tx| tx.verify_chain()).is_ok(),
+            "the chain itself is sound"
+        );
+        store.read(disagreements).expect("read")
+    }
+
+    fn honest() -> Vec<Event> {
+        let key = SecretKey::from_seed([1; 32]);
+        vec![
+            Event::InstitutionEnrolled {
+                institution: anna(),
+            },
+            Event::Joined {
+                institution: anna(),
+                examples: 50,
+                consent: consent(&key, 50).digest,
+            },
+            Event::InstitutionSuspended {
+                institution: anna(),
+            },
+        ]
+    }
+
+    #[test]
+    fn a_chain_that_was_computed_anew_is_found_by_what_others_signed() {
+        let suspended = InstitutionState::Suspended;
+        assert_eq!(found(suspended, honest()), Vec::<String>::new());
+        let says = |events: Vec<Event>, what: &str| {
+            let problems = found(suspended, events);
+            assert!(
+                problems.iter().any(|problem| problem.contains(what)),
+                "{problems:?}"
+            );
+        };
+        // As the attack did it: one event dropped, the numbers of another changed.
+        says(
+            honest()[..2].to_vec(),
+            "anna is suspended: the events leave it active",
+        );
+        let mut events = honest();
+        if let Event::Joined { examples, .. } = &mut events[1] {
+            *examples = 5000;
+        }
+        says(events, "joined with 5000 examples: it signed 50");
+        let mut events = honest();
+        events.remove(1);
+        says(events, "no event tells of a signed consent of anna");
+        let mut events = honest();
+        if let Event::Joined { consent, .. } = &mut events[1] {
+            *consent = Digest::of(b"invented");
+        }
+        says(events, "anna has signed no such consent");
+        for (event, what) in [
+            (
+                Event::UpdateAccepted {
+                    round: 1,
+                    attempt: 1,
+                    institution: anna(),
+                    update: Digest::of(b"update"),
+                    bytes: 5,
+                    epsilon: None,
+                },
+                "no such update",
+            ),
+            (
+                Event::Evaluated {
+                    round: 1,
+                    institution: anna(),
+                    f1: 1.0,
+                    precision: 1.0,
+                    recall: 1.0,
+                    support: 7,
+                },
+                "no such evaluation",
+            ),
+            (
+                Event::RunCreated {
+                    plan: Digest::of(b"invented"),
+                    base: Digest::of(b"base"),
+                    rounds: 1,
+                },
+                "there is no plan",
+            ),
+            (
+                Event::ModelImported {
+                    version: "notes@1".parse().expect("name"),
+                    digest: Digest::of(b"invented"),
+                },
+                "the record of notes@1",
+            ),
+        ] {
+            let mut events = honest();
+            events.push(event);
+            says(events, what);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Files that nobody but their owner reads: keys, ledgers, what stands in the database.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::refusal::{Code, Refusal};
+
+/// What others on the machine may do with a file or directory, as bits of its mode.
+const OTHERS: u32 = 0o077;
+
+/// Whatever the process makes from here on is for its owner alone, from the first moment.
+pub fn keep_to_owner() {
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(OTHERS));
+}
+
+/// Takes from others what they may do with a directory of ours and with the files in it that have these
+/// names, those in folders included; what was changed. An older version of the program left it open.
+pub fn tighten(directory: &Path, names: &[&str]) -> io::Result<Vec<PathBuf>> {
+    let mut changed = Vec::new();
+    if !directory.exists() {
+        return Ok(changed);
+    }
+    close(directory, &mut changed)?;
+    for name in names {
+        let path = directory.join(name);
+        // A link leads elsewhere; what is there is not ours to change.
+        let Ok(metadata) = path.symlink_metadata() else {
+            continue;
+        };
+        if metadata.is_symlink() {
+            continue;
+        }
+        close(&path, &mut changed)?;
+    }
+    Ok(changed)
+}
+
+/// That nobody but its owner may read or write the file of a secret. One that others could read is no
+/// secret any more: it is not enough to close it now.
+pub fn check_secret(path: &Path) -> Result<(), Refusal> {
+    match mode_of(path) {
+        Ok(mode) if mode & OTHERS != 0 => {
+            let message = format!(
+                "{} has the mode {:04o}: expected 0600, for its owner alone",
+                path.display(),
+                mode & 0o7777
+            );
+            Err(Refusal::new(Code::SecretReadable, message))
+        }
+        // Whoever reads it will say what is wrong.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn mode_of(path: &Path) -> io::Result<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::metadata(path)?.permissions().mode())
+}
+
+#[cfg(not(unix))]
+fn mode_of(_path: &Path) -> io::Result<u32> {
+    Ok(0)
+}
+
+#[cfg(unix)]
+fn close(path: &Path, changed: &mut Vec<PathBuf>) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = mode_of(path)?;
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    let closed = std::fs::Permissions::from_mode(mode & 0o700);
+    std::fs::set_permissions(path, closed)?;
+    changed.push(path.to_owned());
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn close(_path: &Path, _changed: &mut Vec<PathBuf>) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn set(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
+    }
+
+    #[test]
+    fn what_was_left_open_is_closed_and_links_are_left_alone() {
+        let folder = tempfile::tempdir().expect("folder");
+        let elsewhere = tempfile::NamedTempFile::new().expect("file");
+        set(elsewhere.path(), 0o644);
+        set(folder.path(), 0o755);
+        for name in ["state.sqlite", "notes.txt"] {
+            fs::write(folder.path().join(name), "x").expect("written");
+            set(&folder.path().join(name), 0o644);
+        }
+        symlink(elsewhere.path(), folder.path().join("linked")).expect("link");
+        let names = ["state.sqlite", "linked", "absent"];
+        let changed = tighten(folder.path(), &names).expect("closed");
+        assert_eq!(changed.len(), 2);
+        let mode = |path: &Path| mode_of(path).expect("mode") & 0o777;
+        assert_eq!(mode(folder.path()), 0o700);
+        assert_eq!(mode(&folder.path().join("state.sqlite")), 0o600);
+        assert_eq!(mode(&folder.path().join("notes.txt")), 0o644, "not ours");
+        assert_eq!(mode(elsewhere.path()), 0o644);
+        assert!(tighten(folder.path(), &names).expect("closed").is_empty());
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_or_write_is_refused() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        for (mode, open) in [
+            (0o600, false),
+            (0o400, false),
+            (0o640, true),
+            (0o604, true),
+            (0o620, true),
+        ] {
+            set(file.path(), mode);
+            let checked = check_secret(file.path());
+            assert_eq!(checked.is_err(), open, "{mode:o}");
+            if let Err(refusal) = checked {
+                assert_eq!(refusal.code, Code::SecretReadable);
+                assert!(
+                    refusal.message.contains(&format!("{mode:04o}")),
+                    "{refusal}"
+                );
+            }
+        }
+        check_secret(Path::new("/nowhere/at/all")).expect("said elsewhere");
+    }
+}
