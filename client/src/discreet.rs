@@ -2,6 +2,10 @@
 
 /// Says of a panic where it was and not its message, which may quote text; and writes no core dump,
 /// which would hold all of it. `FEDNER_CORE_DUMPS=1` allows dumps, for a machine without private text.
+#[expect(
+    clippy::print_stderr,
+    reason = "a panic is said even where nothing is logged"
+)]
 pub fn begin() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);

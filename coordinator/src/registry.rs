@@ -310,7 +310,9 @@ impl Prepared {
 }
 
 /// The config.json of a checkpoint, the labels it comes with, and its canonical bytes.
-fn canonical(config: String, raw: Vec<u8>) -> Result<(Vec<u8>, Vec<String>, Vec<u8>), Failure> {
+type Canonical = (Vec<u8>, Vec<String>, Vec<u8>);
+
+fn canonical(config: String, raw: Vec<u8>) -> Result<Canonical, Failure> {
     let checkpoint = Checkpoint::read(&config, &raw).map_err(|error| invalid(&error))?;
     drop(raw);
     if checkpoint.config.adapters.is_some() {

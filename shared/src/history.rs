@@ -61,7 +61,7 @@ fn hash(parts: &[&[u8]]) -> Digest {
 
 /// The largest power of two below `size`, which is 2 or more.
 fn split(size: u64) -> u64 {
-    1 << (63 - (size - 1).leading_zeros())
+    1 << (size - 1).ilog2()
 }
 
 impl Tree {

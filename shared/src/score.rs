@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scheme::{self, Position};
+
 /// Entities of one type: matched exactly, predicted wrongly, missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
@@ -158,7 +160,48 @@ pub fn strict_entities<S: AsRef<str>>(tags: &[S]) -> Vec<Span> {
     found
 }
 
+/// The entities of a tag sequence, as seqeval's strict mode reads IOBES and BILOU (`seqeval.scheme`):
+/// `S-` alone, or `B-`, any `I-` and `E-` of one type. All else is in no entity.
+pub fn strict_entities_with_ends<S: AsRef<str>>(tags: &[S]) -> Vec<Span> {
+    let mut found = Vec::new();
+    let mut open: Option<(&str, usize)> = None;
+    for (index, tag) in tags.iter().map(AsRef::as_ref).enumerate() {
+        let Some((position, label)) = scheme::split(tag) else {
+            open = None;
+            continue;
+        };
+        let goes_on = open.filter(|(current, _)| *current == label);
+        let (start, closed) = match position {
+            Position::Begin => (Some(index), false),
+            Position::Single => (Some(index), true),
+            Position::Inside => (goes_on.map(|(_, start)| start), false),
+            Position::End => (goes_on.map(|(_, start)| start), true),
+        };
+        if let Some(start) = start.filter(|_| closed) {
+            let label = label.to_owned();
+            found.push(Span {
+                label,
+                start,
+                end: index + 1,
+            });
+        }
+        open = start.filter(|_| !closed).map(|start| (label, start));
+    }
+    found
+}
+
 impl Scores {
+    /// Counts one sentence of IOB2 with predictions whose entities have ends, as seqeval's strict mode
+    /// does.
+    pub fn count_strict_with_ends<S: AsRef<str>, T: AsRef<str>>(
+        &mut self,
+        gold: &[S],
+        predicted: &[T],
+    ) {
+        let predicted = strict_entities_with_ends(predicted);
+        self.count_entities(&strict_entities(gold), &predicted);
+    }
+
     /// Counts one sentence: `gold` and `predicted` hold a tag for each word.
     pub fn count<S: AsRef<str>, T: AsRef<str>>(&mut self, gold: &[S], predicted: &[T]) {
         self.count_entities(&entities(gold), &entities(predicted));
@@ -271,6 +314,29 @@ mod tests {
         let mut scores = Scores::default();
         scores.count_strict(&["B-X", "O", "I-X"], &["B-X", "O", "I-X"]);
         assert_eq!(scores.total().support(), 1);
+    }
+
+    /// The expected spans are those of seqeval 1.2.2, `Entities(tags, IOBES)` and `BILOU`.
+    #[test]
+    fn strict_entities_with_ends_are_those_of_seqeval() {
+        let cases = [
+            ("B-X I-X E-X S-X", "X:0-3 X:3-4"),
+            ("B-X O S-Y", "Y:2-3"),
+            ("B-X I-X", ""),
+            ("I-X E-X", ""),
+            ("B-X E-Y", ""),
+            ("B-X B-X E-X", "X:1-3"),
+            ("B-X S-X E-X", "X:1-2"),
+            ("B-X I-Y E-X", ""),
+            ("B-X L-X U-Y I-Y", "X:0-2 Y:2-3"),
+        ];
+        for (tags, expected) in cases {
+            let tags: Vec<&str> = tags.split(' ').collect();
+            let found = strict_entities_with_ends(&tags).into_iter();
+            let found = found.map(|s| format!("{}:{}-{}", s.label, s.start, s.end));
+            let found = found.collect::<Vec<_>>().join(" ");
+            assert_eq!(found, expected, "{tags:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! forge a line of a log, marks that turn the direction of reading. Here they become visible escapes.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Of a name that is not one, so many characters are repeated to whoever gave it.
 const BRIEF: usize = 100;
@@ -86,7 +87,8 @@ pub fn json(text: &str) -> Cow<'_, str> {
             continue;
         }
         for unit in c.encode_utf16(&mut [0; 2]) {
-            shown.push_str(&format!("\\u{unit:04x}"));
+            // Writing to a string does not fail.
+            let _ = write!(shown, "\\u{unit:04x}");
         }
     }
     Cow::Owned(shown)

@@ -114,16 +114,19 @@ enum PreTokenizer {
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum PostProcessor {
-    TemplateProcessing {
+    #[serde(rename = "TemplateProcessing")]
+    Template {
         single: Vec<Piece>,
         pair: Vec<Piece>,
         special_tokens: HashMap<String, Special>,
     },
-    BertProcessing {
+    #[serde(rename = "BertProcessing")]
+    Bert {
         sep: (String, u64),
         cls: (String, u64),
     },
-    RobertaProcessing {
+    #[serde(rename = "RobertaProcessing")]
+    Roberta {
         sep: (String, u64),
         cls: (String, u64),
         #[serde(rename = "trim_offsets")]
@@ -149,10 +152,8 @@ impl PostProcessor {
     /// there, for which the program that builds it has no answer but to stop.
     fn numbers(&self) -> Result<Vec<u64>, Error> {
         match self {
-            Self::BertProcessing { sep, cls } | Self::RobertaProcessing { sep, cls, .. } => {
-                Ok(vec![sep.1, cls.1])
-            }
-            Self::TemplateProcessing {
+            Self::Bert { sep, cls } | Self::Roberta { sep, cls, .. } => Ok(vec![sep.1, cls.1]),
+            Self::Template {
                 single,
                 pair,
                 special_tokens,
@@ -183,8 +184,10 @@ impl Normalizer {
 /// Checks that `tokenizer.json` is in the closed set. With `vocabulary`, the number of the model's
 /// word embeddings, every number of a word piece must be below it.
 pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
-    let file: File =
-        serde_json::from_slice(json).map_err(|error| Error::NotTaken(error.to_string()))?;
+    let not_json = |error: serde_json::Error| Error::NotTaken(error.to_string());
+    // All of it, and not only the parts below: programs that build a tokenizer read the others too.
+    serde_json::from_slice::<serde_json::Value>(json).map_err(not_json)?;
+    let file: File = serde_json::from_slice(json).map_err(not_json)?;
     let File {
         normalizer,
         pre_tokenizer,
@@ -338,6 +341,11 @@ mod tests {
             assert!(matches!(refused, Err(Error::Vocabulary { .. })), "{file}");
         }
         assert!(check(&[0xff, 0xfe], None).is_err());
+        // Half of a character, where only other programs look.
+        let decoder = good()
+            .to_string()
+            .replacen('{', r#"{"decoder":"\ud800","#, 1);
+        assert!(check(decoder.as_bytes(), None).is_err());
         let nested = "[".repeat(100_000);
         assert!(check(nested.as_bytes(), None).is_err());
     }

@@ -319,6 +319,14 @@ fn exports_of_annotation_tools_are_read() -> Result<()> {
         ("kaggle.csv", "Sentence #,Word,POS,Tag\nSentence: 1,Anna,NNP,B-PER\n,Roe,NNP,I-PER\n,was,VBD,O\n\
             ,in,IN,O\n,Ghent,NNP,B-LOC\n,\",\",.,O\n".to_owned()),
         ("pubtator", "12|t|Anna Roe was seen\n12|a|in Ghent.\n12\t0\t8\tAnna Roe\tPER\n12\t21\t26\tGhent\tLOC\tQ1\n\n".to_owned()),
+        ("bioc", "<?xml version=\"1.0\"?>\n<!DOCTYPE collection SYSTEM \"BioC.dtd\">\n<collection><document><id>7</id><passage>\
+            <offset>100</offset><text>Anna Roe was seen in Ghent.</text>\
+            <annotation id=\"1\"><infon key=\"type\">PER</infon><location offset=\"100\" length=\"8\"/><text>Anna Roe</text></annotation>\
+            <annotation id=\"2\"><infon key=\"type\">LOC</infon><location offset=\"121\" length=\"5\"/><text>Ghent</text></annotation>\
+            </passage></document></collection>".to_owned()),
+        ("i2b2", "<?xml version=\"1.0\"?>\n<deIdi2b2><TEXT><![CDATA[Anna Roe was seen in Ghent.]]></TEXT><TAGS>\n\
+            <NAME id=\"P0\" start=\"0\" end=\"8\" text=\"Anna Roe\" TYPE=\"PER\"/>\n\
+            <LOC id=\"P1\" start=\"21\" end=\"26\" text=\"Ghent\"/>\n</TAGS></deIdi2b2>".to_owned()),
     ];
     for (name, contents) in files {
         desk.write(name, &contents)?;

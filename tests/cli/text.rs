@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use fedner_tests::binaries::binaries;
 use serde_json::Value;
 
 use crate::desk::Desk;
@@ -67,7 +66,7 @@ fn inspect_says_what_files_hold_and_what_is_wrong() -> Result<()> {
         desk.refused(&["data", "inspect", "empty.conll"])?
             .contains("corpus-empty")
     );
-    let wrong = desk.run(&["data", "inspect", "train.conll", "--format", "xml"])?;
+    let wrong = desk.run(&["data", "inspect", "train.conll", "--format", "html"])?;
     assert_eq!(wrong.status.code(), Some(2));
     Ok(())
 }

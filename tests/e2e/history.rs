@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::setting::{Setting, refused, run};
+use crate::setting::{NO_NOISE, Setting, plan, refused, run};
 
 fn wait_for(what: &str, reached: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(40);
@@ -19,18 +19,17 @@ fn wait_for(what: &str, reached: impl Fn() -> Result<bool>) -> Result<()> {
 #[test]
 fn a_coordinator_that_forgets_events_is_found_out_by_its_members_and_keeps_their_signatures()
 -> Result<()> {
-    let mut setting = Setting::new()?;
+    let mut setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
-    setting.cluster.start_client("i0")?;
+    setting.enrol("i1", 1, 2)?;
+    // It waits for i1, and is answered every two seconds.
+    setting.start_run(&plan(2, 2, 1, "head", "away_after_s = 6", NO_NOISE))?;
     let directory = setting.cluster.coordinator_directory();
     let verify = |setting: &Setting| setting.cluster.coordinate(&["verify"]);
     // The member's signature stands under what it was shown.
+    setting.cluster.start_client("i0")?;
+    std::thread::sleep(Duration::from_secs(6));
     setting.cluster.kill_client("i0")?;
-    for _ in 0..2 {
-        setting.cluster.start_client("i0")?;
-        std::thread::sleep(Duration::from_secs(2));
-        setting.cluster.kill_client("i0")?;
-    }
     let countersigned = verify(&setting)?["countersigned"].as_u64();
     assert_eq!(countersigned, Some(1), "{}", setting.logs());
     run(setting
@@ -52,7 +51,7 @@ fn a_coordinator_that_forgets_events_is_found_out_by_its_members_and_keeps_their
         run(setting.cluster.coordinator_command(&["invite", name])?)?;
     }
     setting.cluster.start_client("i0")?;
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(5));
     setting.cluster.kill_client("i0")?;
     run(setting
         .cluster

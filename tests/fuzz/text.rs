@@ -38,8 +38,8 @@ fn lines(format: Option<Format>, input: &[u8]) {
     for invalid_tags in [InvalidTags::Refuse, InvalidTags::Repair] {
         let options = ReadOptions {
             format,
-            scheme: None,
             invalid_tags,
+            ..ReadOptions::default()
         };
         let mut problems = 0;
         let mut sink = |item: Item| match item {
@@ -73,6 +73,13 @@ pub(crate) fn json_tokens(input: &[u8]) {
 
 pub(crate) fn json_text(input: &[u8]) {
     lines(Some(Format::JsonText), input);
+}
+
+/// The formats of other programs.
+pub(crate) fn exports(input: &[u8]) {
+    for format in [Format::Csv, Format::PubTator, Format::Xml] {
+        lines(Some(format), input);
+    }
 }
 
 /// A text, a line of its own with `===`, and the annotations.
@@ -112,6 +119,17 @@ pub(crate) fn conll_corpora() -> Vec<Vec<u8>> {
     ])
 }
 
+pub(crate) fn exports_corpora() -> Vec<Vec<u8>> {
+    bytes(&[
+        "Sentence #,Word,POS,Tag\n1,Anna,NNP,B-X\n,\"Roe, \"\"R\"\"\",NNP,I-X\n2,was,VBD,O\n",
+        "7|t|Anna Roe\n7|a|was in Ghent.\n7\t0\t8\tAnna Roe\tX\n7\t16\t21\tGhent\tY\tQ1\n\n8|t|b\n",
+        "<collection><document><id>7</id><passage><offset>9</offset><text>a bé c</text><annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"11\" length=\"2\"/><text>bé</text></annotation></passage></document></collection>",
+        "<?xml version=\"1.0\"?>\n<x><TEXT><![CDATA[a b c]]></TEXT><TAGS><N id=\"1\" start=\"0\" end=\"3\" text=\"a b\" TYPE=\"X\"/></TAGS></x>",
+        "[{\"data\": {\"text\": \"a b\"}, \"annotations\": [{\"result\": [{\"value\": {\"start\": 0, \"end\": 1, \"labels\": [\"X\"]}}]}]}]",
+        "[[\"a b\", {\"entities\": [[0, 1, \"X\"]]}]]",
+    ])
+}
+
 pub(crate) fn json_tokens_corpora() -> Vec<Vec<u8>> {
     bytes(&[
         "{\"tokens\": [\"a\", \"b\"], \"ner_tags\": [\"O\", \"B-X\"], \"document_id\": \"1\"}\n",
@@ -137,7 +155,13 @@ pub(crate) fn brat_corpora() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn any_corpora() -> Vec<Vec<u8>> {
-    [conll_corpora(), json_tokens_corpora(), json_text_corpora()].concat()
+    [
+        conll_corpora(),
+        json_tokens_corpora(),
+        json_text_corpora(),
+        exports_corpora(),
+    ]
+    .concat()
 }
 
 /// A tokenizer that is taken takes every word there is.

@@ -111,6 +111,10 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
             epsilon: Some(f64::INFINITY),
             last_seen_ms: Some(3),
             f1: Some(-0.0),
+            update_norm: Some(2.5),
+            cosine_to_others: Some(-1.0),
+            cosine_to_last_step: Some(f64::NAN),
+            aside: "the operator: round 3".into(),
         }],
         ..Default::default()
     };

@@ -16,12 +16,21 @@ pub struct Binaries {
 /// Builds the programs once in this process, in the profile this program was built in. Cargo
 /// builds the programs of other packages only when asked to.
 pub fn binaries() -> Result<&'static Binaries> {
+    once(&["--quiet"])
+}
+
+/// The same, for a person who waits: cargo shows what it compiles.
+pub fn binaries_in_sight() -> Result<&'static Binaries> {
+    once(&[])
+}
+
+fn once(how: &[&str]) -> Result<&'static Binaries> {
     static BUILT: OnceLock<std::result::Result<Binaries, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    let built = BUILT.get_or_init(|| build(how).map_err(|error| format!("{error:#}")));
     built.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-fn build() -> Result<Binaries> {
+fn build(how: &[&str]) -> Result<Binaries> {
     let executable = std::env::current_exe().context("find this program")?;
     // target/PROFILE/demo, or target/PROFILE/deps/e2e-HASH.
     let mut folder = executable.parent().context("find the target directory")?;
@@ -33,14 +42,9 @@ fn build() -> Result<Binaries> {
     let mut command = Command::new(cargo);
     // The whole workspace, so that features unify as in `cargo test` and nothing is built twice.
     command
-        .args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bins",
-            "--manifest-path",
-        ])
-        .arg(manifest);
+        .args(["build", "--workspace", "--bins", "--manifest-path"])
+        .arg(manifest)
+        .args(how);
     command
         .arg("--target-dir")
         .arg(folder.parent().context("find the target directory")?);

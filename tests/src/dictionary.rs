@@ -197,7 +197,11 @@ impl Dictionary {
             // The same name has the same weights.
             let named = Digest::of(format!("{seed}/{}", spec.name).as_bytes());
             let mut rng = ChaCha20Rng::from_seed(*named.as_bytes());
-            let centre = if spec.name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+            let centre = if spec.name.ends_with("LayerNorm.weight") {
+                1.0
+            } else {
+                0.0
+            };
             values.fill_with(|| centre + rng.random_range(-0.5f32..0.5));
             return values;
         }
@@ -288,12 +292,10 @@ impl Dictionary {
             put("tokenizer.json", self.tokenizer_json().as_bytes())?;
         }
         if self.files != TokenizerFiles::Json {
-            let lines: String = vocabulary
-                .iter()
-                .map(|piece| format!("{piece}\n"))
-                .collect();
+            let lines = vocabulary.join("\n") + "\n";
             put("vocab.txt", lines.as_bytes())?;
-            let settings = json!({ "do_lower_case": self.lowercase, "strip_accents": self.strip_accents });
+            let settings =
+                json!({ "do_lower_case": self.lowercase, "strip_accents": self.strip_accents });
             put("tokenizer_config.json", settings.to_string().as_bytes())?;
         }
         let mut config = config;

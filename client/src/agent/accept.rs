@@ -26,8 +26,8 @@ impl Agent {
             Ok(verified) => verified,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let (_, version) = convert::version_from_record(&task.record)
-            .map_err(|error| consent::Error::Refused(error))?;
+        let (_, version) =
+            convert::version_from_record(&task.record).map_err(consent::Error::Refused)?;
         if self.outside.defences.pins
             && let Err(refusal) = self.check_base(&task, &plan, &version)?
         {

@@ -99,9 +99,8 @@ impl Begins<'_> {
             .find(|participant| participant.institution == *self.institution);
         // Where it is not listed it was silent, too late or set aside.
         let made = listed.is_none_or(|listed| {
-            sent.iter().any(|own| {
-                listed.receipt == own.receipt && listed.update == own.statement.blob
-            })
+            sent.iter()
+                .any(|own| listed.receipt == own.receipt && listed.update == own.statement.blob)
         });
         if made {
             return Ok(());

@@ -39,7 +39,8 @@ impl Agent {
         let history = self.store.history()?;
         match compare(history.newest.as_ref(), shown, answer) {
             Ok(()) => {
-                if history.newest.as_ref() != Some(shown) {
+                let size = |signed: &Signed| signed.peek::<Head>().ok().map(|head| head.size);
+                if history.newest.as_ref().and_then(size) != size(shown) {
                     self.store.save_history(&History {
                         newest: Some(shown.clone()),
                         ..history

@@ -98,9 +98,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
                 if !leave_out_faults {
                     return Err(error.into());
                 }
-                context
-                    .output
-                    .say(&format!("left out of training: {error}"));
+                tracing::warn!("left out of training: {error}");
             }
             if dry_run {
                 let draft = consent::draft(&store, &identity, &directory, &record, examples, now)?;

@@ -368,10 +368,9 @@ async fn note_history_seen(member: &Member, seen: v1::Signed) -> Result<(), Stat
     let noted = member
         .engine
         .call(move |engine| engine.note_history_seen(&seen));
-    match noted.await {
-        // The institution finds the same by itself, and keeps the evidence.
-        Err(failure) => drop(status(failure)),
-        Ok(()) => {}
+    if let Err(failure) = noted.await {
+        // It is counted and logged. The institution finds the same by itself, and keeps the evidence.
+        let _ = status(failure);
     }
     Ok(())
 }

@@ -169,7 +169,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::PreparePlanRequest>,
     ) -> Result<Response<v1::PreparePlanResponse>, Status> {
-        operator(&request)?;
+        self.0.operator(&request)?;
         let invalid = |reason: String| status(Refusal::new(Code::PlanInvalid, reason));
         let v1::PreparePlanRequest { plan } = request.into_inner();
         let plan: Plan = serde_json::from_str(&plan).map_err(|error| invalid(error.to_string()))?;
@@ -208,7 +208,7 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::ExcludeMemberRequest>,
     ) -> Result<Response<v1::ExcludeMemberResponse>, Status> {
-        operator(&request)?;
+        let engine = self.0.operator(&request)?;
         let v1::ExcludeMemberRequest {
             run,
             institution,
@@ -216,9 +216,7 @@ impl v1::operations_server::Operations for Operations {
         } = request.into_inner();
         let institution = convert::parsed("institution", &institution).map_err(status)?;
         let round = (round > 0).then_some(round);
-        let round = self
-            .0
-            .engine
+        let round = engine
             .call(move |engine| {
                 let run = engine.find_run(&run)?;
                 engine.exclude_member(&run, institution, round)
@@ -232,11 +230,10 @@ impl v1::operations_server::Operations for Operations {
         &self,
         request: Request<v1::ReadmitMemberRequest>,
     ) -> Result<Response<v1::ReadmitMemberResponse>, Status> {
-        operator(&request)?;
+        let engine = self.0.operator(&request)?;
         let v1::ReadmitMemberRequest { run, institution } = request.into_inner();
         let institution = convert::parsed("institution", &institution).map_err(status)?;
-        self.0
-            .engine
+        engine
             .call(move |engine| {
                 let run = engine.find_run(&run)?;
                 engine.step(&run, Input::Readmitted { institution })

@@ -61,7 +61,9 @@ impl Rations {
             "/fedner.v1.Federation/Upload" => MIB,
             "/fedner.v1.Federation/SubmitEvaluation" => 128 * KIB,
             "/fedner.v1.Federation/SubmitAudit" => 260 * KIB,
-            "/fedner.v1.Operations/PutObject" | "/fedner.v1.Operations/CreateRun" => 4 * MIB,
+            "/fedner.v1.Operations/PutObject"
+            | "/fedner.v1.Operations/PreparePlan"
+            | "/fedner.v1.Operations/CreateRun" => 4 * MIB,
             _ => 16 * KIB,
         }
     }

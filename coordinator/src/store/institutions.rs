@@ -90,7 +90,7 @@ impl Tx<'_> {
 
     /// Uses up the invite with that secret, if it is good.
     pub fn use_invite(&self, now: Time, secret_hash: Digest) -> Result<InviteUse, Error> {
-        let found: Option<(String, i64, Option<i64>, bool, Option<i64>)> = self
+        let found: Option<RawInvite> = self
             .0
             .query_row(
                 "SELECT institution, expires_ms, used_ms, reenrol, voided_ms FROM invites
@@ -249,6 +249,8 @@ impl Tx<'_> {
     }
 }
 
+/// Institution, expiry, use, whether it lets a name come back, and when it was voided.
+type RawInvite = (String, i64, Option<i64>, bool, Option<i64>);
 type Raw = (String, String, [u8; 32], i64, i64);
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {

@@ -213,6 +213,33 @@ const PUBTATOR: &[Damage] = &[
     ("an entity of white space", b"7|t|a  b\n7\t1\t3\t  \tX\n", 2, "span-blank", "white space"),
 ];
 
+#[rustfmt::skip]
+const XML: &[Damage] = &[
+    ("BioC: not closed", b"<collection><document>", 1, "xml-syntax", "XML"),
+    ("BioC: wrongly closed", b"<collection>\n<document></collection>", 2, "xml-syntax", "XML"),
+    ("an unknown root", b"<?xml version=\"1.0\"?><html></html>", 1, "xml-kind", "`html`"),
+    ("an entity that is not defined", b"<collection>\n&lung;</collection>", 2, "xml-syntax", "XML"),
+    ("BioC: no offset of a passage", b"<collection><document><passage>\n<text>flu</text></passage></document></collection>", 1, "offset-malformed", "character offset"),
+    ("BioC: a word for an offset", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"four\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 2, "offset-malformed", "`four`"),
+    ("BioC: a negative offset", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"-4\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 2, "offset-malformed", "`-4`"),
+    ("BioC: no length", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"4\"/><text>flu</text></annotation></passage></document></collection>", 2, "offset-malformed", "character offset"),
+    ("BioC: no location", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><text>flu</text></annotation></passage></document></collection>", 2, "xml-part", "a location"),
+    ("BioC: before its passage", b"<collection><document><id>7</id><passage><offset>9</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"4\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 2, "offset-malformed", "before its passage"),
+    ("BioC: past the end", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"4\" length=\"9\"/><text>flu</text></annotation></passage></document></collection>", 2, "span-outside", "7 characters"),
+    ("BioC: an endless entity", b"<collection><document><passage><offset>0</offset><text>flu</text>\n<annotation><infon key=\"type\">X</infon><location offset=\"9\" length=\"18446744073709551615\"/></annotation></passage></document></collection>", 2, "span-outside", "3 characters"),
+    ("BioC: empty", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"4\" length=\"0\"/><text></text></annotation></passage></document></collection>", 2, "span-empty", "4..4"),
+    ("BioC: another text than said", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"3\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 2, "span-text", "`flu`"),
+    ("BioC: no type", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\"></infon><location offset=\"4\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 2, "type-empty", "empty"),
+    ("BioC: a type of two words", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">a b</infon><location offset=\"4\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 2, "type-blank", "--rename"),
+    ("BioC: a tag for a type", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">B-X</infon><location offset=\"4\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 2, "type-is-tag", "`B-X`"),
+    ("BioC: an entity twice", b"<collection><document><id>7</id><passage><offset>0</offset><text>The flu</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"4\" length=\"3\"/><text>flu</text></annotation>\n<annotation id=\"2\"><infon key=\"type\">X</infon><location offset=\"4\" length=\"3\"/><text>flu</text></annotation></passage></document></collection>", 3, "span-twice", "in line 2"),
+    ("BioC: words between two parts", b"<collection><document><id>7</id><passage><offset>0</offset><text>a b c</text>\n<annotation id=\"1\"><infon key=\"type\">X</infon><location offset=\"0\" length=\"1\"/><location offset=\"4\" length=\"1\"/><text>a c</text></annotation></passage></document></collection>", 2, "span-discontinuous", "--discontinuous"),
+    ("i2b2: no end", b"<?xml version=\"1.0\"?><root><TEXT><![CDATA[The flu]]></TEXT><TAGS>\n<DATE id=\"P0\" start=\"4\" text=\"flu\"/>\n</TAGS></root>", 2, "offset-malformed", "character offset"),
+    ("i2b2: another text than said", b"<?xml version=\"1.0\"?><root><TEXT><![CDATA[The flu]]></TEXT><TAGS>\n<DATE id=\"P0\" start=\"3\" end=\"6\" text=\"flu\"/>\n</TAGS></root>", 2, "span-text", "`flu`"),
+    ("i2b2: overlapping", b"<?xml version=\"1.0\"?><root><TEXT><![CDATA[The flu]]></TEXT><TAGS>\n<A id=\"P0\" start=\"0\" end=\"5\"/>\n<B id=\"P1\" start=\"4\" end=\"7\"/>\n</TAGS></root>", 3, "span-overlaps", "--overlaps"),
+    ("Latin-1", b"<collection>\xfc</collection>", 1, "not-utf8", "iconv"),
+];
+
 /// A damage to a pair of files: what was done, the text, the annotations, the file and the line
 /// of the problem, its code, and words that its reason has.
 type BratDamage = (
@@ -270,6 +297,7 @@ fn every_damage_is_told_with_file_line_code_and_reason() {
         ("json", TOOLS),
         ("csv", CSV),
         ("pubtator", PUBTATOR),
+        ("xml", XML),
     ] {
         assert!(damages.len() >= 20, "{ending} has {}", damages.len());
         for (what, contents, line, code, reason) in damages {

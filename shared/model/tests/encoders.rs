@@ -17,14 +17,22 @@ struct Expected {
 
 #[test]
 fn logits_are_those_of_transformers() {
-    for name in ["bert-gelu_new", "bert-relu", "distilbert", "electra", "roberta"] {
+    for name in [
+        "bert-gelu_new",
+        "bert-relu",
+        "distilbert",
+        "electra",
+        "roberta",
+    ] {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/encoders");
         let directory = fixtures.join(name);
         let read = Directory::read(&directory).expect(name);
         let checkpoint = Checkpoint::read(&read.config_json, &read.weights).expect(name);
         let model = Model::load(&checkpoint, Device::default()).expect(name);
         let tokenizer = Tokenizer::parse(&read.tokenizer_json).expect(name);
-        tokenizer.check_vocabulary(checkpoint.config.vocab_size).expect(name);
+        tokenizer
+            .check_vocabulary(checkpoint.config.vocab_size)
+            .expect(name);
         let expected = std::fs::read(directory.join("expected.json")).expect(name);
         let expected: Vec<Expected> = serde_json::from_slice(&expected).expect(name);
         assert!(!expected.is_empty());

@@ -152,12 +152,11 @@ fn sharded(directory: &Path) -> Result<Vec<u8>> {
     let tensor = |(tensor, file): (&String, &String)| {
         let part = parts.get(file.as_str());
         let view = part.map(|part| part.tensor(tensor));
-        match view {
-            Some(Ok(view)) => Ok((tensor.clone(), view)),
-            Some(Err(_)) | None => {
-                let reason = format!("it lacks the tensor `{tensor}`, which the index has there");
-                Err(content(directory.join(file), reason))
-            }
+        if let Some(Ok(view)) = view {
+            Ok((tensor.clone(), view))
+        } else {
+            let reason = format!("it lacks the tensor `{tensor}`, which the index has there");
+            Err(content(directory.join(file), reason))
         }
     };
     let tensors = index.weight_map.iter().map(tensor);

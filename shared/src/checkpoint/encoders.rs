@@ -21,6 +21,14 @@ enum Family {
 }
 
 impl Family {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::DistilBert => "distilbert",
+            Self::Electra => "electra",
+            Self::Roberta => "roberta",
+        }
+    }
+
     fn of(model_type: &str) -> Option<Self> {
         match model_type {
             "distilbert" => Some(Self::DistilBert),
@@ -52,7 +60,10 @@ fn skipped_positions(family: Family, config: &Map<String, Value>) -> usize {
     if family != Family::Roberta {
         return 0;
     }
-    let padding = config.get("pad_token_id").and_then(Value::as_u64).unwrap_or(1);
+    let padding = config
+        .get("pad_token_id")
+        .and_then(Value::as_u64)
+        .unwrap_or(1);
     usize::try_from(padding).map_or(0, |padding| padding.saturating_add(1))
 }
 
@@ -97,7 +108,9 @@ fn bert_config(
             config.remove("embedding_size");
         }
         Family::Roberta => {
-            let positions = config.get("max_position_embeddings").and_then(Value::as_u64);
+            let positions = config
+                .get("max_position_embeddings")
+                .and_then(Value::as_u64);
             let positions = positions.and_then(|positions| positions.checked_sub(skipped as u64));
             let positions = positions.ok_or("config.json has too few max_position_embeddings")?;
             config.insert("max_position_embeddings".into(), json!(positions));
@@ -105,7 +118,7 @@ fn bert_config(
     }
     let task = config.get("architectures").and_then(Value::as_array);
     let names = task.into_iter().flatten().filter_map(Value::as_str);
-    let named: Vec<String> = names.map(|name| of_bert(name)).collect();
+    let named: Vec<String> = names.map(of_bert).collect();
     config.insert("model_type".into(), json!("bert"));
     config.insert("architectures".into(), json!(named));
     Ok(config)
@@ -133,12 +146,8 @@ const DISTILBERT_NAMES: [(&str, &str); 8] = [
 
 fn bert_name(family: Family, name: &str) -> String {
     let name = name.strip_prefix("module.").unwrap_or(name);
-    let prefix = match family {
-        Family::DistilBert => "distilbert.",
-        Family::Electra => "electra.",
-        Family::Roberta => "roberta.",
-    };
-    let (inner, own) = match name.strip_prefix(prefix) {
+    let own = name.strip_prefix(family.name()).and_then(|rest| rest.strip_prefix('.'));
+    let (inner, own) = match own {
         Some(inner) => (inner.to_owned(), true),
         None => (name.to_owned(), false),
     };
@@ -157,6 +166,10 @@ type Tensors<'a> = BTreeMap<String, (Dtype, Vec<usize>, Cow<'a, [u8]>)>;
 fn bert_weights(family: Family, weights: &[u8], skipped: usize) -> Result<Vec<u8>, String> {
     let file = SafeTensors::deserialize(weights).map_err(|error| error.to_string())?;
     let mut tensors: Tensors<'_> = BTreeMap::new();
+    if file.names().iter().any(|name| name.starts_with("bert.")) {
+        let family = family.name();
+        return Err(format!("config.json says {family}, and the weights have the names of BERT's"));
+    }
     for (name, view) in file.tensors() {
         let name = bert_name(family, &name);
         let (mut shape, mut data) = (view.shape().to_vec(), view.data());
@@ -175,7 +188,8 @@ fn bert_weights(family: Family, weights: &[u8], skipped: usize) -> Result<Vec<u8
     }
     let views = tensors.iter().map(|(name, (dtype, shape, data))| {
         let view = TensorView::new(*dtype, shape.clone(), data);
-        view.map(|view| (name.as_str(), view)).map_err(|error| error.to_string())
+        view.map(|view| (name.as_str(), view))
+            .map_err(|error| error.to_string())
     });
     let views = views.collect::<Result<Vec<_>, String>>()?;
     safetensors::serialize(views, None).map_err(|error| error.to_string())
@@ -183,7 +197,9 @@ fn bert_weights(family: Family, weights: &[u8], skipped: usize) -> Result<Vec<u8
 
 /// One token type that adds nothing.
 fn add_token_types(tensors: &mut Tensors<'_>) -> Result<(), String> {
-    let words = tensors.iter().find(|(name, _)| name.ends_with("embeddings.word_embeddings.weight"));
+    let words = tensors
+        .iter()
+        .find(|(name, _)| name.ends_with("embeddings.word_embeddings.weight"));
     let (name, (dtype, shape, data)) = words.ok_or("there are no word embeddings")?;
     let name = name.replace("word_embeddings", "token_type_embeddings");
     let (rows, width) = match shape.as_slice() {
@@ -203,17 +219,40 @@ mod tests {
     #[test]
     fn names_become_those_of_bert() {
         let cases = [
-            (Family::DistilBert, "distilbert.transformer.layer.0.ffn.lin1.bias", "bert.encoder.layer.0.intermediate.dense.bias"),
-            (Family::DistilBert, "distilbert.transformer.layer.1.output_layer_norm.weight", "bert.encoder.layer.1.output.LayerNorm.weight"),
-            (Family::DistilBert, "distilbert.transformer.layer.1.sa_layer_norm.weight", "bert.encoder.layer.1.attention.output.LayerNorm.weight"),
-            (Family::Electra, "electra.encoder.layer.0.attention.self.query.weight", "bert.encoder.layer.0.attention.self.query.weight"),
-            (Family::Roberta, "roberta.embeddings.LayerNorm.bias", "bert.embeddings.LayerNorm.bias"),
+            (
+                Family::DistilBert,
+                "distilbert.transformer.layer.0.ffn.lin1.bias",
+                "bert.encoder.layer.0.intermediate.dense.bias",
+            ),
+            (
+                Family::DistilBert,
+                "distilbert.transformer.layer.1.output_layer_norm.weight",
+                "bert.encoder.layer.1.output.LayerNorm.weight",
+            ),
+            (
+                Family::DistilBert,
+                "distilbert.transformer.layer.1.sa_layer_norm.weight",
+                "bert.encoder.layer.1.attention.output.LayerNorm.weight",
+            ),
+            (
+                Family::Electra,
+                "electra.encoder.layer.0.attention.self.query.weight",
+                "bert.encoder.layer.0.attention.self.query.weight",
+            ),
+            (
+                Family::Roberta,
+                "roberta.embeddings.LayerNorm.bias",
+                "bert.embeddings.LayerNorm.bias",
+            ),
             (Family::Roberta, "classifier.weight", "classifier.weight"),
         ];
         for (family, theirs, ours) in cases {
             assert_eq!(bert_name(family, theirs), ours);
         }
-        assert_eq!(of_bert("DistilBertForTokenClassification"), "BertForTokenClassification");
+        assert_eq!(
+            of_bert("DistilBertForTokenClassification"),
+            "BertForTokenClassification"
+        );
         assert_eq!(of_bert("ElectraModel"), "BertModel");
     }
 
@@ -223,6 +262,9 @@ mod tests {
         let error = as_bert(small.to_owned(), Vec::new()).expect_err("a projection");
         assert!(error.contains("embedding_size = 128"), "{error}");
         let other = r#"{"model_type": "albert"}"#;
-        assert_eq!(as_bert(other.to_owned(), vec![1]), Ok((other.to_owned(), vec![1])));
+        assert_eq!(
+            as_bert(other.to_owned(), vec![1]),
+            Ok((other.to_owned(), vec![1]))
+        );
     }
 }

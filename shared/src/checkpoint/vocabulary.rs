@@ -239,8 +239,14 @@ fn special_tokens(tokenizer: &Value) -> Map<String, Value> {
     };
     let roles = [
         ("unk_token", unknown),
-        ("cls_token", template(0).unwrap_or_else(|| first(["[CLS]", "<s>"]))),
-        ("sep_token", template(1).unwrap_or_else(|| first(["[SEP]", "</s>"]))),
+        (
+            "cls_token",
+            template(0).unwrap_or_else(|| first(["[CLS]", "<s>"])),
+        ),
+        (
+            "sep_token",
+            template(1).unwrap_or_else(|| first(["[SEP]", "</s>"])),
+        ),
         ("pad_token", first(["[PAD]", "<pad>"])),
         ("mask_token", first(["[MASK]", "<mask>"])),
     ];

@@ -234,7 +234,18 @@ impl Plan {
     fn check_privacy(&self) -> Result<(), Error> {
         let p = &self.privacy;
         if p.unit == Unit::None {
-            return Ok(());
+            // They do nothing, but the plan is signed as JSON, which has no infinity.
+            let idle = [
+                ("privacy.clip", p.clip),
+                ("privacy.noise_multiplier", p.noise_multiplier),
+                ("privacy.delta", p.delta),
+                ("privacy.max_epsilon", p.max_epsilon),
+                ("privacy.evaluation_noise", p.evaluation_noise),
+            ];
+            let endless = idle.iter().find(|(_, found)| !found.is_finite());
+            return endless.map_or(Ok(()), |(key, found)| {
+                Err(value(key, found, "a finite number"))
+            });
         }
         range("privacy.clip", p.clip, 1e-6, 1e6, true)?;
         range(

@@ -147,6 +147,23 @@ fn unknown_keys_and_unknown_words_are_errors() {
     }
 }
 
+/// Signed as JSON it would have `null` for the number, and nobody could read it again.
+#[test]
+fn a_number_without_an_end_is_refused_where_it_does_nothing_too() {
+    for (from, to) in [
+        ("clip = 1.0", "clip = nan"),
+        ("delta = 1e-5", "delta = -inf"),
+        ("noise_multiplier = 1.0", "noise_multiplier = inf"),
+    ] {
+        let text = EXAMPLE.replace("unit = \"institution\"", "unit = \"none\"");
+        assert!(text.contains(from), "{from}");
+        let error = Plan::parse(&text.replace(from, to))
+            .expect_err(to)
+            .to_string();
+        assert!(error.contains("a finite number"), "{error}");
+    }
+}
+
 #[test]
 fn without_noise_the_grid_is_finer_and_the_bound_has_no_noise_in_it() {
     let text = EXAMPLE.replace("unit = \"institution\"", "unit = \"none\"");

@@ -100,8 +100,10 @@ mod tests {
     use super::*;
 
     fn good() -> Value {
-        let mut vocab: HashMap<String, usize> =
-            symbols().enumerate().map(|(id, symbol)| (symbol.to_string(), id)).collect();
+        let mut vocab: HashMap<String, usize> = symbols()
+            .enumerate()
+            .map(|(id, symbol)| (symbol.to_string(), id))
+            .collect();
         vocab.insert("ab".to_owned(), 256);
         vocab.insert("<unk>".to_owned(), 257);
         json!({
@@ -141,22 +143,35 @@ mod tests {
             file
         };
         let mut without_byte = good();
-        without_byte["model"]["vocab"].as_object_mut().expect("a map").remove("s");
-        let word_piece = json!({ "type": "WordPiece", "unk_token": "[UNK]", "vocab": { "[UNK]": 1 } });
+        without_byte["model"]["vocab"]
+            .as_object_mut()
+            .expect("a map")
+            .remove("s");
+        let word_piece =
+            json!({ "type": "WordPiece", "unk_token": "[UNK]", "vocab": { "[UNK]": 1 } });
         for (what, file) in [
             ("no token for a byte", without_byte),
             ("dropout", with("/model/dropout", json!(0.5))),
             ("unknown", with("/model/unk_token", json!("[NONE]"))),
-            ("prefix", with("/model/continuing_subword_prefix", json!("##"))),
+            (
+                "prefix",
+                with("/model/continuing_subword_prefix", json!("##")),
+            ),
             ("suffix", with("/model/end_of_word_suffix", json!("</w>"))),
             ("fuse_unk", with("/model/fuse_unk", json!(true))),
             ("byte_fallback", with("/model/byte_fallback", json!(true))),
             ("merges into nothing", with("/model/merges", json!(["a c"]))),
             ("half a merge", with("/model/merges", json!(["ab"]))),
             ("a pattern", with("/model/pattern", json!({ "Regex": "x" }))),
-            ("other pieces", with("/pre_tokenizer", json!({ "type": "BertPreTokenizer" }))),
+            (
+                "other pieces",
+                with("/pre_tokenizer", json!({ "type": "BertPreTokenizer" })),
+            ),
             ("no pieces", with("/pre_tokenizer", Value::Null)),
-            ("a pattern of pieces", with("/pre_tokenizer/pattern", json!({ "Regex": "x" }))),
+            (
+                "a pattern of pieces",
+                with("/pre_tokenizer/pattern", json!({ "Regex": "x" })),
+            ),
             ("other model", with("/model", word_piece)),
         ] {
             assert!(checked(&file).is_err(), "{what}");

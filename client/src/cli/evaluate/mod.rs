@@ -4,6 +4,7 @@ mod mistakes;
 mod report;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -119,7 +120,7 @@ impl Head {
             (&self.only_in_text, "in the text, but not of the model"),
         ] {
             if !types.is_empty() {
-                text.push_str(&format!("\n{place}: {}", types.join(", ")));
+                let _ = write!(text, "\n{place}: {}", types.join(", "));
             }
         }
         text
@@ -177,11 +178,18 @@ fn columns(sentences: &[Sentence], predictions: &[Vec<String>]) -> String {
 }
 
 fn text(report: &Report) -> String {
+    // What a head without ends of entities gives is counted as IOB2.
+    let strict = match report.head.scheme {
+        scheme @ (Scheme::Iobes | Scheme::Bilou) => scheme,
+        Scheme::Iob1 | Scheme::Iob2 | Scheme::Plain => Scheme::Iob2,
+    };
     let mut parts = vec![
         format!("{} sentences, {} words", report.sentences, report.words),
         report.head.text(),
         report.entities.table(),
-        report.entities_strict.table_called("ENTITY, STRICT IOB2"),
+        report
+            .entities_strict
+            .table_called(&format!("ENTITY, STRICT {strict}")),
         report.tokens.table(),
     ];
     if report.entities_offsets != report.entities {

@@ -185,13 +185,16 @@ impl Known {
             Event::InstitutionEnrolled { institution }
             | Event::InstitutionReenrolled { institution, .. }
             | Event::InstitutionReinstated { institution } => {
-                self.state(institution, InstitutionState::Active)
+                self.state(institution, InstitutionState::Active);
+                None
             }
             Event::InstitutionSuspended { institution } => {
-                self.state(institution, InstitutionState::Suspended)
+                self.state(institution, InstitutionState::Suspended);
+                None
             }
             Event::InstitutionRevoked { institution } => {
-                self.state(institution, InstitutionState::Revoked)
+                self.state(institution, InstitutionState::Revoked);
+                None
             }
             Event::VersionPublished {
                 version,
@@ -200,16 +203,15 @@ impl Known {
                 ..
             } => {
                 let record = tx.version(*digest)?;
-                let same = |found: &fedner_shared::version::Version| {
-                    found.name == *version && found.weights == *weights
-                };
-                (!record.as_ref().is_some_and(same))
-                    .then(|| format!("the record of {version} says something else"))
+                let other = record
+                    .as_ref()
+                    .is_none_or(|found| found.name != *version || found.weights != *weights);
+                other.then(|| format!("the record of {version} says something else"))
             }
             Event::ModelImported { version, digest } => {
                 let record = tx.version(*digest)?;
-                (!record.as_ref().is_some_and(|found| found.name == *version))
-                    .then(|| format!("the record of {version} says something else"))
+                let other = record.as_ref().is_none_or(|found| found.name != *version);
+                other.then(|| format!("the record of {version} says something else"))
             }
             Event::RunCreated { plan, .. } => {
                 let missing = tx.plan(*plan)?.is_none();
@@ -220,9 +222,8 @@ impl Known {
         Ok(problem)
     }
 
-    fn state(&mut self, institution: &InstitutionId, state: InstitutionState) -> Option<String> {
+    fn state(&mut self, institution: &InstitutionId, state: InstitutionState) {
         self.states.insert(institution.clone(), state);
-        None
     }
 
     fn joined(

@@ -115,7 +115,7 @@ fn text(file: &Path, reading: &mut Reading) -> Option<String> {
         }
     };
     let sound = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
-    let line = 1 + bytes[..sound].iter().filter(|byte| **byte == b'\n').count();
+    let line = bytes[..sound].split(|byte| *byte == b'\n').count();
     match decode(bytes) {
         Ok(text) => Some(text),
         Err(fault) => {
@@ -225,7 +225,10 @@ fn annotation(number: usize, line: &str) -> Result<Annotation, Fault> {
 /// A type and its offsets. The type may be of several words: the offsets begin with the first
 /// number.
 fn split_place(place: &str) -> Option<(&str, &str)> {
-    let number = |at: &usize| place[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    let number = |at: &usize| {
+        let rest = &place[at + 1..];
+        rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(' ')
+    };
     let blanks = place.match_indices(' ').map(|(at, _)| at);
     let at = blanks
         .clone()

@@ -51,7 +51,7 @@ pub(super) fn unescaped(column: &str) -> Cow<'_, str> {
         let plain = PICTURES.iter().find(|(_, picture)| *picture == c);
         match plain {
             Some((plain, _)) => word.push(*plain),
-            None if c == ESCAPE => word.extend(characters.next()),
+            None if c == ESCAPE => word.push(characters.next().unwrap_or(ESCAPE)),
             None => word.push(c),
         }
     }

@@ -171,6 +171,15 @@ pub enum Fault {
          end, text and type with tabs between them"
     )]
     PubTator,
+    #[error("the file is no sound XML: {reason}")]
+    Xml { line: usize, reason: String },
+    #[error(
+        "the XML has the root `{found}`: expected a BioC `collection`, or `TEXT` and `TAGS` as i2b2 and \
+         n2c2 have them"
+    )]
+    XmlKind { found: String },
+    #[error("the annotation has no part that says {expected}")]
+    XmlPart { expected: &'static str },
     #[error("the annotation {id} stands twice (also in line {first})")]
     IdTwice { id: String, first: usize },
     #[error(
@@ -242,6 +251,9 @@ impl Fault {
             Self::Offset { .. } => "offset-malformed",
             Self::OffsetInside { .. } => "offset-inside",
             Self::PubTator => "pubtator-line",
+            Self::Xml { .. } => "xml-syntax",
+            Self::XmlKind { .. } => "xml-kind",
+            Self::XmlPart { .. } => "xml-part",
             Self::IdTwice { .. } => "annotation-twice",
             Self::Discontinuous { .. } => "span-discontinuous",
             Self::TextMissing => "text-missing",

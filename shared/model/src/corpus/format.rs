@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{csv, pubtator};
+use super::{csv, pubtator, xml};
 
 /// How a file holds annotated text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,17 +24,20 @@ pub enum Format {
     /// `PubTator`: titles and abstracts, and the offsets of their entities.
     #[serde(rename = "pubtator")]
     PubTator,
+    /// `BioC` collections, or a text with stand-off tags as i2b2 and n2c2 have them.
+    Xml,
     /// A `.txt` file and an `.ann` file of the same name, or a folder of such pairs.
     Brat,
 }
 
 impl Format {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Conll,
         Self::JsonTokens,
         Self::JsonText,
         Self::Csv,
         Self::PubTator,
+        Self::Xml,
         Self::Brat,
     ];
 
@@ -45,6 +48,7 @@ impl Format {
             Self::JsonText => "json-text",
             Self::Csv => "csv",
             Self::PubTator => "pubtator",
+            Self::Xml => "xml",
             Self::Brat => "brat",
         }
     }
@@ -67,6 +71,9 @@ impl Format {
         };
         if csv::is_heading(line) {
             return Self::Csv;
+        }
+        if xml::is_beginning(line) {
+            return Self::Xml;
         }
         if pubtator::is_title(line) {
             return Self::PubTator;
@@ -133,6 +140,8 @@ mod tests {
             ("word;tag", Format::Csv),
             ("1234567|t|Naloxone", Format::PubTator),
             ("a|b O", Format::Conll),
+            ("<?xml version=\"1.0\"?>", Format::Xml),
+            ("< O", Format::Conll),
         ];
         for (line, format) in cases {
             assert_eq!(Format::of_line(line), format, "{line}");
@@ -140,6 +149,6 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.as_str().parse(), Ok(format));
         }
-        assert!("xml".parse::<Format>().is_err());
+        assert!("html".parse::<Format>().is_err());
     }
 }

@@ -49,9 +49,8 @@ impl Parser {
         match record::parse(line) {
             // A text and what is known of it, in a list of two.
             Ok(Item::List(list)) => !list.first().is_some_and(Value::is_string),
-            Ok(Item::Record(_) | Item::Other(_)) => false,
             Err(Fault::Json { at_end, .. }) => at_end,
-            Err(_) => false,
+            Ok(Item::Record(_) | Item::Other(_)) | Err(_) => false,
         }
     }
 

@@ -7,6 +7,7 @@
 //! | JSON with `tokens` and `ner_tags` | a first line that begins as a JSON object |
 //! | JSON with `text` and entities, as annotation tools export it | the same, with the key `text` |
 //! | BRAT | a folder, an `.ann` file, a `.txt` file with an `.ann` file beside it |
+//! | XML of `BioC`, i2b2 and n2c2 | a first line that begins an XML file |
 //! | `PubTator` | a first line such as `1234567\|t\|Title` |
 //!
 //! Plain texts are split into words and sentences as [`predict`](crate::predict_text) splits
@@ -31,6 +32,7 @@ mod read;
 mod text;
 mod tools;
 mod write;
+mod xml;
 
 use std::collections::BTreeSet;
 use std::io;

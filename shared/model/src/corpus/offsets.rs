@@ -146,7 +146,7 @@ impl Ruler {
         let end = self.marks.len() - 1;
         let last = self.marks[end];
         if offset > last {
-            return Some(end + (offset - last));
+            return Some(end.saturating_add(offset - last));
         }
         let index = self.marks.partition_point(|mark| *mark < offset);
         (self.marks[index] == offset).then_some(index)

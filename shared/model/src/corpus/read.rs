@@ -12,6 +12,7 @@ use super::lines::Lines;
 use super::options::ReadOptions;
 use super::{
     Corpus, Error, Fault, Format, InvalidTags, Problem, Sentence, brat, conll, csv, json, pubtator,
+    xml,
 };
 
 /// What a reader hands on.
@@ -149,7 +150,9 @@ fn lines(
     reading: &mut Reading,
 ) -> Result<Format, std::io::Error> {
     let mut lines = Lines::new(input);
-    let mut parser = forced.map(Parser::of);
+    let mut parser = forced
+        .filter(|format| *format != Format::Xml)
+        .map(Parser::of);
     while let Some((number, line)) = lines.next()? {
         let line = match line {
             Err(fault) => {
@@ -159,7 +162,12 @@ fn lines(
             Ok(line) if parser.is_none() && line.trim().is_empty() => continue,
             Ok(line) => line,
         };
-        let parser = parser.get_or_insert_with(|| Parser::of(Format::of_line(line)));
+        let format = forced.unwrap_or_else(|| Format::of_line(line));
+        if parser.is_none() && format == Format::Xml {
+            let text = lines.rest()?;
+            return Ok(xml::read(number, text, reading));
+        }
+        let parser = parser.get_or_insert_with(|| Parser::of(format));
         if let Parser::Json(json) = parser
             && json.begins_document(line)
         {
@@ -187,7 +195,7 @@ enum Parser {
 impl Parser {
     fn of(format: Format) -> Self {
         match format {
-            Format::Conll | Format::Brat => Self::Conll(conll::Parser::default()),
+            Format::Conll | Format::Brat | Format::Xml => Self::Conll(conll::Parser::default()),
             Format::Csv => Self::Csv(csv::Parser::default()),
             Format::JsonTokens => Self::Json(json::Parser::new(json::Content::Tokens)),
             Format::JsonText => Self::Json(json::Parser::new(json::Content::Text)),
@@ -272,10 +280,20 @@ impl Reading<'_> {
     }
 
     /// Hands on a sentence whose tags are as they were written; `line` says in which line that of
-    /// a word stands.
+    /// a word stands. One with types alone among tags with prefixes is left out.
     pub(super) fn written(&mut self, mut sentence: Sentence, line: impl Fn(usize) -> usize) {
+        let alone = |tag: &String| tag != "O" && split(tag).is_none();
+        let prefixed = sentence.tags.iter().any(|tag| split(tag).is_some());
+        if prefixed && sentence.tags.iter().any(alone) {
+            // It is in no scheme, whatever the others are in.
+            let tags = sentence.tags.into_iter().enumerate();
+            for (index, tag) in tags.filter(|(_, tag)| alone(tag)) {
+                self.problem(line(index), &Fault::Tag { tag });
+            }
+            return;
+        }
         self.detector.observe(&sentence.tags, &line);
-        if sentence.tags.iter().any(|tag| split(tag).is_some()) {
+        if prefixed {
             to_iob2(&mut sentence.tags);
         } else {
             plain_to_iob2(&mut sentence.tags);
@@ -375,7 +393,7 @@ impl Summary {
         let rewritten = match self.scheme {
             Scheme::Iob2 => None,
             Scheme::Plain => Some("types alone, a run of one type as one entity,".to_owned()),
-            scheme => Some(scheme.to_string()),
+            Scheme::Iob1 | Scheme::Iobes | Scheme::Bilou => Some(self.scheme.to_string()),
         };
         if let Some(scheme) = rewritten {
             notices.push(format!(

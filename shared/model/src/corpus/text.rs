@@ -236,6 +236,9 @@ mod tests {
     use super::super::{Corpus, ReadOptions, Reader, Sentence};
     use crate::corpus::{Discontinuous, Overlaps, Summary};
 
+    /// Entities, and the code of what is wrong with them.
+    type Case<'a> = (&'a [(usize, usize, &'a str)], &'a str);
+
     /// A JSON record of a text and its entities, read; or the code of its first problem.
     fn read_with(
         text: &str,
@@ -349,7 +352,7 @@ mod tests {
     #[test]
     fn entities_that_cannot_be_are_told_apart() {
         let text = "one two three";
-        let cases: [(&[(usize, usize, &str)], &str); 11] = [
+        let cases: [Case<'_>; 11] = [
             (&[(0, 3, "")], "type-empty"),
             (&[(0, 3, "a b")], "type-blank"),
             (&[(0, 3, "B-X")], "type-is-tag"),

@@ -54,10 +54,12 @@ pub(super) fn entities(
 /// An entity: an object with start, end and type, or a list of these.
 fn mention(index: usize, value: Value, line: usize) -> Result<RawMention, Fault> {
     let place = format!("entity {}", index + 1);
-    let mut entity = match value {
-        Value::Object(entity) => entity,
-        Value::Array(list) => of_list(list, &place)?,
-        other => return Err(unlike(&other, place, "an object with start, end and label")),
+    let mut entity = if let Value::Object(entity) = value {
+        entity
+    } else if let Value::Array(list) = value {
+        of_list(list, &place)?
+    } else {
+        return Err(unlike(&value, place, "an object with start, end and label"));
     };
     let start = take(&mut entity, &["start", "start_offset"], &place, "a number")?;
     let end = take(&mut entity, &["end", "end_offset"], &place, "a number")?;
@@ -116,12 +118,13 @@ fn label(entity: &mut Map<String, Value>, place: &str) -> Result<String, Fault> 
         "a string",
     )?;
     let named = format!("`label` of {place}");
-    let value = match value {
-        Value::Array(mut labels) if labels.len() == 1 => labels.remove(0),
-        Value::Array(_) => return Err(unlike(&value, named, "one label")),
-        other => other,
+    let Value::Array(mut labels) = value else {
+        return string(value, &named);
     };
-    string(value, &named)
+    if labels.len() != 1 {
+        return Err(unlike(&Value::Array(labels), named, "one label"));
+    }
+    string(labels.remove(0), &named)
 }
 
 fn offset(value: &Value, key: &str, place: &str) -> Result<usize, Fault> {
@@ -179,10 +182,7 @@ fn label_studio(
     };
     let mut mentions = Vec::new();
     for (index, region) in array(result, "`result`")?.into_iter().enumerate() {
-        let value = match region {
-            Value::Object(mut region) => region.remove("value"),
-            _ => None,
-        };
+        let value = region.get("value").cloned();
         match value {
             Some(Value::Object(value)) if value.contains_key("labels") => {
                 mentions.push(mention(index, Value::Object(value), line)?);

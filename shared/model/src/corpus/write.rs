@@ -71,7 +71,7 @@ pub fn to_json_text(sentences: &[Sentence], name: impl Fn(u32) -> String) -> Str
                 json!({ "start": entity.start, "end": entity.end, "label": entity.label, "text": entity.text })
             })
             .collect();
-        let mut record = json!({ "text": text.text, "entities": entities });
+        let mut record = json!({ "text": text.contents, "entities": entities });
         if let Some(first) = text.sentences.first() {
             about(&mut record, first, &name);
         }
@@ -90,16 +90,16 @@ pub fn to_brat(
             sentences: Vec::new(),
             entities: text.entities(),
         };
-        let annotations: String = crate::brat(&prediction)
-            .lines()
-            .filter(|line| line.starts_with('T'))
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let mut annotations = String::new();
+        for line in crate::brat(&prediction).lines().filter(|line| line.starts_with('T')) {
+            annotations.push_str(line);
+            annotations.push('\n');
+        }
         let document = text
             .sentences
             .first()
             .and_then(|sentence| sentence.document);
-        (document.map(&name), text.text, annotations)
+        (document.map(&name), text.contents, annotations)
     };
     texts(sentences).map(file).collect()
 }
@@ -107,7 +107,7 @@ pub fn to_brat(
 /// A document's text put together of its words: where they stood if that is known.
 struct Text<'a> {
     sentences: &'a [Sentence],
-    text: String,
+    contents: String,
     /// Where each word of each sentence stands, in characters.
     places: Vec<Vec<Range<usize>>>,
 }
@@ -154,7 +154,7 @@ impl<'a> Text<'a> {
         }
         Self {
             sentences,
-            text,
+            contents: text,
             places,
         }
     }
@@ -168,7 +168,7 @@ impl<'a> Text<'a> {
                     label: span.label,
                     start,
                     end,
-                    text: self.text.chars().skip(start).take(end - start).collect(),
+                    text: self.contents.chars().skip(start).take(end - start).collect(),
                     score: 1.0,
                 });
             }

@@ -8,7 +8,7 @@ mod report;
 
 use std::ops::ControlFlow;
 
-use fedner_shared::scheme::HeadTags;
+use fedner_shared::scheme::{HeadTags, Scheme};
 use fedner_shared::score::{self, Scores};
 use serde::Serialize;
 
@@ -64,11 +64,26 @@ pub fn evaluate(
     let words: Vec<&[String]> = sentences.iter().map(|s| s.words.as_slice()).collect();
     let tagged = tagger.tag(&words, observer)?;
     let head = HeadTags::read(tags).ok();
+    let ends = |head: &HeadTags| matches!(head.scheme, Scheme::Iobes | Scheme::Bilou);
+    let strict = head.as_ref().filter(|head| ends(head)).map(|_| {
+        let mut strict = Scores::default();
+        for (sentence, words) in sentences.iter().zip(&tagged) {
+            strict.count_strict_with_ends(&sentence.tags, &tagger.names(words, None));
+        }
+        strict
+    });
     let tagged = tagged.iter();
     let predictions = tagged
         .map(|words| tagger.names(words, head.as_ref()))
         .collect();
-    Ok(Evaluation::of(sentences, predictions))
+    let evaluation = Evaluation::of(sentences, predictions);
+    Ok(match strict {
+        Some(strict) => Evaluation {
+            strict,
+            ..evaluation
+        },
+        None => evaluation,
+    })
 }
 
 impl Evaluation {

@@ -38,6 +38,9 @@ pub struct Encoded {
     pub first: Vec<Option<usize>>,
 }
 
+/// Parts of a file that encoding does without.
+const UNUSED: [&str; 3] = ["decoder", "padding", "truncation"];
+
 impl Tokenizer {
     /// Reads `tokenizer.json`.
     pub fn read(path: &Path) -> Result<Self, Error> {
@@ -52,9 +55,13 @@ impl Tokenizer {
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
         let fault = |error: tokenizers::Error| Error::Tokenizer(error.to_string());
         tokenizer::check(json, None).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(fault)?;
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(fault)?;
+        let mut file: serde_json::Value =
+            serde_json::from_slice(json).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        if let Some(parts) = file.as_object_mut() {
+            // What is not used is not handed on, so that nothing in it can go wrong.
+            parts.retain(|part, _| !UNUSED.contains(&part.as_str()));
+        }
+        let inner = tokenizers::Tokenizer::from_bytes(file.to_string()).map_err(fault)?;
         let unknown = closed::check(&inner)?;
         let (prefix, suffix) = special_tokens(&inner)?;
         Ok(Self {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use fedner_tests::binaries::binaries;
+use fedner_tests::binaries::binaries_in_sight;
 use fedner_tests::{pretrained, tiny};
 
 /// Trains one named-entity model in a federation of institutions on this machine.
@@ -29,6 +29,9 @@ struct Arguments {
     /// A corpus folder with train, devel and test files [default: generated clinical and banking notes]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The long version for generated notes: more notes and rounds, and the baselines; some nine minutes
+    #[arg(long, conflicts_with_all = ["data", "plan", "notes"])]
+    full: bool,
     /// Notes that are generated for each institution to train on; some 7 of 10 are of a new person
     #[arg(long, value_name = "N", default_value_t = data::NOTES, conflicts_with = "data")]
     notes: usize,
@@ -38,12 +41,9 @@ struct Arguments {
     /// A plan; base, labels and cohort are filled in where it does not fit
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// Add the rows `alone` and `pooled`, which generated notes have anyway
+    /// Add the rows `alone` and `pooled`, which `--full` has anyway
     #[arg(long)]
     baselines: bool,
-    /// Leave out the rows `alone` and `pooled`
-    #[arg(long, conflicts_with = "baselines")]
-    no_baselines: bool,
     /// From 0 to 1: how much of each entity type goes to one institution
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     skew: f64,
@@ -70,8 +70,8 @@ fn main() -> ExitCode {
 
 fn demo(arguments: &Arguments) -> Result<()> {
     let directory = fresh_directory(arguments.directory.as_deref())?;
-    eprintln!("building the programs");
-    binaries()?;
+    eprintln!("building coordinator and client: some ten minutes on two cores the first time");
+    binaries_in_sight()?;
 
     let data = match &arguments.data {
         Some(folder) => data::real(
@@ -81,18 +81,20 @@ fn demo(arguments: &Arguments) -> Result<()> {
             arguments.seed,
             &directory,
         )?,
+        None if arguments.full => data::generated(data::ALL_NOTES, arguments.seed, &directory)?,
         None => data::generated(arguments.notes, arguments.seed, &directory)?,
     };
     let (model, scratch) = base_model(arguments.model.as_deref(), &data, &directory)?;
     let defaults = match (&arguments.data, scratch) {
         (_, true) => plan::FROM_SCRATCH,
         (Some(_), false) => plan::REAL_CORPUS,
-        (None, false) => plan::GENERATED_NOTES,
+        (None, false) if arguments.full => plan::ALL_NOTES,
+        (None, false) => plan::SOME_NOTES,
     };
     let plan = plan::prepare(arguments.plan.as_deref(), defaults, &data)?;
 
     let outcome = federation::run(&directory, &model, &plan, &data)?;
-    let baselines = (arguments.data.is_none() || arguments.baselines) && !arguments.no_baselines;
+    let baselines = arguments.baselines || arguments.full;
     let rows = report::rows(&directory, &model, &plan, &data, &outcome, baselines)?;
     report::print(&rows, &plan, &outcome);
     report::print_what_next(&directory, &outcome)
