@@ -2,9 +2,10 @@
 # Attacks of one and two of ten members against the rules of aggregation, and those of Flower 1.42 and
 # NVIDIA FLARE 2.9: F1 of clean text and success of the backdoor, as a table.
 #
-#   tests/compare/attacks.sh MODEL_DIR DATA_DIR [--private] [--attackers N]...
+#   tests/compare/attacks.sh MODEL_DIR DATA_DIR [--private] [--attackers N]... [--seed N] [--only TEXT]
 #
-# MODEL_DIR is a Hugging Face BERT encoder; DATA_DIR is a corpus folder with train.tsv and test.tsv.
+# MODEL_DIR is a Hugging Face BERT encoder; DATA_DIR is a corpus folder with train.tsv and test.tsv. Without
+# --attackers there are one and two; --seed deals the sentences anew; --only picks columns by their names.
 # VENVS is a folder with two Python environments, which are made by pip where they are missing; with
 # VENVS=none the peers are left out.
 set -eu

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_farthest_are_left_out_and_the_last_place_is_shared() {
-        assert_eq!(kept(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 900], 0.2), 8);
+        assert_eq!(kept(&[1, 2, 3, 4, 5, 6, 7, 8, 30, 900], 0.2), 8);
         assert_eq!(kept(&[1, 2, 3, 4, 900], 0.2), 4);
         assert_eq!(kept(&[1, 2, 900], 0.2), 2);
         assert_eq!(kept(&[1, 2], 0.2), 2);
