@@ -1,6 +1,8 @@
 //! An institution: the real agent in a directory of its own.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -144,9 +146,14 @@ impl Site {
         let certificate = CertificateParams::new(vec!["anna".to_owned()])?.self_signed(&key)?;
         fs::write(identity.join("tls.pem"), certificate.pem())?;
         fs::write(identity.join("authority.pem"), certificate.pem())?;
-        fs::write(identity.join("tls.key"), key.serialize_pem())?;
-        let signing = SecretKey::from_seed([100; 32]).to_pem()?;
-        fs::write(identity.join("signing.key"), signing)?;
+        let secret = |name: &str, contents: &str| {
+            let mut options = OpenOptions::new();
+            let file = options.create_new(true).write(true).mode(0o600);
+            file.open(identity.join(name))?
+                .write_all(contents.as_bytes())
+        };
+        secret("tls.key", &key.serialize_pem())?;
+        secret("signing.key", &SecretKey::from_seed([100; 32]).to_pem()?)?;
         let operator = operator_key().public().to_string();
         fs::write(identity.join("operator.pub"), operator)?;
         fs::write(folder.path().join("train.txt"), &self.data)?;

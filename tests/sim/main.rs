@@ -89,7 +89,7 @@ fn federations_keep_their_promises_whatever_happens() {
 
 /// While a run recruits, each consent wakes whoever waits: two that took turns would never end.
 #[test]
-fn two_consents_in_one_check_in_count_once_each() {
+fn two_consents_to_one_plan_in_one_check_in_are_refused() {
     let _alone = alone();
     let setting = op::Setting {
         sites: 2,
@@ -114,6 +114,7 @@ fn two_consents_in_one_check_in_count_once_each() {
     };
     let report = campaign::run(&scenario).expect("passes");
     let said = |text: &str| report.log.iter().any(|line| line.contains(text));
-    assert!(said("two consents of anna: Ok"), "{:#?}", report.log);
+    let refused = said("two consents of anna: Err(Refused(ConsentInvalid))");
+    assert!(refused, "{:#?}", report.log);
     assert_eq!(report.published, 2, "{:#?}", report.log);
 }

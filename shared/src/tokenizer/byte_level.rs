@@ -111,7 +111,10 @@ mod tests {
             "pre_tokenizer": {
                 "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
             },
-            "post_processor": { "type": "RobertaProcessing" },
+            "post_processor": {
+                "type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0],
+                "trim_offsets": true, "add_prefix_space": false,
+            },
             "model": {
                 "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
                 "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false,
