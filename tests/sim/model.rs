@@ -34,6 +34,8 @@ struct Attempt {
     number: (u32, u32),
     open: BTreeMap<InstitutionId, Digest>,
     closed: bool,
+    /// It closed with too few updates, and the round is recruited for again.
+    repeated: bool,
 }
 
 /// What has happened so far.
@@ -209,10 +211,15 @@ impl Model {
                     !by_rule || plan.guard.is_some_and(|guard| guard.by == DecidedBy::Rule),
                     "a member was set aside without a rule"
                 );
+                // While the next round recruits, the attempt known here is of the round before.
                 if let Some(open) = self.attempts.get_mut(&run)
+                    && open.number.0 == round
                     && aside.holds_in(round)
                 {
-                    ensure!(by_rule || !open.closed, "a member was excluded too late");
+                    ensure!(
+                        by_rule || !open.closed || open.repeated,
+                        "a member was excluded too late"
+                    );
                     open.open.remove(&institution);
                 }
             }
@@ -230,6 +237,9 @@ impl Model {
                     open.open
                 );
                 open.closed = true;
+            }
+            Event::RoundRepeated { .. } => {
+                self.attempts.entry(run).or_default().repeated = true;
             }
             Event::VersionPublished {
                 round,
