@@ -42,6 +42,8 @@ pub struct Policy {
     pub max_epsilon_run: f64,
     /// The largest ε of all runs together.
     pub max_epsilon_total: f64,
+    /// The largest δ that a plan may count ε at. With a larger one the same noise has a smaller ε.
+    pub max_delta: f64,
     pub methods: Vec<Method>,
     /// Entity types that may be learnt; absent: any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +93,7 @@ impl Default for Policy {
             share_audits: false,
             max_epsilon_run: 8.0,
             max_epsilon_total: 32.0,
+            max_delta: 1e-5,
             methods: vec![Method::Head, Method::FfaLora, Method::Lora, Method::Full],
             labels: None,
             minimum_examples: 1,
@@ -128,6 +131,9 @@ impl Policy {
                 return wrong(key, found, "a positive number");
             }
         }
+        if !(self.max_delta > 0.0 && self.max_delta <= 0.5) {
+            return wrong("max_delta", self.max_delta, "a number above 0, at most 0.5");
+        }
         if !(1..=3650).contains(&self.consent_days) {
             let found = f64::from(self.consent_days);
             return wrong("consent_days", found, "1 to 3650 days");
@@ -155,6 +161,14 @@ impl Policy {
                 return forbid(format!(
                     "the plan {name} allows itself ε = {}: expected at most max_epsilon_run = {}",
                     plan.privacy.max_epsilon, self.max_epsilon_run
+                ));
+            }
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution
+                if plan.privacy.delta > self.max_delta =>
+            {
+                return forbid(format!(
+                    "the plan {name} has delta = {}: expected at most max_delta = {}",
+                    plan.privacy.delta, self.max_delta
                 ));
             }
             Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution | Unit::None => {}
@@ -296,6 +310,15 @@ pub(crate) mod tests {
         let mut greedy = plan("institution");
         greedy.privacy.max_epsilon = 9.0;
         forbidden(&policy, &greedy, "max_epsilon_run");
+        // At δ = 0.5 nearly any noise has a small ε.
+        let mut lax = plan("institution");
+        lax.privacy.delta = 0.5;
+        forbidden(&policy, &lax, "max_delta");
+        let laxer = Policy {
+            max_delta: 0.5,
+            ..Policy::default()
+        };
+        assert_eq!(laxer.allows(&lax), Ok(()));
         let mut full = plan("institution");
         full.method = Method::Full;
         let heads = Policy {
@@ -373,6 +396,8 @@ pub(crate) mod tests {
             "max_epsilon_run = inf",
             "max_epsilon_total = -1.0",
             "max_epsilon_run = nan",
+            "max_delta = nan",
+            "max_delta = 0.9",
             "consent_days = 0",
         ] {
             let policy: Policy = toml::from_str(text).expect("toml");

@@ -80,7 +80,9 @@ fn naive(rule: Rule, updates: &[(u32, Vec<i32>)], j: usize) -> f64 {
             };
             let mut scored: Vec<_> = updates.iter().map(|(w, x)| (score(x), *w, x[j])).collect();
             scored.sort_by(|a, b| a.0.total_cmp(&b.0));
-            scored.truncate(n - left_out);
+            // Two that are each other's closest are equally far: both stay, or neither.
+            let farthest = scored[n - left_out - 1].0;
+            scored.retain(|(score, ..)| *score <= farthest);
             let weights = scored.iter().map(|(_, w, _)| f64::from(*w)).sum::<f64>();
             let terms = scored.iter().map(|(_, w, x)| f64::from(*w) * f64::from(*x));
             terms.sum::<f64>() / weights

@@ -39,7 +39,7 @@ delta = 1e-5
 max_epsilon = 8.0
 "#;
 
-/// The same for half of the notes in half of the rounds, at the same ε: what two minutes come to.
+/// The same for half of the notes in half of the rounds, at the same ε, for a few minutes.
 pub(crate) const SOME_NOTES: &str = r#"
 name = "notes"
 method = "head"
