@@ -13,6 +13,7 @@ use fedner_shared::time::Time;
 use crate::config::{Directory, Policy, Settings};
 use crate::identity::Identity;
 use crate::state::{self, PlanRecord, Store};
+use crate::training;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,7 +30,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => Some(refusal.clone()),
             Self::Corpus(error) => {
-                let code = crate::training::code_of_corpus(error);
+                let code = training::code_of_corpus(error);
                 Some(Refusal::new(code, error.to_string()))
             }
             Self::State(error) => error.refusal(),
@@ -94,12 +95,11 @@ pub fn check_text(directory: &Directory, plan: &Plan) -> Result<(), Error> {
     let policy = directory.policy().map_err(|e| e.refusal())?;
     let settings = directory.settings().map_err(|e| e.refusal())?;
     let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
-    let (mut reader, mut sentences) = (Reader::new(settings.reading), Vec::new());
-    for path in &paths {
-        let corpus = reader.corpus(path)?;
-        corpus.check_labels(&plan.labels)?;
-        sentences.extend(corpus.sentences);
-    }
+    let read = training::read_corpora(&paths, &plan.labels, &settings.reading);
+    let sentences = read.map_err(|error| {
+        let unnamed = || Refusal::new(Code::CorpusInvalid, error.to_string());
+        error.refusal().unwrap_or_else(unnamed)
+    })?;
     let least = policy.minimum_examples as usize;
     if sentences.len() < least.max(1) {
         let message = format!(

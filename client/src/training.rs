@@ -116,6 +116,11 @@ impl Error {
         }
     }
 
+    /// What it is called here; a fault of ours has no name of its own.
+    pub fn code(&self) -> Code {
+        self.refusal().map_or(Code::NotDone, |refusal| refusal.code)
+    }
+
     /// What may stand in a log: a code and a place, never text.
     pub fn cause(&self) -> String {
         let code = self

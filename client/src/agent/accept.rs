@@ -22,12 +22,10 @@ impl Agent {
         kind: Kind,
         assignment: &Assignment,
     ) -> Result<Result<Task, Refusal>, Error> {
-        let (task, plan, record) = match self.verify_assignment(kind, assignment) {
+        let (task, plan, version, record) = match self.verify_assignment(kind, assignment) {
             Ok(verified) => verified,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let (_, version) =
-            convert::version_from_record(&task.record).map_err(consent::Error::Refused)?;
         if self.outside.defences.pins
             && let Err(refusal) = self.check_base(&task, &plan, &version)?
         {
@@ -106,11 +104,11 @@ impl Agent {
         &self,
         kind: Kind,
         assignment: &Assignment,
-    ) -> Result<(Task, Plan, PlanRecord), Refusal> {
+    ) -> Result<(Task, Plan, Version, PlanRecord), Refusal> {
         let signed = convert::signed("plan", assignment.plan.clone())?;
         let plan = self.verify_plan(&signed)?;
-        let (version, record) = convert::version_from_record(&assignment.version)?;
-        check_version(&record, &plan)?;
+        let (digest, version) = convert::version_from_record(&assignment.version)?;
+        check_version(&version, &plan)?;
         let (round, attempt) = (assignment.round, assignment.attempt);
         if !(1..=plan.rounds).contains(&round) {
             let message = format!(
@@ -134,7 +132,7 @@ impl Agent {
             plan: plan.digest(),
             round,
             attempt,
-            version,
+            version: digest,
             record: assignment.version.clone(),
             manifest,
         };
@@ -146,7 +144,7 @@ impl Agent {
             dimension: 0,
             proposed: self.outside.machine.now(),
         };
-        Ok((task, plan, known))
+        Ok((task, plan, version, known))
     }
 
     /// The plan and the version of a task that was accepted before.

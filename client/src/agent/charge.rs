@@ -64,16 +64,21 @@ impl Agent {
             return Ok(Event::Declined(refusal));
         }
         let stage = self.stage_of(task, Stage::Training);
-        let cause = refusal.code;
-        let work = self.not_done(task, cause.as_str());
+        let work = self.not_done(task, refusal.code, refusal.code.as_str());
         match self.with_heartbeat(task, stage, work).await {
             Ok(event) => event,
             Err(interruption) => Ok(interruption.event(task)),
         }
     }
 
-    /// Waits for the next time of release. Every failure after private text was read ends here.
-    pub(super) async fn not_done(&self, task: &Task, cause: &str) -> Result<Event, Error> {
+    /// Waits for the next time of release. Every failure after private text was read ends here, and is
+    /// told as one code; `cause` is for the log here.
+    pub(super) async fn not_done(
+        &self,
+        task: &Task,
+        code: Code,
+        cause: &str,
+    ) -> Result<Event, Error> {
         tracing::warn!("{task} is not done, and stays paid for: {cause}");
         let (plan, _) = self.background(task)?;
         let policy = self.directory.policy()?;
@@ -84,14 +89,9 @@ impl Agent {
             self.until(due, &plan, consent.examples).await;
         }
         let message = format!("{task} came to nothing; the log here says why");
-        let open = Code::ALL
-            .iter()
-            .find(|code| cause.starts_with(code.as_str()));
-        let code = match open {
-            Some(code) if !self.outside.defences.one_code => *code,
-            Some(_) | None => Code::NotDone,
-        };
-        Ok(Event::Declined(Refusal::new(code, message)))
+        let one_code = self.outside.defences.one_code;
+        let told = if one_code { Code::NotDone } else { code };
+        Ok(Event::Declined(Refusal::new(told, message)))
     }
 
     /// Waits until `due`, by this machine's clock. A clock that was set does not make it longer than
@@ -110,11 +110,18 @@ impl Agent {
     /// The stage that the coordinator is told: from the charge on it does not change until something
     /// leaves.
     pub(super) fn stage_of(&self, task: &Task, before: Stage) -> Stage {
-        match (self.session.charge(), task.kind) {
-            (None, _) => before,
-            (Some(_), Kind::Train) => Stage::Training,
-            (Some(_), Kind::Evaluate) => Stage::Evaluating,
+        match self.session.charge() {
+            None => before,
+            Some(_) => stage_of_work(task.kind),
         }
+    }
+}
+
+/// The stage of the work itself.
+pub(super) const fn stage_of_work(kind: Kind) -> Stage {
+    match kind {
+        Kind::Train => Stage::Training,
+        Kind::Evaluate => Stage::Evaluating,
     }
 }
 

@@ -30,12 +30,15 @@ impl Interruption {
                 tracing::info!("{task} is not wanted any more");
                 Event::Dropped
             }
-            Self::Withdrawn => {
-                let message = format!("the consent that covered {task} is not in force any more");
-                Event::Declined(Refusal::new(Code::ConsentMissing, message))
-            }
+            Self::Withdrawn => Event::Declined(withdrawn(task)),
         }
     }
+}
+
+/// Why a task is declined whose consent does not cover it any more.
+fn withdrawn(task: &Task) -> Refusal {
+    let message = format!("the consent that covered {task} is not in force any more");
+    Refusal::new(Code::ConsentMissing, message)
 }
 
 /// When signs of life are due, and what was answered.
@@ -142,6 +145,17 @@ impl Agent {
                 return Interruption::Withdrawn;
             }
         }
+    }
+
+    /// What becomes of a result that was released and must not leave any more. It stays paid for.
+    pub(super) async fn give_up(&mut self, task: &Task, why: Interruption) -> Event {
+        match why {
+            Interruption::Unwanted => {
+                tracing::warn!("{task} is not wanted any more; it stays paid for");
+            }
+            Interruption::Withdrawn => self.decline(task.clone(), &withdrawn(task)).await,
+        }
+        Event::Dropped
     }
 
     fn is_withdrawn(&self, task: &Task) -> bool {

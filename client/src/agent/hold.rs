@@ -6,7 +6,6 @@ use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Release, Task};
 use fedner_shared::refusal::{Code, Refusal};
 
-use super::heartbeat::Interruption;
 use super::{Agent, Error};
 use crate::state::Word;
 
@@ -42,14 +41,7 @@ impl Agent {
                     Refusal::new(Code::ReleaseRefused, message)
                 }
             },
-            Err(Interruption::Unwanted) => {
-                tracing::warn!("{task}: nobody let the update go in time; it stays paid for");
-                return Ok(Some(Event::Dropped));
-            }
-            Err(Interruption::Withdrawn) => {
-                let message = format!("the consent that covered {task} is not in force any more");
-                Refusal::new(Code::ConsentMissing, message)
-            }
+            Err(why) => return Ok(Some(self.give_up(task, why).await)),
         };
         self.decline(task.clone(), &refusal).await;
         Ok(Some(Event::Dropped))

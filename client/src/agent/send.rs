@@ -1,11 +1,11 @@
 //! Telling the coordinator: uploads, evaluation counts, refusals.
 
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Event, Kind, Release, Task};
+use fedner_session::{Event, Release, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 
-use super::heartbeat::Interruption;
+use super::charge::stage_of_work;
 use super::{Agent, Error};
 use crate::egress;
 use crate::transport;
@@ -53,23 +53,11 @@ impl Agent {
         let consent = self.store.consent_in_force(&task.plan, now)?;
         let units = consent.map_or(1, |consent| consent.examples);
         let (plan, _) = self.background(task)?;
-        let stage = match task.kind {
-            Kind::Train => Stage::Training,
-            Kind::Evaluate => Stage::Evaluating,
-        };
+        let stage = stage_of_work(task.kind);
         let wait = self.until(self.session.not_before(), &plan, units);
         match self.with_heartbeat(task, stage, wait).await {
             Ok(()) => Ok(None),
-            Err(Interruption::Unwanted) => {
-                tracing::info!("{task} is not wanted any more; it stays paid for");
-                Ok(Some(Event::Dropped))
-            }
-            Err(Interruption::Withdrawn) => {
-                let message = format!("the consent that covered {task} is not in force any more");
-                let refusal = Refusal::new(Code::ConsentMissing, message);
-                self.decline(task.clone(), &refusal).await;
-                Ok(Some(Event::Dropped))
-            }
+            Err(why) => Ok(Some(self.give_up(task, why).await)),
         }
     }
 

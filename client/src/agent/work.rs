@@ -112,7 +112,10 @@ impl Agent {
             match worker.await {
                 Ok(trained) => Ok(Ok(trained)),
                 Err(error) if error.is_ours() => Err(error.into()),
-                Err(error) => self.not_done(task, &error.cause()).await.map(Err),
+                Err(error) => {
+                    let (code, cause) = (error.code(), error.cause());
+                    self.not_done(task, code, &cause).await.map(Err)
+                }
             }
         };
         let outcome = self.with_heartbeat(task, Stage::Training, work).await;
@@ -158,7 +161,7 @@ impl Agent {
                 Ok(None)
             }
             Err(egress::Error::Refused(refusal)) => {
-                let work = self.not_done(task, refusal.code.as_str());
+                let work = self.not_done(task, refusal.code, refusal.code.as_str());
                 match self.with_heartbeat(task, Stage::Training, work).await {
                     Ok(event) => event.map(Some),
                     Err(interruption) => Ok(Some(interruption.event(task))),
@@ -190,16 +193,18 @@ impl Agent {
         let guard = StopOnDrop(stop.clone());
         let worker = self.outside.trainer.evaluate(job, stop);
         let work = async {
-            let failed = match worker.await {
+            let (code, cause) = match worker.await {
                 Ok(units) => match self.make_counts_ready(task, &plan, &policy, &units) {
                     Ok(transition) => return Ok(Ok(transition)),
-                    Err(egress::Error::Refused(refusal)) => refusal.code.to_string(),
+                    Err(egress::Error::Refused(refusal)) => {
+                        (refusal.code, refusal.code.to_string())
+                    }
                     Err(error) => return Err(error.into()),
                 },
                 Err(error) if error.is_ours() => return Err(error.into()),
-                Err(error) => error.cause(),
+                Err(error) => (error.code(), error.cause()),
             };
-            self.not_done(task, &failed).await.map(Err)
+            self.not_done(task, code, &cause).await.map(Err)
         };
         let outcome = self.with_heartbeat(task, Stage::Evaluating, work).await;
         drop(guard);

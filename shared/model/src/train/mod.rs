@@ -34,7 +34,7 @@ use cache::{Frozen, Grouping};
 use course::{Course, Order, Outcome};
 pub use early::EarlyStopping;
 use encoder::EncoderLearner;
-use examples::{Example, examples};
+use examples::{Example, examples, sound_examples};
 use features::Features;
 use head::HeadLearner;
 pub use keep::Keep;
@@ -202,16 +202,17 @@ pub fn train_as(
     tracing::info!(%device, "training");
     let trainable = options.trainable(&base.config);
     check_base(base, tags.len(), &trainable, private.is_some())?;
-    let of = (&base.config, tokenizer, tags, corpus, &options.training);
-    let examples = match &private {
-        Some(_) => examples::sound_examples(of.0, of.1, of.2, of.3, of.4),
-        None => examples(of.0, of.1, of.2, of.3, of.4)?,
-    };
-    let (examples, units) = match &private {
+    let (config, training) = (&base.config, &options.training);
+    let (examples, units) = if let Some(private) = &private {
         // Whether there is text at all must not show: steps without a unit are noise alone.
-        Some(private) => private::pooled(private, corpus, examples)?,
-        None if examples.is_empty() => return Err(Error::EmptyCorpus),
-        None => (examples, Vec::new()),
+        let sound = sound_examples(config, tokenizer, tags, corpus, training);
+        private::pooled(private, corpus, sound)?
+    } else {
+        let all = examples(config, tokenizer, tags, corpus, training)?;
+        if all.is_empty() {
+            return Err(Error::EmptyCorpus);
+        }
+        (all, Vec::new())
     };
     let words = examples.iter().map(|example| example.targets.len()).sum();
     let order = Order::new(&examples, options);
