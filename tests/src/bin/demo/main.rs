@@ -86,12 +86,11 @@ fn demo(arguments: &Arguments) -> Result<()> {
     };
     let (model, scratch) = base_model(arguments.model.as_deref(), &data, &directory)?;
     let defaults = match (&arguments.data, scratch) {
-        (_, true) => plan::FROM_SCRATCH,
-        (Some(_), false) => plan::REAL_CORPUS,
-        (None, false) if arguments.full => plan::ALL_NOTES,
-        (None, false) => plan::SOME_NOTES,
+        (_, true) => plan::FROM_SCRATCH.to_owned(),
+        (Some(_), false) => plan::REAL_CORPUS.to_owned(),
+        (None, false) => plan::notes(arguments.full),
     };
-    let plan = plan::prepare(arguments.plan.as_deref(), defaults, &data)?;
+    let plan = plan::prepare(arguments.plan.as_deref(), &defaults, &data)?;
 
     let outcome = federation::run(&directory, &model, &plan, &data)?;
     let baselines = arguments.baselines || arguments.full;

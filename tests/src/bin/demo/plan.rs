@@ -13,14 +13,19 @@ use crate::data::Data;
 /// nearly all of the persons, for a step costs little beside the features and the noise is then least
 /// for what is learnt; that of all steps together costs ε below 8. Rounds are short, as institutions
 /// that write differently part soon.
-pub(crate) const ALL_NOTES: &str = r#"
+///
+/// `full` is of all notes. Else there is half of them in half of the rounds, at the same ε.
+pub(crate) fn notes(full: bool) -> String {
+    let (rounds, batch_size, noise_multiplier) = if full { (16, 1500, 6.2) } else { (8, 750, 4.4) };
+    format!(
+        r#"
 name = "notes"
 method = "head"
-rounds = 16
+rounds = {rounds}
 seed = 7
 [training]
 local_epochs = 3
-batch_size = 1500
+batch_size = {batch_size}
 learning_rate = 0.8
 warmup = 0.0
 weight_decay = 0.0
@@ -34,37 +39,12 @@ train_timeout_s = 300
 [privacy]
 unit = "person"
 clip = 0.01
-noise_multiplier = 6.2
+noise_multiplier = {noise_multiplier}
 delta = 1e-5
 max_epsilon = 8.0
-"#;
-
-/// The same for half of the notes in half of the rounds, at the same ε, for a few minutes.
-pub(crate) const SOME_NOTES: &str = r#"
-name = "notes"
-method = "head"
-rounds = 8
-seed = 7
-[training]
-local_epochs = 3
-batch_size = 750
-learning_rate = 0.8
-warmup = 0.0
-weight_decay = 0.0
-max_tokens = 128
-head_layers = [2, 4, 6]
-head_context = 1
-head_iob2 = true
-[cohort]
-recruit_timeout_s = 60
-train_timeout_s = 300
-[privacy]
-unit = "person"
-clip = 0.01
-noise_multiplier = 4.4
-delta = 1e-5
-max_epsilon = 8.0
-"#;
+"#
+    )
+}
 
 pub(crate) const REAL_CORPUS: &str = r#"
 name = "federated-ner"
