@@ -185,6 +185,23 @@ fn how_much_text_there_is_is_not_told() -> Result<()> {
     Ok(())
 }
 
+/// Where nothing is protected, the policy's least is kept at each training.
+#[test]
+fn too_little_open_text_is_not_trained_on() -> Result<()> {
+    let open = Arc::new(Base::new(&plan("none"), |_| Ok(()))?);
+    let site = |policy| Site {
+        policy,
+        manner: Manner::default(),
+        ..Site::of(&open, b"")
+    };
+    let few = site("minimum_examples = 61\n");
+    let enough = site("minimum_examples = 60\n");
+    let outcomes = run_all(vec![few, enough])?;
+    assert!(outcomes[0].transcript.has("Decline training true not-done"));
+    assert!(outcomes[1].transcript.has("Upload"));
+    Ok(())
+}
+
 /// A base in which one word's embedding is so large that every product with it overflows.
 fn overflowing(model: &Path) -> Result<()> {
     let config = fs::read_to_string(model.join("config.json"))?;

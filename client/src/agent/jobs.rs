@@ -8,6 +8,7 @@ use fedner_session::Task;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Unit};
+use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::score::Scores;
 
 use crate::sound::sound_sentences;
@@ -34,6 +35,9 @@ pub struct TrainJob {
     pub(super) options: TrainOptions,
     pub(super) keep: Keep,
     pub(super) sound: bool,
+    /// With fewer sentences nothing is trained, where the plan protects nothing: elsewhere it would
+    /// tell of the text.
+    pub(super) least: usize,
 }
 
 impl TrainJob {
@@ -75,6 +79,14 @@ impl TrainJob {
             ..
         } = self;
         let sentences = self.sentences()?;
+        if plan.privacy.unit == Unit::None && sentences.len() < self.least {
+            let message = format!(
+                "the data has {} sentences: the policy asks for {}",
+                sentences.len(),
+                self.least
+            );
+            return Err(Refusal::new(Code::NotDone, message).into());
+        }
         let plan = (plan, *units);
         training::train_round(material, &sentences, plan, options, keep, stop)
     }

@@ -104,6 +104,7 @@ impl Agent {
             units,
             material,
             sound: self.outside.defences.sound_text,
+            least: self.directory.policy()?.minimum_examples as usize,
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());

@@ -48,7 +48,8 @@ pub struct Policy {
     /// Entity types that may be learnt; absent: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
-    /// With fewer sentences than this nothing is trained.
+    /// With fewer sentences than this no person's consent is granted, and nothing is trained where the
+    /// plan protects nothing. Where it protects something, a training that did not begin would tell.
     pub minimum_examples: u32,
     /// What plans may protect; absent: whatever `allow_no_privacy` leaves. A policy that lists `none`
     /// needs that beside it.
