@@ -8,7 +8,7 @@ use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::digest::{Digest, canonical_json};
+use crate::digest::{Digest, canonical_text};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -185,7 +185,7 @@ pub struct Signed {
 
 impl Signed {
     pub fn new<T: Statement>(statement: &T, key: &SecretKey) -> Self {
-        let body = String::from_utf8(canonical_json(statement)).unwrap_or_default();
+        let body = canonical_text(statement);
         let signature = key.sign(&message::<T>(&body));
         Self { body, signature }
     }

@@ -1,7 +1,7 @@
 //! The ledger's entries. The rules are `fedner_privacy::ledger`'s.
 
 use fedner_privacy::ledger::{Entry, Ledger};
-use fedner_shared::digest::Digest;
+use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::time::Time;
 use rusqlite::{Connection, params};
 
@@ -47,8 +47,7 @@ impl Store {
 }
 
 pub(super) fn insert(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
-    let body = fedner_shared::digest::canonical_json(entry);
-    let body = String::from_utf8_lossy(&body);
+    let body = canonical_text(entry);
     let sql = "INSERT INTO ledger (sequence, body) VALUES (?1, ?2)";
     connection.execute(sql, params![entry.sequence as i64, body])?;
     Ok(())

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fedner_shared::digest::{Digest, canonical_json};
+use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::version::Version;
 
 use super::{Engine, Failure, Fault};
@@ -34,7 +34,7 @@ impl Engine {
         let found = self.store.read(|tx| tx.version(digest))?;
         let version = found
             .ok_or_else(|| Fault::Inconsistent(format!("version {} is missing", digest.short())))?;
-        let json = String::from_utf8(canonical_json(&version)).unwrap_or_default();
+        let json = canonical_text(&version);
         let record = Arc::new(Record { version, json });
         if self.records.0.len() == REMEMBERED {
             self.records.0.pop_front();

@@ -1,6 +1,6 @@
 //! Model versions on the wire.
 
-use fedner_shared::digest::Digest;
+use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::score::{Counts, Scores};
 use fedner_shared::version::Version;
 use fedner_shared::view::{InstitutionScores, VersionView};
@@ -16,10 +16,9 @@ pub fn version_from_record(record: &str) -> Result<(Digest, Version)> {
 }
 
 pub fn version_to_wire(view: &VersionView) -> v1::ModelVersion {
-    let record = fedner_shared::digest::canonical_json(&view.version);
     v1::ModelVersion {
         digest: view.digest.as_bytes().to_vec(),
-        record: String::from_utf8(record).unwrap_or_default(),
+        record: canonical_text(&view.version),
         aliases: view.aliases.iter().map(ToString::to_string).collect(),
         scores: view.scores.iter().map(scores_to_wire).collect(),
         f1: view.f1,

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use fedner_shared::digest::canonical_text;
 use fedner_shared::event::Entry;
 use fedner_shared::figures::Figures;
 use fedner_shared::plan::{Method, Unit};
@@ -120,7 +121,6 @@ pub fn institution_from_wire(message: v1::Institution) -> Result<InstitutionView
 }
 
 pub fn entry_to_wire(entry: &Entry) -> v1::Event {
-    let json = fedner_shared::digest::canonical_json(entry);
     v1::Event {
         sequence: entry.sequence,
         time_ms: entry.time.as_millis(),
@@ -130,7 +130,7 @@ pub fn entry_to_wire(entry: &Entry) -> v1::Event {
             .map(ToString::to_string)
             .unwrap_or_default(),
         kind: entry.event.kind(),
-        entry: String::from_utf8(json).unwrap_or_default(),
+        entry: canonical_text(entry),
     }
 }
 
