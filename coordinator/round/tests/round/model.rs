@@ -346,10 +346,12 @@ fn refused_changes_nothing(driver: &mut Driver, input: Input, before: fedner_rou
     }
 }
 
-/// With nobody answering any more, the deadlines alone lead to an end.
-fn comes_to_an_end(driver: &mut Driver) {
+/// With nobody answering any more, the deadlines alone lead to an end. The model looks at every step: a
+/// later round forgets what an earlier one was sent.
+fn comes_to_an_end(driver: &mut Driver, model: &mut Model) {
     let _ = driver.step(Input::Resume);
     for _ in 0..200 {
+        model.look(driver);
         if driver.run.phase.is_end() {
             return;
         }
@@ -406,7 +408,7 @@ proptest! {
             prop_assert!(driver.run.members.len() == NAMES.len());
             prop_assert!(driver.run.attempt <= driver.run.plan.cohort.max_attempts);
         }
-        comes_to_an_end(&mut driver);
+        comes_to_an_end(&mut driver, &mut model);
         model.look(&driver);
         let count = |wanted: fn(&Event) -> bool| driver.events.iter().filter(|e| wanted(e)).count();
         let published = count(|e| matches!(e, Event::VersionPublished { .. }));
