@@ -13,6 +13,9 @@ use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused, run};
 const STRONG: &str =
     "unit = \"sentence\"\nclip = 0.1\nnoise_multiplier = 40.0\ndelta = 1e-5\nmax_epsilon = 50.0";
 
+/// Words of the kind that `audit plant` draws.
+const KNOWN_SECRETS: [&str; 4] = ["wozibemo", "kafidohe", "tilevase", "gobamiru"];
+
 /// An institution that needs no federation.
 fn institution() -> Result<Setting> {
     let setting = Setting::new()?;
@@ -86,6 +89,23 @@ fn plans_pass_and_their_reports_are_signed() -> Result<()> {
     Ok(())
 }
 
+/// What `audit plant` wrote, with words of this test in place of those that it drew: how well a small
+/// model learns a word depends on the word.
+fn with_known_secrets(drawn: &str) -> Result<String> {
+    let mut text = drawn.to_owned();
+    let tagged = drawn
+        .lines()
+        .filter_map(|line| line.strip_suffix("\tB-Person"));
+    let mut secrets: Vec<&str> = tagged.collect();
+    secrets.dedup();
+    assert_eq!(secrets.len(), KNOWN_SECRETS.len(), "{drawn}");
+    for (secret, known) in secrets.into_iter().zip(KNOWN_SECRETS) {
+        assert_eq!(secret.len(), known.len(), "{secret}");
+        text = text.replace(secret, known);
+    }
+    Ok(text)
+}
+
 #[test]
 fn a_model_that_knows_its_text_is_found_out_and_one_that_never_saw_it_is_not() -> Result<()> {
     let setting = institution()?;
@@ -94,12 +114,10 @@ fn a_model_that_knows_its_text_is_found_out_and_one_that_never_saw_it_is_not() -
     let others = setting.text(0, Split::Devel, 6)?;
     let planted = setting.path("planted.conll");
     let plant = [
-        "audit", "plant", "--label", "Person", "--count", "6", "--repeat", "4",
+        "audit", "plant", "--label", "Person", "--count", "4", "--repeat", "8",
     ];
-    fs::write(
-        &planted,
-        run(setting.cluster.client_command("i0", &plant)?)?,
-    )?;
+    let drawn = run(setting.cluster.client_command("i0", &plant)?)?;
+    fs::write(&planted, with_known_secrets(&drawn)?)?;
     let open = plan(1, 1, 1, "full", "", NO_NOISE).replace("local_epochs = 2", "local_epochs = 60");
     let open = write_plan(&setting, "open.toml", &open)?;
     let train = |to: &Path, files: &[&Path]| -> Result<()> {

@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
 
-/// Institutions that work on the run at this moment, each with its round and attempt.
+/// Institutions that work on the run at this moment, each with its phase, round and attempt.
 fn working(setting: &Setting, run: &str) -> Result<Vec<(String, String)>> {
     let view = setting.cluster.coordinate(&["run", "show", run])?;
-    let turn = format!("{}/{}", view["round"], view["attempt"]);
+    // One attempt has a training and an evaluation: the phase tells them apart.
+    let turn = format!("{} {}/{}", view["state"], view["round"], view["attempt"]);
     let members = view["members"].as_array().context("members")?;
     let working = members
         .iter()
