@@ -1,5 +1,7 @@
 //! Files named by their digest: model versions that arrive, updates that leave.
 
+mod sealed;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -9,9 +11,13 @@ use std::sync::Arc;
 use fedner_shared::crash;
 use fedner_shared::digest::Digest;
 use fedner_shared::machine::Machine;
+use fedner_shared::seal::StorageKey;
 
 use crate::files;
 use crate::machine::ThisMachine;
+
+pub use sealed::Content;
+use sealed::Sealing;
 
 /// The folder of blobs. A blob is written under another name, made durable, and then renamed, so
 /// that a file with a digest for a name is whole.
@@ -19,6 +25,8 @@ use crate::machine::ThisMachine;
 pub struct Blobs {
     directory: PathBuf,
     machine: Arc<dyn Machine>,
+    /// With which what is created here is sealed.
+    key: Option<StorageKey>,
 }
 
 impl Blobs {
@@ -27,7 +35,17 @@ impl Blobs {
         Ok(Self {
             directory,
             machine: Arc::new(ThisMachine),
+            key: None,
         })
+    }
+
+    /// The same folder, in which what is created from now on is sealed.
+    #[must_use]
+    pub fn sealed(self, key: StorageKey) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
     }
 
     /// The same folder, on that machine's disk.
@@ -37,7 +55,7 @@ impl Blobs {
     }
 
     pub fn contains(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file()
+        self.path(digest).is_file() || self.sealed_path(digest).is_file()
     }
 
     /// The contents, after their digest was found to be right. A damaged blob is removed, so that
@@ -54,9 +72,12 @@ impl Blobs {
         Err(io::Error::new(io::ErrorKind::InvalidData, message))
     }
 
-    /// The file of a blob, for reading.
-    pub fn file(&self, digest: &Digest) -> io::Result<File> {
-        File::open(self.path(digest))
+    /// The bytes of a blob, for reading.
+    pub fn file(&self, digest: &Digest) -> io::Result<Content> {
+        match (&self.key, File::open(self.sealed_path(digest))) {
+            (Some(key), Ok(file)) => Content::sealed(file, key),
+            (None, _) | (_, Err(_)) => File::open(self.path(digest)).map(Content::plain),
+        }
     }
 
     /// Stores what `write` writes; answers with its digest and length.
@@ -68,15 +89,31 @@ impl Blobs {
             .prefix("new-")
             .suffix(".part")
             .tempfile_in(&self.directory)?;
-        let mut writer = Hashing::new(BufWriter::with_capacity(1 << 18, temporary.as_file()));
-        write(&mut writer)?;
-        let (digest, length) = writer.finish()?;
+        let file = BufWriter::with_capacity(1 << 18, temporary.as_file());
+        let (digest, length) = match &self.key {
+            Some(key) => {
+                let mut writer = Hashing::new(Sealing::new(file, key)?);
+                write(&mut writer)?;
+                let (sealing, digest, length) = writer.end();
+                sealing.finish()?;
+                (digest, length)
+            }
+            None => {
+                let mut writer = Hashing::new(file);
+                write(&mut writer)?;
+                let (mut file, digest, length) = writer.end();
+                file.flush()?;
+                (digest, length)
+            }
+        };
+        let path = match &self.key {
+            Some(_) => self.sealed_path(&digest),
+            None => self.path(&digest),
+        };
         temporary.as_file().sync_all()?;
         self.machine.before_write("keep blob")?;
         crash::point("before rename", "update");
-        temporary
-            .persist(self.path(&digest))
-            .map_err(|error| error.error)?;
+        temporary.persist(path).map_err(|error| error.error)?;
         files::sync_dir(&self.directory)?;
         crash::point("after rename", "update");
         self.machine.after_write("keep blob")?;
@@ -104,10 +141,13 @@ impl Blobs {
     }
 
     pub fn remove(&self, digest: &Digest) -> io::Result<()> {
-        match fs::remove_file(self.path(digest)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+        for path in [self.path(digest), self.sealed_path(digest)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
+        Ok(())
     }
 
     /// Removes every blob that is not in `keep`, and what is left of broken-off writing.
@@ -125,6 +165,20 @@ impl Blobs {
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.directory.join(digest.to_string())
+    }
+
+    /// The file in which the blob lies.
+    pub fn place(&self, digest: &Digest) -> PathBuf {
+        let sealed = self.sealed_path(digest);
+        if sealed.is_file() {
+            sealed
+        } else {
+            self.path(digest)
+        }
+    }
+
+    fn sealed_path(&self, digest: &Digest) -> PathBuf {
+        self.path(digest).with_extension("sealed")
     }
 }
 
@@ -199,10 +253,9 @@ impl<W: Write> Hashing<W> {
         }
     }
 
-    fn finish(mut self) -> io::Result<(Digest, u64)> {
-        self.inner.flush()?;
+    fn end(self) -> (W, Digest, u64) {
         let digest = Digest::from_bytes(*self.hasher.finalize().as_bytes());
-        Ok((digest, self.length))
+        (self.inner, digest, self.length)
     }
 }
 
@@ -240,6 +293,31 @@ mod tests {
         fs::write(blobs.path(&digest), b"upda").expect("damage");
         assert!(blobs.read(&digest).is_err());
         assert!(!blobs.contains(&digest), "to be fetched again");
+    }
+
+    #[test]
+    fn an_update_is_sealed_on_disk_and_read_as_it_was_written() {
+        let (_place, blobs) = blobs();
+        let plain = blobs.clone();
+        let blobs = blobs.sealed(StorageKey::from_bytes([1; 32]));
+        let (digest, length) = blobs
+            .create(|writer| writer.write_all(b"an update"))
+            .expect("written");
+        assert_eq!((digest, length), (Digest::of(b"an update"), 9));
+        assert!(blobs.contains(&digest) && !blobs.path(&digest).exists());
+        let read = blobs.file(&digest).and_then(Digest::of_reader);
+        assert_eq!(read.expect("read"), digest);
+        blobs.retain(&[digest].into()).expect("retained");
+        assert!(blobs.contains(&digest));
+        // One that an older version left, and one without the key.
+        let (old, _) = plain
+            .create(|writer| writer.write_all(b"older"))
+            .expect("written");
+        let read = blobs.file(&old).and_then(Digest::of_reader);
+        assert_eq!(read.expect("read"), old);
+        assert!(plain.file(&digest).is_err());
+        blobs.remove(&digest).expect("removed");
+        assert!(!blobs.contains(&digest));
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use fedner_shared::keys::is_due;
 use fedner_shared::time::Time;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
-    DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    SerialNumber,
+    DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber,
 };
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,12 +22,14 @@ pub enum Error {
     Time,
     #[error("the operating system gave no randomness: {0}")]
     Random(#[from] getrandom::Error),
-    #[error("the authority's certificate cannot be read")]
+    #[error("a certificate cannot be read")]
     Read,
+    #[error("certificate and key do not belong together")]
+    Unpaired,
 }
 
 /// What the holder of a certificate may do; it stands in the certificate's organisational unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     Operator,
     Viewer,
@@ -50,11 +54,12 @@ impl Role {
 
 /// How long an institution's certificate lasts; its client renews it in the last third.
 pub const INSTITUTION_LIFE: Duration = Duration::from_hours(90 * 24);
-const OPERATOR_LIFE: Duration = Duration::from_hours(5 * 365 * 24);
+/// The same for an operator's or a viewer's.
+pub const PERSON_LIFE: Duration = Duration::from_hours(90 * 24);
 const SERVER_LIFE: Duration = Duration::from_hours(365 * 24);
 const AUTHORITY_LIFE: Duration = Duration::from_hours(20 * 365 * 24);
 /// Clocks of two machines differ.
-const BACKDATED: Duration = Duration::from_mins(10);
+pub(crate) const BACKDATED: Duration = Duration::from_mins(10);
 
 /// Signs certificates.
 pub struct Authority {
@@ -90,6 +95,40 @@ pub struct Issued {
     /// Hexadecimal.
     pub serial: String,
     pub expires: Time,
+    /// The fingerprint of the authority, hexadecimal.
+    pub authority: String,
+}
+
+/// What is said of a certificate of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    pub from: Time,
+    pub until: Time,
+}
+
+impl Life {
+    /// Of a certificate in PEM.
+    pub fn of_pem(pem: &str) -> Result<Self, Error> {
+        let der = der_of(pem)?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| Error::Read)?;
+        let validity = certificate.validity();
+        let time = |seconds: i64| Time::from_millis(seconds.saturating_mul(1000));
+        Ok(Self {
+            from: time(validity.not_before.timestamp()),
+            until: time(validity.not_after.timestamp()),
+        })
+    }
+
+    /// Whether less than a third of it is left.
+    pub fn is_due(self, now: Time) -> bool {
+        is_due(self.from, self.until, now)
+    }
+}
+
+/// The certificate's bytes.
+pub(crate) fn der_of(pem: &str) -> Result<Vec<u8>, Error> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|_| Error::Read)?;
+    Ok(pem.contents)
 }
 
 impl Authority {
@@ -97,12 +136,11 @@ impl Authority {
     pub fn create(federation: &str, now: Time) -> Result<(Self, String), Error> {
         let key = KeyPair::generate()?;
         let key_pem = key.serialize_pem();
-        let mut params = parameters(
-            &format!("{federation} fedner authority"),
-            None,
-            now,
-            AUTHORITY_LIFE,
-        )?;
+        let mut number = [0u8; 4];
+        getrandom::fill(&mut number)?;
+        // The number tells it from an older one of the same federation.
+        let name = format!("{federation} fedner authority {}", hex::encode(number));
+        let mut params = parameters(&name, None, now, AUTHORITY_LIFE)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
@@ -111,9 +149,12 @@ impl Authority {
     }
 
     pub fn read(certificate_pem: &str, key_pem: &str) -> Result<Self, Error> {
-        let (_, pem) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes())
-            .map_err(|_| Error::Read)?;
-        Self::assemble(certificate_pem, pem.contents, KeyPair::from_pem(key_pem)?)
+        let der = der_of(certificate_pem)?;
+        let key = KeyPair::from_pem(key_pem)?;
+        if !is_pair(&der, &key)? {
+            return Err(Error::Unpaired);
+        }
+        Self::assemble(certificate_pem, der, key)
     }
 
     fn assemble(pem: &str, der: Vec<u8>, key: KeyPair) -> Result<Self, Error> {
@@ -132,6 +173,20 @@ impl Authority {
     /// SHA-256 of the certificate, which invites carry.
     pub fn fingerprint(&self) -> [u8; 32] {
         Sha256::digest(&self.certificate_der).into()
+    }
+
+    /// The same in hexadecimal digits.
+    pub fn sha256(&self) -> String {
+        hex::encode(self.fingerprint())
+    }
+
+    /// Whether it signed that certificate (PEM); told by the issuer's name, which no two authorities share.
+    pub fn issued(&self, pem: &str) -> Result<bool, Error> {
+        let der = der_of(pem)?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| Error::Read)?;
+        let own = X509Certificate::from_der(&self.certificate_der);
+        let (_, own) = own.map_err(|_| Error::Read)?;
+        Ok(certificate.issuer() == own.subject())
     }
 
     /// For the listening socket.
@@ -155,7 +210,7 @@ impl Authority {
 
     /// For the operator or a viewer, whose keys are made here.
     pub fn person(&self, name: &str, role: Role, now: Time) -> Result<Identity, Error> {
-        let mut params = parameters(name, Some(role), now, OPERATOR_LIFE)?;
+        let mut params = parameters(name, Some(role), now, PERSON_LIFE)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.with_new_key(&params)
     }
@@ -169,11 +224,39 @@ impl Authority {
         })
     }
 
-    /// For an institution, from the request it made. Only the public key is taken from the
-    /// request; name, role and life are the coordinator's to say.
-    pub fn institution(&self, name: &str, request_pem: &str, now: Time) -> Result<Issued, Error> {
+    /// Another certificate for a person's key, which stays.
+    pub fn person_again(
+        &self,
+        name: &str,
+        role: Role,
+        key_pem: &str,
+        now: Time,
+    ) -> Result<String, Error> {
+        let key = KeyPair::from_pem(key_pem)?;
+        let mut params = parameters(name, Some(role), now, PERSON_LIFE)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Ok(params.signed_by(&key, &self.issuer)?.pem())
+    }
+
+    /// For an institution, from the request it made.
+    pub fn institution(&self, name: &str, request: &str, now: Time) -> Result<Issued, Error> {
+        self.certify(name, Role::Institution, request, now)
+    }
+
+    /// Only the public key is taken from the request; name, role and life are the coordinator's to say.
+    pub fn certify(
+        &self,
+        name: &str,
+        role: Role,
+        request_pem: &str,
+        now: Time,
+    ) -> Result<Issued, Error> {
+        let life = match role {
+            Role::Institution => INSTITUTION_LIFE,
+            Role::Operator | Role::Viewer => PERSON_LIFE,
+        };
         let mut request = CertificateSigningRequestParams::from_pem(request_pem)?;
-        let mut params = parameters(name, Some(Role::Institution), now, INSTITUTION_LIFE)?;
+        let mut params = parameters(name, Some(role), now, life)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let serial = params
             .serial_number
@@ -185,9 +268,26 @@ impl Authority {
         Ok(Issued {
             pem: certificate.pem(),
             serial,
-            expires: now + INSTITUTION_LIFE,
+            expires: now + life,
+            authority: self.sha256(),
         })
     }
+}
+
+/// SHA-256 of a certificate in PEM, hexadecimal.
+pub fn sha256_of_pem(pem: &str) -> Result<String, Error> {
+    Ok(hex::encode(Sha256::digest(der_of(pem)?)))
+}
+
+/// Whether the certificate is of that key.
+fn is_pair(certificate_der: &[u8], key: &KeyPair) -> Result<bool, Error> {
+    let (_, certificate) = X509Certificate::from_der(certificate_der).map_err(|_| Error::Read)?;
+    Ok(certificate.public_key().raw == key.subject_public_key_info())
+}
+
+/// Whether a certificate and a key, both PEM, belong together.
+pub fn belong_together(certificate_pem: &str, key_pem: &str) -> Result<bool, Error> {
+    is_pair(&der_of(certificate_pem)?, &KeyPair::from_pem(key_pem)?)
 }
 
 fn parameters(

@@ -145,6 +145,21 @@ impl Paths {
     pub fn authority_key(&self) -> PathBuf {
         self.0.join("authority").join("authority.key")
     }
+    /// An authority that takes the present one's place once that is withdrawn.
+    pub fn next_authority_certificate(&self) -> PathBuf {
+        self.0.join("authority").join("next.pem")
+    }
+    pub fn next_authority_key(&self) -> PathBuf {
+        self.0.join("authority").join("next.key")
+    }
+    /// A key for the history that waits for its statement to be recorded.
+    pub fn next_history_key(&self) -> PathBuf {
+        self.0.join("authority").join("next-history.key")
+    }
+    /// A key for plans that waits for its statement to be recorded.
+    pub fn next_signing_key(&self) -> PathBuf {
+        self.0.join("operator").join("next-signing.key")
+    }
     /// The certificate by which the commands call the coordinator.
     pub fn operator_certificate(&self) -> PathBuf {
         self.0.join("operator").join("operator.pem")
@@ -157,13 +172,16 @@ impl Paths {
         self.0.join("operator").join("signing.key")
     }
     /// The files of secrets that the serving process reads or keeps.
-    pub fn secrets(&self) -> [PathBuf; 5] {
+    pub fn secrets(&self) -> [PathBuf; 8] {
         [
             self.authority_key(),
             self.operator_key(),
             self.signing_key(),
             self.viewer_key(),
             self.history_key(),
+            self.next_authority_key(),
+            self.next_history_key(),
+            self.next_signing_key(),
         ]
     }
     /// The key that signs the history of events, made at the first start.

@@ -125,6 +125,23 @@ impl Door {
         }
     }
 
+    /// Closes all connections of that holder.
+    pub fn expel(&self, role: Role, name: &str) {
+        let holder = format!("{}/{name}", role.as_str());
+        if let Some(theirs) = self.inside().members.get(&holder) {
+            for cut in theirs.values() {
+                cut.cancel();
+            }
+        }
+    }
+
+    /// Closes all connections that have shown a certificate: what it was worth has changed.
+    pub fn expel_everybody(&self) {
+        for cut in self.inside().members.values().flat_map(BTreeMap::values) {
+            cut.cancel();
+        }
+    }
+
     /// Whether an invite from that address is looked at.
     pub(crate) fn may_guess(&self, address: IpAddr) -> bool {
         let now = Instant::now();

@@ -5,7 +5,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::authority::Role;
+use crate::authority::{BACKDATED, Role};
 use crate::tls::Peer;
 
 /// The holder of a certificate that TLS has verified.
@@ -15,6 +15,7 @@ pub struct Caller {
     pub role: Role,
     /// Hexadecimal.
     pub serial: String,
+    pub issued: Time,
     pub expires: Time,
 }
 
@@ -29,6 +30,7 @@ impl Caller {
         };
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|_| untrusted("cannot be read"))?;
+        let time = |seconds: i64| Time::from_millis(seconds.saturating_mul(1000));
         let subject = certificate.subject();
         let name = subject
             .iter_common_name()
@@ -46,13 +48,8 @@ impl Caller {
             name,
             role,
             serial: hex::encode(certificate.raw_serial()),
-            expires: Time::from_millis(
-                certificate
-                    .validity()
-                    .not_after
-                    .timestamp()
-                    .saturating_mul(1000),
-            ),
+            issued: time(certificate.validity().not_before.timestamp()) + BACKDATED,
+            expires: time(certificate.validity().not_after.timestamp()),
         })
     }
 

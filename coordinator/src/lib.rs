@@ -14,6 +14,7 @@ pub mod door;
 pub mod engine;
 pub mod identity;
 pub mod intake;
+pub mod keys;
 pub mod limits;
 pub mod machine;
 pub mod observe;

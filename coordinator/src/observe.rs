@@ -5,6 +5,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedner_shared::refusal::Code;
+use fedner_shared::time::Time;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -21,6 +22,7 @@ const DOWNLOADED: &str = "fedner_downloaded_bytes_total";
 const AGGREGATION: &str = "fedner_aggregation_seconds";
 const UNUSED: &str = "fedner_unused_connections_total";
 const WAITING: &str = "fedner_waiting_institutions";
+const EXPIRY: &str = "fedner_expiry_timestamp_seconds";
 
 /// Serves the metrics to Prometheus on `address`.
 pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::BuildError> {
@@ -48,6 +50,11 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
         "Connections closed because nobody used them"
     );
     describe_gauge!(WAITING, Unit::Count, "Institutions waiting in a check-in");
+    describe_gauge!(
+        EXPIRY,
+        Unit::Seconds,
+        "When the first certificate of that kind runs out, in seconds since 1970"
+    );
     Ok(())
 }
 
@@ -61,6 +68,11 @@ pub(crate) fn may_log_refusal() -> bool {
         LazyLock::new(|| Mutex::new(Bucket::new(200, 600, Duration::from_mins(1))));
     let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     lines.take(Instant::now())
+}
+
+/// Says when the first certificate of a kind runs out.
+pub(crate) fn set_expiry(of: &'static str, until: Time) {
+    gauge!(EXPIRY, "of" => of).set(until.as_millis() as f64 / 1000.0);
 }
 
 pub(crate) fn count_unused() {

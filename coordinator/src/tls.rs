@@ -15,7 +15,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,20 +45,24 @@ pub enum Error {
 }
 
 /// TLS 1.3 only. A client certificate is verified where one is given; enrolment has none, and
-/// every other call asks for it.
-pub fn server_config(authority: &Authority, server: &Identity) -> Result<ServerConfig, Error> {
+/// every other call asks for it. The first of the authorities is the one that `server` is of.
+pub fn server_config(authorities: &[&Authority], server: &Identity) -> Result<ServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let authority = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())?;
     let mut roots = RootCertStore::empty();
-    roots.add(authority.clone())?;
+    let mut chain = vec![CertificateDer::from_pem_slice(
+        server.certificate.as_bytes(),
+    )?];
+    for authority in authorities {
+        let authority = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())?;
+        // It is sent too, if it is the server's: an enrolling client knows its fingerprint only.
+        if chain.len() == 1 {
+            chain.push(authority.clone());
+        }
+        roots.add(authority)?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()?;
-    // The authority's own certificate is sent too: an enrolling client knows its fingerprint only.
-    let chain = vec![
-        CertificateDer::from_pem_slice(server.certificate.as_bytes())?,
-        authority,
-    ];
     let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes())?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -101,15 +105,15 @@ pub struct Connection {
     _place: Place,
 }
 
-/// Accepts connections until `stop`, as many as the door has places for; handshakes run beside each other.
+/// Accepts connections until `stop`, as many as the door has places for; handshakes run beside each other. Each
+/// has the configuration of the moment.
 pub fn accept(
     listener: TcpListener,
-    config: ServerConfig,
+    config: watch::Receiver<Arc<ServerConfig>>,
     door: Arc<Door>,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(64);
-    let acceptor = TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -128,7 +132,8 @@ pub fn accept(
             let Some(place) = door.enter(address.ip()).await else {
                 continue;
             };
-            let (acceptor, sender, door) = (acceptor.clone(), sender.clone(), door.clone());
+            let acceptor = TlsAcceptor::from(config.borrow().clone());
+            let (sender, door) = (sender.clone(), door.clone());
             tokio::spawn(async move {
                 let cut = place.cut();
                 let connection = tokio::select! {
@@ -146,7 +151,7 @@ pub fn accept(
 }
 
 /// Closes a connection that nobody uses, or whose certificate has run out.
-async fn watch(peer: Peer, limits: Limits, cut: CancellationToken, gone: CancellationToken) {
+async fn look_after(peer: Peer, limits: Limits, cut: CancellationToken, gone: CancellationToken) {
     let certificate = peer.certificate.as_deref();
     let caller = certificate.and_then(|der| Caller::of_certificate(der).ok());
     let known = caller.is_some();
@@ -199,7 +204,7 @@ async fn handshake(
             }
             let peer = Peer::new(address, certificate, place.guest());
             let (cut, gone) = (place.cut(), CancellationToken::new());
-            let watching = watch(peer.clone(), limits.clone(), cut.clone(), gone.clone());
+            let watching = look_after(peer.clone(), limits.clone(), cut.clone(), gone.clone());
             tokio::spawn(watching);
             Some(Connection {
                 stream,

@@ -6,7 +6,9 @@ use crate::audit::Outcome;
 use crate::digest::Digest;
 use crate::figures::{Aside, UpdateFigures};
 use crate::id::{Alias, InstitutionId, RunId, VersionName};
+use crate::keys::Signs;
 use crate::refusal::Code;
+use crate::sign::PublicKey;
 use crate::time::Time;
 
 /// One entry of the coordinator's audit chain.
@@ -60,6 +62,30 @@ pub enum Event {
     },
     InstitutionRevoked {
         institution: InstitutionId,
+    },
+    /// An operator or a viewer got a certificate.
+    CertificateIssued {
+        name: String,
+        role: String,
+    },
+    /// All certificates of that name and role are worth nothing from then on.
+    CertificateRevoked {
+        name: String,
+        role: String,
+    },
+    /// A new authority signs certificates, and the older one is trusted beside it. SHA-256 of the certificate.
+    AuthorityAdded {
+        sha256: String,
+    },
+    /// The older authority is trusted no more.
+    AuthorityWithdrawn {
+        sha256: String,
+    },
+    /// A signing key gave way to a new one by a signed statement.
+    KeyReplaced {
+        signs: Signs,
+        new: PublicKey,
+        succession: Digest,
     },
     ModelImported {
         version: VersionName,
@@ -230,6 +256,15 @@ pub enum Judgement {
 }
 
 impl Event {
+    /// Whether it tells of that institution alone.
+    pub fn is_about(&self, institution: &InstitutionId) -> bool {
+        if let Self::KeyReplaced { signs, .. } = self {
+            return *signs == Signs::Statements(institution.clone());
+        }
+        let value = serde_json::to_value(self).unwrap_or_default();
+        value["institution"] == institution.as_str()
+    }
+
     /// The stable name of the event, as it stands in its JSON.
     pub fn kind(&self) -> String {
         let value = serde_json::to_value(self).unwrap_or_default();

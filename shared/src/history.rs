@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::event::Entry;
 use crate::id::InstitutionId;
 use crate::sign::{PublicKey, Statement};
 use crate::time::Time;
@@ -43,6 +44,17 @@ impl Statement for Seen {
     const KIND: &'static str = "history-seen";
 }
 
+/// What a coordinator hands out of its history, for a member to compare with its own copies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    pub institution: InstitutionId,
+    /// Of all entries, in their order.
+    pub digests: Vec<Digest>,
+    /// The entries that are about the institution.
+    pub entries: Vec<Entry>,
+}
+
 /// The digests of all perfect subtrees, by height.
 #[derive(Debug, Clone, Default)]
 pub struct Tree(Vec<Vec<Digest>>);
@@ -62,6 +74,16 @@ fn hash(parts: &[&[u8]]) -> Digest {
 /// The largest power of two below `size`, which is 2 or more.
 fn split(size: u64) -> u64 {
     1 << (size - 1).ilog2()
+}
+
+impl FromIterator<Digest> for Tree {
+    fn from_iter<T: IntoIterator<Item = Digest>>(entries: T) -> Self {
+        let mut tree = Self::default();
+        for entry in entries {
+            tree.push(entry);
+        }
+        tree
+    }
 }
 
 impl Tree {

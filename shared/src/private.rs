@@ -1,8 +1,10 @@
 //! Files that nobody but their owner reads: keys, ledgers, what stands in the database.
 
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::crash;
 use crate::refusal::{Code, Refusal};
 
 /// What others on the machine may do with a file or directory, as bits of its mode.
@@ -53,10 +55,57 @@ pub fn check_secret(path: &Path) -> Result<(), Refusal> {
     }
 }
 
+/// Writes a file for its owner alone: it is there as a whole or not at all.
+pub fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {
+    // The parent of a bare file name is the empty path, which cannot be opened.
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let directory = parent.unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = directory.join(name);
+    let mut file = create(&temporary)?;
+    file.write_all(contents)?;
+    file.sync_all()?;
+    crash::point("before rename", "file");
+    fs::rename(&temporary, path)?;
+    sync_dir(directory)
+}
+
+/// Makes a rename or a new name in `directory` durable.
+pub fn sync_dir(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn create(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    // The mode above does nothing to a file that was left behind.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+}
+
 #[cfg(unix)]
 fn mode_of(path: &Path) -> io::Result<u32> {
     use std::os::unix::fs::PermissionsExt;
-    Ok(std::fs::metadata(path)?.permissions().mode())
+    Ok(fs::metadata(path)?.permissions().mode())
 }
 
 #[cfg(not(unix))]
@@ -71,8 +120,8 @@ fn close(path: &Path, changed: &mut Vec<PathBuf>) -> io::Result<()> {
     if mode & OTHERS == 0 {
         return Ok(());
     }
-    let closed = std::fs::Permissions::from_mode(mode & 0o700);
-    std::fs::set_permissions(path, closed)?;
+    let closed = fs::Permissions::from_mode(mode & 0o700);
+    fs::set_permissions(path, closed)?;
     changed.push(path.to_owned());
     Ok(())
 }
@@ -84,7 +133,6 @@ fn close(_path: &Path, _changed: &mut Vec<PathBuf>) -> io::Result<()> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -137,5 +185,15 @@ mod tests {
             }
         }
         check_secret(Path::new("/nowhere/at/all")).expect("said elsewhere");
+    }
+
+    #[test]
+    fn secrets_are_for_their_owner_only_even_over_an_old_file() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("key");
+        fs::write(&path, "old").expect("old file");
+        write_secret(&path, b"secret").expect("written");
+        assert_eq!(mode_of(&path).expect("file") & 0o777, 0o600);
+        assert_eq!(fs::read(&path).expect("file"), b"secret");
     }
 }

@@ -61,6 +61,9 @@ codes! {
     InstitutionSuspended = "institution-suspended", Forbidden, "ask the operator to lift the suspension";
     InstitutionRevoked = "institution-revoked", Forbidden, "a revoked certificate is never restored; enrol again with a new invite";
     CertificateExpired = "certificate-expired", Unauthenticated, "certificates renew themselves while they hold; this one needs a new invite: `fedner-coordinator invite NAME --reenrol`";
+    CertificateRevoked = "certificate-revoked", Unauthenticated, "an operator revoked this name's certificates; ask for a new one: `fedner-coordinator key issue NAME`";
+    KeySuccession = "key-succession-invalid", Forbidden, "the present key must sign which key comes next; see `fedner-coordinator key --help` or `fedner-client key --help`";
+    AuthorityState = "authority-state", State, "see `fedner-coordinator key list`";
     InviteVoid = "invite-void", Unauthenticated, "the name is enrolled, or was; ask the operator for an invite that lets it come back: `fedner-coordinator invite NAME --reenrol`";
     InviteRequired = "invite-reenrol", Exists, "the name is enrolled, or was; `--reenrol` writes an invite that replaces its keys and lets it come back";
     // Rations.

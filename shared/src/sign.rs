@@ -7,6 +7,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use crate::digest::{Digest, canonical_text};
 
@@ -149,10 +150,9 @@ impl SecretKey {
     }
 
     /// PKCS#8 PEM, for a file that only its owner can read.
-    pub fn to_pem(&self) -> Result<String, Error> {
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, Error> {
         self.0
             .to_pkcs8_pem(LineEnding::LF)
-            .map(|pem| pem.to_string())
             .map_err(|e| Error::SecretKey(e.to_string()))
     }
 

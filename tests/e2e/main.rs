@@ -15,6 +15,7 @@ mod old_copy;
 mod rations;
 mod release;
 mod roles;
+mod rotation;
 mod setting;
 mod several_runs;
 mod standing;

@@ -57,7 +57,14 @@ fn a_held_update_waits_over_a_restart_and_leaves_as_it_was_shown() -> Result<()>
     let receipt = shown["receipt"].as_str().context("receipt")?.to_owned();
     assert_eq!(shown["word"], "none");
     assert_eq!(debits(&setting)?, 1, "paid for before anybody sees it");
-    let bytes = fs::read(shown["file"].as_str().context("file")?)?;
+    let sealed = fs::read(shown["file"].as_str().context("file")?)?;
+    let to = setting.path("update");
+    let written = ["release", "bytes", &receipt[..12], "--to"];
+    let mut command = setting.cluster.client_command("i0", &written)?;
+    command.arg(&to);
+    fedner_tests::process::run(command)?;
+    let bytes = fs::read(to)?;
+    assert!(sealed.len() > bytes.len() && !sealed.ends_with(&bytes[bytes.len() - 16..]));
     assert_eq!(
         shown["statement"]["blob"],
         Digest::of(&bytes).to_string().as_str()

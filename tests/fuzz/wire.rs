@@ -16,7 +16,7 @@ fn taken(input: &[u8]) -> bool {
     let Some((kind, bytes)) = input.split_first() else {
         return false;
     };
-    match kind % 9 {
+    match kind % 10 {
         0 => both_ways(bytes, convert::run_from_wire, convert::run_to_wire),
         1 => both_ways(
             bytes,
@@ -50,6 +50,7 @@ fn taken(input: &[u8]) -> bool {
             assert!(read.as_ref().is_ok_and(|(digest, _)| named(*digest)) || read.is_err());
             read.is_ok()
         }
+        8 => both_ways(bytes, convert::trust, convert::trust_to_wire),
         _ => {
             let digest = convert::digest("a", bytes);
             assert_eq!(digest.is_ok(), bytes.len() == 32);
@@ -162,6 +163,10 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         report: Some(signed.clone()),
         version: Some("base@1".into()),
     };
+    let trust = v1::Trust {
+        authorities: vec!["-----BEGIN CERTIFICATE-----".into()],
+        successions: vec![signed.clone()],
+    };
     let messages = [
         (0, run.encode_to_vec()),
         (1, institution.encode_to_vec()),
@@ -176,7 +181,8 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         (5, audit.encode_to_vec()),
         (6, signed.encode_to_vec()),
         (7, record.into_bytes()),
-        (8, digest),
+        (8, trust.encode_to_vec()),
+        (9, digest),
     ];
     let tagged = messages.map(|(kind, bytes)| [vec![kind], bytes].concat());
     tagged.to_vec()

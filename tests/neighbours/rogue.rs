@@ -270,4 +270,11 @@ impl Federation for Rogue {
     ) -> Result<Response<v1::SubmitAuditResponse>, Status> {
         Err(Status::unimplemented("audits"))
     }
+
+    async fn replace_signing_key(
+        &self,
+        _: Request<v1::ReplaceSigningKeyRequest>,
+    ) -> Result<Response<v1::ReplaceSigningKeyResponse>, Status> {
+        Err(Status::unimplemented("keys"))
+    }
 }

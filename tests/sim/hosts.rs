@@ -11,6 +11,7 @@ use fedner_coordinator::blobs::Blobs;
 use fedner_coordinator::door::Door;
 use fedner_coordinator::engine;
 use fedner_coordinator::intake::Intake;
+use fedner_coordinator::keys::Keys;
 use fedner_coordinator::limits::Limits;
 use fedner_coordinator::registry::Registry;
 use fedner_coordinator::rpc::{self, Services};
@@ -62,9 +63,13 @@ impl CoordinatorHost {
             engine,
             blobs,
             registry,
-            authority: Arc::new(prepared().authority()?),
-            operator_key: key,
-            history_key: Arc::new(SecretKey::from_seed([7; 32])),
+            keys: Keys::in_memory(
+                prepared().authority()?,
+                key,
+                SecretKey::from_seed([7; 32]),
+                self.machine.clone(),
+            )?,
+            federation: "simulated".to_owned(),
             address: network::address(),
             door: door.clone(),
             stop: CancellationToken::new(),

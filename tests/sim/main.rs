@@ -24,6 +24,7 @@ mod campaign;
 mod duplicate;
 mod forge;
 mod hosts;
+mod liar;
 mod logs;
 mod machine;
 mod model;
@@ -33,6 +34,7 @@ mod objects;
 mod op;
 mod outsider;
 mod place;
+mod plans;
 mod prepared;
 mod trainer;
 mod world;
@@ -117,4 +119,14 @@ fn two_consents_to_one_plan_in_one_check_in_are_refused() {
     let refused = said("two consents of anna: Err(Refused(ConsentInvalid))");
     assert!(refused, "{:#?}", report.log);
     assert_eq!(report.published, 2, "{:#?}", report.log);
+}
+
+/// The history of events only grows, and whoever was shown it can tell.
+#[test]
+fn a_coordinator_that_rewrites_forks_or_truncates_its_history_is_found_out_by_every_member() {
+    let _alone = alone();
+    let (outcome, errors) = logs::errors_of(|| liar::every_member_notices(0..4));
+    outcome.expect("noticed");
+    let told = errors.iter().any(|line| line.contains("history-rewritten"));
+    assert!(told, "{errors:?}");
 }

@@ -114,7 +114,7 @@ impl Prepared {
             };
             let registry = Registry::new(handle.clone(), blobs);
             registry.import("base".parse()?, files).await?;
-            let inputs = registry.inputs(crate::world::any_plan()?).await?;
+            let inputs = registry.inputs(crate::plans::any_plan()?).await?;
             let mut issued = Vec::new();
             let authority = Arc::new(authority);
             for (site, name) in SITES.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fedner_client::config::Directory;
 use fedner_client::consent;
 use fedner_client::identity::Identity;
+use fedner_client::state::Store as SiteStore;
 use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::v1::set_institution_state_request::State;
 use fedner_round::{Phase, Run};
-use fedner_shared::plan::{Plan, Strategy};
+use fedner_shared::plan::Plan;
 use fedner_shared::sign::Signed;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -30,15 +31,13 @@ use crate::objects::SimObjects;
 use crate::op::{Forgery, Op, Scenario, Setting};
 use crate::outsider::{Answer, Call, Message, Outsider, Reply};
 use crate::place::Place;
-use crate::prepared::{LABEL, SITES, folder, operator_key, prepared};
+use crate::plans::{plan, write_policy};
+use crate::prepared::{SITES, folder, operator_key, prepared};
 use crate::trainer::{Mood, SimTrainer};
 
 /// The least that a message takes; everything happens in steps of it.
 const TICK: Duration = Duration::from_millis(100);
 const ELSEWHERE: &str = "elsewhere";
-/// ε of one round at the noise of these plans lies between this and its double.
-const ONE_UPDATE: f64 = 6.5;
-const PLENTY: f64 = 1e6;
 
 /// What became of a scenario.
 #[derive(Debug, Default)]
@@ -90,7 +89,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report> {
 }
 
 impl World {
-    fn new(scenario: &Scenario) -> Result<Self> {
+    pub(crate) fn new(scenario: &Scenario) -> Result<Self> {
         let Scenario { seed, setting, .. } = scenario;
         let directory = folder()?;
         let prepared = prepared();
@@ -153,7 +152,7 @@ impl World {
     }
 
     /// The operator creates a run and starts it.
-    fn begin(&mut self) -> Result<()> {
+    pub(crate) fn begin(&mut self) -> Result<()> {
         self.create_run()?;
         self.pass(Duration::from_secs(2))?;
         self.start_all();
@@ -206,7 +205,7 @@ impl World {
         let _ = self.outbox.send(message);
     }
 
-    fn apply(&mut self, op: Op) -> Result<()> {
+    pub(crate) fn apply(&mut self, op: Op) -> Result<()> {
         let sites = self.setting.sites;
         match op {
             Op::Wait { seconds } => return self.pass(Duration::from_secs(seconds.into())),
@@ -382,7 +381,7 @@ impl World {
     }
 
     /// Lets simulated time pass. A machine that lost its power in it stays off for a while.
-    fn pass(&mut self, time: Duration) -> Result<()> {
+    pub(crate) fn pass(&mut self, time: Duration) -> Result<()> {
         let until = self.sim.elapsed() + time;
         while self.sim.elapsed() < until {
             self.sim
@@ -456,7 +455,31 @@ impl World {
         // Late answers may still come in.
         self.pass(Duration::from_secs(5))?;
         self.check()?;
+        self.histories_agree()?;
         self.model.look_back(&mut self.place, &self.objects)
+    }
+
+    /// Where the coordinator's state lies.
+    pub(crate) fn coordinator_database(&self) -> PathBuf {
+        self.directory.path().join(COORDINATOR).join("state.sqlite")
+    }
+
+    /// What `look` finds in each institution's store.
+    pub(crate) fn sites<T>(&self, look: impl Fn(&SiteStore) -> Result<T>) -> Result<Vec<T>> {
+        let names = SITES[..self.setting.sites].iter();
+        names
+            .map(|name| look(self.place.site(&name.parse()?)?))
+            .collect()
+    }
+
+    /// Nobody was ever shown two pasts: this coordinator is honest, whatever happens to it.
+    fn histories_agree(&self) -> Result<()> {
+        let contradictions = self.sites(|store| Ok(store.history()?.contradictions))?;
+        ensure!(
+            contradictions.iter().all(Vec::is_empty),
+            "a member thinks that the history was rewritten: {contradictions:?}"
+        );
+        Ok(())
     }
 
     fn report(mut self) -> Result<Report> {
@@ -506,87 +529,4 @@ fn tear(folder: &Path, salt: u64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> {
-    let shares = !(setting.shy && site + 1 == setting.sites);
-    let poor = setting.poor && site == 0;
-    let total = if poor { ONE_UPDATE } else { PLENTY };
-    let policy = format!(
-        "consent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
-         max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
-    );
-    Ok(fs::write(directory.join("policy.toml"), policy)?)
-}
-
-/// A plan that begins as all plans here do.
-pub(crate) fn any_plan() -> Result<Plan> {
-    let setting = Setting {
-        sites: 1,
-        quorum: 1,
-        rounds: 1,
-        noise: false,
-        poor: false,
-        shy: false,
-        training: 1,
-        strategy: Strategy::FedAvg,
-        guarded: false,
-    };
-    plan(&setting, 0)
-}
-
-fn plan(setting: &Setting, number: usize) -> Result<Plan> {
-    let institutions = &SITES[..setting.sites];
-    let unit = if setting.noise { "institution" } else { "none" };
-    let weighting = ["equal", "examples"][number % 2];
-    let Setting {
-        quorum,
-        rounds,
-        strategy,
-        guarded,
-        ..
-    } = setting;
-    // Declared weights are for rules that weigh.
-    let strategy = match weighting {
-        "equal" => *strategy,
-        _ if strategy.is_weighted() => *strategy,
-        _ => Strategy::FedAvg,
-    };
-    // What the trainer counts gets worse by the round, so that such a run always goes back.
-    let gate = match number % 2 {
-        0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
-        _ => "",
-    };
-    let guard = if *guarded {
-        "[guard]\n min_cosine = 0.0\n max_norm_ratio = 4.0\n rounds = 2"
-    } else {
-        ""
-    };
-    let text = format!(
-        r#"
-        name = "sim{number}"
-        base = "base@1"
-        labels = ["{LABEL}"]
-        method = "head"
-        rounds = {rounds}
-        [cohort]
-        institutions = {institutions:?}
-        quorum = {quorum}
-        recruit_timeout_s = 30
-        train_timeout_s = 40
-        evaluate_timeout_s = 20
-        away_after_s = 12
-        max_attempts = 3
-        weighting = "{weighting}"
-        [aggregation]
-        strategy = "{strategy}"
-        [privacy]
-        unit = "{unit}"
-        noise_multiplier = 1.0
-        max_epsilon = 1000.0
-        {gate}
-        {guard}
-        "#
-    );
-    Ok(Plan::parse(&text)?)
 }

@@ -20,6 +20,11 @@ use crate::{consent, egress};
 
 /// How soon a consent that is granted or revoked by a command is acted upon.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// So many plans that nobody has decided on are kept.
+const MOST_UNDECIDED: usize = 100;
+/// With more than so many, each further one is waited for so long.
+const MANY_UNDECIDED: usize = 20;
+const MANY_WAIT: Duration = Duration::from_secs(1);
 /// The coordinator should not ask again at once for what was declined.
 const DECLINED: Duration = Duration::from_secs(5);
 
@@ -34,14 +39,15 @@ impl Agent {
             .into_iter()
             .map(|record| record.signed)
             .collect();
-        let history = self.known_history()?;
+        let told = self.said_back()?;
         let answer = tokio::select! {
             biased;
-            answer = self.coordinator.check_in(&known, &consents, &history) => answer?,
+            answer = self.coordinator.check_in(&known, &consents, &told) => answer?,
             // A command changed the consents: they are told at once.
             changed = changed_outside(&self.store) => return changed,
         };
         self.heard();
+        self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
         self.compare_ledger(answer.ledger_head)?;
         match answer.todo {
@@ -56,8 +62,9 @@ impl Agent {
     pub(super) async fn compare_at_start(&mut self) -> Result<(), Error> {
         let answer = self
             .coordinator
-            .check_in_within(Duration::ZERO, &[], &[], &self.known_history()?)
+            .check_in_within(Duration::ZERO, &[], &[], &self.said_back()?)
             .await?;
+        self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
         self.compare_ledger(answer.ledger_head)
     }
@@ -130,6 +137,10 @@ impl Agent {
             }
         };
         self.store.add_plan(&record)?;
+        if self.store.forget_undecided(MOST_UNDECIDED)? > MANY_UNDECIDED {
+            // Nobody decides so fast; whoever signs them without end gets no more of the disk and the log.
+            tokio::time::sleep(MANY_WAIT).await;
+        }
         let plan = &record.plan;
         let digest = record.digest.short();
         tracing::info!(

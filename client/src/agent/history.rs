@@ -1,22 +1,30 @@
 //! Whether the coordinator's history of events only grows.
 
 use fedner_shared::history::{Head, Seen, extends};
+use fedner_shared::keys::{Signs, newest};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 
 use super::{Agent, Error};
 use crate::state::{Contradiction, History};
-use crate::transport::{Answer, Known};
+use crate::transport::{Answer, Told};
 
 impl Agent {
-    /// What is told of the history that was shown last: how far it went, signed by the institution.
-    pub(super) fn known_history(&self) -> Result<Known, Error> {
+    /// What is said back of what was told: how far the history went, signed by the institution, and what is trusted.
+    pub(super) fn said_back(&self) -> Result<Told, Error> {
+        let trust = self.store.trust()?;
+        let trust = (!trust.authorities.is_empty()).then(|| trust.digest());
+        let nothing = || Told {
+            trust,
+            ..Told::default()
+        };
         let Some(kept) = self.store.history()?.newest else {
-            return Ok(Known::default());
+            return Ok(nothing());
         };
         let head = kept.peek::<Head>().ok();
-        Ok(head.map_or_else(Known::default, |head| Known {
-            size: head.size,
+        Ok(head.map_or_else(nothing, |head| Told {
+            trust,
+            history: head.size,
             seen: Some(Signed::new(
                 &Seen {
                     institution: self.identity.institution.clone(),
@@ -37,7 +45,8 @@ impl Agent {
             return Ok(());
         };
         let history = self.store.history()?;
-        match compare(history.newest.as_ref(), shown, answer) {
+        let successions = self.store.trust()?.successions;
+        match compare(history.newest.as_ref(), shown, answer, &successions) {
             Ok(()) => {
                 let size = |signed: &Signed| signed.peek::<Head>().ok().map(|head| head.size);
                 if history.newest.as_ref().and_then(size) != size(shown) {
@@ -68,8 +77,14 @@ impl Agent {
     }
 }
 
-/// That what is shown is signed by the same key as before, and goes on from what is kept.
-fn compare(kept: Option<&Signed>, shown: &Signed, answer: &Answer) -> Result<(), Refusal> {
+/// That what is shown is signed by the same key as before, or one that this gave way to, and goes on from what is
+/// kept.
+fn compare(
+    kept: Option<&Signed>,
+    shown: &Signed,
+    answer: &Answer,
+    successions: &[Signed],
+) -> Result<(), Refusal> {
     let wrong = |message: String| Refusal::new(Code::HistoryRewritten, message);
     let head: Head = shown
         .peek()
@@ -79,7 +94,7 @@ fn compare(kept: Option<&Signed>, shown: &Signed, answer: &Answer) -> Result<(),
     let Some(before) = kept.and_then(|kept| kept.peek::<Head>().ok()) else {
         return Ok(());
     };
-    if before.key != head.key {
+    if newest(&Signs::History, before.key, successions) != head.key {
         return Err(wrong(
             "the history is signed by another key than before".to_owned(),
         ));
@@ -104,6 +119,7 @@ fn compare(kept: Option<&Signed>, shown: &Signed, answer: &Answer) -> Result<(),
 mod tests {
     use fedner_shared::digest::Digest;
     use fedner_shared::history::Tree;
+    use fedner_shared::keys::Succession;
     use fedner_shared::sign::SecretKey;
     use fedner_shared::time::Time;
 
@@ -139,6 +155,7 @@ mod tests {
             todo: Todo::Nothing,
             ledger_head: None,
             history: None,
+            trust: None,
             history_proof: tree.consistency(known, tree.size()).unwrap_or_default(),
         }
     }
@@ -147,8 +164,9 @@ mod tests {
     fn a_history_that_grows_passes_and_a_rewritten_forked_or_shorter_one_does_not() {
         let (before, after) = (tree(9, 99), tree(14, 99));
         let kept = head(&before, 1);
-        let pass = |shown: &Tree, key| compare(Some(&kept), &head(shown, key), &answer(shown, 9));
-        compare(None, &kept, &answer(&before, 0)).expect("the first");
+        let pass =
+            |shown: &Tree, key| compare(Some(&kept), &head(shown, key), &answer(shown, 9), &[]);
+        compare(None, &kept, &answer(&before, 0), &[]).expect("the first");
         pass(&before, 1).expect("the same");
         pass(&after, 1).expect("grown");
         for (what, shown, key) in [
@@ -164,6 +182,20 @@ mod tests {
         // One whose signature is another's.
         let mut forged = head(&after, 1);
         forged.signature = head(&before, 1).signature;
-        assert!(compare(Some(&kept), &forged, &answer(&after, 9)).is_err());
+        assert!(compare(Some(&kept), &forged, &answer(&after, 9), &[]).is_err());
+        // A key that the one before named in its place.
+        let (old, new) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+        let succession = Succession {
+            signs: Signs::History,
+            old: old.public(),
+            new: new.public(),
+            at: Time::from_millis(2),
+        };
+        let pass_by = |signer: &SecretKey| {
+            let chain = [Signed::new(&succession, signer)];
+            compare(Some(&kept), &head(&after, 2), &answer(&after, 9), &chain)
+        };
+        pass_by(&old).expect("named by the old key");
+        assert!(pass_by(&new).is_err(), "named by itself");
     }
 }

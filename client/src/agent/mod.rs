@@ -12,6 +12,7 @@ mod heartbeat;
 mod history;
 mod hold;
 mod jobs;
+mod keys;
 mod outside;
 mod send;
 mod work;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use fedner_session::{Backoff, Effect, Event, Kind, Session};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
+use fedner_shared::seal::StorageKey;
 use fedner_shared::time::Time;
 use heartbeat::Beat;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +93,8 @@ pub struct Agent {
     _lock: Lock,
     store: Store,
     blobs: Blobs,
+    /// With which what is made of private text is sealed on disk.
+    storage_key: StorageKey,
     identity: Arc<Identity>,
     coordinator: Coordinator,
     gate: Gate,
@@ -132,7 +136,10 @@ impl Agent {
         let store = Store::open(&directory.database())?.on(outside.machine.clone());
         // A broken ledger is found now, not after hours of training.
         store.ledger()?;
-        let blobs = Blobs::open(directory.blobs())?.on(outside.machine.clone());
+        let storage_key = identity::storage_key(&directory, &settings)?;
+        let blobs = Blobs::open(directory.blobs())?
+            .sealed(storage_key.clone())
+            .on(outside.machine.clone());
         let channel = outside.network.dial(&settings.coordinator, &identity.tls)?;
         Ok(Self {
             gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
@@ -142,6 +149,7 @@ impl Agent {
             _lock: lock,
             store,
             blobs,
+            storage_key,
             identity,
             coordinator: Coordinator::over(&settings.coordinator, channel),
             effects: VecDeque::new(),
@@ -193,6 +201,7 @@ impl Agent {
     async fn turn(&mut self) -> Result<(), Error> {
         self.renew_if_due().await;
         if self.session.is_idle() {
+            self.replace_key_if_asked().await?;
             self.check_in().await?;
         } else {
             // A check-in compares too.
@@ -245,37 +254,6 @@ impl Agent {
                 Ok(None)
             }
         }
-    }
-
-    async fn renew_if_due(&mut self) {
-        if !identity::is_due(self.identity.validity, self.outside.machine.now()) {
-            return;
-        }
-        match self.renew().await {
-            Ok(()) => tracing::info!(
-                "the certificate was renewed and holds until {}",
-                self.identity.validity.not_after
-            ),
-            Err(error) => tracing::warn!(
-                "the certificate, which holds until {}, could not be renewed: {error}",
-                self.identity.validity.not_after
-            ),
-        }
-    }
-
-    async fn renew(&mut self) -> Result<(), Error> {
-        let renewed = identity::renew(&self.directory, &self.identity, &self.coordinator).await?;
-        let settings = self.directory.settings()?;
-        self.identity = Arc::new(renewed);
-        let address = &settings.coordinator;
-        let channel = self.outside.network.dial(address, &self.identity.tls)?;
-        self.coordinator = Coordinator::over(address, channel);
-        self.gate = Gate::new(
-            self.store.clone(),
-            self.blobs.clone(),
-            Arc::clone(&self.identity),
-        );
-        Ok(())
     }
 
     fn wait_after(&mut self, error: &Error) -> Duration {

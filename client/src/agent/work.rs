@@ -94,6 +94,7 @@ impl Agent {
             keep: Keep {
                 checkpoint: Some(self.directory.training_checkpoint()),
                 features: Some(self.directory.features()),
+                key: Some(self.storage_key.clone()),
                 ..Keep::default()
             },
             data: self.resolved(&settings.data),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fedner_shared::keys;
 use fedner_shared::sign::{PublicKey, SecretKey, Signed};
 use serde::{Deserialize, Serialize};
 
@@ -62,5 +63,10 @@ impl SignedReport {
     /// The report, if `key` signed it.
     pub fn verify(&self, key: &PublicKey) -> Result<AuditReport, Error> {
         Ok(self.signed.verify(key)?)
+    }
+
+    /// The report, if one of the keys signed it.
+    pub fn verify_by_any(&self, keys: &[PublicKey]) -> Result<AuditReport, Error> {
+        Ok(keys::verify_by_any(&self.signed, keys)?)
     }
 }

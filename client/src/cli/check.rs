@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::{Directory, Settings};
 use crate::identity::{self, Identity};
 use crate::state::Store;
-use crate::transport::{Coordinator, Error as TransportError, Known};
+use crate::transport::{Coordinator, Error as TransportError, Told};
 
 /// Check connection, certificate, clock, data, device and disk, and say what to mend
 #[derive(Debug, clap::Args)]
@@ -129,7 +129,7 @@ fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line;
     let address = &settings.coordinator;
     let checked: Result<_, TransportError> = runtime()?.block_on(async {
         let coordinator = Coordinator::new(address, &identity.tls)?;
-        let history = Known::default();
+        let history = Told::default();
         coordinator
             .check_in_within(Duration::ZERO, &[], &[], &history)
             .await

@@ -8,6 +8,7 @@ mod data;
 mod enroll;
 mod evaluate;
 mod failure;
+mod key;
 mod models;
 pub(crate) mod output;
 mod policy;
@@ -19,6 +20,7 @@ mod release;
 mod start;
 mod status;
 mod train;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -77,6 +79,8 @@ enum Command {
     Policy(policy::Arguments),
     Privacy(privacy::Arguments),
     Receipts(receipts::Arguments),
+    Key(key::Arguments),
+    Verify(verify::Arguments),
     Release(release::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
@@ -139,6 +143,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Policy(arguments) => policy::run(context, &arguments),
         Command::Privacy(arguments) => privacy::run(context, arguments),
         Command::Receipts(arguments) => receipts::run(context, arguments),
+        Command::Key(arguments) => key::run(context, &arguments),
+        Command::Verify(arguments) => verify::run(context, &arguments),
         Command::Release(arguments) => release::run(context, &arguments),
         Command::Train(arguments) => train::run(context, &arguments),
         Command::Evaluate(arguments) => evaluate::run(context, &arguments),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use fedner_shared::audit::AuditReport;
+use fedner_shared::keys::verify_by_any;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::PublicKey;
 use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
@@ -91,7 +92,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         }
         Command::Verify => {
             let identity = Identity::load(&directory.identity(), settings.institution)?;
-            let verdict = verify(&receipts, &identity.signing.public());
+            let verdict = verify(&receipts, &own_keys(&store, &identity)?);
             context.output.data(&verdict, |verdict| {
                 if verdict.problems.is_empty() {
                     format!(
@@ -173,12 +174,14 @@ fn find<'a>(receipts: &'a [Receipt], text: &str) -> Result<&'a Receipt, Refusal>
 }
 
 /// What is wrong with the receipts.
-pub(super) fn problems(receipts: &[Receipt], key: &PublicKey) -> Vec<String> {
+pub(super) fn problems(receipts: &[Receipt], keys: &[PublicKey]) -> Vec<String> {
     let wrong = |receipt: &Receipt| {
         let signature = match receipt.kind {
-            ReceiptKind::Update => receipt.signed.verify::<UpdateReceipt>(key).map(drop),
-            ReceiptKind::Evaluation => receipt.signed.verify::<EvaluationReceipt>(key).map(drop),
-            ReceiptKind::Audit => receipt.signed.verify::<AuditReport>(key).map(drop),
+            ReceiptKind::Update => verify_by_any::<UpdateReceipt>(&receipt.signed, keys).map(drop),
+            ReceiptKind::Evaluation => {
+                verify_by_any::<EvaluationReceipt>(&receipt.signed, keys).map(drop)
+            }
+            ReceiptKind::Audit => verify_by_any::<AuditReport>(&receipt.signed, keys).map(drop),
         };
         let reason = match signature {
             Err(error) => error.to_string(),
@@ -192,10 +195,17 @@ pub(super) fn problems(receipts: &[Receipt], key: &PublicKey) -> Vec<String> {
     receipts.iter().filter_map(wrong).collect()
 }
 
-fn verify(receipts: &[Receipt], key: &PublicKey) -> Verdict {
+/// The keys that signed for this institution, the present one last.
+pub(super) fn own_keys(store: &Store, identity: &Identity) -> anyhow::Result<Vec<PublicKey>> {
+    let mut keys = store.earlier_keys()?;
+    keys.push(identity.signing.public());
+    Ok(keys)
+}
+
+fn verify(receipts: &[Receipt], keys: &[PublicKey]) -> Verdict {
     Verdict {
         receipts: receipts.len(),
-        problems: problems(receipts, key),
+        problems: problems(receipts, keys),
     }
 }
 

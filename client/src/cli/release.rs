@@ -1,10 +1,13 @@
-//! `release list`, `release grant`, `release refuse`.
+//! `release list`, `release bytes`, `release grant`, `release refuse`.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use fedner_session::{Release, State, Task};
+use fedner_shared::digest::Digest;
+use fedner_shared::private::write_secret;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use serde::Serialize;
@@ -12,6 +15,8 @@ use serde_json::Value;
 
 use super::Context;
 use super::output::table;
+use crate::blobs::Blobs;
+use crate::identity;
 use crate::state::{Store, Word};
 
 /// Let go, or keep, the updates that wait for a person: with `hold = true` in the policy
@@ -28,6 +33,13 @@ pub(super) struct Arguments {
 enum Command {
     /// Show what waits: the signed receipt, and the file of the update
     List,
+    /// Write the bytes that would leave into a file; on the disk they are sealed
+    Bytes {
+        /// The first digits of its receipt
+        receipt: String,
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
     /// Let an update go
     Grant {
         /// The first digits of its receipt
@@ -54,20 +66,22 @@ struct Waiting {
     /// What would leave, and nothing beside it: this statement with its signature,
     statement: Value,
     signature: String,
-    /// and the bytes of this file, of which the statement has the digest.
+    /// and the bytes in this file, of which the statement has the digest. They are sealed; see `release bytes`.
     file: PathBuf,
     bytes: u64,
+    #[serde(skip)]
+    blob: Digest,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let directory = context.directory()?;
-    directory.settings()?;
+    let settings = directory.settings()?;
     let store = Store::open(&directory.database())?;
     let hold = directory.policy()?.hold;
     let session = store.session()?;
     let waiting = match &session.state {
         State::Uploading { task, release, .. } => {
-            let blobs = directory.blobs();
+            let blobs = Blobs::open(directory.blobs())?;
             Waiting::of(&store, task, *release, (session.since, blobs))?
                 .filter(|waiting| hold || waiting.word == Word::Refused)
         }
@@ -84,6 +98,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             context.output.data(&rows, |rows| list(rows))?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Bytes { receipt, .. } => (receipt, Word::None),
         Command::Grant { receipt, .. } => (receipt, Word::Granted),
         Command::Refuse { receipt } => (receipt, Word::Refused),
     };
@@ -93,7 +108,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             let message = format!("no update `{receipt}` waits: see `fedner-client release list`");
             Refusal::new(Code::NoReadings, message)
         })?;
-    if !matches!(arguments.command, Command::Grant { dry_run: true, .. }) {
+    if let Command::Bytes { to, .. } = &arguments.command {
+        let key = identity::storage_key(&directory, &settings)?;
+        let blobs = Blobs::open(directory.blobs())?.sealed(key);
+        let mut bytes = Vec::new();
+        blobs.file(&waiting.blob)?.read_to_end(&mut bytes)?;
+        write_secret(to, &bytes)?;
+    } else if !matches!(arguments.command, Command::Grant { dry_run: true, .. }) {
         let digest = waiting.receipt.parse()?;
         waiting.word = store.say(&digest, word)?;
     }
@@ -109,7 +130,7 @@ impl Waiting {
         store: &Store,
         task: &Task,
         release: Release,
-        (since, blobs): (Option<Time>, PathBuf),
+        (since, blobs): (Option<Time>, Blobs),
     ) -> anyhow::Result<Option<Self>> {
         let Some(receipt) = store.receipt(&release.receipt)? else {
             return Ok(None);
@@ -123,8 +144,9 @@ impl Waiting {
             word: store.word(&receipt.digest)?,
             statement: serde_json::from_str(&receipt.signed.body)?,
             signature: hex::encode(receipt.signed.signature.as_bytes()),
-            file: blobs.join(release.blob.to_string()),
+            file: blobs.place(&release.blob),
             bytes: release.bytes,
+            blob: release.blob,
         }))
     }
 }
@@ -157,7 +179,7 @@ fn text(waiting: &Waiting) -> String {
         Word::Refused => "refused; this stays",
     };
     format!(
-        "{word}:\nthe {} bytes of {}\nand the statement, signed {}:\n{}",
+        "{word}:\nthe {} bytes sealed in {}\nand the statement, signed {}:\n{}",
         waiting.bytes,
         waiting.file.display(),
         waiting.signature,

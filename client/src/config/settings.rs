@@ -46,6 +46,9 @@ pub struct Settings {
     /// The number of held-out sentences to declare with a consent, which bounds the counts on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_held_out: Option<u32>,
+    /// The key of what is kept sealed, 64 hexadecimal digits in a file; in `identity/` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_key: Option<PathBuf>,
     /// How the corpora are read.
     #[serde(default)]
     pub reading: ReadOptions,
@@ -76,6 +79,7 @@ impl Settings {
             device: default_device(),
             declared_examples: None,
             declared_held_out: None,
+            storage_key: None,
             reading: ReadOptions::default(),
         }
     }

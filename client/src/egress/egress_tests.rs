@@ -29,7 +29,7 @@ pub(crate) fn identity() -> Identity {
     Identity {
         institution: "st-anna".parse().expect("name"),
         tls: TlsIdentity {
-            key_pem: String::new(),
+            key_pem: String::new().into(),
             certificate_pem: String::new(),
             authority_pem: String::new(),
         },

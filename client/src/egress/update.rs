@@ -1,7 +1,6 @@
 //! Updates: clipped, noised, encoded, paid for, signed.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io;
 
 use fedner_privacy::ledger::Kind;
@@ -18,6 +17,7 @@ use fedner_shared::update::encode;
 use serde_json::json;
 
 use super::{Budget, Error, Gate, cost_of_update};
+use crate::blobs::{Blobs, Content};
 use crate::config::Policy;
 use crate::state::{Asked, PaidRelease, Receipt, ReceiptKind, Word};
 use crate::training::RoundUpdate;
@@ -27,7 +27,7 @@ use crate::training::RoundUpdate;
 pub struct Released {
     release: Release,
     receipt: Signed,
-    file: File,
+    blobs: Blobs,
 }
 
 impl Released {
@@ -44,8 +44,8 @@ impl Released {
     }
 
     /// The encoded bytes, for the transport.
-    pub(crate) fn open(&self) -> io::Result<File> {
-        self.file.try_clone()
+    pub(crate) fn open(&self) -> io::Result<Content> {
+        self.blobs.file(&self.release.blob)
     }
 }
 
@@ -167,7 +167,7 @@ impl Gate {
         Ok(Released {
             release: *release,
             receipt: receipt.signed,
-            file: self.blobs.file(&release.blob)?,
+            blobs: self.blobs.clone(),
         })
     }
 }

@@ -4,12 +4,17 @@
 //! |---|---|
 //! | `tls.key` | the key of the TLS certificate |
 //! | `tls.pem` | the certificate |
-//! | `authority.pem` | the coordinator's authority, the only root that is trusted |
+//! | `authority.pem` | the coordinator's authorities, the only roots that are trusted; the first signs certificates |
 //! | `signing.key` | the Ed25519 key that signs consents and receipts |
+//! | `storage.key` | with which features, checkpoints and waiting updates are sealed |
 //! | `operator.pub` | the key by which plans are signed |
+//! | `tls.next.key`, `tls.next.pem` | what takes the place of the first two, for a moment |
+//! | `signing.next.key` | a key that takes the signing key's place once the coordinator knows of it |
 
 mod enrol;
 mod renew;
+mod rotate;
+mod storage;
 
 use std::fs;
 use std::io;
@@ -21,17 +26,25 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{self, PublicKey, SecretKey};
 use fedner_shared::time::Time;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::parse_x509_pem;
+use x509_parser::x509::X509Name;
+use zeroize::Zeroizing;
 
 use crate::{config, files, transport};
 
 pub use enrol::{Enrolled, enrol};
 pub use renew::{is_due, renew};
+pub use rotate::{make_waiting_key, take_waiting_key, trust, waiting_key};
+pub use storage::storage_key;
 
 const TLS_KEY: &str = "tls.key";
 const TLS_CERTIFICATE: &str = "tls.pem";
 const AUTHORITY: &str = "authority.pem";
+const NEXT_TLS_KEY: &str = "tls.next.key";
+const NEXT_TLS_CERTIFICATE: &str = "tls.next.pem";
 const SIGNING_KEY: &str = "signing.key";
+const NEXT_SIGNING_KEY: &str = "signing.next.key";
 const OPERATOR: &str = "operator.pub";
 
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +105,7 @@ pub struct Identity {
 /// What mutual TLS needs. It never shows its key in `Debug`.
 #[derive(Clone)]
 pub struct TlsIdentity {
-    pub key_pem: String,
+    pub key_pem: Zeroizing<String>,
     pub certificate_pem: String,
     pub authority_pem: String,
 }
@@ -115,6 +128,7 @@ impl std::fmt::Debug for TlsIdentity {
 impl Identity {
     /// Reads `identity/`.
     pub fn load(directory: &Path, institution: InstitutionId) -> Result<Self, Error> {
+        renew::settle(directory)?;
         let certificate = directory.join(TLS_CERTIFICATE);
         let certificate_pem = read(&certificate)?;
         let validity = validity(&certificate_pem).map_err(|reason| Error::Certificate {
@@ -135,6 +149,28 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Whether the certificate is of another authority than the one that signs now. They are told apart by their
+    /// names, which no two share.
+    pub fn is_of_older_authority(&self) -> bool {
+        let issuing = name_of(&self.tls.authority_pem, |certificate| certificate.subject());
+        let issuer = name_of(&self.tls.certificate_pem, |certificate| {
+            certificate.issuer()
+        });
+        matches!((issuing, issuer), (Some(one), Some(other)) if one != other)
+    }
+}
+
+/// A name in the first certificate of a text.
+fn name_of(
+    pem: &str,
+    which: impl for<'a> Fn(&'a X509Certificate<'a>) -> &'a X509Name<'a>,
+) -> Option<Vec<u8>> {
+    let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    Some(which(&certificate).as_raw().to_vec())
+}
+
 fn read(file: &Path) -> Result<String, Error> {
     fs::read_to_string(file).map_err(|source| Error::Read {
         file: file.to_owned(),
@@ -142,9 +178,10 @@ fn read(file: &Path) -> Result<String, Error> {
     })
 }
 
-fn read_secret(file: &Path) -> Result<String, Error> {
+/// Nothing of it stays in memory once it is dropped.
+fn read_secret(file: &Path) -> Result<Zeroizing<String>, Error> {
     check_secret(file)?;
-    read(file)
+    read(file).map(Zeroizing::new)
 }
 
 fn write(file: &Path, contents: &str) -> Result<(), Error> {

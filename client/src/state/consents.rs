@@ -86,6 +86,17 @@ impl Store {
         })
     }
 
+    /// The digests of all consents that were ever signed here.
+    pub fn consent_digests(&self) -> Result<Vec<Digest>, Error> {
+        self.query("read consents", |connection| {
+            let mut statement = connection.prepare("SELECT body FROM consents ORDER BY id")?;
+            let bodies = statement.query_map([], |row| row.get::<_, String>(0))?;
+            bodies
+                .map(|body| Ok(Digest::of(body?.as_bytes())))
+                .collect()
+        })
+    }
+
     /// The newest consent to the plan.
     pub fn consent(&self, plan: &Digest) -> Result<Option<ConsentRecord>, Error> {
         Ok(self.consents(Some(plan))?.pop())

@@ -11,6 +11,7 @@ mod receipts;
 mod release;
 mod schema;
 mod session;
+mod signing;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -199,6 +200,14 @@ pub(crate) mod tests {
 
         pub(crate) fn open(&self) -> Store {
             Store::open(&self.path.join("state.sqlite")).expect("store")
+        }
+
+        /// A person revoked a consent to that plan.
+        pub(crate) fn decide_on(&self, plan: &Digest) {
+            let sql = "INSERT INTO consents (plan, body, signature, revoked_ms) VALUES (?1, '{}', x'00', 1)";
+            let store = self.open();
+            let done = store.lock().execute(sql, [plan.to_string()]);
+            done.expect("decided");
         }
 
         /// Every later insert into `table` fails, as a full disk would make it.

@@ -1,7 +1,8 @@
 //! Single values: the session, and the last contact with the coordinator.
 
 use fedner_shared::digest::Digest;
-use fedner_shared::sign::Signed;
+use fedner_shared::keys::Trust;
+use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::time::Time;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
@@ -11,6 +12,8 @@ use super::{Error, Store};
 
 const CONTACT: &str = "contact";
 const HISTORY: &str = "history";
+const TRUST: &str = "trust";
+pub(super) const EARLIER_KEYS: &str = "earlier keys";
 /// Contradictions that are kept; the first ones tell most.
 const CONTRADICTIONS: usize = 16;
 
@@ -107,6 +110,20 @@ impl Store {
 
     pub fn save_history(&self, history: &History) -> Result<(), Error> {
         self.transaction("save history", |t| put(t, HISTORY, history))
+    }
+
+    /// What the coordinator said that is to be trusted; without authorities where it has not said so yet.
+    pub fn trust(&self) -> Result<Trust, Error> {
+        self.note(TRUST)
+    }
+
+    pub fn save_trust(&self, trust: &Trust) -> Result<(), Error> {
+        self.transaction("save trust", |t| put(t, TRUST, trust))
+    }
+
+    /// The keys that signed for this institution before the present one.
+    pub fn earlier_keys(&self) -> Result<Vec<PublicKey>, Error> {
+        self.note(EARLIER_KEYS)
     }
 
     pub fn save_contact(&self, contact: &Contact) -> Result<(), Error> {

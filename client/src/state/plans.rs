@@ -57,6 +57,32 @@ impl Store {
         })
     }
 
+    /// Forgets the oldest plans that nobody has decided on, so that `most` of them are left; how many there are then.
+    /// The coordinator shows those again whose runs are open.
+    pub fn forget_undecided(&self, most: usize) -> Result<usize, Error> {
+        self.transaction("forget plans", |transaction| {
+            let undecided = "FROM plans AS undecided
+                 WHERE NOT EXISTS (SELECT 1 FROM consents WHERE plan = undecided.digest)
+                 AND NOT EXISTS (SELECT 1 FROM receipts WHERE plan = undecided.digest)";
+            let found: i64 =
+                transaction.query_row(&format!("SELECT count(*) {undecided}"), [], |row| {
+                    row.get(0)
+                })?;
+            let found = usize::try_from(found).unwrap_or(usize::MAX);
+            if found <= most {
+                return Ok(found);
+            }
+            let forgotten = transaction.execute(
+                &format!(
+                    "DELETE FROM plans WHERE digest IN (SELECT digest {undecided}
+                     ORDER BY proposed_ms DESC, digest LIMIT -1 OFFSET ?1)"
+                ),
+                [most as i64],
+            )?;
+            Ok(found - forgotten)
+        })
+    }
+
     pub fn plan(&self, digest: &Digest) -> Result<Option<PlanRecord>, Error> {
         self.query("read plan", |connection| {
             let sql = "SELECT * FROM plans WHERE digest = ?1";
@@ -73,5 +99,49 @@ impl Store {
                 connection.prepare("SELECT * FROM plans ORDER BY proposed_ms, digest")?;
             statement.query_map([], PlanRecord::of)?.collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fedner_shared::sign::SecretKey;
+
+    use super::*;
+    use crate::config::policy::tests::plan;
+    use crate::state::tests::Place;
+
+    #[test]
+    fn of_plans_that_nobody_decides_on_the_newest_are_kept_and_decided_ones_all() {
+        let place = Place::new();
+        let store = place.open();
+        let key = SecretKey::from_seed([1; 32]);
+        let mut digests = Vec::new();
+        for number in 0..20 {
+            let mut plan = plan("none");
+            plan.seed = number;
+            let record = PlanRecord {
+                digest: plan.digest(),
+                run: "run-1".parse().expect("name"),
+                signed: Signed::new(&plan, &key),
+                plan,
+                dimension: 1,
+                proposed: Time::from_millis(number as i64),
+            };
+            store.add_plan(&record).expect("kept");
+            digests.push(record.digest);
+        }
+        place.decide_on(&digests[3]);
+        assert_eq!(store.forget_undecided(19).expect("enough room"), 19);
+        assert_eq!(store.forget_undecided(5).expect("forgotten"), 5);
+        let left: BTreeSet<Digest> = store
+            .plans()
+            .expect("read")
+            .iter()
+            .map(|plan| plan.digest)
+            .collect();
+        let expected = digests[15..].iter().chain([&digests[3]]);
+        assert_eq!(left, expected.copied().collect());
     }
 }

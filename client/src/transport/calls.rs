@@ -8,11 +8,12 @@ use fedner_proto::v1::decline_request::Task as DeclinedTask;
 use fedner_proto::v1::progress_request::Stage;
 use fedner_proto::v1::{
     Assignment, CheckInRequest, DeclineRequest, ProgressRequest, Proposal, RenewRequest,
-    SubmitAuditRequest, SubmitEvaluationRequest,
+    ReplaceSigningKeyRequest, SubmitAuditRequest, SubmitEvaluationRequest,
 };
 use fedner_session::{Kind, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::history::LONGEST_PROOF;
+use fedner_shared::keys::Trust;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
 
@@ -41,14 +42,19 @@ pub struct Answer {
     pub history: Option<Signed>,
     /// That it goes on from what was shown before.
     pub history_proof: Vec<Digest>,
+    /// What is to be trusted from now on, where that is news.
+    pub trust: Option<Trust>,
 }
 
-/// What is told of the history that was shown last.
+/// What the coordinator has told so far, as it is said back.
 #[derive(Debug, Default)]
-pub struct Known {
-    pub size: u64,
-    /// Countersigned.
+pub struct Told {
+    /// How far the history went.
+    pub history: u64,
+    /// That, countersigned.
     pub seen: Option<Signed>,
+    /// What is to be trusted.
+    pub trust: Option<Digest>,
 }
 
 impl Coordinator {
@@ -57,9 +63,9 @@ impl Coordinator {
         &self,
         known: &[Digest],
         consents: &[Signed],
-        history: &Known,
+        told: &Told,
     ) -> Result<Answer, Error> {
-        self.check_in_within(POLL, known, consents, history).await
+        self.check_in_within(POLL, known, consents, told).await
     }
 
     /// [`check_in`](Self::check_in) with another length of the poll.
@@ -68,15 +74,18 @@ impl Coordinator {
         poll: Duration,
         known: &[Digest],
         consents: &[Signed],
-        history: &Known,
+        told: &Told,
     ) -> Result<Answer, Error> {
         let request = CheckInRequest {
             wait_ms: poll.as_millis() as u32,
             known_plans: known.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
             consents: consents.iter().map(convert::signed_to_wire).collect(),
             software: SOFTWARE.to_owned(),
-            history_size: history.size,
-            history_seen: history.seen.as_ref().map(convert::signed_to_wire),
+            history_size: told.history,
+            history_seen: told.seen.as_ref().map(convert::signed_to_wire),
+            trust: told
+                .trust
+                .map_or_else(Vec::new, |trust| trust.as_bytes().to_vec()),
         };
         let mut client = self.federation();
         let response = self.within(poll + CALL, client.check_in(request)).await?;
@@ -97,7 +106,9 @@ impl Coordinator {
             Some(WireTodo::Train(assignment)) => Todo::Do(Kind::Train, assignment),
             Some(WireTodo::Evaluate(assignment)) => Todo::Do(Kind::Evaluate, assignment),
         };
+        let trust = response.trust.map(convert::trust);
         Ok(Answer {
+            trust: trust.transpose().map_err(Error::Refused)?,
             todo,
             ledger_head,
             history,
@@ -162,6 +173,17 @@ impl Coordinator {
         };
         let mut client = self.federation();
         self.within(LONG_CALL, client.submit_audit(request)).await?;
+        Ok(())
+    }
+
+    /// Says which key signs for this institution from now on.
+    pub async fn replace_signing_key(&self, succession: &Signed) -> Result<(), Error> {
+        let request = ReplaceSigningKeyRequest {
+            succession: Some(convert::signed_to_wire(succession)),
+        };
+        let mut client = self.federation();
+        self.within(CALL, client.replace_signing_key(request))
+            .await?;
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 
 use crate::identity::TlsIdentity;
 
-pub use calls::{Answer, Known, Todo};
+pub use calls::{Answer, Todo, Told};
 pub use connect::endpoint;
 pub use error::Error;
 

@@ -1,4 +1,4 @@
-//! TLS settings: 1.3 only, and one trusted root.
+//! TLS settings: 1.3 only, and no other roots than the coordinator's own authorities.
 
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use super::Error;
 use super::pinned::PinnedAuthority;
 use crate::identity::TlsIdentity;
 
-/// For everything after enrolment: the root is the authority of the enrolment.
+/// For everything after enrolment: the roots are the authority of the enrolment, and those that came after it.
 pub(super) fn mutual(identity: &TlsIdentity) -> Result<ClientConfig, Error> {
-    let authority = certificate(&identity.authority_pem)?;
     let mut roots = RootCertStore::empty();
-    roots.add(authority).map_err(setup)?;
+    for authority in CertificateDer::pem_slice_iter(identity.authority_pem.as_bytes()) {
+        roots.add(authority.map_err(setup)?).map_err(setup)?;
+    }
     let chain = vec![certificate(&identity.certificate_pem)?];
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(setup)?;
     let mut config = ClientConfig::builder_with_provider(provider())

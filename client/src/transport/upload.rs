@@ -1,8 +1,6 @@
 //! Uploads that go on at the byte where they were cut.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::Arc;
+use std::io::{self, Read};
 
 use fedner_proto::CHUNK_BYTES;
 use fedner_proto::convert;
@@ -13,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{CALL, Coordinator, Error};
+use crate::blobs::Content;
 use crate::egress::Released;
 use crate::machine::on_disk;
 
@@ -24,7 +23,7 @@ impl Coordinator {
     pub async fn upload(&self, released: &Released, offset: u64) -> Result<(), Error> {
         let offset = offset.min(released.bytes());
         let mut file = released.open()?;
-        file.seek(SeekFrom::Start(offset))?;
+        file.skip_to(offset)?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         let start = UploadStart {
             receipt: Some(convert::signed_to_wire(released.receipt())),
@@ -63,18 +62,20 @@ impl Coordinator {
 /// Sends the file in chunks until its end, or until nobody takes them.
 async fn read_ahead(
     first: UploadRequest,
-    file: File,
+    mut file: Content,
     sender: mpsc::Sender<UploadRequest>,
 ) -> io::Result<()> {
-    let (mut next, file) = (first, Arc::new(file));
+    let mut next = first;
     while sender.send(next).await.is_ok() {
-        let file = Arc::clone(&file);
-        let data = on_disk(move || {
+        let read = on_disk(move || {
             let mut data = Vec::with_capacity(CHUNK_BYTES);
-            file.take(CHUNK_BYTES as u64).read_to_end(&mut data)?;
-            Ok(data)
+            file.by_ref()
+                .take(CHUNK_BYTES as u64)
+                .read_to_end(&mut data)?;
+            Ok((file, data))
         });
-        let data = data.await?;
+        let (same, data) = read.await?;
+        file = same;
         if data.is_empty() {
             break;
         }

@@ -64,9 +64,13 @@ fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
     };
     let tls = |error: rustls::Error| Failed::refuse(Code::StateInvalid, error.to_string());
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(&read(paths.authority_certificate())?).map_err(pem)?)
-        .map_err(tls)?;
+    let next = Some(paths.next_authority_certificate()).filter(|path| path.exists());
+    for path in [paths.authority_certificate()].into_iter().chain(next) {
+        // A directory that was made for an operator has all of them in one file.
+        for authority in CertificateDer::pem_slice_iter(&read(path)?) {
+            roots.add(authority.map_err(pem)?).map_err(tls)?;
+        }
+    }
     let certificate =
         CertificateDer::from_pem_slice(&read(paths.operator_certificate())?).map_err(pem)?;
     check_secret(&paths.operator_key())?;

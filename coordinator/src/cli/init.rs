@@ -1,13 +1,12 @@
 //! `init`: everything a coordinator needs before it can serve.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use clap::Args;
 use fedner_shared::event::Event;
 use fedner_shared::machine::Machine as _;
+use fedner_shared::private::write_secret;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::SecretKey;
 use serde::Serialize;
@@ -121,14 +120,5 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Failed> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Failed::io("create", folder))?;
     }
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    let mut file = file.map_err(Failed::io("create", path))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(Failed::io("write", path))
+    write_secret(path, text.as_bytes()).map_err(Failed::io("write", path))
 }

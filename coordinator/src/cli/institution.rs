@@ -3,12 +3,16 @@
 use clap::Subcommand;
 use fedner_proto::v1::set_institution_state_request::State;
 use fedner_proto::{convert, v1};
+use fedner_shared::digest::canonical_text;
+use fedner_shared::history::Export;
+use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::Refusal;
 use fedner_shared::view::InstitutionView;
 
 use super::connect;
 use super::output::{Failed, Output, or_dash, table};
 use crate::config::Paths;
+use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -16,6 +20,8 @@ pub(super) enum Command {
     List,
     /// One institution
     Show { institution: String },
+    /// Write what an institution needs to compare the history with its own copies (`fedner-client verify`)
+    History { institution: InstitutionId },
     /// Keep an institution out for a while
     Suspend { institution: String },
     /// Let a suspended institution back in
@@ -49,10 +55,32 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             output.data(&view, |view| render(std::slice::from_ref(view)));
             Ok(())
         }
+        Command::History { institution } => history(institution, paths, output),
         Command::Suspend { institution } => set(institution, State::Suspended, paths, output).await,
         Command::Reinstate { institution } => set(institution, State::Active, paths, output).await,
         Command::Revoke { institution } => set(institution, State::Revoked, paths, output).await,
     }
+}
+
+/// Read from the directory: whoever holds it may be the one to be checked.
+fn history(institution: InstitutionId, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    let fault = |error: crate::store::Error| Failed::fault(error.to_string());
+    let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let (digests, entries) = store
+        .read(|tx| {
+            let digests = tx.entry_digests(1)?;
+            let mut entries = tx.events(None, 1, digests.len())?;
+            entries.retain(|entry| entry.event.is_about(&institution));
+            Ok((digests, entries))
+        })
+        .map_err(fault)?;
+    let export = Export {
+        institution,
+        digests,
+        entries,
+    };
+    output.data(&export, |export| canonical_text(export));
+    Ok(())
 }
 
 async fn set(

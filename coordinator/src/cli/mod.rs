@@ -5,8 +5,10 @@ mod connect;
 mod init;
 mod institution;
 mod invite;
+mod key;
 mod model;
 mod output;
+mod plan;
 mod replay;
 mod restore;
 mod run;
@@ -67,6 +69,12 @@ enum Command {
     /// Import, look at, name and export model versions
     #[command(subcommand)]
     Model(model::Command),
+    /// Make plans ready and sign them, elsewhere if need be
+    #[command(subcommand)]
+    Plan(plan::Command),
+    /// Look at keys and certificates, and rotate, issue and revoke them
+    #[command(subcommand)]
+    Key(key::Command),
     /// Create, start and follow runs
     #[command(subcommand)]
     Run(run::Command),
@@ -108,6 +116,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
             runtime()?.block_on(institution::run(command, &paths, output))
         }
         Command::Model(command) => runtime()?.block_on(model::run(command, &paths, output)),
+        Command::Plan(command) => runtime()?.block_on(plan::run(command, &paths, output)),
+        Command::Key(command) => runtime()?.block_on(key::run(command, &paths, output)),
         Command::Run(command) => runtime()?.block_on(run::run(command, &paths, output)),
         Command::Replay(arguments) => runtime()?.block_on(replay::run(arguments, &paths, output)),
         Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &paths, output)),

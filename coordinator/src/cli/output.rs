@@ -85,6 +85,21 @@ impl From<Failure> for Failed {
     }
 }
 
+impl From<crate::keys::Error> for Failed {
+    fn from(error: crate::keys::Error) -> Self {
+        use crate::keys::Error;
+        match error {
+            Error::Refused(refusal) => Self::Refused(refusal),
+            Error::Authority { .. } | Error::Key { .. } => {
+                Self::refuse(Code::StateInvalid, error.to_string())
+            }
+            Error::File { .. } | Error::Make(_) | Error::Sign(_) | Error::Tls(_) => {
+                Self::fault(error.to_string())
+            }
+        }
+    }
+}
+
 impl From<crate::blobs::Error> for Failed {
     fn from(error: crate::blobs::Error) -> Self {
         let damaged = matches!(error, crate::blobs::Error::Corrupt { .. }) || error.is_missing();

@@ -3,6 +3,7 @@
 use clap::Args;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::VersionName;
+use fedner_shared::keys::verify_by_any;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::version::{Origin, Version};
@@ -10,7 +11,7 @@ use fedner_shared::view::VersionRef;
 use serde::Serialize;
 
 use super::output::{Failed, Output};
-use super::serve::read_operator_key;
+use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
 use crate::registry::Summation;
@@ -36,9 +37,9 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<(), Failed> {
     let config = Config::read(paths)?;
-    let operator = read_operator_key(paths)?;
     let fault = |error: crate::store::Error| Failed::fault(error.to_string());
     let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let operators = plan_keys(paths, &mut store)?;
     let blobs = Blobs::of(paths, &config)?;
     let reference: VersionRef =
         arguments
@@ -78,8 +79,7 @@ pub(super) async fn run(
         .read(|tx| tx.plan(round.plan))
         .map_err(fault)?
         .ok_or_else(|| inconsistent("the plan"))?;
-    let plan: Plan = plan
-        .verify(&operator)
+    let plan: Plan = verify_by_any(&plan, &operators)
         .map_err(|error| Failed::refuse(Code::PlanSignature, error.to_string()))?;
     let parent: Option<Version> = match version.parent {
         Some(parent) => store.read(|tx| tx.version(parent)).map_err(fault)?,

@@ -1,30 +1,27 @@
 //! `run`: plans carried out.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::{convert, v1};
-use fedner_shared::digest::canonical_text;
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::figures::Figures;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::{Inputs, Plan, Unit};
-use fedner_shared::private::check_secret;
+use fedner_shared::plan::Unit;
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::sign::{SecretKey, Signed};
 use fedner_shared::view::{Explanation, MemberView, RunView};
 use serde::Serialize;
 
-use super::connect;
 use super::output::{Failed, Output, or_dash, table};
+use super::{connect, plan};
 use crate::config::Paths;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Sign a plan and create its run
     Create {
+        /// A plan, or one that `plan sign` has signed
         plan: PathBuf,
         /// Create the run even though its noise drowns its signal
         #[arg(long)]
@@ -159,29 +156,8 @@ async fn create(
     paths: &Paths,
     output: &Output,
 ) -> Result<(), Failed> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        Failed::refuse(
-            Code::PlanInvalid,
-            format!("cannot read {}: {error}", path.display()),
-        )
-    })?;
-    let mut plan = Plan::parse(&text).map_err(|error| {
-        Failed::refuse(Code::PlanInvalid, format!("{}: {error}", path.display()))
-    })?;
-    let key_path = paths.signing_key();
-    check_secret(&key_path)?;
-    let pem = fs::read_to_string(&key_path).map_err(Failed::io("read", &key_path))?;
-    let key = SecretKey::from_pem(&pem)
-        .map_err(|error| Failed::refuse(Code::StateInvalid, error.to_string()))?;
     let mut operations = connect::operations(paths).await?;
-    let request = v1::PreparePlanRequest {
-        plan: canonical_text(&plan),
-    };
-    let prepared = operations.prepare_plan(request).await?.into_inner();
-    let inputs: Inputs = serde_json::from_str(&prepared.inputs)
-        .map_err(|error| Failed::refuse(Code::RequestInvalid, format!("inputs: {error}")))?;
-    plan.inputs = Some(inputs);
-    let signed = Signed::new(&plan, &key);
+    let (plan, signed) = plan::signed(path, paths, &mut operations).await?;
     let request = v1::CreateRunRequest {
         plan: Some(convert::signed_to_wire(&signed)),
         force,

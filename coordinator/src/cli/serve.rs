@@ -5,21 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use fedner_shared::machine::Machine as _;
+use fedner_shared::keys::{Signs, line};
 use fedner_shared::private;
 use fedner_shared::refusal::Code;
-use fedner_shared::sign::{PublicKey, SecretKey};
+use fedner_shared::sign::PublicKey;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Failed, Output};
-use crate::authority::Authority;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths, host_and_port};
 use crate::door::Door;
 use crate::intake::Intake;
+use crate::keys::{Keys, Recorded, upkeep};
 use crate::limits::raise_open_files;
 use crate::machine::ThisMachine;
 use crate::registry::Registry;
@@ -53,18 +53,21 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     for path in closed.map_err(Failed::io("close to others", paths.directory()))? {
         tracing::warn!(path = %path.display(), "others on this machine could read this; it was closed to them");
     }
-    let authority = read_authority(paths)?;
     let operator_key = read_operator_key(paths)?;
-    let server = authority
-        .server(&host, ThisMachine.now())
-        .map_err(|e| Failed::fault(e.to_string()))?;
-    let tls_config =
-        tls::server_config(&authority, &server).map_err(|e| Failed::fault(e.to_string()))?;
     let _lock = lock(paths)?;
-    let store = Store::open(&paths.store()).map_err(|e| Failed::fault(e.to_string()))?;
+    let mut store = Store::open(&paths.store()).map_err(|e| Failed::fault(e.to_string()))?;
     store
         .check_pages()
         .map_err(|e| Failed::refuse(Code::StateInvalid, e.to_string()))?;
+    let recorded = store.read(|tx| {
+        Ok(Recorded {
+            successions: tx.own_successions()?,
+            people: tx.people()?,
+        })
+    });
+    let recorded = recorded.map_err(|e| Failed::fault(e.to_string()))?;
+    let machine = Arc::new(ThisMachine);
+    let keys = Keys::open(paths.clone(), host, operator_key, recorded, machine.clone())?;
     let blobs = Blobs::of(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
@@ -83,7 +86,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             format!("cannot listen on {}: {error}", config.listen),
         )
     })?;
-    let (engine, effects, ended) = engine::load(store, operator_key, Arc::new(ThisMachine))
+    let (engine, effects, ended) = engine::load(store, operator_key, machine)
         .map_err(|e| Failed::fault(e.to_string()))?
         .serve_on_thread()
         .map_err(|e| Failed::fault(e.to_string()))?;
@@ -98,14 +101,16 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     ));
     let intake = Intake::new(engine.clone(), blobs.clone());
     let sweeper = tokio::spawn(collect::sweep(engine.clone(), intake.clone(), stop.clone()));
+    // Before anybody calls: the certificates of operator and viewer may have run out meanwhile.
+    keys.renew_own(&engine).await?;
+    let keeper = tokio::spawn(upkeep(keys.clone(), engine.clone(), stop.clone()));
     let services = Services {
         intake,
         engine,
         blobs,
         registry,
-        authority: Arc::new(authority),
-        operator_key,
-        history_key: Arc::new(history_key(paths)?),
+        keys: keys.clone(),
+        federation: config.name,
         address: config.address,
         door: door.clone(),
         stop: stop.clone(),
@@ -123,7 +128,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let (router, health) = rpc::router(services)
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
-    let connections = tls::accept(listener, tls_config, door, stop.clone());
+    let connections = tls::accept(listener, keys.tls(), door, stop.clone());
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::pin!(serving);
     let mut outcome = Ok(());
@@ -150,6 +155,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     publisher.abort();
     collector.abort();
     sweeper.abort();
+    keeper.abort();
     outcome
 }
 
@@ -168,17 +174,7 @@ async fn asked_to_stop() {
     }
 }
 
-pub(super) fn read_authority(paths: &Paths) -> Result<Authority, Failed> {
-    let read =
-        |path: std::path::PathBuf| fs::read_to_string(&path).map_err(Failed::io("read", &path));
-    Authority::read(
-        &read(paths.authority_certificate())?,
-        &read(paths.authority_key())?,
-    )
-    .map_err(|error| Failed::refuse(Code::StateInvalid, error.to_string()))
-}
-
-pub(super) fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
+fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
     let path = paths.signing_public_key();
     let text = fs::read_to_string(&path).map_err(Failed::io("read", &path))?;
     text.trim()
@@ -188,19 +184,12 @@ pub(super) fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
         })
 }
 
-/// The key that signs the history of events. A directory of an older version has none yet.
-fn history_key(paths: &Paths) -> Result<SecretKey, Failed> {
-    let path = paths.history_key();
-    let damaged = |error: fedner_shared::sign::Error| {
-        Failed::refuse(Code::StateInvalid, format!("{}: {error}", path.display()))
-    };
-    if !path.exists() {
-        let key = SecretKey::generate().map_err(|e| Failed::fault(e.to_string()))?;
-        super::init::write(&path, &key.to_pem().map_err(damaged)?)?;
-        return Ok(key);
-    }
-    let text = fs::read_to_string(&path).map_err(Failed::io("read", &path))?;
-    SecretKey::from_pem(&text).map_err(damaged)
+/// The keys by which plans were signed, one after another.
+pub(super) fn plan_keys(paths: &Paths, store: &mut Store) -> Result<Vec<PublicKey>, Failed> {
+    let successions = store
+        .read(|tx| tx.own_successions())
+        .map_err(|error| Failed::fault(error.to_string()))?;
+    Ok(line(&Signs::Plans, read_operator_key(paths)?, &successions))
 }
 
 /// Two coordinators over one directory would each think themselves the only writer.

@@ -8,6 +8,7 @@ use clap::Args;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::history::{Seen, Tree};
+use fedner_shared::keys::verify_by_any;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{PublicKey, Signed};
@@ -16,10 +17,9 @@ use fedner_shared::version::Version;
 use serde::Serialize;
 
 use super::output::{Failed, Output};
-use super::serve::read_operator_key;
+use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
-use crate::engine::history::recorded;
 use crate::store::{HistorySeen, StatementKind, Store, StoredStatement};
 
 #[derive(Debug, Args)]
@@ -39,9 +39,9 @@ struct Verdict {
 
 pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let config = Config::read(paths)?;
-    let operator = read_operator_key(paths)?;
     let fault = |error: crate::store::Error| Failed::fault(error.to_string());
     let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let operators = plan_keys(paths, &mut store)?;
     let blobs = Blobs::of(paths, &config)?;
     let mut verdict = Verdict::default();
 
@@ -61,7 +61,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             let plan = version.round().map(|round| round.plan);
             let plan = plan.map(|plan| store.read(|tx| tx.plan(plan)));
             if let Some(plan) = plan.transpose().map_err(fault)? {
-                check_rule(&version, plan, &operator, &mut verdict);
+                check_rule(&version, plan, &operators, &mut verdict);
             }
             objects.extend(version.objects());
             objects.extend(
@@ -91,9 +91,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         verdict.plans += 1;
         let signed = store.read(|tx| tx.plan(run.plan_digest)).map_err(fault)?;
         let sound = signed.is_some_and(|signed| {
-            signed
-                .verify::<Plan>(&operator)
-                .is_ok_and(|plan| plan == run.plan)
+            verify_by_any::<Plan>(&signed, &operators).is_ok_and(|plan| plan == run.plan)
         });
         if !sound {
             verdict.problems.push(format!(
@@ -110,7 +108,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         .read(|tx| Ok((tx.entry_digests(1)?, tx.histories_seen()?)))
         .map_err(fault)?;
     verdict.countersigned = seen.len();
-    let recorded = recorded(digests);
+    let recorded: Tree = digests.into_iter().collect();
     for seen in &seen {
         if let Err(problem) = check_seen(seen, &recorded) {
             let author = &seen.institution;
@@ -150,13 +148,13 @@ fn check_version(digest: Digest, version: &Version, known: &[Digest], verdict: &
 fn check_rule(
     version: &Version,
     plan: Option<Signed>,
-    operator: &PublicKey,
+    operators: &[PublicKey],
     verdict: &mut Verdict,
 ) {
     let Some(round) = version.round() else {
         return;
     };
-    let plan = plan.and_then(|signed| signed.verify::<Plan>(operator).ok());
+    let plan = plan.and_then(|signed| verify_by_any::<Plan>(&signed, operators).ok());
     let problem = match plan {
         None => "the plan of its round is missing or not signed by the operator".to_owned(),
         Some(plan) if plan.rule() != round.rule => {
@@ -264,11 +262,12 @@ mod tests {
                 .map(|number| Digest::of(format!("{text} {number}").as_bytes()))
                 .collect::<Vec<_>>()
         };
+        let tree = |events: Vec<Digest>| events.into_iter().collect::<Tree>();
         let key = SecretKey::from_seed([1; 32]);
         let said = Seen {
             institution: "anna".parse().expect("name"),
             size: 5,
-            root: recorded(digests(5, "event")).root(5).expect("root"),
+            root: tree(digests(5, "event")).root(5).expect("root"),
             at: Time::from_millis(0),
         };
         let seen = |signer: &SecretKey| HistorySeen {
@@ -277,7 +276,7 @@ mod tests {
             key: key.public(),
             signed: Signed::new(&said, signer),
         };
-        let check = |events: Vec<Digest>| check_seen(&seen(&key), &recorded(events));
+        let check = |events: Vec<Digest>| check_seen(&seen(&key), &tree(events));
         check(digests(5, "event")).expect("as it was");
         check(digests(9, "event")).expect("grown");
         let said = check(digests(9, "other")).expect_err("rewritten");
@@ -285,6 +284,6 @@ mod tests {
         let said = check(digests(4, "event")).expect_err("truncated");
         assert!(said.contains("taken away"), "{said}");
         let forged = seen(&SecretKey::from_seed([2; 32]));
-        assert!(check_seen(&forged, &recorded(digests(5, "event"))).is_err());
+        assert!(check_seen(&forged, &tree(digests(5, "event"))).is_err());
     }
 }

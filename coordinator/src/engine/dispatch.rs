@@ -247,6 +247,12 @@ impl Engine {
         }
     }
 
+    pub(super) fn wake_everybody(&self) {
+        for waiter in self.waiters.values() {
+            waiter.send_modify(|generation| *generation += 1);
+        }
+    }
+
     /// How long a check-in may be held, so that it still counts as a sign of life.
     pub fn longest_wait(&self, institution: &InstitutionId) -> Duration {
         let of = |run: &&Run| !run.phase.is_end() && run.members.contains(institution);

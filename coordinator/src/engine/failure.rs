@@ -3,7 +3,7 @@
 use fedner_round::Rejection;
 use fedner_shared::refusal::{Code, Refusal};
 
-use crate::{aggregate, authority, blobs, store};
+use crate::{aggregate, authority, blobs, keys, store};
 
 /// The answer to a request that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,8 @@ pub enum Fault {
     Aggregate(#[from] aggregate::Error),
     #[error(transparent)]
     Authority(#[from] authority::Error),
+    #[error(transparent)]
+    Keys(keys::Error),
     #[error("the weights of a version cannot be read: {0}")]
     Checkpoint(#[from] fedner_shared::checkpoint::Error),
     #[error("a background task was cut off: {0}")]
@@ -47,10 +49,20 @@ impl Fault {
             }
             Self::Aggregate(_)
             | Self::Authority(_)
+            | Self::Keys(_)
             | Self::Checkpoint(_)
             | Self::Task(_)
             | Self::Stopped
             | Self::Inconsistent(_) => false,
+        }
+    }
+}
+
+impl From<keys::Error> for Failure {
+    fn from(error: keys::Error) -> Self {
+        match error {
+            keys::Error::Refused(refusal) => Self::Refused(refusal),
+            other => Self::Fault(Fault::Keys(other)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The history of events as members are shown it.
 
 use fedner_shared::digest::Digest;
-use fedner_shared::history::{Seen, Tree};
+use fedner_shared::history::Seen;
 use fedner_shared::refusal::Code;
 
 use super::statements::Vouched;
@@ -53,13 +53,4 @@ impl Engine {
             .store
             .transact("note history seen", |tx| tx.put_history_seen(&kept))?)
     }
-}
-
-/// The history that a store keeps, to compare with what was countersigned.
-pub fn recorded(digests: impl IntoIterator<Item = Digest>) -> Tree {
-    let mut tree = Tree::default();
-    for digest in digests {
-        tree.push(digest);
-    }
-    tree
 }

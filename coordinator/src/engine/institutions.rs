@@ -104,7 +104,7 @@ impl Engine {
                 enrolled: time,
                 certificate_expires: issued.expires,
             };
-            tx.put_institution(&institution, &issued.serial)?;
+            tx.put_institution(&institution, &issued)?;
             let institution = name.clone();
             let event = match before {
                 None => Event::InstitutionEnrolled { institution },
@@ -139,7 +139,7 @@ impl Engine {
             institution: institution.clone(),
         };
         self.record("renew certificate", event, |tx| {
-            tx.put_certificate(institution, &issued.serial, issued.expires)
+            tx.put_certificate(institution, &issued)
         })?;
         Ok(issued)
     }

@@ -9,6 +9,7 @@ pub mod dispatch;
 mod failure;
 pub mod history;
 mod institutions;
+mod keys;
 pub mod models;
 mod records;
 pub mod reports;
@@ -128,7 +129,7 @@ pub struct Loaded {
     inbox: mpsc::Receiver<Call>,
 }
 
-/// Reads the state that `store` keeps.
+/// Reads the state that `store` keeps. `operator_key` is the first one by which plans were signed.
 pub fn load(
     store: Store,
     operator_key: PublicKey,
@@ -204,6 +205,7 @@ impl Engine {
         let mut store = store.on(machine.clone());
         let (runs, outbox, last) =
             store.read(|tx| Ok((tx.runs()?, tx.outbox()?, tx.last_sequence()?)))?;
+        let operator_key = keys::plan_key(operator_key, &store.read(|tx| tx.own_successions())?);
         let (newest, _) = watch::channel(last);
         for pending in outbox {
             // The receiver was made a moment ago and is still held.

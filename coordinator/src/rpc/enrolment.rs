@@ -32,7 +32,7 @@ impl v1::enrolment_server::Enrolment for Enrolment {
             let message = "too many invites from this address were wrong";
             return Err(status(Refusal::new(Code::RateLimited, message)));
         }
-        let authority = self.0.authority.clone();
+        let authority = self.0.keys.serving();
         let engine = self.0.engine.sharing(guest.share.clone());
         let enrolled = engine
             .call(move |engine| {
@@ -46,8 +46,8 @@ impl v1::enrolment_server::Enrolment for Enrolment {
         Ok(Response::new(v1::EnrolResponse {
             institution: name.to_string(),
             certificate: issued.pem,
-            authority: self.0.authority.certificate_pem().to_owned(),
-            operator_key: self.0.operator_key.as_bytes().to_vec(),
+            authority: self.0.keys.serving().certificate_pem().to_owned(),
+            operator_key: self.0.keys.plans().as_bytes().to_vec(),
         }))
     }
 
@@ -58,7 +58,7 @@ impl v1::enrolment_server::Enrolment for Enrolment {
         let member = self.0.institution(&request).await?;
         member.guest.take(Ration::Renewal).map_err(status)?;
         let certificate_request = request.into_inner().certificate_request;
-        let (authority, name) = (self.0.authority.clone(), member.name.clone());
+        let (authority, name) = (self.0.keys.issuing(), member.name.clone());
         let issued = member
             .engine
             .call(move |engine| engine.renew(&authority, &name, &certificate_request))

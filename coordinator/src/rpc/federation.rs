@@ -53,6 +53,7 @@ impl v1::federation_server::Federation for Federation {
         let wanted = Duration::from_millis(message.wait_ms.into());
         let _waiting = observe::Waiting::new();
         let known = message.history_size;
+        let trusts = message.trust;
         if let Some(seen) = message.history_seen {
             note_history_seen(&member, seen).await?;
         }
@@ -89,10 +90,13 @@ impl v1::federation_server::Federation for Federation {
                     todo: todo.map(todo_to_wire),
                     history: Some(signed),
                     history_proof: proof,
+                    trust: self.0.told(&trusts),
                     ledger_head: head.map_or_else(Vec::new, |head| head.as_bytes().to_vec()),
                 }))
             };
-            if todo.is_some() {
+            // Who says nothing of what it trusts is told with the next answer: it may be of an older version.
+            let news = !trusts.is_empty() && self.0.told(&trusts).is_some();
+            if todo.is_some() || news {
                 return answer(todo);
             }
             let go_on = tokio::select! {
@@ -285,18 +289,42 @@ impl v1::federation_server::Federation for Federation {
             .map_err(status)?;
         Ok(Response::new(v1::SubmitAuditResponse {}))
     }
+
+    async fn replace_signing_key(
+        &self,
+        request: Request<v1::ReplaceSigningKeyRequest>,
+    ) -> Result<Response<v1::ReplaceSigningKeyResponse>, Status> {
+        let member = self.0.institution(&request).await?;
+        member.guest.take(Ration::Renewal).map_err(status)?;
+        let succession = request.into_inner().succession;
+        let succession = convert::statement("succession", succession).map_err(status)?;
+        let name = member.name.clone();
+        member
+            .engine
+            .call(move |engine| engine.replace_signing_key(&name, &succession))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::ReplaceSigningKeyResponse {}))
+    }
 }
 
 impl Services {
+    /// What an institution is to trust, if it knows something else.
+    fn told(&self, known: &[u8]) -> Option<v1::Trust> {
+        let trust = self.keys.trust();
+        (trust.digest().as_bytes() != known).then(|| convert::trust_to_wire(&trust))
+    }
+
     /// The history as the coordinator signs it, with the proof that it goes on from what is known.
     fn sign_history(&self, shown: Shown) -> (v1::Signed, Vec<Vec<u8>>) {
+        let key = self.keys.history();
         let head = Head {
             size: shown.size,
             root: shown.root,
-            key: self.history_key.public(),
+            key: key.public(),
             at: self.engine.machine().now(),
         };
-        let signed = convert::signed_to_wire(&Signed::new(&head, &self.history_key));
+        let signed = convert::signed_to_wire(&Signed::new(&head, &key));
         let proof = shown.proof.iter().map(|digest| digest.as_bytes().to_vec());
         (signed, proof.collect())
     }

@@ -7,6 +7,7 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::text;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 use super::Services;
@@ -14,6 +15,7 @@ use crate::authority::Role;
 use crate::door::Guest;
 use crate::engine::{Failure, Handle};
 use crate::identity::Caller;
+use crate::keys::Keys;
 use crate::observe;
 use crate::tls::Peer;
 
@@ -50,7 +52,7 @@ fn refuse(refusal: &Refusal) -> Status {
     convert::status_of(&Refusal::new(refusal.code, message))
 }
 
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     Caller::of_peer(request.extensions().get::<Peer>()).map_err(status)
 }
 
@@ -65,21 +67,30 @@ pub(super) fn institutions(request: Request<()>) -> Result<Request<()>, Status> 
 }
 
 /// The door of `Operations`.
-#[allow(
-    clippy::result_large_err,
-    reason = "tonic's interceptors return a Status"
-)]
-pub(super) fn operators(request: Request<()>) -> Result<Request<()>, Status> {
-    admit(request, &[Role::Operator])
+pub(super) fn operators(keys: Arc<Keys>) -> impl Interceptor + Clone {
+    move |request: Request<()>| admit_person(request, &keys, &[Role::Operator])
 }
 
 /// The door of `Monitoring`.
+pub(super) fn viewers(keys: Arc<Keys>) -> impl Interceptor + Clone {
+    move |request: Request<()>| admit_person(request, &keys, &[Role::Operator, Role::Viewer])
+}
+
+/// For health and reflection: any certificate of this coordinator's authority.
+pub(super) fn anyone_certified(keys: Arc<Keys>) -> impl Interceptor + Clone {
+    let all = [Role::Operator, Role::Viewer, Role::Institution];
+    move |request: Request<()>| admit_person(request, &keys, &all)
+}
+
 #[allow(
     clippy::result_large_err,
     reason = "tonic's interceptors return a Status"
 )]
-pub(super) fn viewers(request: Request<()>) -> Result<Request<()>, Status> {
-    admit(request, &[Role::Operator, Role::Viewer])
+fn admit_person(request: Request<()>, keys: &Keys, roles: &[Role]) -> Result<Request<()>, Status> {
+    let caller = caller(&request)?;
+    caller.require(roles).map_err(status)?;
+    keys.check_person(&caller).map_err(status)?;
+    Ok(request)
 }
 
 #[allow(
@@ -88,16 +99,6 @@ pub(super) fn viewers(request: Request<()>) -> Result<Request<()>, Status> {
 )]
 fn admit(request: Request<()>, roles: &[Role]) -> Result<Request<()>, Status> {
     caller(&request)?.require(roles).map_err(status)?;
-    Ok(request)
-}
-
-/// For health and reflection: any certificate of this coordinator's authority.
-#[allow(
-    clippy::result_large_err,
-    reason = "tonic's interceptors return a Status"
-)]
-pub(super) fn anyone_certified(request: Request<()>) -> Result<Request<()>, Status> {
-    caller(&request)?;
     Ok(request)
 }
 

@@ -3,6 +3,7 @@
 mod enrolment;
 mod federation;
 mod gate;
+mod keys;
 mod message;
 mod monitoring;
 mod operations;
@@ -17,7 +18,6 @@ use fedner_proto::v1::federation_server::FederationServer;
 use fedner_proto::v1::monitoring_server::MonitoringServer;
 use fedner_proto::v1::operations_server::OperationsServer;
 use fedner_proto::{FILE_DESCRIPTOR_SET, FRAME_BYTES, MESSAGE_BYTES};
-use fedner_shared::sign::{PublicKey, SecretKey};
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::{Router, Server};
@@ -25,11 +25,11 @@ use tower::layer::util::{Identity, Stack};
 
 use ration::Rations;
 
-use crate::authority::Authority;
 use crate::blobs::Blobs;
 use crate::door::Door;
 use crate::engine::Handle;
 use crate::intake::Intake;
+use crate::keys::Keys;
 use crate::registry::Registry;
 
 /// Streams of one connection that may be reset for what is wrong with them before it is closed.
@@ -45,10 +45,9 @@ pub struct Services {
     pub blobs: Blobs,
     pub registry: Registry,
     pub intake: Intake,
-    pub authority: Arc<Authority>,
-    pub operator_key: PublicKey,
-    /// Signs how far the history of events goes.
-    pub history_key: Arc<SecretKey>,
+    pub keys: Arc<Keys>,
+    /// The federation's name.
+    pub federation: String,
     /// HOST:PORT that institutions dial.
     pub address: String,
     pub door: Arc<Door>,
@@ -92,9 +91,12 @@ pub async fn router(
         .max_frame_size(FRAME_BYTES)
         .add_service(InterceptedService::new(
             health_service,
-            gate::anyone_certified,
+            gate::anyone_certified(services.keys.clone()),
         ))
-        .add_service(InterceptedService::new(reflection, gate::anyone_certified))
+        .add_service(InterceptedService::new(
+            reflection,
+            gate::anyone_certified(services.keys.clone()),
+        ))
         .add_service(EnrolmentServer::new(enrolment::Enrolment(services.clone())))
         .add_service(InterceptedService::new(
             FederationServer::new(federation::Federation(services.clone()))
@@ -104,11 +106,11 @@ pub async fn router(
         .add_service(InterceptedService::new(
             OperationsServer::new(operations::Operations(services.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES),
-            gate::operators,
+            gate::operators(services.keys.clone()),
         ))
         .add_service(InterceptedService::new(
-            MonitoringServer::new(monitoring::Monitoring(services)),
-            gate::viewers,
+            MonitoringServer::new(monitoring::Monitoring(services.clone())),
+            gate::viewers(services.keys.clone()),
         ));
     Ok((router, Health(health)))
 }

@@ -54,7 +54,7 @@ impl v1::operations_server::Operations for Operations {
             secret,
             expires_ms: expires.as_millis(),
             address: self.0.address.clone(),
-            authority_sha256: self.0.authority.fingerprint().to_vec(),
+            authority_sha256: self.0.keys.serving().fingerprint().to_vec(),
         }))
     }
 
@@ -269,5 +269,59 @@ impl v1::operations_server::Operations for Operations {
             .await
             .map_err(status)?;
         Ok(Response::new(v1::ControlRunResponse {}))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<v1::ListKeysRequest>,
+    ) -> Result<Response<v1::ListKeysResponse>, Status> {
+        self.0.keys_known(&request).await.map(Response::new)
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<Response<v1::RotateKeyResponse>, Status> {
+        self.0.rotate(request).await.map(Response::new)
+    }
+
+    async fn withdraw_authority(
+        &self,
+        request: Request<v1::WithdrawAuthorityRequest>,
+    ) -> Result<Response<v1::WithdrawAuthorityResponse>, Status> {
+        self.0.withdraw_older(request).await.map(Response::new)
+    }
+
+    async fn replace_plan_key(
+        &self,
+        request: Request<v1::ReplacePlanKeyRequest>,
+    ) -> Result<Response<v1::ReplacePlanKeyResponse>, Status> {
+        self.0.replace_plans_key(request).await.map(Response::new)
+    }
+
+    async fn issue_certificate(
+        &self,
+        request: Request<v1::IssueCertificateRequest>,
+    ) -> Result<Response<v1::IssueCertificateResponse>, Status> {
+        self.0.issue(request).await.map(Response::new)
+    }
+
+    async fn revoke_certificate(
+        &self,
+        request: Request<v1::RevokeCertificateRequest>,
+    ) -> Result<Response<v1::RevokeCertificateResponse>, Status> {
+        self.0.revoke(request).await.map(Response::new)
+    }
+
+    async fn list_open_plans(
+        &self,
+        request: Request<v1::ListOpenPlansRequest>,
+    ) -> Result<Response<v1::ListOpenPlansResponse>, Status> {
+        let engine = self.0.operator(&request)?;
+        let plans = engine.call(|engine| engine.open_plans());
+        let plans = plans.await.map_err(status)?;
+        Ok(Response::new(v1::ListOpenPlansResponse {
+            plans: plans.iter().map(convert::signed_to_wire).collect(),
+        }))
     }
 }

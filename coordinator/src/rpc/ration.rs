@@ -63,6 +63,7 @@ impl Rations {
             "/fedner.v1.Federation/SubmitAudit" => 260 * KIB,
             "/fedner.v1.Operations/PutObject"
             | "/fedner.v1.Operations/PreparePlan"
+            | "/fedner.v1.Operations/ReplacePlanKey"
             | "/fedner.v1.Operations/CreateRun" => 4 * MIB,
             _ => 16 * KIB,
         }

@@ -5,6 +5,8 @@ use fedner_shared::digest::Digest;
 use fedner_shared::plan::Plan;
 use fedner_shared::time::Time;
 
+use crate::authority::Issued;
+
 const PLAN: &str = r#"
     name = "notes"
     base = "base@1"
@@ -17,6 +19,16 @@ const PLAN: &str = r#"
     [privacy]
     unit = "none"
 "#;
+
+/// A certificate with that serial number.
+pub(crate) fn issued(serial: &str) -> Issued {
+    Issued {
+        pem: String::new(),
+        serial: serial.to_owned(),
+        expires: Time::from_millis(9),
+        authority: String::new(),
+    }
+}
 
 pub(crate) fn plan() -> Plan {
     Plan::parse(PLAN).expect("plan")

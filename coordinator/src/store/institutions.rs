@@ -7,6 +7,7 @@ use fedner_shared::time::Time;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Error, Tx, damaged, named};
+use crate::authority::Issued;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstitutionState {
@@ -145,7 +146,7 @@ impl Tx<'_> {
     }
 
     /// Enrols an institution, or enrols it anew: its older certificates are revoked.
-    pub fn put_institution(&self, institution: &Institution, serial: &str) -> Result<(), Error> {
+    pub fn put_institution(&self, institution: &Institution, issued: &Issued) -> Result<(), Error> {
         let Institution {
             name,
             state,
@@ -168,19 +169,21 @@ impl Tx<'_> {
             )
             .map_err(named("put institution"))?;
         self.revoke_certificates(name)?;
-        self.put_certificate(name, serial, *certificate_expires)
+        self.put_certificate(name, issued)
     }
 
-    pub fn put_certificate(
-        &self,
-        name: &InstitutionId,
-        serial: &str,
-        expires: Time,
-    ) -> Result<(), Error> {
+    pub fn put_certificate(&self, name: &InstitutionId, issued: &Issued) -> Result<(), Error> {
+        let expires = issued.expires;
         self.0
             .execute(
-                "INSERT INTO certificates (serial, institution, expires_ms) VALUES (?1, ?2, ?3)",
-                params![serial, name.as_str(), expires.as_millis()],
+                "INSERT INTO certificates (serial, institution, expires_ms, authority)
+                 VALUES (?1, ?2, ?3, ?4)",
+                params![
+                    issued.serial,
+                    name.as_str(),
+                    expires.as_millis(),
+                    issued.authority
+                ],
             )
             .map_err(named("put certificate"))?;
         self.0

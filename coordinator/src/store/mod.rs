@@ -8,6 +8,7 @@ mod backup;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod institutions;
+mod keys;
 mod models;
 mod objects;
 mod reports;
@@ -27,6 +28,7 @@ use crate::observe;
 pub use audit::HistorySeen;
 pub use backup::backup;
 pub use institutions::{Institution, InstitutionState, Invite, InviteUse};
+pub use keys::Person;
 pub use models::{StatementKind, StoredStatement};
 pub use runs::Pending;
 

@@ -5,11 +5,17 @@ use rusqlite::Connection;
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
-const KNOWN: &[i64] = &[1, 2, 3, 4];
+const KNOWN: &[i64] = &[1, 2, 3, 4, 5];
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3, TO_VERSION_4];
+const MIGRATIONS: &[&str] = &[
+    TO_VERSION_1,
+    TO_VERSION_2,
+    TO_VERSION_3,
+    TO_VERSION_4,
+    TO_VERSION_5,
+];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE institutions (
@@ -122,6 +128,26 @@ CREATE TABLE histories_seen (
     size         INTEGER NOT NULL,
     author_key   BLOB NOT NULL,
     signed       TEXT NOT NULL
+) STRICT;
+";
+
+/// A certificate is of one of several authorities, a key may give way to another, and the certificates of
+/// operators and viewers are known by name.
+const TO_VERSION_5: &str = "
+ALTER TABLE certificates ADD COLUMN authority TEXT NOT NULL DEFAULT '';
+CREATE TABLE successions (
+    number       INTEGER PRIMARY KEY,
+    institution  TEXT REFERENCES institutions (name),
+    digest       TEXT NOT NULL UNIQUE,
+    signed       TEXT NOT NULL
+) STRICT;
+CREATE TABLE people (
+    role         TEXT NOT NULL CHECK (role IN ('operator', 'viewer')),
+    name         TEXT NOT NULL,
+    issued_ms    INTEGER NOT NULL,
+    expires_ms   INTEGER NOT NULL,
+    revoked_ms   INTEGER,
+    PRIMARY KEY (role, name)
 ) STRICT;
 ";
 

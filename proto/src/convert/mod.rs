@@ -3,6 +3,7 @@
 mod audits;
 mod models;
 mod refusal;
+mod trust;
 mod views;
 
 use fedner_shared::digest::Digest;
@@ -14,6 +15,7 @@ use fedner_shared::time::Time;
 pub use audits::submitted_audit;
 pub use models::{version_from_record, version_from_wire, version_to_wire};
 pub use refusal::{refusal_of, status_of};
+pub use trust::{trust, trust_to_wire};
 pub use views::{
     entry_from_wire, entry_to_wire, explanation_from_wire, explanation_to_wire,
     institution_from_wire, institution_to_wire, run_from_wire, run_to_wire,

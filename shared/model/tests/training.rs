@@ -14,6 +14,7 @@ use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Lora, Method, Precision, Target, Trainable, Training};
+use fedner_shared::seal::StorageKey;
 
 fn options(method: Method, epochs: u32) -> TrainOptions {
     let learning_rate = if method == Method::Full { 3e-3 } else { 3e-2 };
@@ -384,6 +385,7 @@ fn a_training_that_is_stopped_and_resumed_ends_with_the_same_bits() {
             checkpoint: Some(directory.path().join("checkpoint")),
             every: Duration::ZERO,
             features: Some(directory.path().join("features")),
+            key: Some(StorageKey::from_bytes([5; 32])),
         };
         let (resumed, stops) = train_in_pieces(&base, &corpus, &options, &keep, cut_off);
         assert_eq!(stops, 3, "{method}");
@@ -514,6 +516,50 @@ fn features_are_made_once_for_text_and_encoder() {
     assert_eq!(made(&untrained(9), 59), 2);
     let left = std::fs::read_dir(directory.path()).expect("directory");
     assert_eq!(left.count(), 1);
+}
+
+/// What the features of a corpus are worth to somebody else.
+#[test]
+fn features_are_sealed_where_there_is_a_key_and_of_no_use_with_another() {
+    let base = untrained(8);
+    let options = options(Method::Head, 1);
+    let folder = || tempfile::tempdir().expect("directory");
+    let keep = |directory: &tempfile::TempDir, key: Option<u8>| Keep {
+        features: Some(directory.path().to_owned()),
+        key: key.map(|key| StorageKey::from_bytes([key; 32])),
+        ..Keep::default()
+    };
+    let file = |directory: &tempfile::TempDir| {
+        let mut entries = std::fs::read_dir(directory.path()).expect("directory");
+        let path = entries.next().expect("a file").expect("entry").path();
+        (std::fs::read(&path).expect("read"), path)
+    };
+    let (plain, sealed) = (folder(), folder());
+    let made = |keep: &Keep| steps_of_features(&base, &notes(60), &options, keep);
+    assert_eq!(made(&keep(&plain, None)), 2);
+    assert_eq!(made(&keep(&sealed, Some(1))), 2);
+    assert_eq!(made(&keep(&sealed, Some(1))), 0, "made once");
+    let ((open, _), (closed, path)) = (file(&plain), file(&sealed));
+    let number = &open[400..416];
+    let shows = |bytes: &[u8]| bytes.windows(16).any(|window| window == number);
+    assert!(shows(&open) && !shows(&closed), "the control shows them");
+    assert_eq!(made(&keep(&sealed, Some(2))), 2, "another key is made anew");
+    // A record that was changed is noticed, and made anew the next time.
+    let (mut damaged, _) = file(&sealed);
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    std::fs::write(&path, damaged).expect("damaged");
+    let trained = train_keeping(
+        &base,
+        &tokenizer(),
+        &tags(),
+        &notes(60),
+        &options,
+        &keep(&sealed, Some(2)),
+        &mut |_: Progress| ControlFlow::Continue(()),
+    );
+    assert!(trained.is_err());
+    assert_eq!(made(&keep(&sealed, Some(2))), 2);
 }
 
 /// A later round has other weights in the upper layers, and the same below.

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use fedner_client::config::Directory;
 use fedner_client::egress::Reason;
+use fedner_coordinator::config::Paths;
 use fedner_coordinator::store::Store;
 use fedner_proto::v1;
 use fedner_proto::v1::upload_request::Part;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::history::{Seen, Tree};
+use fedner_shared::keys::Trust;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::SecretKey;
 use fedner_shared::statement::{Consent, UpdateReceipt};
@@ -48,6 +50,8 @@ pub(crate) struct Known {
     policy: Digest,
     /// The coordinator's events.
     history: Tree,
+    /// What it says is to be trusted.
+    trust: Digest,
 }
 
 type Verdict = std::result::Result<(), String>;
@@ -73,6 +77,13 @@ impl Known {
             declared: settings.declared_examples.context("declared")?,
             policy: directory.policy()?.digest(),
             history: Tree::default(),
+            trust: Trust {
+                authorities: vec![std::fs::read_to_string(
+                    Paths::new(cluster.coordinator_directory()).authority_certificate(),
+                )?],
+                successions: Vec::new(),
+            }
+            .digest(),
         };
         let events = Store::open_read_only(&cluster.coordinator_directory().join("state.sqlite"))?
             .read(|tx| tx.entry_digests(1))?;
@@ -212,6 +223,10 @@ impl Known {
             holds("the history's root", root == Some(seen.root))?;
         } else {
             holds("the history's size", request.history_size == 0)?;
+        }
+        // What the coordinator said is to be trusted, as a digest.
+        if !request.trust.is_empty() {
+            holds("what is trusted", digest(&request.trust)? == self.trust)?;
         }
         for signed in &request.consents {
             let consent: Consent = canonical(&signed.body)?;

@@ -14,6 +14,7 @@ use super::{Context, output};
 use crate::audit::exposure;
 use crate::audit::report::SignedReport;
 use crate::identity::Identity;
+use crate::state::Store;
 
 /// Attack the privacy that is claimed, and say whether the claim stands
 #[derive(Debug, clap::Args)]
@@ -60,17 +61,23 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
             Ok(ExitCode::SUCCESS)
         }
         Command::Verify { report, key } => {
-            let key = match key {
-                Some(key) => key,
-                None => own_identity(context)?.signing.public(),
+            let keys = match key {
+                Some(key) => vec![key],
+                None => own_keys(context)?,
             };
-            let report = SignedReport::read(&report)?.verify(&key)?;
+            let report = SignedReport::read(&report)?.verify_by_any(&keys)?;
             context.output.data(&report, |report| {
                 format!("signed by {}\n{}", report.institution, text::of(report))
             })?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The keys that signed for this institution.
+fn own_keys(context: &Context) -> anyhow::Result<Vec<PublicKey>> {
+    let store = Store::open(&context.directory()?.database())?;
+    super::receipts::own_keys(&store, &own_identity(context)?)
 }
 
 fn own_identity(context: &Context) -> anyhow::Result<Identity> {

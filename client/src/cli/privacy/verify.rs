@@ -25,7 +25,8 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     // Reading it verifies the chain and every figure.
     let ledger = store.ledger()?;
     let kept = store.receipts()?;
-    let mut problems = receipts::problems(&kept, &identity.signing.public());
+    let keys = receipts::own_keys(&store, &identity)?;
+    let mut problems = receipts::problems(&kept, &keys);
     for receipt in &kept {
         let missing = match receipt.paid_by() {
             Some(head) => !ledger.contains(&head),

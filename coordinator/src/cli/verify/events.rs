@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::keys::Succession;
+use fedner_shared::sign::Signed;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 
 use crate::store::{Error, InstitutionState, StatementKind, StoredStatement, Tx};
@@ -25,6 +27,8 @@ struct Known {
     updates: BTreeMap<UpdateKey, UpdateReceipt>,
     evaluations: BTreeMap<EvaluationKey, EvaluationReceipt>,
     reports: BTreeMap<Digest, InstitutionId>,
+    /// By digest, whether the key that gives way signed it.
+    successions: BTreeMap<Digest, Option<Succession>>,
     states: BTreeMap<InstitutionId, InstitutionState>,
     /// Of the statements above, those that an event was found for.
     told: BTreeSet<Digest>,
@@ -34,7 +38,7 @@ struct Known {
 
 /// Every disagreement, in words.
 pub(super) fn disagreements(tx: &Tx<'_>) -> Result<Vec<String>, Error> {
-    let mut known = Known::new(tx.statements()?);
+    let mut known = Known::new(tx.statements()?, &tx.all_successions()?);
     let mut problems = Vec::new();
     let mut next = 1;
     loop {
@@ -88,13 +92,21 @@ pub(super) fn disagreements(tx: &Tx<'_>) -> Result<Vec<String>, Error> {
     Ok(problems)
 }
 
+/// A succession by its digest, if the key that gives way signed it.
+fn succession(signed: &Signed) -> (Digest, Option<Succession>) {
+    let said = signed.peek::<Succession>().ok();
+    let signed_by_old = said.filter(|said| signed.verify::<Succession>(&said.old).is_ok());
+    (signed.digest(), signed_by_old)
+}
+
 impl Known {
-    fn new(statements: Vec<StoredStatement>) -> Self {
+    fn new(statements: Vec<StoredStatement>, successions: &[Signed]) -> Self {
         let mut known = Self {
             consents: BTreeMap::new(),
             updates: BTreeMap::new(),
             evaluations: BTreeMap::new(),
             reports: BTreeMap::new(),
+            successions: successions.iter().map(succession).collect(),
             states: BTreeMap::new(),
             told: BTreeSet::new(),
             told_updates: BTreeSet::new(),
@@ -196,6 +208,15 @@ impl Known {
                 self.state(institution, InstitutionState::Revoked);
                 None
             }
+            Event::KeyReplaced {
+                signs,
+                new,
+                succession,
+            } => {
+                let said = self.successions.remove(succession).flatten();
+                let same = said.is_some_and(|said| said.signs == *signs && said.new == *new);
+                (!same).then(|| format!("no key gave way to {new} by a signed statement"))
+            }
             Event::VersionPublished {
                 version,
                 digest,
@@ -289,15 +310,23 @@ impl Known {
             .iter()
             .filter(|(digest, _)| !self.told.contains(*digest));
         let reports = reports.map(|(_, author)| (author, "report of an audit"));
+        let successions = self.successions.keys();
+        let successions = successions.map(|digest| {
+            format!(
+                "no event tells of the succession {} of a key",
+                digest.short()
+            )
+        });
         let all = consents.chain(updates).chain(counts).chain(reports);
         all.map(|(author, what)| format!("no event tells of a signed {what} of {author}"))
+            .chain(successions)
             .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fedner_shared::sign::{SecretKey, Signed};
+    use fedner_shared::sign::SecretKey;
     use fedner_shared::time::Time;
 
     use super::*;
@@ -344,7 +373,7 @@ mod tests {
         let written: Result<(), Error> = store.transact("test", |tx| {
             tx.put_plan(&plan)?;
             tx.put_run(&run, None)?;
-            tx.put_institution(&institution, "serial")?;
+            tx.put_institution(&institution, &fixture::issued("serial"))?;
             tx.put_statement(&consent(&key, 50))?;
             for event in events {
                 tx.append_event(Time::from_millis(1), Some(&run.id), event)?;

@@ -10,7 +10,7 @@ use fedner_shared::version::{Origin, Version};
 use super::*;
 use crate::engine::{Loaded, load};
 use crate::machine::ThisMachine;
-use crate::store::{Institution, InstitutionState, Store};
+use crate::store::{Institution, InstitutionState, Store, fixture};
 
 const ANNA: u8 = 1;
 const MERCY: u8 = 2;
@@ -28,7 +28,7 @@ impl Bench {
         store
             .transact("test", |tx| {
                 for (name, key) in [("anna", ANNA), ("mercy", MERCY)] {
-                    tx.put_institution(&institution(name, key), name)?;
+                    tx.put_institution(&institution(name, key), &fixture::issued(name))?;
                 }
                 tx.put_version(&version("notes@1", None))?;
                 tx.put_version(&version("notes@2", Some(Digest::of(b"frozen"))))?;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
+use fedner_shared::seal::{FileKey, ID, OVERHEAD, StorageKey};
 use rayon::prelude::*;
 
 use super::examples::Example;
@@ -17,6 +18,8 @@ use crate::bert::{Batch, Bert};
 use crate::device::Device;
 use crate::{Encoded, Error};
 
+/// Bytes before the first example of a sealed file: the name of its key, and a record without contents.
+const HEADER: u64 = (ID + OVERHEAD) as u64;
 /// Sentences that run before what they gave is written.
 const AT_A_TIME: usize = 64;
 
@@ -64,6 +67,8 @@ enum Place {
     Stored {
         file: Mutex<File>,
         path: PathBuf,
+        /// With which each example's numbers are sealed.
+        key: Option<FileKey>,
     },
 }
 
@@ -97,20 +102,34 @@ impl Frozen<'_> {
             file: path.clone(),
             source,
         };
-        let stored = |file| Place::Stored {
+        let stored = |file, key| Place::Stored {
             file: Mutex::new(file),
             path: path.clone(),
+            key,
         };
-        let bytes = 4 * total as u64;
+        let sealed = keep.key.as_ref();
+        let bytes = 4 * total as u64
+            + sealed.map_or(0, |_| HEADER + (OVERHEAD * self.examples.len()) as u64);
         if let Some(file) = open_whole(&path, bytes).map_err(fault)? {
-            cache.place = stored(file);
-            return Ok(cache);
+            match sealed {
+                None => {
+                    cache.place = stored(file, None);
+                    return Ok(cache);
+                }
+                Some(key) => {
+                    if let Some(key) = read_header(&file, key).map_err(fault)? {
+                        cache.place = stored(file, Some(key));
+                        return Ok(cache);
+                    }
+                }
+            }
         }
         let temporary = path.with_extension("new");
         remove_others(directory).map_err(fault)?;
         let file = keep::private_file(&temporary).map_err(fault)?;
         file.set_len(bytes).map_err(fault)?;
-        cache.place = stored(file);
+        let key = sealed.map(|key| write_header(&file, key));
+        cache.place = stored(file, key.transpose().map_err(fault)?);
         self.fill(&mut cache, observer, run)?;
         cache.name(&temporary).map_err(fault)?;
         Ok(cache)
@@ -178,13 +197,22 @@ impl Cache {
         let (start, end) = (self.starts[example], self.starts[example + 1]);
         match &self.place {
             Place::Memory(all) => values.extend_from_slice(&all[start..end]),
-            Place::Stored { file, path } => {
-                let mut bytes = vec![0; 4 * (end - start)];
+            Place::Stored { file, path, key } => {
+                let more = key.as_ref().map_or(0, |_| OVERHEAD);
+                let mut bytes = vec![0; 4 * (end - start) + more];
                 let read = {
                     let file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                    read_at(&file, &mut bytes, 4 * start as u64)
+                    read_at(&file, &mut bytes, place_of(start, example, key.as_ref()))
                 };
-                read.map_err(|source| Error::Keep {
+                let opened = read.and_then(|()| match key {
+                    Some(key) => key.open(example as u64, &mut bytes).map_err(|error| {
+                        // It is made anew the next time.
+                        let _ = fs::remove_file(path);
+                        io::Error::new(io::ErrorKind::InvalidData, error)
+                    }),
+                    None => Ok(()),
+                });
+                opened.map_err(|source| Error::Keep {
                     file: path.clone(),
                     source,
                 })?;
@@ -199,10 +227,18 @@ impl Cache {
         let (start, end) = (self.starts[example], self.starts[example + 1]);
         match &mut self.place {
             Place::Memory(all) => all[start..end].copy_from_slice(values),
-            Place::Stored { file, path } => {
+            Place::Stored { file, path, key } => {
                 let file = file.get_mut().unwrap_or_else(PoisonError::into_inner);
-                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                write_at(file, &bytes, 4 * start as u64).map_err(|source| Error::Keep {
+                let mut bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                let sealed = match key {
+                    Some(key) => key
+                        .seal(example as u64, &mut bytes)
+                        .map_err(io::Error::other),
+                    None => Ok(()),
+                };
+                let place = place_of(start, example, key.as_ref());
+                let written = sealed.and_then(|()| write_at(file, &bytes, place));
+                written.map_err(|source| Error::Keep {
                     file: path.clone(),
                     source,
                 })?;
@@ -213,7 +249,7 @@ impl Cache {
 
     /// Gives the file its name, now that it is whole.
     fn name(&mut self, temporary: &Path) -> io::Result<()> {
-        if let Place::Stored { file, path } = &mut self.place {
+        if let Place::Stored { file, path, .. } = &mut self.place {
             let file = file.get_mut().unwrap_or_else(PoisonError::into_inner);
             file.sync_all()?;
             fs::rename(temporary, &*path)?;
@@ -221,6 +257,30 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Where an example's numbers stand.
+fn place_of(start: usize, example: usize, key: Option<&FileKey>) -> u64 {
+    let before = key.map_or(0, |_| HEADER + (OVERHEAD * example) as u64);
+    4 * start as u64 + before
+}
+
+/// The key of the file, if it was sealed with this one.
+fn read_header(file: &File, key: &StorageKey) -> io::Result<Option<FileKey>> {
+    let (mut id, mut proof) = ([0; ID], vec![0; OVERHEAD]);
+    read_at(file, &mut id, 0)?;
+    read_at(file, &mut proof, ID as u64)?;
+    let key = key.of_file(&id);
+    Ok(key.open(u64::MAX, &mut proof).is_ok().then_some(key))
+}
+
+/// A new key for the file, and what shows that a reader has the same.
+fn write_header(file: &File, key: &StorageKey) -> io::Result<FileKey> {
+    let id = StorageKey::new_id().map_err(io::Error::other)?;
+    let (key, mut proof) = (key.of_file(&id), Vec::new());
+    key.seal(u64::MAX, &mut proof).map_err(io::Error::other)?;
+    write_at(file, &[id.as_slice(), &proof].concat(), 0)?;
+    Ok(key)
 }
 
 fn read_at(mut file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {

@@ -217,7 +217,7 @@ impl<'a> Course<'a> {
         let mut state = State::default();
         learner.save(&mut state)?;
         position.save(&mut state);
-        state.write(path, self.training)
+        state.write(path, self.training, self.keep.key.as_ref())
     }
 
     /// Where the kept checkpoint stood; the beginning without one.
@@ -225,7 +225,7 @@ impl<'a> Course<'a> {
         let Some(path) = &self.keep.checkpoint else {
             return Ok(Position::default());
         };
-        let Some(state) = State::read(path, self.training)? else {
+        let Some(state) = State::read(path, self.training, self.keep.key.as_ref())? else {
             return Ok(Position::default());
         };
         learner.restore(&state)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fedner_shared::bert::{BertConfig, HeadShape, is_of_lowest};
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
+use fedner_shared::seal::StorageKey;
 
 use super::examples::Example;
 use crate::Error;
@@ -23,6 +24,8 @@ pub struct Keep {
     /// A directory for what frozen layers make of a corpus, which the next training on the same
     /// text and layers uses again. It keeps that of one corpus.
     pub features: Option<PathBuf>,
+    /// With which both are sealed. Without one they are readable to whoever reads the files.
+    pub key: Option<StorageKey>,
 }
 
 impl Default for Keep {
@@ -32,6 +35,7 @@ impl Default for Keep {
             checkpoint: None,
             every: Duration::from_mins(2),
             features: None,
+            key: None,
         }
     }
 }

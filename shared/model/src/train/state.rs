@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use fedner_shared::digest::Digest;
+use fedner_shared::seal::StorageKey;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +56,12 @@ impl State {
     }
 
     /// Writes the state of the training that `training` names.
-    pub(super) fn write(&self, path: &Path, training: Digest) -> Result<(), Error> {
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        training: Digest,
+        key: Option<&StorageKey>,
+    ) -> Result<(), Error> {
         let header = Header {
             training,
             numbers: self.numbers.clone(),
@@ -77,13 +83,20 @@ impl State {
             let views: Vec<_> = views.collect::<Result<_, _>>().map_err(io::Error::other)?;
             let metadata = [(HEADER.to_owned(), json)].into();
             let bytes = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-            writer.write_all(&bytes)
+            let Some(key) = key else {
+                return writer.write_all(&bytes);
+            };
+            writer.write_all(&key.seal(&bytes).map_err(io::Error::other)?)
         })
     }
 
     /// The state of the training that `training` names; `None` without a file.
-    pub(super) fn read(path: &Path, training: Digest) -> Result<Option<Self>, Error> {
-        let bytes = match fs::read(path) {
+    pub(super) fn read(
+        path: &Path,
+        training: Digest,
+        key: Option<&StorageKey>,
+    ) -> Result<Option<Self>, Error> {
+        let mut bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
@@ -96,6 +109,9 @@ impl State {
         let other = || Error::OtherTraining {
             file: path.to_owned(),
         };
+        if let Some(key) = key {
+            bytes = key.open(&bytes).map_err(|_| other())?;
+        }
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|_| other())?;
         let header = metadata.metadata().as_ref().and_then(|m| m.get(HEADER));
         let header = header.ok_or_else(other)?;
@@ -129,22 +145,47 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("training.checkpoint");
         let (own, other) = (Digest::of(b"own"), Digest::of(b"other"));
-        assert_eq!(State::read(&path, own).expect("no file"), None);
+        assert_eq!(State::read(&path, own, None).expect("no file"), None);
         let mut state = State::default();
         state.put("a", &[1.0, f32::MIN_POSITIVE / 4.0, -0.0]);
         state.put("b", &[]);
         state.put_number("step", u64::MAX);
-        state.write(&path, own).expect("written");
-        let read = State::read(&path, own).expect("read").expect("a state");
+        state.write(&path, own, None).expect("written");
+        let read = State::read(&path, own, None)
+            .expect("read")
+            .expect("a state");
         assert_eq!(read, state);
         assert!(read.restore("a", &mut [0.0; 2]).is_err());
         assert!(read.number("epoch").is_err());
-        let error = State::read(&path, other).expect_err("another training");
+        let error = State::read(&path, other, None).expect_err("another training");
         assert!(matches!(error, Error::OtherTraining { .. }), "{error}");
         fs::write(&path, b"cut off").expect("damage");
-        let error = State::read(&path, own).expect_err("damaged");
+        let error = State::read(&path, own, None).expect_err("damaged");
         assert!(matches!(error, Error::OtherTraining { .. }), "{error}");
         let left: Vec<_> = fs::read_dir(directory.path()).expect("directory").collect();
         assert_eq!(left.len(), 1);
+    }
+
+    #[test]
+    fn a_sealed_state_shows_nothing_and_opens_with_its_key_alone() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("training.checkpoint");
+        let (own, key) = (Digest::of(b"own"), StorageKey::from_bytes([1; 32]));
+        let mut state = State::default();
+        state.put("weights", &[1.5; 64]);
+        state.write(&path, own, Some(&key)).expect("written");
+        let read = State::read(&path, own, Some(&key)).expect("read");
+        assert_eq!(read, Some(state.clone()));
+        let bytes = fs::read(&path).expect("file");
+        let shows = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        assert!(!shows(b"weights") && !shows(&1.5f32.to_le_bytes().repeat(2)));
+        for key in [None, Some(&StorageKey::from_bytes([2; 32]))] {
+            let error = State::read(&path, own, key).expect_err("another key");
+            assert!(matches!(error, Error::OtherTraining { .. }), "{error}");
+        }
+        // The control: without a key it is there to read.
+        state.write(&path, own, None).expect("written");
+        let bytes = fs::read(&path).expect("file");
+        assert!(bytes.windows(7).any(|window| window == b"weights"));
     }
 }

@@ -1,0 +1,246 @@
+//! Time passes, and what is cut short is finished.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use rcgen::CertificateParams;
+
+use super::*;
+use crate::engine::{self, Handle};
+use crate::machine::ThisMachine;
+use crate::store::Store;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A machine whose clock the test sets.
+#[derive(Debug)]
+struct Clock(AtomicI64);
+
+impl Clock {
+    fn pass(&self, span: Duration) {
+        self.0.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
+    }
+}
+
+impl Machine for Clock {
+    fn now(&self) -> Time {
+        Time::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn seed(&self) -> Result<u64, getrandom::Error> {
+        ThisMachine.seed()
+    }
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    clock: Arc<Clock>,
+    engine: Handle,
+    plans: PublicKey,
+}
+
+impl Bench {
+    /// A directory as `init` makes it, and an engine.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let clock = Arc::new(Clock(AtomicI64::new(1_790_000_000_000)));
+        let paths = Paths::new(folder.path());
+        let (authority, key) = Authority::create("test", clock.now()).expect("authority");
+        let write = |path: &Path, text: &str| {
+            fs::create_dir_all(path.parent().expect("folder")).expect("made");
+            super::write(path, text).expect("written");
+        };
+        write(&paths.authority_key(), &key);
+        write(&paths.authority_certificate(), authority.certificate_pem());
+        for (name, role, key, certificate) in [
+            (
+                "operator",
+                Role::Operator,
+                paths.operator_key(),
+                paths.operator_certificate(),
+            ),
+            (
+                "viewer",
+                Role::Viewer,
+                paths.viewer_key(),
+                paths.viewer_certificate(),
+            ),
+        ] {
+            let person = authority.person(name, role, clock.now()).expect("person");
+            write(&key, &person.key);
+            write(&certificate, &person.certificate);
+        }
+        let plans = SecretKey::from_seed([1; 32]).public();
+        let store = Store::open(&paths.store()).expect("store");
+        let loaded = engine::load(store, plans, clock.clone()).expect("engine");
+        let (engine, _, serving) = loaded.serve();
+        tokio::spawn(serving);
+        Self {
+            folder,
+            clock,
+            engine,
+            plans,
+        }
+    }
+
+    fn paths(&self) -> Paths {
+        Paths::new(self.folder.path())
+    }
+
+    fn open(&self) -> Arc<Keys> {
+        let (paths, host) = (self.paths(), "localhost".to_owned());
+        Keys::open(
+            paths,
+            host,
+            self.plans,
+            Recorded::default(),
+            self.clock.clone(),
+        )
+        .expect("keys")
+    }
+
+    fn life(path: &Path) -> Life {
+        Life::of_pem(&read(path).expect("read")).expect("certificate")
+    }
+
+    fn caller(pem: &str) -> Caller {
+        let der = authority::der_of(pem).expect("pem");
+        Caller::of_certificate(&der).expect("caller")
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_that_ran_for_a_year_and_a_day_is_as_good_as_a_new_one() {
+    let bench = Bench::new();
+    let keys = bench.open();
+    let tls = keys.tls();
+    let first = keys.server_certificate();
+    for day in 0..=366 {
+        bench.clock.pass(DAY);
+        keys.renew_own(&bench.engine).await.expect("renewed");
+        let now = bench.clock.now();
+        let lives = [
+            ("server", keys.server_life().expect("life")),
+            (
+                "operator",
+                Bench::life(&bench.paths().operator_certificate()),
+            ),
+            ("viewer", Bench::life(&bench.paths().viewer_certificate())),
+        ];
+        for (what, life) in lives {
+            assert!(life.from <= now && !life.is_due(now), "{what} on day {day}");
+        }
+    }
+    assert_ne!(keys.server_certificate(), first);
+    assert!(
+        tls.has_changed().expect("kept"),
+        "handshakes see the new one"
+    );
+    // Without it the first one would have run out.
+    let first = Life::of_pem(&first).expect("certificate");
+    assert!(first.until < bench.clock.now());
+}
+
+#[tokio::test]
+async fn a_new_authority_signs_for_others_while_the_older_one_still_serves() {
+    let bench = Bench::new();
+    let keys = bench.open();
+    assert!(keys.withdraw_authority().is_err(), "there is no other one");
+    let old = keys.serving();
+    let new = keys.add_authority("test").expect("added");
+    assert!(keys.add_authority("test").is_err(), "two at most");
+    keys.renew_own(&bench.engine).await.expect("renewed");
+    for keys in [keys.clone(), bench.open()] {
+        assert_eq!(keys.serving().sha256(), old.sha256());
+        assert_eq!(keys.issuing().sha256(), new);
+        assert_eq!(keys.trust().authorities.len(), 2);
+        assert!(old.issued(&keys.server_certificate()).expect("read"));
+    }
+    let operator = read(&bench.paths().operator_certificate()).expect("read");
+    assert!(
+        keys.issuing().issued(&operator).expect("read"),
+        "renewed at once"
+    );
+    assert_eq!(keys.withdraw_authority().expect("withdrawn"), old.sha256());
+    for keys in [keys, bench.open()] {
+        assert_eq!(keys.serving().sha256(), new);
+        assert_eq!(keys.trust().authorities.len(), 1);
+        assert!(
+            keys.serving()
+                .issued(&keys.server_certificate())
+                .expect("read")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawal_or_an_addition_that_was_cut_short_is_settled_at_the_next_start() {
+    let bench = Bench::new();
+    let paths = bench.paths();
+    let (other, key) = Authority::create("test", bench.clock.now()).expect("authority");
+    // The certificate was written, its key was not.
+    write(&paths.next_authority_certificate(), other.certificate_pem()).expect("written");
+    assert_ne!(bench.open().issuing().sha256(), other.sha256());
+    assert!(!paths.next_authority_certificate().exists());
+    // The key was renamed, its certificate was not.
+    write(&paths.next_authority_certificate(), other.certificate_pem()).expect("written");
+    write(&paths.authority_key(), &key).expect("written");
+    assert_eq!(bench.open().serving().sha256(), other.sha256());
+    assert!(!paths.next_authority_certificate().exists());
+}
+
+#[tokio::test]
+async fn what_was_issued_before_a_revocation_is_worth_nothing_and_what_comes_after_is() {
+    let bench = Bench::new();
+    let keys = bench.open();
+    let request = || {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let params = CertificateParams::new(Vec::new()).expect("params");
+        let request = params.serialize_request(&key).expect("request");
+        request.pem().expect("pem")
+    };
+    let issue = |replace: bool| {
+        let issued = keys.certify("dash", Role::Viewer, &request(), replace);
+        let (issued, person) = issued.expect("issued");
+        keys.know(person);
+        Bench::caller(&issued.pem)
+    };
+    let (first, second) = (issue(false), issue(false));
+    keys.check_person(&first).expect("in force");
+    keys.check_person(&second).expect("in force");
+    // In the same second.
+    let third = issue(true);
+    for old in [&first, &second] {
+        let refusal = keys.check_person(old).expect_err("replaced");
+        assert_eq!(refusal.code, Code::CertificateRevoked);
+    }
+    keys.check_person(&third).expect("in force");
+    let mut person = keys.person(Role::Viewer, "dash").expect("known");
+    person.revoked = Some(bench.clock.now().max(person.issued));
+    keys.know(person);
+    assert!(keys.check_person(&third).is_err());
+    keys.check_person(&issue(false)).expect("issued anew");
+    assert!(keys.check_person(&third).is_err(), "still revoked");
+    let other = Caller {
+        role: Role::Operator,
+        ..third
+    };
+    keys.check_person(&other).expect("another role");
+}
+
+#[tokio::test]
+async fn the_certificate_of_somebody_who_was_revoked_is_not_renewed() {
+    let bench = Bench::new();
+    let keys = bench.open();
+    keys.renew_own(&bench.engine).await.expect("noted");
+    let mut person = keys.person(Role::Viewer, "viewer").expect("noted");
+    person.revoked = Some(bench.clock.now());
+    keys.know(person);
+    let before = read(&bench.paths().viewer_certificate()).expect("read");
+    bench.clock.pass(80 * DAY);
+    keys.renew_own(&bench.engine).await.expect("looked at");
+    let after = read(&bench.paths().viewer_certificate()).expect("read");
+    assert_eq!(before, after);
+    let operator = Bench::life(&bench.paths().operator_certificate());
+    assert!(!operator.is_due(bench.clock.now()), "the operator's was");
+}

@@ -1,0 +1,288 @@
+//! What the operator does with keys and certificates.
+
+use std::time::Duration;
+
+use fedner_proto::v1::rotate_key_request::Which;
+use fedner_proto::{convert, v1};
+use fedner_shared::keys::is_due;
+use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::time::Time;
+use tonic::{Request, Status};
+
+use super::Services;
+use super::gate::{caller, status};
+use crate::authority::{Life, Role, sha256_of_pem};
+use crate::keys::Error;
+
+/// Time for the answer to leave before connections are closed.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// The longest name of an operator or a viewer.
+const LONGEST_NAME: usize = 64;
+
+impl Services {
+    pub(super) async fn keys_known<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<v1::ListKeysResponse, Status> {
+        let engine = self.operator(request)?;
+        let now = engine.machine().now();
+        let own = |what: &str, pem: &str| {
+            let life = Life::of_pem(pem).map_err(status)?;
+            let sha256 = sha256_of_pem(pem).map_err(status)?;
+            Ok::<_, Status>(key(what, "", sha256, Some(life), now))
+        };
+        let (serving, issuing) = (self.keys.serving(), self.keys.issuing());
+        let mut keys = vec![own("authority", serving.certificate_pem())?];
+        if serving.sha256() != issuing.sha256() {
+            keys.push(own("next-authority", issuing.certificate_pem())?);
+        }
+        keys.push(own("server", &self.keys.server_certificate())?);
+        for person in self.keys.people() {
+            let life = Life {
+                from: person.issued,
+                until: person.expires,
+            };
+            let revoked = person.revoked.is_some_and(|at| at >= person.issued);
+            let mut key = key(
+                person.role.as_str(),
+                &person.name,
+                String::new(),
+                Some(life),
+                now,
+            );
+            if revoked {
+                "revoked".clone_into(&mut key.state);
+            }
+            keys.push(key);
+        }
+        let institutions = engine.call(|engine| engine.signing_keys());
+        for (name, signing, life) in institutions.await.map_err(status)? {
+            let name = name.as_str();
+            keys.push(key(
+                "institution",
+                name,
+                signing.to_string(),
+                Some(life),
+                now,
+            ));
+        }
+        keys.push(key("plans", "", self.keys.plans().to_string(), None, now));
+        let history = self.keys.history().public().to_string();
+        keys.push(key("history", "", history, None, now));
+        Ok(v1::ListKeysResponse { keys })
+    }
+
+    pub(super) async fn rotate(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<v1::RotateKeyResponse, Status> {
+        let engine = self.operator(&request)?;
+        let fingerprint = match request.into_inner().which() {
+            Which::Authority => {
+                let sha256 = self.keys.add_authority(&self.federation).map_err(status)?;
+                let added = sha256.clone();
+                engine
+                    .call(move |engine| engine.authority_added(added))
+                    .await
+                    .map_err(status)?;
+                self.keys.renew_own(&engine).await.map_err(status)?;
+                sha256
+            }
+            Which::Server => self.keys.replace_server().map_err(status)?,
+            Which::History => {
+                let (new, succession) = self.keys.prepare_history_key().map_err(status)?;
+                let (present, recorded) = (self.keys.history().public(), succession.clone());
+                engine
+                    .call(move |engine| engine.replace_history_key(&present, &recorded))
+                    .await
+                    .map_err(status)?;
+                let fingerprint = new.public().to_string();
+                self.keys
+                    .take_history_key(new, succession)
+                    .map_err(status)?;
+                engine
+                    .call(|engine| engine.call_everybody())
+                    .await
+                    .map_err(status)?;
+                fingerprint
+            }
+            Which::Unspecified => {
+                let message = "no key is named";
+                return Err(status(Refusal::new(Code::RequestInvalid, message)));
+            }
+        };
+        Ok(v1::RotateKeyResponse { fingerprint })
+    }
+
+    pub(super) async fn withdraw_older(
+        &self,
+        request: Request<v1::WithdrawAuthorityRequest>,
+    ) -> Result<v1::WithdrawAuthorityResponse, Status> {
+        let engine = self.operator(&request)?;
+        let force = request.into_inner().force;
+        let next = self.keys.next().map_err(status)?.sha256();
+        let present = next.clone();
+        let behind = engine
+            .call(move |engine| engine.not_ready_for(&present))
+            .await
+            .map_err(status)?;
+        let names: Vec<String> = behind.iter().map(ToString::to_string).collect();
+        if !force && !names.is_empty() {
+            let message = format!(
+                "no certificate of the new authority yet: {}; they get one when they check in, or \
+                 with --force they have to enrol anew",
+                names.join(", ")
+            );
+            return Err(status(Refusal::new(Code::AuthorityState, message)));
+        }
+        let old = self.keys.withdraw_authority().map_err(status)?;
+        engine
+            .call(move |engine| engine.authority_withdrawn(old, &next))
+            .await
+            .map_err(status)?;
+        engine
+            .call(|engine| engine.call_everybody())
+            .await
+            .map_err(status)?;
+        let door = self.door.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            // Certificates of the older authority are worth nothing in open connections either.
+            door.expel_everybody();
+        });
+        Ok(v1::WithdrawAuthorityResponse { left_behind: names })
+    }
+
+    pub(super) async fn replace_plans_key(
+        &self,
+        request: Request<v1::ReplacePlanKeyRequest>,
+    ) -> Result<v1::ReplacePlanKeyResponse, Status> {
+        let engine = self.operator(&request)?;
+        let v1::ReplacePlanKeyRequest { succession, plans } = request.into_inner();
+        let succession = convert::statement("succession", succession).map_err(status)?;
+        let plans = plans
+            .into_iter()
+            .map(|plan| convert::signed("plans", Some(plan)));
+        let plans: Vec<_> = plans.collect::<Result<_, _>>().map_err(status)?;
+        let recorded = succession.clone();
+        engine
+            .call(move |engine| engine.replace_plan_key(&recorded, &plans))
+            .await
+            .map_err(status)?;
+        self.keys.succeeded(succession);
+        engine
+            .call(|engine| engine.call_everybody())
+            .await
+            .map_err(status)?;
+        Ok(v1::ReplacePlanKeyResponse {})
+    }
+
+    pub(super) async fn issue(
+        &self,
+        request: Request<v1::IssueCertificateRequest>,
+    ) -> Result<v1::IssueCertificateResponse, Status> {
+        let engine = self.operator(&request)?;
+        let message = request.into_inner();
+        let role = role(message.role())?;
+        let name = name(&message.name)?;
+        let v1::IssueCertificateRequest {
+            certificate_request,
+            replace,
+            ..
+        } = message;
+        let issued = self
+            .keys
+            .certify(&name, role, &certificate_request, replace);
+        let (issued, person) = issued.map_err(|error| match error {
+            Error::Make(error) => status(Refusal::new(Code::CertificateRequest, error.to_string())),
+            other => status(other),
+        })?;
+        let recorded = person.clone();
+        engine
+            .call(move |engine| engine.record_person(&recorded, true))
+            .await
+            .map_err(status)?;
+        self.keys.know(person);
+        if replace {
+            self.cut_later(role, name);
+        }
+        Ok(v1::IssueCertificateResponse {
+            certificate: issued.pem,
+            authorities: self.keys.trust().authorities.clone(),
+        })
+    }
+
+    pub(super) async fn revoke(
+        &self,
+        request: Request<v1::RevokeCertificateRequest>,
+    ) -> Result<v1::RevokeCertificateResponse, Status> {
+        let engine = self.operator(&request)?;
+        let own = caller(&request)?;
+        let message = request.into_inner();
+        let role = role(message.role())?;
+        let name = name(&message.name)?;
+        if (own.role, &own.name) == (role, &name) {
+            let message = format!(
+                "{name} cannot revoke itself: another operator does, or `key rotate operator` replaces its key"
+            );
+            return Err(status(Refusal::new(Code::RoleForbidden, message)));
+        }
+        let now = engine.machine().now();
+        let Some(mut person) = self.keys.person(role, &name) else {
+            let message = format!("no certificate of the {} {name} is known", role.as_str());
+            return Err(status(Refusal::new(Code::NoReadings, message)));
+        };
+        person.revoked = Some(now.max(person.issued));
+        let recorded = person.clone();
+        engine
+            .call(move |engine| engine.record_person(&recorded, true))
+            .await
+            .map_err(status)?;
+        self.keys.know(person);
+        self.door.expel(role, &name);
+        Ok(v1::RevokeCertificateResponse {})
+    }
+
+    fn cut_later(&self, role: Role, name: String) {
+        let door = self.door.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            door.expel(role, &name);
+        });
+    }
+}
+
+fn key(what: &str, name: &str, fingerprint: String, life: Option<Life>, now: Time) -> v1::Key {
+    let state = match life {
+        Some(life) if life.until <= now => "expired",
+        Some(life) if is_due(life.from, life.until, now) => "due",
+        Some(_) | None => "in-force",
+    };
+    v1::Key {
+        what: what.to_owned(),
+        name: name.to_owned(),
+        fingerprint,
+        expires_ms: life.map(|life| life.until.as_millis()),
+        state: state.to_owned(),
+    }
+}
+
+fn role(person: v1::Person) -> Result<Role, Status> {
+    match person {
+        v1::Person::Operator => Ok(Role::Operator),
+        v1::Person::Viewer => Ok(Role::Viewer),
+        v1::Person::Unspecified => {
+            let message = "no role is named";
+            Err(status(Refusal::new(Code::RequestInvalid, message)))
+        }
+    }
+}
+
+fn name(text: &str) -> Result<String, Status> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=LONGEST_NAME).contains(&text.len()) && text.chars().all(plain) {
+        return Ok(text.to_owned());
+    }
+    let message = format!("a name has 1 to {LONGEST_NAME} letters, digits, `-`, `_` and `.`");
+    Err(status(Refusal::new(Code::RequestInvalid, message)))
+}

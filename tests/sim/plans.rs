@@ -1,0 +1,99 @@
+//! The plans and policies of simulated federations.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use fedner_shared::plan::{Plan, Strategy};
+
+use crate::op::Setting;
+use crate::prepared::{LABEL, SITES};
+
+/// ε of one round at the noise of these plans lies between this and its double.
+const ONE_UPDATE: f64 = 6.5;
+const PLENTY: f64 = 1e6;
+
+/// The policy of an institution, by its number.
+pub(crate) fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> {
+    let shares = !(setting.shy && site + 1 == setting.sites);
+    let poor = setting.poor && site == 0;
+    let total = if poor { ONE_UPDATE } else { PLENTY };
+    let policy = format!(
+        "consent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
+         max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
+    );
+    Ok(fs::write(directory.join("policy.toml"), policy)?)
+}
+
+/// A plan that begins as all plans here do.
+pub(crate) fn any_plan() -> Result<Plan> {
+    let setting = Setting {
+        sites: 1,
+        quorum: 1,
+        rounds: 1,
+        noise: false,
+        poor: false,
+        shy: false,
+        training: 1,
+        strategy: Strategy::FedAvg,
+        guarded: false,
+    };
+    plan(&setting, 0)
+}
+
+/// The plan of a setting's run with that number.
+pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
+    let institutions = &SITES[..setting.sites];
+    let unit = if setting.noise { "institution" } else { "none" };
+    let weighting = ["equal", "examples"][number % 2];
+    let Setting {
+        quorum,
+        rounds,
+        strategy,
+        guarded,
+        ..
+    } = setting;
+    // Declared weights are for rules that weigh.
+    let strategy = match weighting {
+        "equal" => *strategy,
+        _ if strategy.is_weighted() => *strategy,
+        _ => Strategy::FedAvg,
+    };
+    // What the trainer counts gets worse by the round, so that such a run always goes back.
+    let gate = match number % 2 {
+        0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
+        _ => "",
+    };
+    let guard = if *guarded {
+        "[guard]\n min_cosine = 0.0\n max_norm_ratio = 4.0\n rounds = 2"
+    } else {
+        ""
+    };
+    let text = format!(
+        r#"
+        name = "sim{number}"
+        base = "base@1"
+        labels = ["{LABEL}"]
+        method = "head"
+        rounds = {rounds}
+        [cohort]
+        institutions = {institutions:?}
+        quorum = {quorum}
+        recruit_timeout_s = 30
+        train_timeout_s = 40
+        evaluate_timeout_s = 20
+        away_after_s = 12
+        max_attempts = 3
+        weighting = "{weighting}"
+        [aggregation]
+        strategy = "{strategy}"
+        [privacy]
+        unit = "{unit}"
+        noise_multiplier = 1.0
+        max_epsilon = 1000.0
+        {gate}
+        {guard}
+        "#
+    );
+    Ok(Plan::parse(&text)?)
+}
