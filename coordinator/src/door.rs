@@ -125,20 +125,23 @@ impl Door {
         }
     }
 
-    /// Closes all connections of that holder.
-    pub fn expel(&self, role: Role, name: &str) {
+    /// The number of the connection that came last.
+    pub fn newest(&self) -> u64 {
+        self.inside().next
+    }
+
+    /// Closes the connections of that holder up to that number.
+    pub fn expel(&self, role: Role, name: &str, until: u64) {
         let holder = format!("{}/{name}", role.as_str());
         if let Some(theirs) = self.inside().members.get(&holder) {
-            for cut in theirs.values() {
-                cut.cancel();
-            }
+            close(theirs, until);
         }
     }
 
-    /// Closes all connections that have shown a certificate: what it was worth has changed.
-    pub fn expel_everybody(&self) {
-        for cut in self.inside().members.values().flat_map(BTreeMap::values) {
-            cut.cancel();
+    /// Closes all connections that have shown a certificate, up to that number: what it was worth has changed.
+    pub fn expel_everybody(&self, until: u64) {
+        for theirs in self.inside().members.values() {
+            close(theirs, until);
         }
     }
 
@@ -275,6 +278,12 @@ impl Drop for Place {
                 inside.members.remove(holder);
             }
         }
+    }
+}
+
+fn close(connections: &BTreeMap<u64, CancellationToken>, until: u64) {
+    for (_, cut) in connections.range(..=until) {
+        cut.cancel();
     }
 }
 

@@ -219,6 +219,12 @@ impl Keys {
         newest(&Signs::Plans, state.plans, &state.successions)
     }
 
+    /// The key of the history and what members are to trust, both of the same moment.
+    pub fn said(&self) -> (Arc<SecretKey>, Arc<Trust>) {
+        let state = self.read();
+        (state.history.clone(), state.trust.clone())
+    }
+
     /// What members are to trust.
     pub fn trust(&self) -> Arc<Trust> {
         self.read().trust.clone()
@@ -403,8 +409,10 @@ impl Keys {
         if let Some(paths) = &self.paths {
             rename(&paths.next_history_key(), &paths.history_key())?;
         }
-        self.write().history = Arc::new(key);
-        self.succeeded(succession);
+        let mut state = self.write();
+        state.history = Arc::new(key);
+        state.successions.push(succession);
+        state.told();
         Ok(())
     }
 }

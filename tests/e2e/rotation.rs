@@ -206,6 +206,8 @@ fn plans_are_signed_elsewhere(federation: &Federation) -> Result<()> {
     assert!(said.contains("plan-signature-invalid"), "{said}");
     let signed = federation.file("signed.json", &sign(newer)?)?;
     federation.coordinator(&["run", "create", &signed])?;
+    let said = federation.refused(&["run", "create", &signed])?;
+    assert!(said.contains("run-exists"), "{said}");
     Ok(())
 }
 

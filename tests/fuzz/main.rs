@@ -85,6 +85,13 @@ impl Target {
         }
     }
 
+    /// What became of an input, and how long that took.
+    fn timed(&self, input: &[u8]) -> (std::thread::Result<()>, Duration) {
+        let started = Instant::now();
+        let outcome = catch_unwind(|| (self.run)(input));
+        (outcome, started.elapsed())
+    }
+
     #[allow(
         clippy::print_stderr,
         reason = "who asks for a long run wants to know how long it was"
@@ -95,9 +102,13 @@ impl Target {
         let (mut inputs, mut slowest) = (0u64, Duration::ZERO);
         while inputs < MOST && began.elapsed() < limit {
             let input = damaged(corpus, &mut rng);
-            let started = Instant::now();
-            let outcome = catch_unwind(|| (self.run)(&input));
-            let took = started.elapsed();
+            let (outcome, mut took) = self.timed(&input);
+            // On a busy machine the process itself may stand still; the input is slow if it always is.
+            for _ in 0..3 {
+                if outcome.is_ok() && took > LONGEST {
+                    took = took.min(self.timed(&input).1);
+                }
+            }
             if outcome.is_err() || took > LONGEST {
                 let digest = blake3::hash(&input).to_hex();
                 let file = self.folder().join(&digest[..12]);

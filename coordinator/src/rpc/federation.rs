@@ -12,7 +12,7 @@ use fedner_shared::audit::AuditReport;
 use fedner_shared::history::{Head, Seen};
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::sign::{Signed, Statement};
+use fedner_shared::sign::{SecretKey, Signed, Statement};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::text;
 use tonic::{Request, Response, Status, Streaming};
@@ -75,28 +75,31 @@ impl v1::federation_server::Federation for Federation {
             let asked = check_in.clone();
             // They count once, however long the poll is held.
             check_in.consents.clear();
-            let (todo, head, history) = member
+            let keys = self.0.keys.clone();
+            let (todo, head, history, (key, trust)) = member
                 .engine
                 .call(move |engine| {
                     let todo = engine.check_in(&asked)?;
                     let head = engine.ledger_head(&asked.institution)?;
-                    Ok((todo, head, engine.show_history(known)?))
+                    // Keys change in a turn of the engine: what is signed and what is trusted are of the same one.
+                    Ok((todo, head, engine.show_history(known)?, keys.said()))
                 })
                 .await
                 .map_err(status)?;
+            let news = (trust.digest().as_bytes() != trusts.as_slice()).then_some(trust);
+            // Who says nothing of what it trusts is told with the next answer: it may be of an older version.
+            let now = news.is_some() && !trusts.is_empty();
             let answer = |todo: Option<Todo>| {
-                let (signed, proof) = self.0.sign_history(history);
+                let (signed, proof) = self.0.sign_history(history, &key);
                 Ok(Response::new(v1::CheckInResponse {
                     todo: todo.map(todo_to_wire),
                     history: Some(signed),
                     history_proof: proof,
-                    trust: self.0.told(&trusts),
+                    trust: news.as_deref().map(convert::trust_to_wire),
                     ledger_head: head.map_or_else(Vec::new, |head| head.as_bytes().to_vec()),
                 }))
             };
-            // Who says nothing of what it trusts is told with the next answer: it may be of an older version.
-            let news = !trusts.is_empty() && self.0.told(&trusts).is_some();
-            if todo.is_some() || news {
+            if todo.is_some() || now {
                 return answer(todo);
             }
             let go_on = tokio::select! {
@@ -309,22 +312,15 @@ impl v1::federation_server::Federation for Federation {
 }
 
 impl Services {
-    /// What an institution is to trust, if it knows something else.
-    fn told(&self, known: &[u8]) -> Option<v1::Trust> {
-        let trust = self.keys.trust();
-        (trust.digest().as_bytes() != known).then(|| convert::trust_to_wire(&trust))
-    }
-
     /// The history as the coordinator signs it, with the proof that it goes on from what is known.
-    fn sign_history(&self, shown: Shown) -> (v1::Signed, Vec<Vec<u8>>) {
-        let key = self.keys.history();
+    fn sign_history(&self, shown: Shown, key: &SecretKey) -> (v1::Signed, Vec<Vec<u8>>) {
         let head = Head {
             size: shown.size,
             root: shown.root,
             key: key.public(),
             at: self.engine.machine().now(),
         };
-        let signed = convert::signed_to_wire(&Signed::new(&head, &key));
+        let signed = convert::signed_to_wire(&Signed::new(&head, key));
         let proof = shown.proof.iter().map(|digest| digest.as_bytes().to_vec());
         (signed, proof.collect())
     }

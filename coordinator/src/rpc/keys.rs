@@ -91,14 +91,15 @@ impl Services {
             Which::Server => self.keys.replace_server().map_err(status)?,
             Which::History => {
                 let (new, succession) = self.keys.prepare_history_key().map_err(status)?;
-                let (present, recorded) = (self.keys.history().public(), succession.clone());
-                engine
-                    .call(move |engine| engine.replace_history_key(&present, &recorded))
-                    .await
-                    .map_err(status)?;
                 let fingerprint = new.public().to_string();
-                self.keys
-                    .take_history_key(new, succession)
+                let (keys, present) = (self.keys.clone(), self.keys.history().public());
+                // In one turn of the engine: no check-in is answered with the one and not the other.
+                engine
+                    .call(move |engine| {
+                        engine.replace_history_key(&present, &succession)?;
+                        Ok(keys.take_history_key(new, succession)?)
+                    })
+                    .await
                     .map_err(status)?;
                 engine
                     .call(|engine| engine.call_everybody())
@@ -144,11 +145,11 @@ impl Services {
             .call(|engine| engine.call_everybody())
             .await
             .map_err(status)?;
-        let door = self.door.clone();
+        let (door, until) = (self.door.clone(), self.door.newest());
         tokio::spawn(async move {
             tokio::time::sleep(FAREWELL).await;
             // Certificates of the older authority are worth nothing in open connections either.
-            door.expel_everybody();
+            door.expel_everybody(until);
         });
         Ok(v1::WithdrawAuthorityResponse { left_behind: names })
     }
@@ -164,12 +165,15 @@ impl Services {
             .into_iter()
             .map(|plan| convert::signed("plans", Some(plan)));
         let plans: Vec<_> = plans.collect::<Result<_, _>>().map_err(status)?;
-        let recorded = succession.clone();
+        let keys = self.keys.clone();
         engine
-            .call(move |engine| engine.replace_plan_key(&recorded, &plans))
+            .call(move |engine| {
+                engine.replace_plan_key(&succession, &plans)?;
+                keys.succeeded(succession);
+                Ok(())
+            })
             .await
             .map_err(status)?;
-        self.keys.succeeded(succession);
         engine
             .call(|engine| engine.call_everybody())
             .await
@@ -239,15 +243,15 @@ impl Services {
             .await
             .map_err(status)?;
         self.keys.know(person);
-        self.door.expel(role, &name);
+        self.door.expel(role, &name, self.door.newest());
         Ok(v1::RevokeCertificateResponse {})
     }
 
     fn cut_later(&self, role: Role, name: String) {
-        let door = self.door.clone();
+        let (door, until) = (self.door.clone(), self.door.newest());
         tokio::spawn(async move {
             tokio::time::sleep(FAREWELL).await;
-            door.expel(role, &name);
+            door.expel(role, &name, until);
         });
     }
 }
