@@ -5,7 +5,10 @@ use fedner_coordinator::config::Config;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::{Digest, canonical_json};
 use fedner_shared::event::Entry;
+use fedner_shared::history::{Export, Head, Seen};
+use fedner_shared::keys::Succession;
 use fedner_shared::plan::Plan;
+use fedner_shared::sign::SecretKey;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::version::Version;
 use serde::Serialize;
@@ -118,6 +121,10 @@ fn kinds(input: &[u8]) -> usize {
         signed_again::<Version>(input),
         signed_again::<Entry>(input),
         signed_again::<Plan>(input),
+        signed_again::<Succession>(input),
+        signed_again::<Head>(input),
+        signed_again::<Seen>(input),
+        signed_again::<Export>(input),
     ];
     found.into_iter().filter(|found| *found).count()
 }
@@ -134,6 +141,7 @@ fn signed_again<T: Serialize + DeserializeOwned>(input: &[u8]) -> bool {
 
 pub(crate) fn signed() -> Vec<Vec<u8>> {
     let d = "07".repeat(32);
+    let key = SecretKey::from_seed([1; 32]).public();
     let texts = [
         format!(
             r#"{{"plan":"{d}","institution":"a","examples":5,"policy":"{d}","at":1,"expires":2}}"#
@@ -150,6 +158,10 @@ pub(crate) fn signed() -> Vec<Vec<u8>> {
         format!(
             r#"{{"sequence":1,"time":1,"previous":"{d}","run":"a-1","event":{{"kind":"run_created","plan":"{d}","base":"{d}","rounds":3}}}}"#
         ),
+        format!(r#"{{"signs":{{"statements":"a"}},"old":"{key}","new":"{key}","at":1}}"#),
+        format!(r#"{{"size":3,"root":"{d}","key":"{key}","at":1}}"#),
+        format!(r#"{{"institution":"a","size":3,"root":"{d}","at":1}}"#),
+        format!(r#"{{"institution":"a","digests":["{d}"],"entries":[]}}"#),
     ];
     let plans = plans().into_iter().filter_map(|plan| {
         let plan = Plan::parse(&String::from_utf8(plan).ok()?).ok()?;
