@@ -36,6 +36,18 @@ fn a_coordinator_that_forgets_events_is_found_out_by_its_members_and_keeps_their
         .cluster
         .client_command("i0", &["privacy", "verify"])?)?;
 
+    // What the coordinator hands out agrees with the member's own copies.
+    let compare = |setting: &Setting| -> Result<std::process::Command> {
+        let export = ["institution", "history", "i0"];
+        let export = run(setting.cluster.coordinator_command(&export)?)?;
+        let file = setting.path("history.json");
+        fs::write(&file, export)?;
+        let mut command = setting.cluster.client_command("i0", &["verify"])?;
+        command.arg(file);
+        Ok(command)
+    };
+    run(compare(&setting)?)?;
+
     // Events that the member sees, and that the coordinator then knows nothing of.
     setting.cluster.kill_coordinator()?;
     let files = ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"];
@@ -78,6 +90,8 @@ fn a_coordinator_that_forgets_events_is_found_out_by_its_members_and_keeps_their
         said.contains("history-rewritten") && said.contains("events"),
         "{said}"
     );
+    let said = refused(compare(&setting)?)?;
+    assert!(said.contains("history-rewritten"), "{said}");
     let log = fs::read_to_string(setting.cluster.log("coordinator")).context("log")?;
     assert!(
         log.contains("history-rewritten"),
