@@ -87,7 +87,10 @@ fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
 }
 
 pub(super) async fn operations(paths: &Paths) -> Result<OperationsClient<Channel>, Failed> {
-    Ok(OperationsClient::new(channel(paths).await?).max_decoding_message_size(MESSAGE_BYTES))
+    let channel = channel(paths).await?;
+    let client = OperationsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
+    super::key::renew_if_due(paths, client.clone()).await;
+    Ok(client)
 }
 
 pub(super) async fn monitoring(paths: &Paths) -> Result<MonitoringClient<Channel>, Failed> {

@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use fedner_proto::v1;
+use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::v1::rotate_key_request::Which;
+use fedner_shared::machine::Machine as _;
 use fedner_shared::refusal::Code;
 use fedner_shared::time::Time;
 use rcgen::{CertificateParams, KeyPair};
 use serde::Serialize;
+use tonic::transport::Channel;
 
 use super::connect;
 use super::output::{Failed, Output, or_dash, table};
+use crate::authority::Life;
 use crate::config::Paths;
 use crate::identity::Caller;
+use crate::machine::ThisMachine;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -199,6 +204,33 @@ async fn rotate(which: Which, paths: &Paths, output: &Output) -> Result<(), Fail
 
 /// A new key and certificate in place of those in the directory, whose older ones are revoked.
 async fn replace_operator(paths: &Paths, output: &Output) -> Result<(), Failed> {
+    let name = renew(paths, connect::operations(paths).await?, true).await?;
+    output.say(format!(
+        "{name} has a new key; older certificates of that name are revoked"
+    ));
+    Ok(())
+}
+
+/// Renews the certificate in the directory in the last third of its life. Where the coordinator serves it does so by
+/// itself; operators elsewhere have their commands.
+pub(super) async fn renew_if_due(paths: &Paths, operations: OperationsClient<Channel>) {
+    let pem = fs::read_to_string(paths.operator_certificate());
+    let due = pem.is_ok_and(|pem| Life::of_pem(&pem).is_ok_and(|l| l.is_due(ThisMachine.now())));
+    if !due {
+        return;
+    }
+    match renew(paths, operations, false).await {
+        Ok(name) => tracing::info!(name, "renewed the certificate by which commands call"),
+        Err(error) => tracing::warn!(%error, "the certificate runs out, and was not renewed"),
+    }
+}
+
+/// The holder of the certificate in the directory, with a new key and a new certificate.
+async fn renew(
+    paths: &Paths,
+    mut operations: OperationsClient<Channel>,
+    replace: bool,
+) -> Result<String, Failed> {
     let certificate = paths.operator_certificate();
     let pem = fs::read_to_string(&certificate).map_err(Failed::io("read", &certificate))?;
     let caller = crate::authority::der_of(&pem)
@@ -209,20 +241,12 @@ async fn replace_operator(paths: &Paths, output: &Output) -> Result<(), Failed> 
         name: caller.name.clone(),
         role: v1::Person::Operator.into(),
         certificate_request: certificate_request(&key)?,
-        replace: true,
+        replace,
     };
-    let answer = connect::operations(paths)
-        .await?
-        .issue_certificate(request)
-        .await?
-        .into_inner();
+    let answer = operations.issue_certificate(request).await?.into_inner();
     write(&paths.operator_key(), &key.serialize_pem())?;
     write(&certificate, &answer.certificate)?;
-    output.say(format!(
-        "{} has a new key; older certificates of that name are revoked",
-        caller.name
-    ));
-    Ok(())
+    Ok(caller.name)
 }
 
 async fn issue(
