@@ -326,6 +326,8 @@ async fn people_are_replaced_and_revoked(federation: &Federation) -> Result<()> 
     run(alice(&["run", "list"])?)?;
     run(alice(&["key", "rotate", "operator"])?)?;
     run(alice(&["key", "list"])?)?;
+    let trusted = fs::read_to_string(Path::new(to).join("authority/authority.pem"))?;
+    assert_eq!(trusted.matches("BEGIN CERTIFICATE").count(), 1);
     federation.coordinator(&["key", "revoke", "alice", "--role", "operator"])?;
     assert!(refused(alice(&["run", "list"])?)?.contains("certificate-revoked"));
     Ok(())

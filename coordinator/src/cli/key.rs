@@ -244,6 +244,10 @@ async fn renew(
         replace,
     };
     let answer = operations.issue_certificate(request).await?.into_inner();
+    if !paths.authority_key().exists() {
+        // An operator elsewhere learns the authorities with the certificate.
+        write(&paths.authority_certificate(), &answer.authorities.concat())?;
+    }
     write(&paths.operator_key(), &key.serialize_pem())?;
     write(&certificate, &answer.certificate)?;
     Ok(caller.name)
