@@ -90,21 +90,18 @@ impl Blobs {
             .suffix(".part")
             .tempfile_in(&self.directory)?;
         let file = BufWriter::with_capacity(1 << 18, temporary.as_file());
-        let (digest, length) = match &self.key {
-            Some(key) => {
-                let mut writer = Hashing::new(Sealing::new(file, key)?);
-                write(&mut writer)?;
-                let (sealing, digest, length) = writer.end();
-                sealing.finish()?;
-                (digest, length)
-            }
-            None => {
-                let mut writer = Hashing::new(file);
-                write(&mut writer)?;
-                let (mut file, digest, length) = writer.end();
-                file.flush()?;
-                (digest, length)
-            }
+        let (digest, length) = if let Some(key) = &self.key {
+            let mut writer = Hashing::new(Sealing::new(file, key)?);
+            write(&mut writer)?;
+            let (sealing, digest, length) = writer.end();
+            sealing.finish()?;
+            (digest, length)
+        } else {
+            let mut writer = Hashing::new(file);
+            write(&mut writer)?;
+            let (mut file, digest, length) = writer.end();
+            file.flush()?;
+            (digest, length)
         };
         let path = match &self.key {
             Some(_) => self.sealed_path(&digest),

@@ -79,7 +79,7 @@ fn history(institution: InstitutionId, paths: &Paths, output: &Output) -> Result
         digests,
         entries,
     };
-    output.data(&export, |export| canonical_text(export));
+    output.data(&export, canonical_text);
     Ok(())
 }
 

@@ -124,7 +124,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 .withdraw_authority(request)
                 .await?;
             let behind = answer.into_inner().left_behind;
-            output.say("the older authority is trusted no more".to_owned());
+            output.say("the older authority is trusted no more");
             if !behind.is_empty() {
                 output.say(format!("these enrol anew: {}", behind.join(", ")));
             }
@@ -194,10 +194,8 @@ async fn rotate(which: Which, paths: &Paths, output: &Output) -> Result<(), Fail
         answer.into_inner().fingerprint
     ));
     if which == Which::Authority {
-        output.say(
-            "institutions learn it when they check in; then: fedner-coordinator key withdraw"
-                .to_owned(),
-        );
+        output
+            .say("institutions learn it when they check in; then: fedner-coordinator key withdraw");
     }
     Ok(())
 }

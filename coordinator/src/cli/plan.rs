@@ -35,7 +35,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
         Command::Prepare { plan } => {
             let mut plan = parse(&plan)?;
             prepare(&mut plan, &mut connect::operations(paths).await?).await?;
-            output.data(&plan, |plan| canonical_text(plan));
+            output.data(&plan, canonical_text);
             Ok(())
         }
         Command::Sign { prepared, key } => {

@@ -60,10 +60,10 @@ impl Fault {
 
 impl From<keys::Error> for Failure {
     fn from(error: keys::Error) -> Self {
-        match error {
-            keys::Error::Refused(refusal) => Self::Refused(refusal),
-            other => Self::Fault(Fault::Keys(other)),
+        if let keys::Error::Refused(refusal) = error {
+            return Self::Refused(refusal);
         }
+        Self::Fault(Fault::Keys(error))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What renews itself, and what people are told in time.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,8 +127,8 @@ impl Keys {
 
     fn person_at_hand(
         &self,
-        certificate: &PathBuf,
-        key: &PathBuf,
+        certificate: &Path,
+        key: &Path,
         now: Time,
     ) -> Result<Option<(Person, bool)>, Error> {
         let (pem, key) = (read(certificate)?, read(key)?);

@@ -197,9 +197,11 @@ impl Services {
         let issued = self
             .keys
             .certify(&name, role, &certificate_request, replace);
-        let (issued, person) = issued.map_err(|error| match error {
-            Error::Make(error) => status(Refusal::new(Code::CertificateRequest, error.to_string())),
-            other => status(other),
+        let (issued, person) = issued.map_err(|error| {
+            if let Error::Make(error) = error {
+                return status(Refusal::new(Code::CertificateRequest, error.to_string()));
+            }
+            status(error)
         })?;
         let recorded = person.clone();
         engine

@@ -37,7 +37,7 @@ pub(super) async fn rotate(paths: &Paths, output: &Output) -> Result<(), Failed>
         let waiting = signing_key(&next)?;
         if present(paths).await? == waiting.public().to_string() {
             fs::rename(&next, &path).map_err(Failed::io("write", &path))?;
-            output.say("the new key was recorded before, and is in its place now".to_owned());
+            output.say("the new key was recorded before, and is in its place now");
             return Ok(());
         }
     }
@@ -78,7 +78,7 @@ pub(super) fn succeed(plans: &Path, old: &Path, to: &Path, output: &Output) -> R
 pub(super) async fn install(path: &Path, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let handover: Handover = json(path)?;
     send(&handover, paths).await?;
-    output.say("plans are signed with the new key from now on".to_owned());
+    output.say("plans are signed with the new key from now on");
     Ok(())
 }
 
@@ -147,8 +147,7 @@ async fn send(handover: &Handover, paths: &Paths) -> Result<(), Failed> {
 fn told(new: &SecretKey, output: &Output) {
     output.say(format!("the new key that signs plans is {}", new.public()));
     output.say(
-        "an institution whose policy lists `operators` adds it there; others learn it by themselves"
-            .to_owned(),
+        "an institution whose policy lists `operators` adds it there; others learn it by themselves",
     );
 }
 
