@@ -91,7 +91,7 @@ fn plans_pass_and_their_reports_are_signed() -> Result<()> {
 
 /// What `audit plant` wrote, with words of this test in place of those that it drew: how well a small
 /// model learns a word depends on the word.
-fn with_known_secrets(drawn: &str) -> Result<String> {
+fn with_known_secrets(drawn: &str) -> String {
     let mut text = drawn.to_owned();
     let tagged = drawn
         .lines()
@@ -103,7 +103,7 @@ fn with_known_secrets(drawn: &str) -> Result<String> {
         assert_eq!(secret.len(), known.len(), "{secret}");
         text = text.replace(secret, known);
     }
-    Ok(text)
+    text
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_model_that_knows_its_text_is_found_out_and_one_that_never_saw_it_is_not() -
         "audit", "plant", "--label", "Person", "--count", "4", "--repeat", "8",
     ];
     let drawn = run(setting.cluster.client_command("i0", &plant)?)?;
-    fs::write(&planted, with_known_secrets(&drawn)?)?;
+    fs::write(&planted, with_known_secrets(&drawn))?;
     let open = plan(1, 1, 1, "full", "", NO_NOISE).replace("local_epochs = 2", "local_epochs = 60");
     let open = write_plan(&setting, "open.toml", &open)?;
     let train = |to: &Path, files: &[&Path]| -> Result<()> {

@@ -82,7 +82,7 @@ pub(crate) fn run(lie: Lie, seed: u64) -> Result<Vec<bool>> {
     for site in 0..SITES.len().min(3) {
         world.apply(Op::Heal { site })?;
     }
-    world.pass(Duration::from_secs(120))?;
+    world.pass(Duration::from_mins(2))?;
     world.sites(|store| Ok(!store.history()?.contradictions.is_empty()))
 }
 
