@@ -163,6 +163,14 @@ async fn enrolment_takes_short_plain_messages_and_few_wrong_invites() -> Result<
         code(packed.enrol(asked).await),
         Some(Code::MessageCompressed)
     );
+    // A request that cannot be read uses no invite up.
+    let invite = std::fs::read_to_string(setting.cluster.invite("i0")?)?;
+    let invite: toml::Table = toml::from_str(&invite)?;
+    let secret = invite["secret"].as_str().context("secret")?;
+    for _ in 0..2 {
+        let unreadable = client.enrol(request(secret.to_owned())).await;
+        assert_eq!(code(unreadable), Some(Code::CertificateRequest));
+    }
     for number in 0..10 {
         let wrong = client.enrol(request(format!("{number:064}"))).await;
         assert_eq!(code(wrong), Some(Code::InviteUnknown), "guess {number}");

@@ -1,7 +1,9 @@
 //! Reports of audits: their figures are exact, so that they leave only where the policy says so.
 
 use fedner_shared::audit::{AuditReport, LARGEST_BYTES};
+use fedner_shared::digest::Digest;
 use fedner_shared::id::VersionName;
+use fedner_shared::keys::verify_by_any;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 use fedner_shared::time::Time;
@@ -40,7 +42,14 @@ impl Gate {
         now: Time,
     ) -> Result<ReleasedAudit, Error> {
         policy.allows_audit()?;
-        self.check_report(signed)?;
+        let report = self.check_report(signed)?;
+        let present = self.identity.signing.public();
+        let signed = if signed.verify::<AuditReport>(&present).is_ok() {
+            signed.clone()
+        } else {
+            // An earlier key of this institution signed it; the coordinator knows the present one.
+            Signed::new(&report, &self.identity.signing)
+        };
         let digest = signed.digest();
         if self.store.receipt(&digest)?.is_none() {
             self.store.add_receipt(&Receipt {
@@ -55,31 +64,35 @@ impl Gate {
             })?;
         }
         Ok(ReleasedAudit {
-            report: signed.clone(),
+            report: signed,
             version,
         })
     }
 
     /// Nothing leaves in the name of an audit but what an audit here has signed.
-    fn check_report(&self, signed: &Signed) -> Result<(), Refusal> {
+    fn check_report(&self, signed: &Signed) -> Result<AuditReport, Error> {
         let invalid = |message: String| Refusal::new(Code::AuditInvalid, message);
         let found = signed.body.len();
         if found > LARGEST_BYTES {
-            return Err(invalid(format!(
-                "the report has {found} bytes: expected at most {LARGEST_BYTES}"
-            )));
+            let message = format!("the report has {found} bytes: expected at most {LARGEST_BYTES}");
+            return Err(invalid(message).into());
         }
-        let report: AuditReport = signed
-            .verify(&self.identity.signing.public())
+        let mut keys = self.store.earlier_keys()?;
+        keys.push(self.identity.signing.public());
+        let report: AuditReport = verify_by_any(signed, &keys)
             .map_err(|error| Refusal::new(Code::SignatureInvalid, error.to_string()))?;
+        if Digest::of_json(&report) != signed.digest() {
+            return Err(invalid("the report is not in canonical form".to_owned()).into());
+        }
         let own = &self.identity.institution;
         if report.institution != *own {
-            return Err(invalid(format!(
+            let message = format!(
                 "the report is of {}: expected one of {own}",
                 report.institution
-            )));
+            );
+            return Err(invalid(message).into());
         }
         report.check().map_err(|error| invalid(error.to_string()))?;
-        Ok(())
+        Ok(report)
     }
 }

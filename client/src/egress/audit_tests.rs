@@ -88,6 +88,22 @@ fn what_no_audit_here_signed_stays() {
 }
 
 #[test]
+fn a_report_that_an_earlier_key_signed_leaves_under_the_present_one() {
+    let bench = Bench::new("institution");
+    let earlier = SecretKey::from_seed([7; 32]);
+    let signed = Signed::new(&report(), &earlier);
+    let release = || bench.gate().release_audit(&signed, None, &sharing(), NOW);
+    assert_eq!(code(release()), Code::SignatureInvalid, "a stranger's key");
+    let present = identity().signing;
+    let store = bench.place.open();
+    store.sign_anew(&present, &earlier.public()).expect("known");
+    let released = release().expect("released");
+    assert_eq!(released.report().digest(), signed.digest());
+    let verified = released.report().verify::<AuditReport>(&present.public());
+    assert_eq!(verified.expect("signed anew"), report());
+}
+
+#[test]
 fn a_receipt_that_is_not_durable_releases_nothing() {
     let bench = Bench::new("institution");
     bench.place.break_table("receipts");
