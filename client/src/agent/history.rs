@@ -57,20 +57,21 @@ impl Agent {
                 }
             }
             Err(refusal) => {
-                tracing::error!(
-                    "{refusal} [{}]; hint: {}",
-                    refusal.code,
-                    refusal.code.hint()
-                );
-                self.count_refusal(refusal.code);
+                // The evidence is kept before anything is said of it.
                 self.store
                     .save_history(&history.contradicted(Contradiction {
                         kept: history.newest.clone(),
                         shown: shown.clone(),
                         proof: answer.history_proof.clone(),
                         found: self.outside.machine.now(),
-                        reason: refusal.message,
+                        reason: refusal.message.clone(),
                     }))?;
+                self.count_refusal(refusal.code);
+                tracing::error!(
+                    "{refusal} [{}]; hint: {}",
+                    refusal.code,
+                    refusal.code.hint()
+                );
             }
         }
         Ok(())
