@@ -5,7 +5,7 @@
 //! institution's own people see each: here in the log, by file and line, and with the text by
 //! `fedner-client check` and `data inspect`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use fedner_model::Sentence;
@@ -41,7 +41,72 @@ pub fn sound_sentences(
         reader.stream(file, &mut sink)?;
         faults.tell(file);
     }
-    Ok(sentences)
+    Ok(within_cap(plan, sentences))
+}
+
+/// The sentences of at most `max_per_person` documents or sentences of each person, the first ones in
+/// the order of the text. A document is that of the person whom its first sentence names.
+///
+/// Which of one person's are kept depends on nothing of another's. So whether a person's text is there
+/// changes that person's documents or sentences alone, and no more of them than the plan says.
+pub fn within_cap(plan: &Plan, sentences: Vec<Sentence>) -> Vec<Sentence> {
+    let Some(most) = plan.privacy.max_per_person else {
+        return sentences;
+    };
+    let mut cap = Cap {
+        unit: plan.privacy.unit,
+        most,
+        of_person: HashMap::new(),
+        documents: HashMap::new(),
+    };
+    let count = sentences.len();
+    let kept: Vec<Sentence> = sentences
+        .into_iter()
+        .filter(|sentence| cap.takes(sentence))
+        .collect();
+    if kept.len() < count {
+        tracing::warn!(
+            "{} sentences are left out: they name no person, or the person has {most} of the unit {} already",
+            count - kept.len(),
+            plan.privacy.unit
+        );
+    }
+    kept
+}
+
+/// What was kept of each person so far.
+struct Cap {
+    unit: Unit,
+    most: u32,
+    of_person: HashMap<String, u32>,
+    /// Whose each document is, and whether it is kept.
+    documents: HashMap<u32, (String, bool)>,
+}
+
+impl Cap {
+    fn takes(&mut self, sentence: &Sentence) -> bool {
+        let Some(person) = &sentence.person else {
+            return false;
+        };
+        if self.unit != Unit::Document {
+            return self.counts(person);
+        }
+        let Some(document) = sentence.document else {
+            return false;
+        };
+        if let Some((owner, kept)) = self.documents.get(&document) {
+            return *kept && owner == person;
+        }
+        let kept = self.counts(person);
+        self.documents.insert(document, (person.clone(), kept));
+        kept
+    }
+
+    fn counts(&mut self, person: &str) -> bool {
+        let count = self.of_person.entry(person.to_owned()).or_default();
+        *count += 1;
+        *count <= self.most
+    }
 }
 
 /// Why a sentence cannot be used.
@@ -99,4 +164,69 @@ pub fn check_files(files: &[PathBuf]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::policy::tests::plan;
+
+    fn sentence(person: &str, document: u32, line: usize) -> Sentence {
+        Sentence {
+            person: (!person.is_empty()).then(|| person.to_owned()),
+            document: Some(document),
+            line,
+            ..Sentence::default()
+        }
+    }
+
+    fn lines(plan: &Plan, sentences: &[Sentence]) -> Vec<usize> {
+        let kept = within_cap(plan, sentences.to_vec());
+        kept.iter().map(|sentence| sentence.line).collect()
+    }
+
+    #[test]
+    fn a_person_has_no_more_than_the_plan_says() {
+        let text = [
+            sentence("ada", 1, 1),
+            sentence("ada", 1, 2),
+            sentence("bob", 1, 3),
+            sentence("", 2, 4),
+            sentence("ada", 2, 5),
+            sentence("bob", 3, 6),
+            sentence("ada", 4, 7),
+            sentence("ada", 5, 8),
+        ];
+        let mut sentences = plan("sentence");
+        assert_eq!(lines(&sentences, &text).len(), text.len());
+        sentences.privacy.max_per_person = Some(2);
+        assert_eq!(lines(&sentences, &text), [1, 2, 3, 6]);
+        let mut documents = plan("document");
+        documents.privacy.max_per_person = Some(2);
+        // The first document is Ada's: what it says of Bob is left out.
+        assert_eq!(lines(&documents, &text), [1, 2, 5, 6]);
+    }
+
+    /// The neighbours of the claim: one person's text is there or not.
+    #[test]
+    fn one_person_changes_nothing_of_anybody_else() {
+        let persons = ["ada", "bob", "eve"];
+        for unit in ["sentence", "document"] {
+            let mut plan = plan(unit);
+            plan.privacy.max_per_person = Some(3);
+            let text: Vec<Sentence> = (0..60)
+                .map(|i| sentence(persons[i * i % 7 % 3], (i / 2) as u32 * 3 + (i * i % 7 % 3) as u32, i))
+                .collect();
+            let all = within_cap(&plan, text.clone());
+            for left_out in persons {
+                let is = |sentence: &Sentence| sentence.person.as_deref() == Some(left_out);
+                let rest: Vec<Sentence> = text.iter().filter(|s| !is(s)).cloned().collect();
+                let kept: Vec<usize> = all.iter().filter(|s| !is(s)).map(|s| s.line).collect();
+                assert_eq!(lines(&plan, &rest), kept, "{unit} {left_out}");
+                let own: Vec<Sentence> = all.iter().filter(|s| is(s)).cloned().collect();
+                let own = fedner_model::count_units(plan.privacy.unit, &own).expect("units");
+                assert!(own <= 3, "{unit} {left_out}: {own}");
+            }
+        }
+    }
 }

@@ -182,6 +182,7 @@ impl Federation for Rogue {
         Ok(Response::new(v1::CheckInResponse {
             todo,
             ledger_head: Vec::new(),
+            ledger_heads: Vec::new(),
             ..v1::CheckInResponse::default()
         }))
     }

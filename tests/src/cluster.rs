@@ -190,7 +190,8 @@ impl Cluster {
             "consent = \"auto\"\nallow_no_privacy = {allow_no_privacy}\nshare_evaluation = {share_evaluation}\n\
              exact_evaluation = {share_evaluation}\n\
              max_epsilon_run = {max_epsilon_run:?}\nmax_epsilon_total = {:?}\n",
-            2.0 * max_epsilon_run
+            // A person is charged for an institution as for two.
+            5.0 * max_epsilon_run
         );
         let directory = self.client_directory(&member.name);
         fs::write(directory.join("policy.toml"), policy).context("write the policy")?;

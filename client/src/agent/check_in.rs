@@ -49,7 +49,7 @@ impl Agent {
         self.heard();
         self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
-        self.compare_ledger(answer.ledger_head)?;
+        self.compare_ledger(answer.ledger_heads)?;
         match answer.todo {
             Todo::Nothing => Ok(()),
             Todo::Consider(proposal) => self.consider(proposal).await,
@@ -66,15 +66,18 @@ impl Agent {
             .await?;
         self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
-        self.compare_ledger(answer.ledger_head)
+        self.compare_ledger(answer.ledger_heads)
     }
 
-    fn compare_ledger(&mut self, head: Option<Digest>) -> Result<(), Error> {
-        if let Some(head) = head.filter(|head| self.compared != Some(*head)) {
-            egress::check_not_behind(&self.store.ledger()?, &head)
-                .map_err(consent::Error::Refused)?;
+    fn compare_ledger(&mut self, heads: Vec<Digest>) -> Result<(), Error> {
+        if heads != self.compared {
+            let ledger = self.store.ledger()?;
+            let behind = heads
+                .iter()
+                .try_for_each(|head| egress::check_not_behind(&ledger, head));
+            behind.map_err(consent::Error::Refused)?;
         }
-        self.compared = head.or(self.compared);
+        self.compared = heads;
         self.started = true;
         Ok(())
     }

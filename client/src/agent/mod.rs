@@ -117,8 +117,8 @@ pub struct Agent {
     declined: Option<(String, u32, u32, Kind)>,
     /// Whether the ledger was compared with the coordinator's receipts since the start.
     started: bool,
-    /// The entry of the coordinator's newest receipt that was found in the ledger.
-    compared: Option<Digest>,
+    /// The entries that the coordinator named last, all of which are in the ledger.
+    compared: Vec<Digest>,
 }
 
 impl Agent {
@@ -133,9 +133,12 @@ impl Agent {
         }
         let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
         let identity = Arc::new(identity);
-        let store = Store::open(&directory.database())?.on(outside.machine.clone());
+        let store = Store::open(&directory.database())?
+            .on(outside.machine.clone())
+            .with_heads(directory.heads(&settings));
         // A broken ledger is found now, not after hours of training.
         store.ledger()?;
+        store.keep_heads()?;
         let storage_key = identity::storage_key(&directory, &settings)?;
         let blobs = Blobs::open(directory.blobs())?
             .sealed(storage_key.clone())
@@ -163,7 +166,7 @@ impl Agent {
             declined: None,
             outside,
             started: false,
-            compared: None,
+            compared: Vec::new(),
         })
     }
 

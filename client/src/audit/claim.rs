@@ -1,6 +1,6 @@
 //! What the product claims of a mechanism: not one pair of ε and δ, but an ε at every δ.
 
-use fedner_privacy::accountant::{self, Phase, gdp, pld};
+use fedner_privacy::accountant::{self, Phase, gdp, pld, zcdp};
 use fedner_privacy::audit::distinguish::Scores;
 use fedner_privacy::audit::one_run::Guesses;
 use fedner_shared::plan::{Plan, Sampling};
@@ -16,16 +16,16 @@ const LEVELS: [f64; 5] = [1e-3, 0.05, 0.15, 0.4, 0.7];
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Claim {
     /// One update of the unit `institution`.
-    Update { noise_multiplier: f64 },
+    Update { rho: f64 },
     /// Steps of the private trainer.
     Steps(Phase),
 }
 
 impl Claim {
-    /// That of one update.
-    pub(super) fn update(plan: &Plan) -> Self {
+    /// That of one update of so many weights, whose rounding is paid for.
+    pub(super) fn update(plan: &Plan, weights: usize) -> Self {
         Self::Update {
-            noise_multiplier: plan.privacy.noise(),
+            rho: zcdp::rho_per_round(&plan.privacy, weights),
         }
     }
 
@@ -40,9 +40,7 @@ impl Claim {
 
     pub(super) fn epsilon(&self, delta: f64) -> Result<f64, accountant::Error> {
         match self {
-            Self::Update { noise_multiplier } => {
-                Ok(gdp::epsilon(gdp::mu(1, *noise_multiplier), delta))
-            }
+            Self::Update { rho } => Ok(gdp::epsilon(gdp::mu_of_rho(*rho), delta)),
             Self::Steps(phase) => pld::epsilon(&[*phase], delta),
         }
     }

@@ -39,5 +39,5 @@ pub(super) fn attack_path(
         progress.at(*done, 2 * runs, String::new);
         release(update)
     })?;
-    Claim::update(plan).judge("update", &scores, plan, confidence)
+    Claim::update(plan, weights).judge("update", &scores, plan, confidence)
 }

@@ -23,6 +23,7 @@ use super::models::HfModel;
 use super::output;
 use super::reading::ReadArguments;
 use crate::private::Steps;
+use crate::sound;
 use crate::training::{self, Material, Stop};
 
 /// Train without a federation: the single-institution baseline, by the same trainer
@@ -180,6 +181,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     };
     let sentences =
         training::read_corpora(&arguments.data, &plan.labels, &arguments.reading.options())?;
+    let sentences = sound::within_cap(&plan, sentences);
     let held_out = match arguments.held_out.as_slice() {
         [] => None,
         files => Some(training::read_sentences(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fedner_shared::private::tighten;
 
 use super::{Error, Policy, Settings, read_toml};
+use crate::state::Heads;
 
 /// What in the directory is for its owner alone. Folders of text may lie in it too; whoever put them there
 /// decides about them, and nobody but the owner gets into the directory.
@@ -90,6 +91,12 @@ impl Directory {
     /// A path of `client.toml`; relative ones are taken from this directory.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.root.join(path)
+    }
+
+    /// The second place of the ledger's heads.
+    pub fn heads(&self, settings: &Settings) -> Option<Heads> {
+        let file = settings.ledger_heads.as_ref()?;
+        Some(Heads::at(self.resolve(file)))
     }
 
     pub fn settings(&self) -> Result<Settings, Error> {

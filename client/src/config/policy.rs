@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use fedner_privacy::ledger::group_of;
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::{Method, Plan, Unit};
+use fedner_shared::plan::{Method, Plan, Privacy, Unit, ranges};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
@@ -40,9 +41,14 @@ pub struct Policy {
     pub share_audits: bool,
     /// The largest ε of one run.
     pub max_epsilon_run: f64,
-    /// The largest ε of all runs together.
+    /// Whose loss `max_epsilon_total` bounds: every release is charged to this unit, whatever its plan
+    /// protects, and one that cannot be is refused. Public text, with `allow_no_privacy`, is in no account.
+    pub account: Unit,
+    /// The largest ε of all runs together. At most 10 is what Ponomareva et al. 2023 ("How to DP-fy ML",
+    /// section 5.2) call reasonable, whatever an attacker knows; beyond it they call it weak.
     pub max_epsilon_total: f64,
-    /// The largest δ that a plan may count ε at. With a larger one the same noise has a smaller ε.
+    /// The largest δ that a plan may count ε at, and that at which `max_epsilon_total` is counted. With a
+    /// larger one the same noise has a smaller ε.
     pub max_delta: f64,
     pub methods: Vec<Method>,
     /// Entity types that may be learnt; absent: any.
@@ -93,7 +99,8 @@ impl Default for Policy {
             exact_evaluation: false,
             share_audits: false,
             max_epsilon_run: 8.0,
-            max_epsilon_total: 32.0,
+            account: Unit::Person,
+            max_epsilon_total: 10.0,
             max_delta: 1e-5,
             methods: vec![Method::Head, Method::FfaLora, Method::Lora, Method::Full],
             labels: None,
@@ -132,8 +139,16 @@ impl Policy {
                 return wrong(key, found, "a positive number");
             }
         }
-        if !(self.max_delta > 0.0 && self.max_delta <= 0.5) {
-            return wrong("max_delta", self.max_delta, "a number above 0, at most 0.5");
+        if !ranges::DELTA.contains(&self.max_delta) {
+            return wrong("max_delta", self.max_delta, "a number from 1e-30 to 0.5");
+        }
+        if self.account == Unit::None {
+            return Err(Error::Value {
+                file: file.to_owned(),
+                key: "account",
+                found: self.account.to_string(),
+                expected: "person, document, sentence or institution",
+            });
         }
         if !(1..=3650).contains(&self.consent_days) {
             let found = f64::from(self.consent_days);
@@ -182,6 +197,7 @@ impl Policy {
             );
             return Err(Refusal::new(Code::UnitForbidden, message));
         }
+        self.allows_charge(plan)?;
         if !self.methods.contains(&plan.method) {
             return forbid(format!(
                 "the plan {name} trains with the method {}: the policy allows {}",
@@ -200,6 +216,28 @@ impl Policy {
             ));
         }
         Ok(())
+    }
+
+    /// Whether what the plan releases can be charged to the institution's account.
+    fn allows_charge(&self, plan: &Plan) -> Result<(), Refusal> {
+        let Privacy {
+            unit,
+            max_per_person,
+            ..
+        } = plan.privacy;
+        if unit == Unit::None || group_of(unit, max_per_person, self.account).is_some() {
+            return Ok(());
+        }
+        let (name, account) = (&plan.name, self.account);
+        let cap = match (unit, account) {
+            (Unit::Document | Unit::Sentence, Unit::Person) => " and has no max_per_person",
+            _ => "",
+        };
+        let message = format!(
+            "the plan {name} protects the unit {unit}{cap}: what it tells of a {account}, whose account the \
+             policy keeps, has no bound"
+        );
+        Err(Refusal::new(Code::UnitForbidden, message))
     }
 
     /// Whether a plan signed with this key may be trained.
@@ -374,6 +412,25 @@ pub(crate) mod tests {
         let code = |refused: Result<(), Refusal>| refused.expect_err("refused").code;
         assert_eq!(policy.allows(&plan("person")), Ok(()));
         assert_eq!(code(policy.allows(&plan("sentence"))), Code::UnitForbidden);
+        // By itself a policy keeps the account of a person.
+        let default = Policy::default();
+        let mut sentence = plan("sentence");
+        let refusal = default.allows(&sentence).expect_err("no cap");
+        assert_eq!(refusal.code, Code::UnitForbidden);
+        assert!(refusal.message.contains("max_per_person"), "{refusal}");
+        sentence.privacy.max_per_person = Some(20);
+        for allowed in [&sentence, &plan("institution"), &plan("person")] {
+            assert_eq!(default.allows(allowed), Ok(()));
+        }
+        let of_sentences = Policy {
+            account: Unit::Sentence,
+            ..Policy::default()
+        };
+        assert_eq!(of_sentences.allows(&plan("sentence")), Ok(()));
+        assert_eq!(
+            code(of_sentences.allows(&plan("person"))),
+            Code::UnitForbidden
+        );
         assert_eq!(policy.allows_operator(&key(2)), Ok(()));
         assert_eq!(
             code(policy.allows_operator(&key(3))),

@@ -49,6 +49,10 @@ pub struct Settings {
     /// The key of what is kept sealed, 64 hexadecimal digits in a file; in `identity/` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_key: Option<PathBuf>,
+    /// A file outside of this directory to which each head of the privacy ledger is appended. It tells
+    /// when the end of the ledger was cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_heads: Option<PathBuf>,
     /// How the corpora are read.
     #[serde(default)]
     pub reading: ReadOptions,
@@ -80,6 +84,7 @@ impl Settings {
             declared_examples: None,
             declared_held_out: None,
             storage_key: None,
+            ledger_heads: None,
             reading: ReadOptions::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! What a round would cost, and whether the limits of plan and policy allow it.
 
-use fedner_privacy::ledger::{Account, Cost, Debit, Entry, Kind, Ledger, Refused};
+use fedner_privacy::ledger::{Account, Cost, Debit, Entry, Kind, Ledger, Limit, Refused};
 use fedner_privacy::sensitivity::squared_bound;
 use fedner_session::Task;
 use fedner_shared::digest::Digest;
@@ -14,11 +14,20 @@ use crate::config::Policy;
 /// Without noise there is no ε, so that its δ decides nothing; it must only be one.
 const NO_DELTA: f64 = 1e-5;
 
-/// Everything this institution holds, as one account a unit.
+/// Everything this institution holds, by unit.
 pub fn account(institution: &InstitutionId, unit: Unit) -> Account {
     Account {
         cohort: institution.to_string(),
         unit,
+    }
+}
+
+/// What the institution allows altogether.
+pub fn limit(institution: &InstitutionId, policy: &Policy) -> Limit {
+    Limit {
+        account: account(institution, policy.account),
+        delta: policy.max_delta,
+        max_epsilon: policy.max_epsilon_total,
     }
 }
 
@@ -34,13 +43,13 @@ pub fn spent(ledger: &Ledger, institution: &InstitutionId, plan: &Plan) -> Optio
 }
 
 /// Refuses to go on with a ledger that lacks the entry `head`, which a receipt that the coordinator
-/// has names: something was paid for that is not in it.
+/// has seen names: something was paid for that is not in it.
 pub fn check_not_behind(ledger: &Ledger, head: &Digest) -> Result<(), Refusal> {
     if ledger.contains(head) {
         return Ok(());
     }
     let message = format!(
-        "the coordinator has an update of this institution paid for by ledger entry {}, which is not \
+        "the coordinator has seen a receipt of this institution that names ledger entry {}, which is not \
          among the {} here",
         head.short(),
         ledger.entries().len()
@@ -93,11 +102,11 @@ impl Budget<'_> {
     pub fn debit(&self, ledger: &Ledger, now: Time) -> Result<Entry, Refusal> {
         let (run_limit, total_limit) = self.limits();
         ledger
-            .propose(now, self.wish(), run_limit, total_limit)
+            .propose(now, self.wish(), run_limit, total_limit.as_ref())
             .map_err(|refused| self.refusal(&refused))
     }
 
-    fn limits(&self) -> (f64, Option<f64>) {
+    fn limits(&self) -> (f64, Option<Limit>) {
         match self.plan.privacy.unit {
             Unit::None => (f64::INFINITY, None),
             Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => (
@@ -105,7 +114,7 @@ impl Budget<'_> {
                     .privacy
                     .max_epsilon
                     .min(self.policy.max_epsilon_run),
-                Some(self.policy.max_epsilon_total),
+                Some(limit(self.institution, self.policy)),
             ),
         }
     }
@@ -126,12 +135,14 @@ impl Budget<'_> {
             kind: self.kind,
             cost: self.cost,
             delta,
+            per_person: privacy.max_per_person,
         }
     }
 
     fn refusal(&self, refused: &Refused) -> Refusal {
         let code = match refused {
             Refused::Run { .. } | Refused::Account { .. } => Code::BudgetSpent,
+            Refused::Unbounded { .. } | Refused::AccountOpen { .. } => Code::UnitForbidden,
             Refused::Value { .. } => Code::PlanInvalid,
         };
         let (round, name) = (self.task.round, &self.plan.name);

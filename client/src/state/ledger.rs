@@ -13,6 +13,14 @@ impl Store {
         Ok(Ledger::replay(self.ledger_entries()?)?)
     }
 
+    /// Writes the heads that the second place lacks to it. Refuses a ledger that lacks what stands there.
+    pub fn keep_heads(&self) -> Result<(), Error> {
+        match &self.heads {
+            Some(heads) => Ok(heads.keep(&self.ledger()?)?),
+            None => Ok(()),
+        }
+    }
+
     /// The coordinator has what the receipt is about: marks it, and confirms its debit, together.
     pub fn mark_taken(&self, receipt: &Digest, now: Time) -> Result<(), Error> {
         let debited = self.debit_of(receipt)?;
@@ -25,7 +33,8 @@ impl Store {
             let sql = "UPDATE receipts SET taken_ms = ?2 WHERE digest = ?1";
             transaction.execute(sql, params![receipt.to_string(), now.as_millis()])?;
             Ok(())
-        })
+        })?;
+        self.keep_heads()
     }
 
     /// The ledger entry that a receipt names: the debit that paid for what left.

@@ -4,6 +4,7 @@
 //! this folder.
 
 mod consents;
+mod heads;
 mod ledger;
 mod notes;
 mod plans;
@@ -29,6 +30,7 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use crate::machine::ThisMachine;
 
 pub use consents::{ConsentRecord, Standing};
+pub use heads::Heads;
 pub use notes::{Contact, Contradiction, History};
 pub use plans::PlanRecord;
 pub use receipts::{Asked, Receipt, ReceiptKind};
@@ -57,6 +59,8 @@ pub enum Error {
     #[error("the database holds something that cannot be read: {0}")]
     Content(String),
     #[error(transparent)]
+    Heads(#[from] heads::Error),
+    #[error(transparent)]
     Ledger(#[from] rules::Error),
     #[error(transparent)]
     Session(#[from] Rejection),
@@ -67,6 +71,8 @@ impl Error {
         let code = match self {
             Self::Open { .. } | Self::Schema { .. } | Self::Content(_) => Code::StateInvalid,
             Self::Ledger(_) => Code::LedgerInvalid,
+            Self::Heads(heads::Error::Behind(refusal)) => return Some(refusal.clone()),
+            Self::Heads(heads::Error::File { .. }) => return None,
             Self::Transaction { .. } | Self::Disk { .. } | Self::Session(_) => return None,
         };
         Some(Refusal::new(code, self.to_string()))
@@ -78,6 +84,7 @@ impl Error {
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
     machine: Arc<dyn Machine>,
+    heads: Option<Heads>,
 }
 
 impl Store {
@@ -99,7 +106,14 @@ impl Store {
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             machine: Arc::new(ThisMachine),
+            heads: None,
         })
+    }
+
+    /// The same store, whose ledger's heads are kept in a second place too.
+    #[must_use]
+    pub fn with_heads(self, heads: Option<Heads>) -> Self {
+        Self { heads, ..self }
     }
 
     /// The same store, on that machine's disk.

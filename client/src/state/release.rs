@@ -20,7 +20,7 @@ pub struct PaidRelease<'a> {
 
 impl Store {
     /// The debit of an attempt, where there is one to make, and the session that may read private
-    /// text: on disk before this returns. An entry that does not continue the ledger is not taken:
+    /// text: on disk before this returns, with the ledger's head in its second place. An entry that does not continue the ledger is not taken:
     /// its sequence number is used already.
     pub fn commit_charge(&self, entry: Option<&Entry>, session: &Session) -> Result<(), Error> {
         self.transaction("charge attempt", |transaction| {
@@ -28,7 +28,8 @@ impl Store {
                 ledger::insert(transaction, entry)?;
             }
             notes::put(transaction, session::SESSION, session)
-        })
+        })?;
+        self.keep_heads()
     }
 
     /// Receipt and session together, on disk before this returns. A debit pays once.

@@ -24,6 +24,9 @@ use crate::egress::{Reason, ReleasedAudit, ReleasedEvaluation};
 /// The coordinator holds a check-in for so long if there is nothing to do.
 const POLL: Duration = Duration::from_secs(20);
 
+/// Heads of the ledger that a coordinator may name at once.
+const MOST_HEADS: usize = 64;
+
 /// What the coordinator asks for, nothing of it verified.
 #[derive(Debug)]
 pub enum Todo {
@@ -36,8 +39,8 @@ pub enum Todo {
 #[derive(Debug)]
 pub struct Answer {
     pub todo: Todo,
-    /// The ledger entry named by the newest update that the coordinator has from here.
-    pub ledger_head: Option<Digest>,
+    /// The ledger entries named by the newest receipts that the coordinator has seen from here.
+    pub ledger_heads: Vec<Digest>,
     /// How far the coordinator says that its history of events goes.
     pub history: Option<Signed>,
     /// That it goes on from what was shown before.
@@ -89,10 +92,11 @@ impl Coordinator {
         };
         let mut client = self.federation();
         let response = self.within(poll + CALL, client.check_in(request)).await?;
-        let ledger_head = match response.ledger_head.as_slice() {
-            [] => None,
-            bytes => Some(convert::digest("ledger_head", bytes).map_err(Error::Refused)?),
-        };
+        // Older coordinators name one.
+        let one = Some(&response.ledger_head).filter(|bytes| !bytes.is_empty());
+        let heads = response.ledger_heads.iter().take(MOST_HEADS).chain(one);
+        let heads = heads.map(|bytes| convert::digest("ledger_heads", bytes));
+        let ledger_heads = heads.collect::<Result<_, _>>().map_err(Error::Refused)?;
         let history = response
             .history
             .map(|signed| convert::signed("history", Some(signed)));
@@ -110,7 +114,7 @@ impl Coordinator {
         Ok(Answer {
             trust: trust.transpose().map_err(Error::Refused)?,
             todo,
-            ledger_head,
+            ledger_heads,
             history,
             history_proof,
         })

@@ -103,23 +103,44 @@ impl Engine {
         self.next_todo(&check_in.institution, &check_in.known_plans)
     }
 
-    /// The ledger entry that the institution's newest receipt of a paid release names, by which it can
-    /// tell whether its ledger is whole.
-    pub fn ledger_head(&mut self, institution: &InstitutionId) -> Result<Option<Digest>, Failure> {
-        let newest = self.store.read(|tx| {
+    /// The ledger entries that the institution's receipts named last, by which it can tell whether its
+    /// ledger is whole. What was refused or cut off was paid for too.
+    pub fn ledger_heads(&mut self, institution: &InstitutionId) -> Result<Vec<Digest>, Failure> {
+        let (mut heads, update, counts) = self.store.read(|tx| {
             let of = |kind| tx.newest_statement(institution, kind);
-            Ok((of(StatementKind::Update)?, of(StatementKind::Evaluation)?))
+            let (update, counts) = (of(StatementKind::Update)?, of(StatementKind::Evaluation)?);
+            Ok((tx.ledger_heads(institution)?, update, counts))
         })?;
-        let update = newest.0.and_then(|signed| {
-            let receipt = signed.peek::<UpdateReceipt>().ok()?;
-            Some((receipt.at, receipt.ledger_head?))
-        });
-        let counts = newest.1.and_then(|signed| {
+        // Those of receipts that older programs took.
+        let update = update.and_then(|signed| signed.peek::<UpdateReceipt>().ok()?.ledger_head);
+        let counts = counts.and_then(|signed| {
             let receipt = signed.peek::<EvaluationReceipt>().ok()?;
-            Some((receipt.at, receipt.noise?.ledger_head))
+            Some(receipt.noise?.ledger_head)
         });
-        let newest = update.into_iter().chain(counts).max_by_key(|(at, _)| *at);
-        Ok(newest.map(|(_, head)| head))
+        for head in update.into_iter().chain(counts) {
+            if !heads.contains(&head) {
+                heads.push(head);
+            }
+        }
+        Ok(heads)
+    }
+
+    /// Keeps the head that a receipt names, before anything else is made of it.
+    pub fn note_ledger_head(
+        &mut self,
+        institution: &InstitutionId,
+        head: Option<Digest>,
+    ) -> Result<(), Failure> {
+        let Some(head) = head else {
+            return Ok(());
+        };
+        if self.store.read(|tx| tx.ledger_heads(institution))?.contains(&head) {
+            return Ok(());
+        }
+        self.store.transact("note ledger head", |tx| {
+            tx.put_ledger_head(institution, head)?;
+            Ok(())
+        })
     }
 
     /// A sign of life.

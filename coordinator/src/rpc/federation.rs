@@ -9,6 +9,7 @@ use fedner_proto::v1::upload_request::Part;
 use fedner_proto::{convert, v1};
 use fedner_round::Task;
 use fedner_shared::audit::AuditReport;
+use fedner_shared::digest::Digest;
 use fedner_shared::history::{Head, Seen};
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
@@ -76,13 +77,13 @@ impl v1::federation_server::Federation for Federation {
             // They count once, however long the poll is held.
             check_in.consents.clear();
             let keys = self.0.keys.clone();
-            let (todo, head, history, (key, trust)) = member
+            let (todo, heads, history, (key, trust)) = member
                 .engine
                 .call(move |engine| {
                     let todo = engine.check_in(&asked)?;
-                    let head = engine.ledger_head(&asked.institution)?;
+                    let heads = engine.ledger_heads(&asked.institution)?;
                     // Keys change in a turn of the engine: what is signed and what is trusted are of the same one.
-                    Ok((todo, head, engine.show_history(known)?, keys.said()))
+                    Ok((todo, heads, engine.show_history(known)?, keys.said()))
                 })
                 .await
                 .map_err(status)?;
@@ -96,7 +97,8 @@ impl v1::federation_server::Federation for Federation {
                     history: Some(signed),
                     history_proof: proof,
                     trust: news.as_deref().map(convert::trust_to_wire),
-                    ledger_head: head.map_or_else(Vec::new, |head| head.as_bytes().to_vec()),
+                    ledger_head: bytes_of(heads.first()),
+                    ledger_heads: heads.iter().map(|head| bytes_of(Some(head))).collect(),
                 }))
             };
             if todo.is_some() || now {
@@ -177,6 +179,7 @@ impl v1::federation_server::Federation for Federation {
         let receipt: Vouched<UpdateReceipt> =
             vouch(&member, signed, |r: &UpdateReceipt| &r.institution).await?;
         let announced = receipt.said.clone();
+        note_head(&member, announced.ledger_head).await?;
         let mut upload = self
             .0
             .intake
@@ -269,6 +272,8 @@ impl v1::federation_server::Federation for Federation {
         let member = self.0.institution(&request).await?;
         let signed = convert::signed("receipt", request.into_inner().receipt).map_err(status)?;
         let evaluation = vouch(&member, signed, |r: &EvaluationReceipt| &r.institution).await?;
+        let noise = evaluation.said.noise.as_ref();
+        note_head(&member, noise.map(|noise| noise.ledger_head)).await?;
         member
             .engine
             .call(move |engine| engine.accept_evaluation(&evaluation))
@@ -328,6 +333,17 @@ impl Services {
 
 async fn next_part(parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {
     Ok(parts.message().await?.and_then(|message| message.part))
+}
+
+fn bytes_of(head: Option<&Digest>) -> Vec<u8> {
+    head.map_or_else(Vec::new, |head| head.as_bytes().to_vec())
+}
+
+/// Keeps the head of the ledger that a signed receipt names, whatever becomes of it.
+async fn note_head(member: &Member, head: Option<Digest>) -> Result<(), Status> {
+    let name = member.name.clone();
+    let noted = member.engine.call(move |engine| engine.note_ledger_head(&name, head));
+    noted.await.map_err(status)
 }
 
 /// The statement, if the institution that calls signed it. This is done outside the engine.

@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod heads;
 mod institutions;
 mod keys;
 mod models;

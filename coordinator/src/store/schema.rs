@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
-const KNOWN: &[i64] = &[1, 2, 3, 4, 5];
+const KNOWN: &[i64] = &[1, 2, 3, 4, 5, 6];
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     TO_VERSION_3,
     TO_VERSION_4,
     TO_VERSION_5,
+    TO_VERSION_6,
 ];
 
 const TO_VERSION_1: &str = "
@@ -148,6 +149,15 @@ CREATE TABLE people (
     expires_ms   INTEGER NOT NULL,
     revoked_ms   INTEGER,
     PRIMARY KEY (role, name)
+) STRICT;
+";
+
+/// The heads of ledgers that receipts have named, taken or not.
+const TO_VERSION_6: &str = "
+CREATE TABLE ledger_heads (
+    institution  TEXT NOT NULL REFERENCES institutions (name),
+    head         TEXT NOT NULL,
+    PRIMARY KEY (institution, head)
 ) STRICT;
 ";
 

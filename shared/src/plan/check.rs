@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::privacy::UNPROTECTED_CLIP;
-use super::{Clipping, Method, Plan, Precision, Unit, Weighting};
+use super::{Clipping, Method, Plan, Precision, Unit, Weighting, ranges};
 use crate::bert::MOST_CONTEXT;
 
 /// Why a text is no plan.
@@ -29,6 +30,7 @@ impl Plan {
         self.check_cohort()?;
         self.check_update_norm()?;
         self.check_privacy()?;
+        self.check_per_person()?;
         self.check_release()?;
         self.check_inputs()?;
         self.check_weights()?;
@@ -219,6 +221,18 @@ impl Plan {
         Ok(())
     }
 
+    fn check_per_person(&self) -> Result<(), Error> {
+        let Some(most) = self.privacy.max_per_person else {
+            return Ok(());
+        };
+        let (key, unit) = ("privacy.max_per_person", self.privacy.unit);
+        if !matches!(unit, Unit::Document | Unit::Sentence) {
+            let found = format!("{most} with the unit {unit}");
+            return Err(value(key, found, "the unit document or sentence"));
+        }
+        between(key, most, 1, 10_000)
+    }
+
     fn check_update_norm(&self) -> Result<(), Error> {
         let Some(norm) = self.privacy.max_update_norm else {
             return Ok(());
@@ -248,22 +262,19 @@ impl Plan {
             });
         }
         range("privacy.clip", p.clip, 1e-6, 1e6, true)?;
-        range(
+        within(
             "privacy.noise_multiplier",
             p.noise_multiplier,
-            1e-4,
-            100.0,
-            true,
+            &ranges::NOISE_MULTIPLIER,
         )?;
-        range("privacy.delta", p.delta, 0.0, 0.5, false)?;
+        within("privacy.delta", p.delta, &ranges::DELTA)?;
         range("privacy.max_epsilon", p.max_epsilon, 0.0, 1e9, false)?;
-        range(
-            "privacy.evaluation_noise",
-            p.evaluation_noise,
-            0.0,
-            10_000.0,
-            true,
-        )?;
+        let (noise, range) = (p.evaluation_noise, &ranges::EVALUATION_NOISE);
+        let none = noise.abs() <= 0.0;
+        if !none && !range.contains(&noise) {
+            let expected = format!("0, or a number from {} to {}", range.start(), range.end());
+            return Err(value("privacy.evaluation_noise", noise, expected));
+        }
         between("privacy.evaluation_clip", p.evaluation_clip, 1, 1 << 20)?;
         self.check_sampled()
     }
@@ -316,6 +327,10 @@ pub(super) fn between<N: PartialOrd + fmt::Display>(
         return Err(value(key, n, format!("a number from {low} to {high}")));
     }
     Ok(())
+}
+
+fn within(key: &'static str, x: f64, allowed: &RangeInclusive<f64>) -> Result<(), Error> {
+    range(key, x, *allowed.start(), *allowed.end(), true)
 }
 
 /// `inclusive` says whether `low` itself is allowed; a NaN never is.

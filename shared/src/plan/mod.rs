@@ -11,6 +11,7 @@ mod inputs;
 mod method;
 mod norm;
 mod privacy;
+pub mod ranges;
 mod release;
 mod training;
 

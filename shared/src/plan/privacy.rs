@@ -90,6 +90,10 @@ pub struct Privacy {
     /// where units are sampled. Left out, 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_windows: Option<u32>,
+    /// The largest number of documents or sentences of one person that are trained on, and counted in an
+    /// evaluation; only where the unit is one of them. It says what the plan costs a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_person: Option<u32>,
 }
 
 const fn default_clip() -> f64 {
@@ -135,6 +139,7 @@ impl Default for Privacy {
             evaluation_clip: default_evaluation_clip(),
             max_update_norm: None,
             max_windows: None,
+            max_per_person: None,
         }
     }
 }

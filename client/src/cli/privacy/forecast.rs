@@ -9,7 +9,7 @@ use fedner_privacy::accountant::{
 };
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint;
-use fedner_shared::plan::{Plan, Sampling, Unit};
+use fedner_shared::plan::{Plan, Sampling, Unit, ranges};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
@@ -153,7 +153,7 @@ fn within(
         plan.privacy.noise_multiplier = noise;
         Ok::<_, accountant::Error>(forecast(&plan)?.epsilon_rdp <= target)
     };
-    least_noise(noise..=noise.max(LARGEST), 1e-3, is_enough)?.ok_or(
+    least_noise(noise.min(LARGEST)..=LARGEST, 1e-3, is_enough)?.ok_or(
         accountant::Error::Unreachable {
             target_epsilon: target,
             largest: LARGEST,
@@ -161,8 +161,8 @@ fn within(
     )
 }
 
-/// With more noise than this no plan trains anything.
-const LARGEST: f64 = 1e4;
+/// With more noise than this there is no plan.
+const LARGEST: f64 = *ranges::NOISE_MULTIPLIER.end();
 
 fn check_sampling(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
     let wrong = |message: String| Err(Refusal::new(Code::PlanInvalid, message));

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fedner_privacy::ledger::{Cost, Entry, Ledger, Stage};
+use fedner_privacy::ledger::{Cost, Entry, Ledger, Limit, Stage};
 use fedner_shared::plan::Unit;
 use fedner_shared::time::Time;
 use serde::Serialize;
@@ -10,19 +10,39 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::cli::output::{epsilon, table};
 use crate::config::Policy;
-use crate::state::{PlanRecord, Store};
+use crate::egress;
+use crate::state::{PlanRecord, Receipt, ReceiptKind, Store};
 
 /// Figures that are infinite without noise are absent.
 #[derive(Debug, Serialize)]
 struct Report {
     /// The digest of the newest entry.
     head: String,
+    account: Bounded,
     accounts: Vec<AccountRow>,
     plans: Vec<PlanRow>,
     entries: Vec<EntryRow>,
 }
 
-/// One a unit: accounts of different units are never added.
+/// The account that the policy bounds: every release, whatever its plan protects, at the policy's δ.
+/// Another release never makes it smaller.
+#[derive(Debug, Serialize)]
+struct Bounded {
+    unit: Unit,
+    epsilon: Option<f64>,
+    delta: f64,
+    max_epsilon_total: f64,
+    /// `max_epsilon_total` less `epsilon`, never below 0.
+    epsilon_left: f64,
+    /// Entries that have no bound for this unit.
+    unbounded: Vec<u64>,
+    /// Entries without noise, of text that the policy called public: they are in no ε.
+    unprotected: Vec<u64>,
+    /// Receipts of exact counts: they are in no ε either.
+    exact_counts: usize,
+}
+
+/// What the plans that protect one unit cost it.
 #[derive(Debug, Serialize)]
 struct AccountRow {
     cohort: String,
@@ -36,9 +56,6 @@ struct AccountRow {
     delta: f64,
     /// What sampled mechanisms cost is not in it.
     rho: Option<f64>,
-    max_epsilon_total: f64,
-    /// `max_epsilon_total` less `epsilon`, never below 0.
-    epsilon_left: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,16 +92,66 @@ struct EntryRow {
 
 pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     let directory = context.directory()?;
-    directory.settings()?;
+    let settings = directory.settings()?;
     let policy = directory.policy()?;
     let store = Store::open(&directory.database())?;
-    let report = Report::of(&store.ledger()?, &store.plans()?, &policy);
+    let limit = egress::limit(&settings.institution, &policy);
+    let exact = |receipt: &&Receipt| {
+        receipt.kind == ReceiptKind::Evaluation && receipt.paid_by().is_none()
+    };
+    let exact = store.receipts()?.iter().filter(exact).count();
+    let ledger = store.ledger()?;
+    let account = Bounded::of(&ledger, &limit, exact);
+    let report = Report::of(&ledger, account, &store.plans()?, &policy);
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
+impl Bounded {
+    fn of(ledger: &Ledger, limit: &Limit, exact_counts: usize) -> Self {
+        let charged = ledger.charged(&limit.account, limit.delta);
+        Self {
+            unit: limit.account.unit,
+            epsilon: finite(charged.epsilon),
+            delta: limit.delta,
+            max_epsilon_total: limit.max_epsilon,
+            epsilon_left: left(limit.max_epsilon, charged.epsilon),
+            unbounded: charged.unbounded,
+            unprotected: charged.unprotected,
+            exact_counts,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "each {}: epsilon {} of all releases together at delta {:e}; the limit is {}, {:.3} is left",
+            self.unit,
+            shown(self.epsilon),
+            self.delta,
+            self.max_epsilon_total,
+            self.epsilon_left
+        );
+        let listed = |entries: &[u64]| {
+            let numbers: Vec<String> = entries.iter().map(u64::to_string).collect();
+            numbers.join(", ")
+        };
+        if !self.unbounded.is_empty() {
+            let entries = listed(&self.unbounded);
+            text += &format!("\nno bound: entries {entries} protect another unit");
+        }
+        if !self.unprotected.is_empty() {
+            let entries = listed(&self.unprotected);
+            text += &format!("\nnot in it: entries {entries}, without noise, of text called public");
+        }
+        if self.exact_counts > 0 {
+            text += &format!("\nnot in it: {} receipts of exact counts", self.exact_counts);
+        }
+        text
+    }
+}
+
 impl Report {
-    fn of(ledger: &Ledger, plans: &[PlanRecord], policy: &Policy) -> Self {
+    fn of(ledger: &Ledger, account: Bounded, plans: &[PlanRecord], policy: &Policy) -> Self {
         let entries = ledger.entries();
         let mut accounts: Vec<AccountRow> = Vec::new();
         let mut rows: Vec<PlanRow> = Vec::new();
@@ -104,8 +171,6 @@ impl Report {
                     epsilon: finite(entry.epsilon_account),
                     delta: debit.delta,
                     rho: finite(ledger.rho(&debit.account, None)),
-                    max_epsilon_total: policy.max_epsilon_total,
-                    epsilon_left: left(policy.max_epsilon_total, entry.epsilon_account),
                 });
             }
             if !later.iter().any(|other| other.debit.plan == debit.plan) {
@@ -116,6 +181,7 @@ impl Report {
         rows.reverse();
         Self {
             head: ledger.head().to_string(),
+            account,
             accounts,
             plans: rows,
             entries: entries.iter().map(EntryRow::of).collect(),
@@ -212,8 +278,6 @@ fn text(report: &Report) -> String {
             row.confirmed.to_string(),
             shown(row.epsilon),
             format!("{:e}", row.delta),
-            row.max_epsilon_total.to_string(),
-            format!("{:.3}", row.epsilon_left),
         ]
     });
     let plans = report.plans.iter().map(|row| {
@@ -244,18 +308,11 @@ fn text(report: &Report) -> String {
         ]
     });
     format!(
-        "{}\n\n{}\n\n{}",
+        "{}\n\n{}\n\n{}\n\n{}",
+        report.account.text(),
         table(
-            [
-                "UNIT",
-                "UPDATES",
-                "CONFIRMED",
-                "EPSILON",
-                "DELTA",
-                "LIMIT",
-                "LEFT"
-            ],
-            &[1, 2, 3, 4, 5, 6],
+            ["UNIT", "UPDATES", "CONFIRMED", "EPSILON", "DELTA"],
+            &[1, 2, 3, 4],
             accounts
         ),
         table(

@@ -20,6 +20,7 @@ struct Verdict {
 pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     let directory = context.directory()?;
     let settings = directory.settings()?;
+    let heads = directory.heads(&settings);
     let identity = Identity::load(&directory.identity(), settings.institution)?;
     let store = Store::open(&directory.database())?;
     // Reading it verifies the chain and every figure.
@@ -27,6 +28,8 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     let kept = store.receipts()?;
     let keys = receipts::own_keys(&store, &identity)?;
     let mut problems = receipts::problems(&kept, &keys);
+    let lost = heads.and_then(|heads| heads.check(&ledger).err());
+    problems.extend(lost.map(|error| error.to_string()));
     for receipt in &kept {
         let missing = match receipt.paid_by() {
             Some(head) => !ledger.contains(&head),

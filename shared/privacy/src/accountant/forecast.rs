@@ -1,6 +1,6 @@
 //! What a plan will cost an institution, and how much noise that means, before anything runs.
 
-use fedner_shared::plan::{Clipping, Plan, Privacy, Sampling, Unit};
+use fedner_shared::plan::{Clipping, Plan, Privacy, Sampling, Unit, ranges};
 use serde::{Deserialize, Serialize};
 
 use super::rdp::Curve;
@@ -10,8 +10,8 @@ use fedner_shared::nullable;
 /// Above this noise-to-signal ratio a plan is refused unless forced: what is averaged is noise.
 pub const MAX_NOISE_TO_SIGNAL: f64 = 20.0;
 
-/// The largest noise multiplier that [`solve_noise_multiplier`] tries.
-const LARGEST: f64 = 1e6;
+/// The largest noise multiplier that [`solve_noise_multiplier`] tries: that of plans.
+const LARGEST: f64 = *ranges::NOISE_MULTIPLIER.end();
 
 /// The cost of a plan to each institution that takes part in every round, under zero-out
 /// adjacency. Infinite figures (unit `none`) are `null` in JSON.
@@ -36,7 +36,8 @@ pub struct Forecast {
     /// rounds depend on what earlier ones released.
     #[serde(with = "nullable")]
     pub epsilon_rdp: f64,
-    /// ε in all, in closed form for the continuous Gaussian with sensitivity C. Reported only.
+    /// ε in all, in closed form for the continuous Gaussian with the sensitivity of the rounded
+    /// integers. Reported only.
     #[serde(with = "nullable")]
     pub epsilon_gdp: f64,
     /// How units are taken into steps; absent where an institution takes part as a whole.
@@ -76,7 +77,7 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
     positive("the number of units", f64::from(units))?;
     let privacy = &plan.privacy;
     check_delta(privacy.delta)?;
-    positive("the noise multiplier", privacy.noise_multiplier)?;
+    check_noise(privacy)?;
     let round = Curve::sampled_discrete_gaussian(rate, privacy.noise_multiplier)?.times(steps);
     let counts = privacy.count_noise().map(zcdp::rho_of_counts);
     let round = match counts {
@@ -136,24 +137,19 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
     let privacy = &plan.privacy;
     if privacy.unit != Unit::None {
         check_delta(privacy.delta)?;
-        positive("the noise multiplier", privacy.noise_multiplier)?;
+        check_noise(privacy)?;
     }
     let rho_per_round = zcdp::rho_per_round(privacy, dimension);
     let counts = privacy.count_noise().map(zcdp::rho_of_counts);
+    let mut rho = 0.0;
     let epsilon_by_round: Vec<f64> = (0..plan.rounds)
-        .scan(0.0, |rho, _| {
-            *rho = zcdp::add(zcdp::add(*rho, rho_per_round), counts.unwrap_or(0.0));
-            Some(zcdp::epsilon(*rho, privacy.delta))
+        .map(|_| {
+            rho = zcdp::add(zcdp::add(rho, rho_per_round), counts.unwrap_or(0.0));
+            zcdp::epsilon(rho, privacy.delta)
         })
         .collect();
     let noise = privacy.noise();
-    // Independent Gaussians together are one: their μ add up in squares (Dong, Roth and Su 2022,
-    // corollary 3.3).
-    let updates = gdp::mu(plan.rounds, noise);
-    let mu = counts.map_or(updates, |_| {
-        let counts = gdp::mu(plan.rounds, privacy.evaluation_noise);
-        updates.hypot(counts).next_up()
-    });
+    let mu = gdp::mu_of_rho(rho);
     let (d, n) = (dimension as f64, institutions as f64);
     Ok(Forecast {
         unit: privacy.unit,
@@ -205,7 +201,7 @@ pub fn solve_noise_multiplier(
             largest: LARGEST,
         });
     }
-    Ok(first_true(0.0, LARGEST, enough))
+    Ok(first_true(0.0, LARGEST, enough).max(*ranges::NOISE_MULTIPLIER.start()))
 }
 
 fn positive(name: &'static str, found: f64) -> Result<(), Error> {
@@ -214,8 +210,16 @@ fn positive(name: &'static str, found: f64) -> Result<(), Error> {
 }
 
 fn check_delta(delta: f64) -> Result<(), Error> {
-    let holds = delta > 0.0 && delta < 1.0;
-    value("δ", delta, holds, "a number between 0 and 1")
+    let holds = ranges::DELTA.contains(&delta);
+    value("δ", delta, holds, "a number from 1e-30 to 0.5")
+}
+
+fn check_noise(privacy: &Privacy) -> Result<(), Error> {
+    let (noise, counts) = (privacy.noise_multiplier, privacy.evaluation_noise);
+    let holds = ranges::NOISE_MULTIPLIER.contains(&noise);
+    value("the noise multiplier", noise, holds, "a number from 1e-4 to 100")?;
+    let holds = counts.abs() <= 0.0 || ranges::EVALUATION_NOISE.contains(&counts);
+    value("the noise of counts", counts, holds, "0, or a number from 0.01 to 10000")
 }
 
 #[cfg(test)]
@@ -254,6 +258,20 @@ mod tests {
         assert!(excess > 0.0 && excess < 1e-4, "{excess}");
         assert_near(forecast.noise_to_signal, 10.0, 1e-12);
         assert_near(forecast.noise_to_signal_shared, 5.0, 1e-12);
+    }
+
+    #[test]
+    fn the_closed_form_pays_for_rounding() {
+        // BERT-base in ten rounds: 8.0004634 with the sensitivity C.
+        let forecast = forecast(&plan("institution", 1.8977, 10), 110_000_000, 2).expect("forecast");
+        let plain = gdp::epsilon(gdp::mu(10, 1.8977), 1e-5);
+        let above = forecast.epsilon_gdp / plain - 1.0;
+        assert!(above > 2e-4 && above < 4e-4, "{above}");
+        // σ over the largest norm of rounded integers, as the ledger has it.
+        let grid = plan("institution", 1.0, 1).privacy.grid();
+        let norm = (crate::sensitivity::squared_bound(grid, 110_000_000) as f64).sqrt();
+        let exact = gdp::epsilon(gdp::mu(10, 1.8977 * grid.steps() / norm), 1e-5);
+        assert_near(forecast.epsilon_gdp, exact, 1e-9);
     }
 
     #[test]
@@ -345,6 +363,18 @@ mod tests {
             let error = solve_noise_multiplier(epsilon, delta, rounds, 10, clip);
             assert!(matches!(error, Err(Error::Value { .. })), "{error:?}");
         }
+        for noise in [0.0, 1e-152, 1e-200, 9e-5, 101.0, 1e300, f64::NAN] {
+            let mut odd = plan.clone();
+            odd.privacy.noise_multiplier = noise;
+            assert!(super::forecast(&odd, 10, 3).is_err(), "{noise}");
+            odd.privacy.unit = Unit::Person;
+            assert!(forecast_sampled(&odd, 10, 3).is_err(), "{noise}");
+        }
+        for noise in [1e-160, 1e-100, 1e-3, 1e5, f64::NAN, -1.0] {
+            let mut odd = plan.clone();
+            odd.privacy.evaluation_noise = noise;
+            assert!(super::forecast(&odd, 10, 3).is_err(), "{noise}");
+        }
         let error = solve_noise_multiplier(1e-9, 1e-12, 10_000, 10, 1.0);
         assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
     }
@@ -362,7 +392,7 @@ mod tests {
 
         #[test]
         fn the_solved_noise_is_just_enough(
-            target in 0.05f64..100.0, rounds in 1u32..50, dimension in 1usize..1_000_000,
+            target in 0.5f64..100.0, rounds in 1u32..50, dimension in 1usize..1_000_000,
         ) {
             let z = solve_noise_multiplier(target, 1e-5, rounds, dimension, 1.0).expect("solved");
             let mut plan = plan("institution", 1.0, rounds);

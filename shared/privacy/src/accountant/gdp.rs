@@ -5,7 +5,7 @@
 //! beforehand. The released noise is discrete and later rounds may depend on earlier ones, so
 //! these figures are reported and never decide anything.
 
-use super::first_true;
+use super::{LEAST, first_true, known};
 use super::normal::ln_tail;
 
 /// μ = √T / z for T releases with noise multiplier z (Corollary 3.3: μ-GDP composes as the root of
@@ -14,7 +14,19 @@ pub fn mu(rounds: u32, noise_multiplier: f64) -> f64 {
     if rounds == 0 {
         return 0.0;
     }
-    f64::from(rounds).sqrt() / noise_multiplier
+    if noise_multiplier.is_nan() || noise_multiplier <= 0.0 {
+        return f64::INFINITY;
+    }
+    (f64::from(rounds).sqrt() / noise_multiplier).max(LEAST).next_up()
+}
+
+/// μ of Gaussian releases that cost ρ together: each has ρ = Δ²/2σ² and μ = Δ/σ, both add up in
+/// squares, so that μ = √(2ρ). As ρ counts the integers' Δ̃, rounding is paid for here too.
+pub fn mu_of_rho(rho: f64) -> f64 {
+    if rho <= 0.0 {
+        return 0.0;
+    }
+    known((2.0 * rho).sqrt()).next_up()
 }
 
 /// δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ) (Corollary 2.13), rounded up.

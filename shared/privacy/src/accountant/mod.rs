@@ -14,6 +14,8 @@
 //! are used instead of the platform's, so that every machine computes the same figures.
 
 mod calibrate;
+#[cfg(test)]
+mod everywhere;
 mod forecast;
 pub mod gdp;
 mod normal;
@@ -40,6 +42,15 @@ pub enum Error {
     #[error("no noise multiplier up to {largest} gives ε = {target_epsilon}")]
     Unreachable { target_epsilon: f64, largest: f64 },
 }
+
+/// A figure, or infinity where its computation left the range of f64: what is not known costs
+/// everything. `f64::max` and `f64::min` alone would take the other operand, and so a cost for none.
+pub(crate) fn known(figure: f64) -> f64 {
+    if figure.is_nan() { f64::INFINITY } else { figure }
+}
+
+/// The smallest that a cost can be which is not nothing. What underflows is rounded up to it.
+pub(crate) const LEAST: f64 = f64::MIN_POSITIVE;
 
 /// Refuses an input for which `holds` is false.
 fn value(name: &'static str, found: f64, holds: bool, expected: &'static str) -> Result<(), Error> {

@@ -7,13 +7,17 @@
 //! adaptive composition, so these figures may decide.
 
 use super::normal::ln_tail;
-use super::{Error, Phase, value};
+use super::{Error, LEAST, Phase, known, value};
 
 /// Largest order of [`orders`].
 const LARGEST_ORDER: u32 = 1024;
 
 /// The series for an order that is no whole number ends when the rest is this small beside the sum.
 const NEGLIGIBLE: f64 = 1e-13;
+
+/// Beyond these the formulas for sampling leave the range of f64, and the bound without it is taken:
+/// the noise is so small that nothing helps, or so large that nothing costs.
+const NOISE: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
 /// The largest number of its terms; what comes after is bounded and added.
 const MAX_TERMS: u32 = 1_000;
@@ -80,7 +84,12 @@ impl Curve {
             // ln A at order 1 is 0.
             let low = if below > 1.0 { whole(below)? } else { 0.0 };
             let high = if part > 0.0 { whole(below + 1.0)? } else { low };
-            let ln_moment = low + (high - low) * part;
+            // Of two infinite ends the difference is none.
+            let ln_moment = if high.is_finite() {
+                low + (high - low) * part
+            } else {
+                high
+            };
             Ok((
                 order,
                 ln_moment / (order - 1.0) * (1.0 + 8.0 * f64::EPSILON),
@@ -143,7 +152,7 @@ impl Curve {
                 -(libm::log(delta) + libm::log(*order)) / (order - 1.0),
             ];
             let size: f64 = terms.iter().map(|x| x.abs()).sum();
-            (terms.iter().sum::<f64>() + 8.0 * f64::EPSILON * size).max(0.0)
+            known(terms.iter().sum::<f64>() + 8.0 * f64::EPSILON * size).max(0.0)
         };
         self.points.iter().map(at).fold(f64::INFINITY, f64::min)
     }
@@ -172,9 +181,10 @@ pub fn sampled_gaussian(q: f64, sigma: f64, alpha: f64) -> Result<f64, Error> {
     if sigma <= 0.0 {
         return Ok(f64::INFINITY);
     }
-    let plain = alpha / (2.0 * sigma * sigma);
-    if q >= 1.0 || !plain.is_finite() {
-        return Ok(plain * (1.0 + 4.0 * f64::EPSILON));
+    // One division after the other: the square of a large σ would pass the range of f64.
+    let plain = (alpha / 2.0 / sigma / sigma).max(LEAST) * (1.0 + 4.0 * f64::EPSILON);
+    if q >= 1.0 || !NOISE.contains(&sigma) {
+        return Ok(plain);
     }
     let ln_a = if alpha.fract() <= 0.0 {
         ln_moment_whole(q, sigma, alpha as u32)
@@ -182,7 +192,8 @@ pub fn sampled_gaussian(q: f64, sigma: f64, alpha: f64) -> Result<f64, Error> {
         ln_moment_series(q, sigma, alpha).min(ln_moment_chord(q, sigma, alpha))
     };
     // Sampling never costs more than taking everybody.
-    Ok((ln_a / (alpha - 1.0)).min(plain) * (1.0 + 4.0 * f64::EPSILON))
+    let sampled = known(ln_a / (alpha - 1.0)) * (1.0 + 4.0 * f64::EPSILON);
+    Ok(sampled.min(plain).max(LEAST))
 }
 
 /// ln A for a whole order n (Section 3.3, "Integer α"):
@@ -286,7 +297,7 @@ impl Sum {
     /// ln of the sum, rounded up. A moment is never below 1.
     fn ln(&self) -> f64 {
         let total = self.value + self.allowance;
-        (self.exponent + libm::log(total)).max(0.0)
+        known(self.exponent + libm::log(total)).max(0.0)
     }
 
     /// ln(1 + the sum), rounded up.

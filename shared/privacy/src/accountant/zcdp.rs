@@ -5,7 +5,7 @@
 
 use fedner_shared::plan::{CountNoise, Grid, Privacy};
 
-use super::first_true;
+use super::{LEAST, first_true, known};
 use crate::sensitivity::squared_bound;
 
 /// ρ of one release under this plan's privacy settings, of `dimension` trainable weights, rounded
@@ -37,11 +37,15 @@ pub fn rho_of_counts(noise: CountNoise) -> f64 {
     rho_of(f64::from(noise.clip).powi(2), noise.sigma)
 }
 
-/// ρ = Δ̃² / (2 σ̃²), rounded up.
+/// ρ = Δ̃² / (2 σ̃²), rounded up; infinite where the inputs are none.
 pub fn rho_of(squared_sensitivity: f64, scale: f64) -> f64 {
-    let rho = squared_sensitivity / (2.0 * scale * scale);
+    if !(scale > 0.0 && squared_sensitivity >= 0.0) {
+        return f64::INFINITY;
+    }
+    let rho = squared_sensitivity / 2.0 / scale / scale;
     // Four roundings here, and those of the f64 distance that OpenDP's map is asked about.
-    rho * (1.0 + 16.0 * f64::EPSILON)
+    let rounded = known(rho).max(LEAST) * (1.0 + 16.0 * f64::EPSILON);
+    if squared_sensitivity > 0.0 { rounded } else { 0.0 }
 }
 
 /// The sum of two ρ, rounded up.
@@ -84,7 +88,7 @@ pub fn epsilon(rho: f64, delta: f64) -> f64 {
     let (sum, size) = terms
         .iter()
         .fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
-    (sum + 8.0 * f64::EPSILON * size).max(0.0)
+    known(sum + 8.0 * f64::EPSILON * size).max(0.0)
 }
 
 #[cfg(test)]

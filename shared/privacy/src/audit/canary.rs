@@ -10,7 +10,7 @@ use fedner_shared::update::{Decoder, encode};
 
 use super::distinguish::Scores;
 use super::{Error, Verdict};
-use crate::accountant::gdp;
+use crate::accountant::{gdp, zcdp};
 use crate::release::Releaser;
 
 /// Confidence of the verdict.
@@ -26,7 +26,8 @@ pub fn audit(privacy: &Privacy, dimension: usize, runs: usize) -> Result<Verdict
         encode(&release.values, &mut bytes)?;
         Ok(bytes)
     })?;
-    let claimed = gdp::epsilon(gdp::mu(1, privacy.noise()), privacy.delta);
+    let rho = zcdp::rho_per_round(privacy, dimension);
+    let claimed = gdp::epsilon(gdp::mu_of_rho(rho), privacy.delta);
     scores.verdict(claimed, privacy.delta, CONFIDENCE)
 }
 

@@ -1,5 +1,6 @@
 //! What a debit costs, by the inputs of its formula, and what costs add up to.
 
+use fedner_shared::plan::ranges;
 use serde::{Deserialize, Serialize};
 
 use crate::accountant::rdp::Curve;
@@ -43,13 +44,17 @@ impl Cost {
 
     /// An input that is none: key, what was found, what was expected.
     pub(super) fn fault(&self) -> Option<(&'static str, f64, &'static str)> {
-        let positive = |key, found: f64| {
-            let sound = found.is_finite() && found > 0.0;
-            (!sound).then_some((key, found, "a positive number"))
+        let noise = |key, found: f64, multiplier: f64| {
+            let sound = ranges::CHARGED_NOISE.contains(&multiplier);
+            let expected = "noise of 1e-5 to 1e5 times the sensitivity";
+            (!sound).then_some((key, found, expected))
         };
         match *self {
             Self::Unprotected => None,
-            Self::Gaussian { scale, .. } => positive("scale", scale),
+            Self::Gaussian {
+                squared_sensitivity,
+                scale,
+            } => noise("scale", scale, scale / (squared_sensitivity as f64).sqrt()),
             Self::SampledGaussian {
                 sampling_rate,
                 noise_multiplier,
@@ -58,7 +63,7 @@ impl Cost {
                 let rate = (0.0..=1.0).contains(&sampling_rate);
                 let rate =
                     (!rate).then_some(("sampling_rate", sampling_rate, "a number from 0 to 1"));
-                rate.or_else(|| positive("noise_multiplier", noise_multiplier))
+                rate.or_else(|| noise("noise_multiplier", noise_multiplier, noise_multiplier))
             }
         }
     }
@@ -100,14 +105,21 @@ pub(super) struct Spending {
 impl Spending {
     #[must_use]
     pub(super) fn with(&self, cost: &Cost) -> Self {
-        let sampled = match (&self.sampled, cost.curve()) {
+        self.with_several(cost, 1)
+    }
+
+    /// The same with `count` of one cost.
+    #[must_use]
+    pub(super) fn with_several(&self, cost: &Cost, count: u64) -> Self {
+        let (rho, curve) = (cost.rho().unwrap_or(0.0), cost.curve());
+        let curve = curve.map(|curve| curve.times(count));
+        let sampled = match (&self.sampled, curve) {
             (Some(sum), Some(more)) => Some(sum.clone().plus(&more)),
             (sum, more) => more.or_else(|| sum.clone()),
         };
-        Self {
-            rho: zcdp::add(self.rho, cost.rho().unwrap_or(0.0)),
-            sampled,
-        }
+        // One after another: each sum is rounded up.
+        let rho = (0..count).fold(self.rho, |sum, _| zcdp::add(sum, rho));
+        Self { rho, sampled }
     }
 
     pub(super) fn rho(&self) -> f64 {
@@ -190,6 +202,11 @@ mod tests {
             sampled(0.5, 0.0).fault(),
             Some(("noise_multiplier", ..))
         ));
+        // So little noise that its square is none, and so much that it is endless.
+        for noise in [1e-300, 1e-152, 1e-6, 1e6, 1e300] {
+            assert!(sampled(0.5, noise).fault().is_some(), "{noise}");
+            assert!(gaussian(noise).fault().is_some(), "{noise}");
+        }
     }
 
     #[test]

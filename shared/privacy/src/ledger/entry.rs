@@ -2,7 +2,7 @@
 
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
-use fedner_shared::plan::Unit;
+use fedner_shared::plan::{Unit, ranges};
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,9 @@ pub struct Debit {
     pub cost: Cost,
     /// The δ at which the plan counts ε.
     pub delta: f64,
+    /// Of a document or a sentence: how many of them one person has at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_person: Option<u32>,
 }
 
 impl Debit {
@@ -53,8 +56,8 @@ impl Debit {
         if let Some(fault) = self.cost.fault() {
             return Some(fault);
         }
-        if !(self.delta > 0.0 && self.delta < 1.0) {
-            return Some(("delta", self.delta, "a number between 0 and 1"));
+        if !ranges::DELTA.contains(&self.delta) {
+            return Some(("delta", self.delta, "a number from 1e-30 to 0.5"));
         }
         None
     }

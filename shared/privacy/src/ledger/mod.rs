@@ -19,6 +19,7 @@
 //! names the newest entry of its moment, names one that the ledger does not
 //! [`contain`](Ledger::contains).
 
+mod charge;
 mod cost;
 mod entry;
 #[cfg(test)]
@@ -27,11 +28,14 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 
 use fedner_shared::digest::Digest;
+use fedner_shared::plan::Unit;
 use fedner_shared::time::Time;
 
+pub use charge::{Charged, group_of};
 pub use cost::Cost;
 pub use entry::{Account, Debit, Entry, GENESIS, Kind, Stage};
 
+use charge::Charges;
 use cost::Spending;
 
 /// What the chain says against an entry. Sequences count from 1.
@@ -71,14 +75,41 @@ pub enum Error {
 pub enum Refused {
     #[error("the run would reach ε = {epsilon_next}: the plan allows {max}")]
     Run { epsilon_next: f64, max: f64 },
-    #[error("the account would reach ε = {epsilon_next}: the institution allows {max}")]
-    Account { epsilon_next: f64, max: f64 },
+    #[error("the account of each {unit} would reach ε = {epsilon_next}: the institution allows {max}")]
+    Account {
+        unit: Unit,
+        epsilon_next: f64,
+        max: f64,
+    },
+    #[error(
+        "what the release tells of a {unit} has no bound: it protects each {protected}{}",
+        if *capped { "" } else { ", of which a person may have any number" }
+    )]
+    Unbounded {
+        unit: Unit,
+        protected: Unit,
+        capped: bool,
+    },
+    #[error(
+        "the account of each {unit} has no bound: ledger entry {sequence} protects another unit"
+    )]
+    AccountOpen { unit: Unit, sequence: u64 },
     #[error("a debit of {key} = {found} cannot be accounted: expected {expected}")]
     Value {
         key: &'static str,
         found: f64,
         expected: &'static str,
     },
+}
+
+/// What an institution allows altogether.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limit {
+    /// Whom every release is charged to.
+    pub account: Account,
+    /// The institution's own: a plan's δ does not make its limit wider.
+    pub delta: f64,
+    pub max_epsilon: f64,
 }
 
 /// A verified chain of entries and what they add up to. The lemma *ledger* of the [crate]
@@ -152,14 +183,15 @@ impl Ledger {
     /// The entry that would record `debit`, if both limits allow it. Nothing is recorded yet: make
     /// the entry durable, [`append`](Self::append) it, and only then let anything leave.
     ///
-    /// A limit is an ε at the debit's δ. A release without noise costs ∞ and passes no limit but
-    /// an infinite one.
+    /// The run's limit is an ε at the debit's δ, and the institution's one at its own, to whose account
+    /// the release is charged whatever it protects. A release without noise costs ∞ and passes no limit
+    /// but an infinite one.
     pub fn propose(
         &self,
         now: Time,
         debit: Debit,
         max_epsilon_run: f64,
-        max_epsilon_account: Option<f64>,
+        limit: Option<&Limit>,
     ) -> Result<Entry, Refused> {
         if let Some((key, found, expected)) = debit.fault() {
             return Err(Refused::Value {
@@ -175,11 +207,8 @@ impl Ledger {
                 max: max_epsilon_run,
             });
         }
-        if let Some(max) = max_epsilon_account.filter(|max| !within(epsilon_account, *max)) {
-            return Err(Refused::Account {
-                epsilon_next: epsilon_account,
-                max,
-            });
+        if let Some(limit) = limit {
+            self.check_limit(&debit, limit)?;
         }
         Ok(Entry {
             sequence: self.next_sequence(),
@@ -190,6 +219,51 @@ impl Ledger {
             epsilon_account,
             previous: self.head(),
         })
+    }
+
+    fn check_limit(&self, debit: &Debit, limit: &Limit) -> Result<(), Refused> {
+        let unit = limit.account.unit;
+        let mut charges = self.charges(&limit.account);
+        if let Some(sequence) = charges.unbounded.first() {
+            let sequence = *sequence;
+            return Err(Refused::AccountOpen { unit, sequence });
+        }
+        let cost = debit.cost_to(unit).ok_or(Refused::Unbounded {
+            unit,
+            protected: debit.account.unit,
+            capped: debit.per_person.is_some(),
+        })?;
+        charges.add(cost);
+        let epsilon_next = epsilon_of(&charges, limit.delta);
+        if within(epsilon_next, limit.max_epsilon) {
+            return Ok(());
+        }
+        Err(Refused::Account {
+            unit,
+            epsilon_next,
+            max: limit.max_epsilon,
+        })
+    }
+
+    /// What all releases of the account's cohort cost its unit together, at `delta`: never less after
+    /// one more.
+    pub fn charged(&self, account: &Account, delta: f64) -> Charged {
+        let charges = self.charges(account);
+        let epsilon = if charges.unbounded.is_empty() {
+            epsilon_of(&charges, delta)
+        } else {
+            f64::INFINITY
+        };
+        Charged {
+            epsilon,
+            unbounded: charges.unbounded,
+            unprotected: charges.unprotected,
+        }
+    }
+
+    fn charges(&self, account: &Account) -> Charges {
+        let of_cohort = |entry: &&Entry| entry.debit.account.cohort == account.cohort;
+        Charges::of(self.entries.iter().filter(of_cohort), account.unit)
     }
 
     /// The entry that says that the coordinator has what the entry `debited` paid for; nothing where
@@ -319,6 +393,15 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+fn epsilon_of(charges: &Charges, delta: f64) -> f64 {
+    let nothing = Spending::default();
+    let sum = charges
+        .kinds
+        .iter()
+        .fold(nothing, |sum, (cost, count)| sum.with_several(cost, *count));
+    sum.epsilon(delta)
 }
 
 /// Also false where either is not a number.

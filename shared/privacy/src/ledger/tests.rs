@@ -35,6 +35,15 @@ fn debit(cohort: &str, plan_name: &str, rho: f64) -> Debit {
         kind: Kind::Update,
         cost: cost(rho),
         delta: DELTA,
+        per_person: None,
+    }
+}
+
+fn limit(account: Account, max_epsilon: f64) -> Limit {
+    Limit {
+        account,
+        delta: DELTA,
+        max_epsilon,
     }
 }
 
@@ -92,13 +101,14 @@ fn sums_are_kept_by_plan_and_by_account() {
 #[test]
 fn a_debit_is_refused_exactly_when_it_would_pass_a_limit() {
     let mut ledger = Ledger::default();
+    let wards = |max| limit(account("wards"), max);
     spend(&mut ledger, debit("wards", "a", 0.25));
     let next = debit("wards", "a", 0.25);
     let quarter = cost(0.25).rho().expect("ρ");
     let reached = zcdp::epsilon(zcdp::add(quarter, quarter), DELTA);
     assert!(
         ledger
-            .propose(now(1), next.clone(), reached, Some(reached))
+            .propose(now(1), next.clone(), reached, Some(&wards(reached)))
             .is_ok()
     );
     let below = reached.next_down();
@@ -110,8 +120,9 @@ fn a_debit_is_refused_exactly_when_it_would_pass_a_limit() {
         })
     );
     assert_eq!(
-        ledger.propose(now(1), next.clone(), reached, Some(below)),
+        ledger.propose(now(1), next.clone(), reached, Some(&wards(below))),
         Err(Refused::Account {
+            unit: Unit::Institution,
             epsilon_next: reached,
             max: below
         })
@@ -120,10 +131,125 @@ fn a_debit_is_refused_exactly_when_it_would_pass_a_limit() {
     // Another plan begins at zero for its own limit, and not for the account's.
     let other = debit("wards", "b", 0.25);
     assert!(ledger.propose(now(1), other.clone(), below, None).is_ok());
-    assert!(ledger.propose(now(1), other, below, Some(below)).is_err());
+    assert!(ledger.propose(now(1), other, below, Some(&wards(below))).is_err());
     // Another cohort begins at zero for both.
     let other = debit("clinic", "a", 0.25);
-    assert!(ledger.propose(now(1), other, below, Some(below)).is_ok());
+    assert!(ledger.propose(now(1), other, below, Some(&limit(account("clinic"), below))).is_ok());
+}
+
+/// The review's example: runs that protect other units than the person.
+#[test]
+fn every_release_is_charged_to_the_person() {
+    let of = |unit| Account {
+        cohort: "wards".to_owned(),
+        unit,
+    };
+    let person = of(Unit::Person);
+    let sampled = Cost::SampledGaussian {
+        sampling_rate: 0.2,
+        noise_multiplier: 6.0,
+        steps: 30,
+    };
+    let by_unit = |unit, cost, per_person| Debit {
+        account: of(unit),
+        cost,
+        per_person,
+        ..debit("wards", "a", 1.0)
+    };
+    let own = by_unit(Unit::Person, sampled, None);
+    let mut ledger = Ledger::default();
+    spend(&mut ledger, own.clone());
+    let once = ledger.charged(&person, DELTA).epsilon;
+    assert!((once - ledger.spent(&person, None, DELTA)).abs() < 1e-9);
+    let tight = limit(person.clone(), once * 1.01);
+    let all = || ledger.entries().iter();
+    assert_eq!(all().count(), 1);
+    // What used to pass: the person's account did not know of it.
+    for other in [
+        by_unit(Unit::Institution, cost(0.02), None),
+        by_unit(Unit::Sentence, sampled, Some(5)),
+    ] {
+        let refused = ledger.propose(now(1), other.clone(), 100.0, Some(&tight));
+        assert!(
+            matches!(refused, Err(Refused::Account { unit: Unit::Person, .. })),
+            "{refused:?}"
+        );
+        let wide = limit(person.clone(), 1e6);
+        let entry = ledger.propose(now(1), other, 100.0, Some(&wide)).expect("fits");
+        let mut longer = ledger.clone();
+        longer.append(entry).expect("own entry");
+        let both = longer.charged(&person, DELTA).epsilon;
+        assert!(both > once * 1.1, "{both} {once}");
+        // The control: the person's own account alone does not see it.
+        assert!((longer.spent(&person, None, DELTA) - once).abs() < 1e-9);
+    }
+    // An institution's update costs four times its ρ, whatever δ its plan had.
+    let mut alone = Ledger::default();
+    let lax = Debit {
+        delta: 0.5,
+        ..by_unit(Unit::Institution, cost(0.25), None)
+    };
+    spend(&mut alone, lax);
+    let found = alone.charged(&person, DELTA).epsilon;
+    assert!((found - zcdp::epsilon(1.0, DELTA)).abs() < 1e-6, "{found}");
+    assert!(alone.entries()[0].epsilon_after < 0.5 * found);
+}
+
+#[test]
+fn what_has_no_bound_for_a_person_is_refused_and_stays_so() {
+    let person = Account {
+        cohort: "wards".to_owned(),
+        unit: Unit::Person,
+    };
+    let sentence = Debit {
+        account: Account {
+            unit: Unit::Sentence,
+            ..person.clone()
+        },
+        ..debit("wards", "a", 0.01)
+    };
+    let wide = limit(person.clone(), 1e6);
+    let mut ledger = Ledger::default();
+    let refused = ledger.propose(now(0), sentence.clone(), 100.0, Some(&wide));
+    assert!(
+        matches!(refused, Err(Refused::Unbounded { capped: false, .. })),
+        "{refused:?}"
+    );
+    // As an older program let it through.
+    spend(&mut ledger, sentence);
+    let charged = ledger.charged(&person, DELTA);
+    assert!(charged.epsilon.is_infinite() && charged.unbounded == [1]);
+    let own = Debit {
+        account: person.clone(),
+        ..debit("wards", "a", 0.01)
+    };
+    let refused = ledger.propose(now(1), own.clone(), 100.0, Some(&wide));
+    assert!(
+        matches!(refused, Err(Refused::AccountOpen { sequence: 1, .. })),
+        "{refused:?}"
+    );
+    // Another cohort's account does not know of it, and neither does one of sentences.
+    let clinic = Account {
+        cohort: "clinic".to_owned(),
+        ..person
+    };
+    assert!(ledger.charged(&clinic, DELTA).epsilon <= 0.0);
+    // Public text is in no account.
+    let mut open = Ledger::default();
+    spend(
+        &mut open,
+        Debit {
+            cost: Cost::Unprotected,
+            account: Account {
+                unit: Unit::None,
+                ..own.account.clone()
+            },
+            ..own.clone()
+        },
+    );
+    let charged = open.charged(&own.account, DELTA);
+    assert!(charged.epsilon <= 0.0 && charged.unprotected == [1]);
+    assert!(open.propose(now(1), own, 100.0, Some(&wide)).is_ok());
 }
 
 #[test]
@@ -151,7 +277,7 @@ fn release_without_noise_passes_only_an_infinite_limit() {
     assert!(ledger.spent(&account("wards"), None, DELTA).is_infinite());
     // Nothing brings the account back.
     let next = debit("wards", "b", 1e-9);
-    assert!(ledger.propose(now(1), next, 8.0, Some(1e9)).is_err());
+    assert!(ledger.propose(now(1), next, 8.0, Some(&limit(account("wards"), 1e9))).is_err());
     let json = serde_json::to_string(ledger.entries()).expect("json");
     let entries: Vec<Entry> = serde_json::from_str(&json).expect("entries");
     assert_eq!(
@@ -326,7 +452,7 @@ fn an_entry_made_for_an_older_state_does_not_fit() {
 proptest! {
     /// Every f64 in an entry comes back from JSON bit by bit, or the chain would break.
     #[test]
-    fn a_ledger_survives_json(amounts in prop::collection::vec(1e-12f64..10.0, 0..20)) {
+    fn a_ledger_survives_json(amounts in prop::collection::vec(1e-8f64..10.0, 0..20)) {
         let mut ledger = Ledger::default();
         for (index, rho) in amounts.iter().enumerate() {
             spend(&mut ledger, debit("wards", if index % 3 == 0 { "a" } else { "b" }, *rho));
@@ -336,6 +462,29 @@ proptest! {
         let replayed = Ledger::replay(entries).expect("chain");
         prop_assert_eq!(replayed.entries(), ledger.entries());
         prop_assert_eq!(replayed.head(), ledger.head());
+    }
+
+    /// Whatever is charged, an account never falls.
+    #[test]
+    fn an_account_never_falls(
+        wishes in prop::collection::vec((0usize..3, 1e-6f64..1.0, 1u32..20), 1..12), delta in 1e-9f64..0.1,
+    ) {
+        let person = Account { cohort: "wards".to_owned(), unit: Unit::Person };
+        let (mut ledger, mut before) = (Ledger::default(), 0.0);
+        for (unit, rho, most) in wishes {
+            let unit = [Unit::Person, Unit::Sentence, Unit::Institution][unit];
+            let wish = Debit {
+                account: Account { unit, ..person.clone() },
+                per_person: (unit == Unit::Sentence).then_some(most),
+                // The plan's δ decides nothing.
+                delta: if most % 2 == 0 { 0.5 } else { 1e-9 },
+                ..debit("wards", "a", rho)
+            };
+            spend(&mut ledger, wish);
+            let now = ledger.charged(&person, delta).epsilon;
+            prop_assert!(now >= before, "{now} {before}");
+            before = now;
+        }
     }
 
     /// Whatever is proposed, the sums recorded never pass the limits.
@@ -349,7 +498,8 @@ proptest! {
         let mut ledger = Ledger::default();
         for (index, (cohort, plan, rho)) in wishes.into_iter().enumerate() {
             let wish = debit(cohorts[cohort], plans[plan], rho);
-            if let Ok(entry) = ledger.propose(now(index), wish, max_run, Some(max_account)) {
+            let limit = limit(wish.account.clone(), max_account);
+            if let Ok(entry) = ledger.propose(now(index), wish, max_run, Some(&limit)) {
                 ledger.append(entry).expect("own entry");
             }
         }

@@ -17,12 +17,15 @@
 
 use super::fourier::{Complex, Transform};
 use super::loss::Loss;
+use crate::accountant::known;
 
 /// The part of δ that may be lost above the window, which is then added, and of the tilted sum that
 /// may come back at the window's other end.
 const WINDOW: f64 = 1e-7;
-/// Points of a transform, at most.
-const MOST_POINTS: usize = 1 << 23;
+/// Points of a transform, less than.
+const MOST_POINTS: f64 = (1u64 << 23) as f64;
+/// Grid points from 0 to the window, less than.
+const MOST_REACH: f64 = (1u64 << 50) as f64;
 
 /// The distribution of the sum over a window, tilted.
 #[derive(Debug)]
@@ -58,12 +61,14 @@ impl Sum {
         let tilt = moments.tilt(delta);
         let ln_moment = moments.ln(tilt);
         let (bottom, top) = moments.window(tilt, delta * WINDOW);
-        let first = (bottom / h).floor() as i64;
-        let points = ((top - bottom) / h).ceil() as usize + 1;
-        let n = points.max(1 << 10).next_power_of_two();
-        if n > MOST_POINTS {
+        let points = ((top - bottom) / h).ceil();
+        // Also false where a figure is none.
+        let fits = points < MOST_POINTS && (bottom / h).abs() < MOST_REACH;
+        if !fits {
             return None;
         }
+        let first = (bottom / h).floor() as i64;
+        let n = (points as usize + 1).max(1 << 10).next_power_of_two();
         let total = |figure: fn(&Part) -> f64| parts.iter().map(figure).sum::<f64>();
         let steps = total(|part| part.steps as f64);
         let reach = parts.iter().map(|part| part.loss.reach()).max()?;
@@ -96,8 +101,9 @@ impl Sum {
             let errors =
                 self.outside + self.error * untilt / spread + above * (self.relative + 1e-12);
             // From here to the next point δ(ε) = above − e^(ε−loss) · discounted, and the errors.
-            let exceeds = above - discounted + errors > delta;
-            if exceeds || loss < 0.0 {
+            // What is not known exceeds it.
+            let within = above - discounted + errors <= delta;
+            if !within || loss < 0.0 {
                 let excess = above + errors - delta;
                 if excess <= 0.0 {
                     return 0.0;
@@ -106,13 +112,14 @@ impl Sum {
                     return f64::INFINITY;
                 }
                 let epsilon = loss + libm::log(excess / discounted);
-                return (epsilon.clamp(loss, loss + h) * (1.0 + 4.0 * f64::EPSILON)).max(0.0);
+                return known(epsilon.clamp(loss, loss + h) * (1.0 + 4.0 * f64::EPSILON)).max(0.0);
             }
             let mass = self.tilted[index].max(0.0) * untilt;
             above += mass;
             discounted += mass;
         }
-        0.0
+        // The window begins below 0, so that the answer was found.
+        f64::INFINITY
     }
 }
 

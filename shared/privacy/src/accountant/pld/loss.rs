@@ -28,7 +28,8 @@ impl Grid {
     pub(super) fn fitting(phases: &[Phase], delta: f64) -> Self {
         let steps: f64 = phases.iter().map(|phase| phase.steps as f64).sum();
         // Φ(−r) < e^(−r²/2) for each step's two ends.
-        let reach = (2.0 * libm::log(4.0 * steps / (delta * CUT))).sqrt();
+        let ln_rest = libm::log(4.0 * steps) - libm::log(delta) - libm::log(CUT);
+        let reach = (2.0 * ln_rest).sqrt();
         let fine = phases
             .iter()
             .map(|phase| FINENESS * deviation(phase))

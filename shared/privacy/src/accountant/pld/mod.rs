@@ -20,7 +20,9 @@ mod compose;
 mod fourier;
 mod loss;
 
-use super::{Error, Phase, rdp};
+use fedner_shared::plan::ranges;
+
+use super::{Error, Phase, known, rdp};
 use compose::{Part, Sum};
 use loss::{Grid, Loss};
 
@@ -36,8 +38,25 @@ pub fn epsilon(phases: &[Phase], delta: f64) -> Result<f64, Error> {
     if endless || delta.is_nan() || delta <= 0.0 {
         return Ok(f64::INFINITY);
     }
-    Ok(composed(&phases, delta).min(rdp::epsilon(&phases, delta)?))
+    let bound = rdp::epsilon(&phases, delta)?;
+    if !(resolved(&phases) && delta >= *ranges::DELTA.start()) {
+        return Ok(bound);
+    }
+    Ok(known(composed(&phases, delta)).min(bound))
 }
+
+/// Whether floating point resolves the distributions of these phases. Rényi divergences bound the
+/// rest.
+fn resolved(phases: &[Phase]) -> bool {
+    phases.iter().all(|phase| {
+        NOISE.contains(&phase.noise_multiplier) && phase.sampling_rate >= LEAST_RATE
+    })
+}
+
+/// Noise multipliers whose losses have digits.
+const NOISE: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
+/// Sampling rates beneath it are nothing beside 1.
+const LEAST_RATE: f64 = 1e-12;
 
 /// By the transforms alone; infinite where they are of no use.
 fn composed(phases: &[Phase], delta: f64) -> f64 {
