@@ -215,7 +215,13 @@ mod tests {
             let mut plan = plan(unit);
             plan.privacy.max_per_person = Some(3);
             let text: Vec<Sentence> = (0..60)
-                .map(|i| sentence(persons[i * i % 7 % 3], (i / 2) as u32 * 3 + (i * i % 7 % 3) as u32, i))
+                .map(|i| {
+                    sentence(
+                        persons[i * i % 7 % 3],
+                        (i / 2) as u32 * 3 + (i * i % 7 % 3) as u32,
+                        i,
+                    )
+                })
                 .collect();
             let all = within_cap(&plan, text.clone());
             for left_out in persons {

@@ -287,7 +287,7 @@ impl Prepared {
         let names = base.names();
         let prepared = base.prepared_for(&plan.trainable(), plan.seed);
         let prepared = if needs_head {
-            prepared.with_new_head(plan.tags().len(), plan.seed)
+            prepared.with_head_for(plan)
         } else {
             prepared
         };

@@ -20,6 +20,7 @@ pub const LARGEST_BYTES: usize = 256 * 1024;
 /// model version is sent them all.
 const MOST_PARTS: usize = 16;
 const MOST_BOUNDS: usize = 16;
+const MOST_CHECKS: usize = 32;
 const LONGEST_NAME: usize = 64;
 
 /// Why a report cannot be kept with a model version.
@@ -52,6 +53,9 @@ pub struct AuditReport {
     pub inputs: Vec<Input>,
     /// Each bound that was held against a claim.
     pub parts: Vec<Part>,
+    /// What was measured of the mechanism itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
     pub membership: Option<Roc>,
     pub exposure: Option<Exposures>,
     /// What limits the attacks, in plain words.
@@ -75,6 +79,7 @@ impl AuditReport {
             plan: None,
             inputs: Vec::new(),
             parts: Vec::new(),
+            checks: Vec::new(),
             membership: None,
             exposure: None,
             notes: Vec::new(),
@@ -90,7 +95,11 @@ impl AuditReport {
             at_most("bounds in a part", MOST_BOUNDS, part.bounds.len())?;
             at_most("bytes in a part's name", LONGEST_NAME, part.name.len())?;
         }
-        let (expected, found) = (Outcome::of(&self.parts), self.verdict);
+        at_most("checks", MOST_CHECKS, self.checks.len())?;
+        for check in &self.checks {
+            at_most("bytes in a check's name", LONGEST_NAME, check.name.len())?;
+        }
+        let (expected, found) = (Outcome::of(&self.parts, &self.checks), self.verdict);
         if expected != found {
             return Err(Error::Verdict { expected, found });
         }
@@ -144,11 +153,42 @@ pub struct Part {
     /// Runs, epochs or units that the bounds come from.
     pub trials: u64,
     pub bounds: Vec<Verdict>,
+    /// The largest part of the claimed noise, below 1, with which the attack would have refuted the claim
+    /// with a probability of 95 %; 0 where it would not with any. Absent where nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<f64>,
 }
 
 impl Part {
     pub fn holds(&self) -> bool {
         self.bounds.iter().all(Verdict::holds)
+    }
+}
+
+/// A property of the mechanism that was measured. Sizes are parts of what is claimed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    pub name: String,
+    /// Values, steps or units that were looked at.
+    pub trials: u64,
+    #[serde(with = "crate::nullable")]
+    pub found: f64,
+    /// What chance gives a sound mechanism, with the confidence.
+    pub at_least: Option<f64>,
+    pub at_most: Option<f64>,
+    /// The smallest defect that it would have noticed with a probability of 95 %; infinite for none.
+    #[serde(with = "crate::nullable")]
+    pub notices: f64,
+    pub confidence: f64,
+}
+
+impl Check {
+    /// Also false where what was found is not a number.
+    pub fn holds(&self) -> bool {
+        self.at_least.is_none_or(|least| self.found >= least)
+            && self.at_most.is_none_or(|most| self.found <= most)
+            && self.found.is_finite()
     }
 }
 
@@ -174,8 +214,10 @@ impl Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// No bound passes its claim.
+    /// No bound passes its claim, and a loss of a fifth of the noise would have been noticed.
     Pass,
+    /// No bound passes its claim, and none would have, had the mechanism a fifth less noise.
+    Weak,
     /// One does: the claim is false.
     Fail,
     /// Nothing was held against a claim.
@@ -183,21 +225,32 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 3] = [Self::Pass, Self::Fail, Self::None];
+    const ALL: [Self; 4] = [Self::Pass, Self::Weak, Self::Fail, Self::None];
+    /// The part of the noise whose lack an audit must have been able to notice.
+    pub const ENOUGH: f64 = 0.8;
 
-    pub fn of(parts: &[Part]) -> Self {
-        if parts.is_empty() {
-            Self::None
-        } else if parts.iter().all(Part::holds) {
-            Self::Pass
-        } else {
-            Self::Fail
+    pub fn of(parts: &[Part], checks: &[Check]) -> Self {
+        if parts.is_empty() && checks.is_empty() {
+            return Self::None;
+        }
+        let sound = parts.iter().all(Part::holds) && checks.iter().all(Check::holds);
+        if !sound {
+            return Self::Fail;
+        }
+        // Reports of before do not say what they would have noticed.
+        let of_parts = parts.iter().filter_map(|part| part.power);
+        let of_noise = checks.iter().filter(|check| check.name == "noise");
+        let power = of_parts.chain(of_noise.map(|check| check.notices));
+        match power.reduce(f64::max) {
+            Some(power) if power < Self::ENOUGH => Self::Weak,
+            Some(_) | None => Self::Pass,
         }
     }
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
+            Self::Weak => "weak",
             Self::Fail => "fail",
             Self::None => "none",
         }
@@ -211,7 +264,8 @@ impl FromStr for Outcome {
         let found = Self::ALL
             .into_iter()
             .find(|outcome| outcome.as_str() == text);
-        found.ok_or_else(|| format!("`{text}` is not an outcome: expected pass, fail or none"))
+        found
+            .ok_or_else(|| format!("`{text}` is not an outcome: expected pass, weak, fail or none"))
     }
 }
 
@@ -278,6 +332,7 @@ mod tests {
             name: "update".to_owned(),
             trials: 40,
             bounds: vec![verdict],
+            power: None,
         }
     }
 
@@ -288,7 +343,7 @@ mod tests {
                 weights: Digest::of(b"weights"),
                 tags: vec!["O".to_owned()],
             }),
-            verdict: Outcome::of(&parts),
+            verdict: Outcome::of(&parts, &[]),
             parts,
             ..AuditReport::new(
                 "fedner-client/0.1.0",
@@ -322,6 +377,38 @@ mod tests {
         let mut named = report(vec![part(1.0)]);
         named.parts[0].name = "x".repeat(LONGEST_NAME + 1);
         assert!(matches!(named.check(), Err(Error::TooMany { .. })));
+    }
+
+    #[test]
+    fn what_would_have_noticed_nothing_is_weak() {
+        let check = |found: f64, notices| Check {
+            name: "noise".to_owned(),
+            trials: 100,
+            found,
+            at_least: Some(0.9),
+            at_most: None,
+            notices,
+            confidence: 0.99,
+        };
+        let with = |power| Part {
+            power: Some(power),
+            ..part(1.0)
+        };
+        assert_eq!(Outcome::of(&[with(0.5)], &[]), Outcome::Weak);
+        assert_eq!(Outcome::of(&[with(0.5), with(0.85)], &[]), Outcome::Pass);
+        assert_eq!(
+            Outcome::of(&[with(0.5)], &[check(1.0, 0.99)]),
+            Outcome::Pass
+        );
+        assert_eq!(Outcome::of(&[with(0.5)], &[check(1.0, 0.7)]), Outcome::Weak);
+        for found in [0.8, f64::NAN, f64::INFINITY] {
+            assert_eq!(
+                Outcome::of(&[with(0.9)], &[check(found, 0.99)]),
+                Outcome::Fail
+            );
+        }
+        // As reports of before had it.
+        assert_eq!(Outcome::of(&[part(1.0)], &[]), Outcome::Pass);
     }
 
     #[test]

@@ -5,7 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use fedner_proto::v1;
+use fedner_shared::digest::Digest;
+use fedner_shared::statement::UpdateReceipt;
+use fedner_shared::time::Time;
 
+use crate::bad_input::Hand;
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
 
 /// What an old copy does not know of was spent all the same, so that nothing more may leave by it.
@@ -75,4 +80,51 @@ fn wait_for_log(log: &Path, code: &str) -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     }
     anyhow::bail!("{code} was not logged")
+}
+
+/// An upload that is refused at its first message was paid for all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_head_of_a_refused_upload_is_kept() -> Result<()> {
+    let setting = Setting::with_model()?;
+    setting.enrol("i0", 0, 2)?;
+    let mut hand = Hand::of(&setting, "i0").await?;
+    let heads = async |hand: &mut Hand| -> Result<Vec<Vec<u8>>> {
+        let request = v1::CheckInRequest {
+            software: "hand".into(),
+            ..v1::CheckInRequest::default()
+        };
+        let answer = hand.client.check_in(request).await?.into_inner();
+        assert_eq!(
+            answer.ledger_heads.first().cloned().unwrap_or_default(),
+            answer.ledger_head
+        );
+        Ok(answer.ledger_heads)
+    };
+    assert!(heads(&mut hand).await?.is_empty());
+    let mut known = Vec::new();
+    for number in 0..20u8 {
+        let head = Digest::of(&[number]);
+        let receipt = UpdateReceipt {
+            run: "nothing-1".parse()?,
+            plan: Digest::of(b"plan"),
+            round: 1,
+            attempt: 1,
+            institution: "i0".parse()?,
+            base: Digest::of(b"base"),
+            manifest: Digest::of(b"manifest"),
+            weight: 1,
+            blob: Digest::of(b"blob"),
+            bytes: 5,
+            sigma: 1.0,
+            epsilon_after: None,
+            ledger_head: Some(head),
+            at: Time::from_millis(i64::from(number)),
+        };
+        let refused = hand.upload(&receipt, b"bytes", 0).await;
+        assert!(refused.is_err(), "there is no such run");
+        known.insert(0, head.as_bytes().to_vec());
+    }
+    // The newest ones, by when they came.
+    assert_eq!(heads(&mut hand).await?, known[..16]);
+    Ok(())
 }

@@ -154,7 +154,7 @@ mod tests {
     fn answer(tree: &Tree, known: u64) -> Answer {
         Answer {
             todo: Todo::Nothing,
-            ledger_head: None,
+            ledger_heads: Vec::new(),
             history: None,
             trust: None,
             history_proof: tree.consistency(known, tree.size()).unwrap_or_default(),

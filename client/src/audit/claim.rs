@@ -1,6 +1,7 @@
 //! What the product claims of a mechanism: not one pair of ε and δ, but an ε at every δ.
 
 use fedner_privacy::accountant::{self, Phase, gdp, pld, zcdp};
+use fedner_privacy::audit::Verdict;
 use fedner_privacy::audit::distinguish::Scores;
 use fedner_privacy::audit::one_run::Guesses;
 use fedner_shared::plan::{Plan, Sampling};
@@ -55,10 +56,18 @@ impl Claim {
         confidence: f64,
     ) -> Result<Part, Error> {
         let delta = plan.privacy.delta;
+        let claimed = self.epsilon(delta)?;
+        let best = Guesses {
+            correct: guesses.guesses,
+            ..*guesses
+        };
+        // With every guess right it refutes no larger claim.
+        let refutable = !best.verdict(claimed, delta, confidence)?.holds();
         Ok(Part {
             name: name.to_owned(),
             trials: trials as u64,
-            bounds: vec![guesses.verdict(self.epsilon(delta)?, delta, confidence)?],
+            bounds: vec![guesses.verdict(claimed, delta, confidence)?],
+            power: (!refutable).then_some(0.0),
         })
     }
 
@@ -71,19 +80,33 @@ impl Claim {
         plan: &Plan,
         confidence: f64,
     ) -> Result<Part, Error> {
-        let own = plan.privacy.delta;
-        let levels: Vec<f64> = std::iter::once(own)
-            .chain(LEVELS.into_iter().filter(|level| *level > own))
-            .collect();
-        let each = 1.0 - (1.0 - confidence) / levels.len() as f64;
-        let bounds = levels.into_iter().map(|delta| {
-            let claimed = self.epsilon(delta)?;
-            Ok::<_, Error>(scores.verdict(claimed, delta, each)?)
-        });
         Ok(Part {
             name: name.to_owned(),
             trials: (scores.with.len() + scores.without.len()) as u64,
-            bounds: bounds.collect::<Result<_, _>>()?,
+            bounds: bounds(&self.levels(plan.privacy.delta)?, scores, confidence)?,
+            power: None,
         })
     }
+
+    /// Each δ that the claim is attacked at, with the ε that is claimed there.
+    pub(super) fn levels(&self, own: f64) -> Result<Vec<(f64, f64)>, Error> {
+        let levels = LEVELS.into_iter().filter(|level| *level > own);
+        let levels = std::iter::once(own).chain(levels);
+        levels
+            .map(|delta| Ok((delta, self.epsilon(delta)?)))
+            .collect()
+    }
+}
+
+/// What the scores say at each level. All together are wrong with the probability 1 − `confidence` at most.
+pub(super) fn bounds(
+    levels: &[(f64, f64)],
+    scores: &Scores,
+    confidence: f64,
+) -> Result<Vec<Verdict>, Error> {
+    let each = 1.0 - (1.0 - confidence) / levels.len() as f64;
+    let bounds = levels
+        .iter()
+        .map(|(delta, claimed)| Ok(scores.verdict(*claimed, *delta, each)?));
+    bounds.collect()
 }

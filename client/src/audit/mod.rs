@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`update`] | the update of a plan with the unit `institution`, on the path that updates leave by |
 //! | [`steps`] | single steps of the private trainer, by one canary unit |
+//! | `mechanism` | the same steps from inside: noise, rate, clip, independence |
 //! | [`one_run`] | a whole private training, by many canary units at once |
 //! | [`membership`] | a finished model: which text was it trained on |
 //! | [`exposure`] | a finished model: which planted entity did it see |
@@ -15,8 +16,10 @@
 
 mod claim;
 pub mod exposure;
+mod mechanism;
 pub mod membership;
 pub mod one_run;
+mod power;
 pub mod report;
 pub mod steps;
 #[cfg(test)]
@@ -34,7 +37,7 @@ use fedner_shared::sign;
 
 use crate::{private, training};
 
-pub use report::{AuditReport, Outcome, Part};
+pub use report::{AuditReport, Check, Outcome, Part};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -72,7 +75,7 @@ impl Error {
             Self::Attack(audit::Error::Value { .. }) | Self::Syntax { .. } | Self::File { .. } => {
                 Code::AuditInvalid
             }
-            Self::Random(_) => return None,
+            Self::Random(_) | Self::Attack(audit::Error::Noise(_)) => return None,
         };
         Some(Refusal::new(code, self.to_string()))
     }

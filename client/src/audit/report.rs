@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::files;
 
-pub use fedner_shared::audit::{AuditReport, AuditedModel, AuditedPlan, Input, Outcome, Part};
+pub use fedner_shared::audit::{
+    AuditReport, AuditedModel, AuditedPlan, Check, Input, Outcome, Part,
+};
 
 /// A report as it is kept, with the key that signed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

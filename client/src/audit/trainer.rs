@@ -1,5 +1,6 @@
 //! The private trainer, watched: what each of its steps released.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use fedner_model::{Clip, Keep, Manner, Mechanism, Private, Sentence, TrainOptions};
@@ -13,6 +14,19 @@ use crate::training::{self, Stop};
 /// Is given what every step released.
 pub(super) trait Sink: fmt::Debug + Sync {
     fn released(&mut self, sum: &[f64]);
+
+    /// The same with what only the mechanism itself knows.
+    fn inside(&mut self, _: &Step<'_>) {}
+}
+
+/// A step as the mechanism made it.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    /// The numbers of the units in it.
+    pub(super) sampled: &'a [usize],
+    /// The sum of what they added, before noise.
+    pub(super) sum: &'a [f64],
+    pub(super) released: &'a [f64],
 }
 
 /// A training to be made and watched.
@@ -57,6 +71,7 @@ impl Watched<'_> {
         let mut watch = Watch {
             inner: private.mechanism,
             sink,
+            sampled: VecDeque::new(),
         };
         let private = Private {
             mechanism: &mut watch,
@@ -75,11 +90,15 @@ impl Watched<'_> {
 struct Watch<'a> {
     inner: &'a mut dyn Mechanism,
     sink: &'a mut dyn Sink,
+    /// Of the steps to come: an epoch's are drawn together.
+    sampled: VecDeque<Vec<usize>>,
 }
 
 impl Mechanism for Watch<'_> {
     fn sample(&mut self, units: usize) -> Vec<usize> {
-        self.inner.sample(units)
+        let sampled = self.inner.sample(units);
+        self.sampled.push_back(sampled.clone());
+        sampled
     }
 
     fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
@@ -87,8 +106,15 @@ impl Mechanism for Watch<'_> {
     }
 
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let sampled = self.sampled.pop_front().unwrap_or_default();
+        let before = sum.to_vec();
         self.inner.release(sum)?;
         self.sink.released(sum);
+        self.sink.inside(&Step {
+            sampled: &sampled,
+            sum: &before,
+            released: sum,
+        });
         Ok(())
     }
 }
@@ -100,12 +126,22 @@ pub(super) fn gradients(
     plan: &Plan,
     sink: &mut dyn Sink,
 ) -> Result<(), Error> {
-    let units = fedner_model::count_units(plan.privacy.unit, corpus)?;
     let once = super::worst_case::attacked(plan, 1);
+    clipped(case, corpus, (&once, Clip::of(&plan.privacy)), sink)
+}
+
+/// The same with a clip of its own, by the method of `plan`.
+pub(super) fn clipped(
+    case: &WorstCase,
+    corpus: &[Sentence],
+    (plan, clip): (&Plan, Clip),
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    let units = fedner_model::count_units(plan.privacy.unit, corpus)?;
     let mut each = Each { next: 0 };
     let private = Private {
         unit: plan.privacy.unit,
-        clip: Clip::of(&plan.privacy),
+        clip,
         noise_multiplier: 0.0,
         expected_batch: 1.0,
         steps_an_epoch: units,
@@ -115,7 +151,7 @@ pub(super) fn gradients(
     let watched = Watched {
         case,
         corpus,
-        plan: &once,
+        plan,
         units: units as u32,
         sink,
     };

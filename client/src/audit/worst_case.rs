@@ -20,6 +20,8 @@ const LABEL: &str = "Canary";
 const SURE: f32 = 40.0;
 /// Too little to change a gradient in a million steps.
 const LEARNING_RATE: f64 = 1e-9;
+/// Features of the small encoder.
+const ENCODED: usize = 16;
 /// `[CLS]` and `[SEP]` in the vocabulary.
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
@@ -83,6 +85,25 @@ impl WorstCase {
         })
     }
 
+    /// The same words before a small encoder, of which the plan's method trains its part.
+    pub(super) fn with_encoder(plan: &Plan) -> Result<Self, Error> {
+        let mut case = Self::new(plan.privacy.unit, ENCODED)?;
+        let config = BertConfig {
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 2 * ENCODED,
+            initializer_range: 0.5,
+            ..case.material.checkpoint.config.clone()
+        };
+        let trainable = plan.trainable();
+        let checkpoint = Checkpoint::random(config, 1)
+            .prepared_for(&trainable, 1)
+            .with_new_head(case.tags.len(), 1);
+        case.material.manifest = checkpoint.config.manifest(&trainable, case.tags.len());
+        case.material.checkpoint = checkpoint;
+        Ok(case)
+    }
+
     /// Trainable weights.
     pub(super) fn dimension(&self) -> usize {
         self.material.manifest.dimension()
@@ -132,6 +153,14 @@ pub(super) fn attacked(plan: &Plan, epochs: u32) -> Plan {
         ..Training::default()
     };
     attacked
+}
+
+/// The same by the plan's own method, for [`WorstCase::with_encoder`].
+pub(super) fn attacked_method(plan: &Plan) -> Plan {
+    let mut own = attacked(plan, 1);
+    own.method = plan.method;
+    own.lora.clone_from(&plan.lora);
+    own
 }
 
 fn word(number: usize) -> String {

@@ -200,7 +200,13 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
 
 fn device(settings: &Settings) -> Line {
     match settings.device.parse::<fedner_model::device::Device>() {
-        Ok(device) => Line::well("device", format!("{}: {device}", settings.device)),
+        Ok(device) => {
+            let reservation = device.reservation();
+            let reservation =
+                reservation.map_or(String::new(), |text| format!("; privacy: {text}"));
+            let found = format!("{}: {device}{reservation}", settings.device);
+            Line::well("device", found)
+        }
         Err(error) => Line::failed(
             "device",
             &Refusal::new(Code::DeviceUnknown, error.to_string()),

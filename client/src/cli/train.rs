@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use fedner_model::{EarlyStopping, Keep, Manner, Sentence, TrainOptions};
-use fedner_privacy::accountant::{Phase, rdp};
+use fedner_privacy::accountant::{Phase, pld};
 use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Plan, Sampling, Unit};
@@ -126,7 +126,7 @@ struct Guarantee {
 }
 
 impl Guarantee {
-    fn of(plan: &Plan, units: usize, sampling: Sampling) -> anyhow::Result<Self> {
+    fn of(plan: &Plan, units: usize, sampling: Sampling, dimension: usize) -> anyhow::Result<Self> {
         let privacy = &plan.privacy;
         let phase = Phase {
             sampling_rate: sampling.rate,
@@ -140,7 +140,7 @@ impl Guarantee {
             steps: sampling.steps,
             noise_multiplier: privacy.noise_multiplier,
             delta: privacy.delta,
-            epsilon: rdp::epsilon_discrete(&[phase], privacy.delta)?,
+            epsilon: pld::epsilon_discrete(phase, dimension as u64, privacy.delta)?,
         })
     }
 }
@@ -171,7 +171,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             None => model
                 .checkpoint
                 .prepared_for(&trainable, plan.seed)
-                .with_new_head(tags.len(), plan.seed),
+                .with_head_for(&plan),
         }
     };
     let mut material = Material {
@@ -257,7 +257,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         loss: trained.loss,
         seconds,
         privacy: match steps.filter(|_| arguments.private) {
-            Some(steps) => Some(Guarantee::of(&plan, units, steps.sampling())?),
+            Some(steps) => Some(Guarantee::of(
+                &plan,
+                units,
+                steps.sampling(),
+                material.manifest.dimension(),
+            )?),
             None => None,
         },
         held_out: scores.as_ref().map(Entities::of),

@@ -89,6 +89,9 @@ pub enum ConsentMode {
     Auto,
 }
 
+/// δ bounds the chance that a unit has no protection at all; so many units may be expected to have none.
+const MOST_EXPOSED: f64 = 0.1;
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -256,7 +259,22 @@ impl Policy {
 
     /// Whether so few units may be declared for a plan.
     pub fn allows_declared(&self, plan: &Plan, units: u32) -> Result<(), Refusal> {
-        if !plan.privacy.unit.is_sampled() || units >= self.min_units {
+        if !plan.privacy.unit.is_sampled() {
+            return Ok(());
+        }
+        let exposed = plan.privacy.delta * f64::from(units);
+        if exposed >= MOST_EXPOSED {
+            let message = format!(
+                "{units} are declared for the plan {}, and with delta = {} a tenth of a {} or more may be \
+                 without protection: expected a delta below {:e}",
+                plan.name,
+                plan.privacy.delta,
+                plan.privacy.unit,
+                MOST_EXPOSED / f64::from(units)
+            );
+            return Err(Refusal::new(Code::PolicyForbids, message));
+        }
+        if units >= self.min_units {
             return Ok(());
         }
         let message = format!(
@@ -441,6 +459,14 @@ pub(crate) mod tests {
             code(policy.allows_declared(&plan("person"), 49)),
             Code::TooFewUnits
         );
+        // With so many, δ may leave some of them without protection.
+        let mut many = plan("person");
+        assert_eq!(
+            code(policy.allows_declared(&many, 10_000)),
+            Code::PolicyForbids
+        );
+        many.privacy.delta = 1e-6;
+        assert_eq!(policy.allows_declared(&many, 10_000), Ok(()));
         // Of the whole institution there is one.
         assert_eq!(policy.allows_declared(&plan("institution"), 1), Ok(()));
         let text = toml::to_string(&policy).expect("toml");

@@ -65,6 +65,7 @@ pub fn cost_of_update(plan: &Plan, units: u32, dimension: usize) -> Cost {
             sampling_rate: rate,
             noise_multiplier: privacy.noise_multiplier,
             steps,
+            dimension: Some(dimension as u64),
         };
     }
     if privacy.unit == Unit::None {

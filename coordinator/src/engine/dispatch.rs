@@ -134,7 +134,11 @@ impl Engine {
         let Some(head) = head else {
             return Ok(());
         };
-        if self.store.read(|tx| tx.ledger_heads(institution))?.contains(&head) {
+        if self
+            .store
+            .read(|tx| tx.ledger_heads(institution))?
+            .contains(&head)
+        {
             return Ok(());
         }
         self.store.transact("note ledger head", |tx| {

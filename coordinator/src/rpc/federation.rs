@@ -342,7 +342,9 @@ fn bytes_of(head: Option<&Digest>) -> Vec<u8> {
 /// Keeps the head of the ledger that a signed receipt names, whatever becomes of it.
 async fn note_head(member: &Member, head: Option<Digest>) -> Result<(), Status> {
     let name = member.name.clone();
-    let noted = member.engine.call(move |engine| engine.note_ledger_head(&name, head));
+    let noted = member
+        .engine
+        .call(move |engine| engine.note_ledger_head(&name, head));
     noted.await.map_err(status)
 }
 

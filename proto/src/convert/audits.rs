@@ -51,6 +51,7 @@ fn part_to_wire(part: &Part) -> v1::AuditPart {
         name: part.name.clone(),
         trials: part.trials,
         bounds: bounds.collect(),
+        power: part.power,
     }
 }
 
@@ -65,6 +66,7 @@ fn part_from_wire(message: v1::AuditPart) -> Part {
         name: shown(message.name),
         trials: message.trials,
         bounds: bounds.collect(),
+        power: message.power,
     }
 }
 
@@ -116,6 +118,7 @@ mod tests {
                 name: "steps".to_owned(),
                 trials: 4000,
                 bounds: vec![bound],
+                power: Some(0.5),
             }],
         };
         let wire = audit_to_wire(&view);

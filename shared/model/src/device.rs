@@ -129,6 +129,14 @@ impl Device {
             .unwrap_or_default()
     }
 
+    /// What differential privacy of sampled units rests on here, where that is less than on `cpu`.
+    pub fn reservation(self) -> Option<&'static str> {
+        (self != Self::Cpu).then_some(
+            "clip and noise are computed on the processor; that a unit's gradient does not depend on who else \
+             is in a step was shown for cpu alone",
+        )
+    }
+
     /// `precision`, if the device has it.
     pub(crate) fn precision(self, precision: Precision) -> Result<Precision, Error> {
         let has_half = self.plain().supports_dtype(FloatDType::BF16);

@@ -24,6 +24,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::bert::{self, BertConfig};
 use crate::manifest::{Manifest, TensorSpec};
+use crate::plan::Plan;
 pub use adapters::PeftFiles;
 pub use card::ModelCard;
 pub use directory::{Directory, DirectoryError};
@@ -157,6 +158,21 @@ impl Checkpoint {
             self.tensors.insert(spec.name, (spec.shape, values));
         }
         self
+    }
+
+    /// The same model with the head that a run of `plan` begins with. A private head begins at zero: small
+    /// random weights would be noise beside that of its steps.
+    #[must_use]
+    pub fn with_head_for(self, plan: &Plan) -> Self {
+        let mut model = self.with_new_head(plan.tags().len(), plan.seed);
+        if plan.head_begins_at_zero() {
+            for name in ["classifier.weight", "classifier.bias"] {
+                if let Some((_, values)) = model.tensors.get_mut(name) {
+                    values.fill(0.0);
+                }
+            }
+        }
+        model
     }
 
     /// The values of the tensor, row-major.

@@ -1,8 +1,13 @@
 //! What a plan file leaves out.
 
+use std::collections::BTreeMap;
+
 use toml::{Table, Value};
 
 use super::{CLIP_FACTOR, Method, Plan, Strategy, TRIM, Unit};
+
+/// How much an error on a word in no entity counts, where the head is trained with noise.
+const OTHERS: f64 = 0.25;
 
 impl Plan {
     /// Gives the keys that `written`, the plan's file, leaves out the values that are not the same for
@@ -59,6 +64,11 @@ impl Plan {
         fill(&mut own.warmup, 0.0, (training, "warmup"));
         fill(&mut own.weight_decay, 0.0, (training, "weight_decay"));
         fill(&mut own.head_iob2, true, (training, "head_iob2"));
+        // Most words are in no entity, and the noise drowns what the others say first.
+        if self.method == Method::Head && !own.head_crf {
+            let weights = BTreeMap::from([("O".to_owned(), OTHERS)]);
+            fill(&mut own.class_weights, weights, (training, "class_weights"));
+        }
     }
 }
 

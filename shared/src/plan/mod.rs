@@ -106,6 +106,11 @@ impl Plan {
         crate::bert::tags(&self.labels)
     }
 
+    /// Whether a new head begins at zero: where it alone is trained, with noise in every step.
+    pub fn head_begins_at_zero(&self) -> bool {
+        self.privacy.unit.is_sampled() && self.method == Method::Head
+    }
+
     /// Which weights the plan trains.
     pub fn trainable(&self) -> Trainable {
         Trainable::new(self.method, self.lora.as_ref(), &self.training)

@@ -224,12 +224,14 @@ fn sampled_units_have_defaults_of_their_own() {
         ("lora", 256, 3e-3),
         ("full", 256, 1e-3),
     ] {
+        let others = (method == "head").then(|| ("O".to_owned(), 0.25));
         let expected = Training {
             batch_size,
             learning_rate,
             warmup: 0.0,
             weight_decay: 0.0,
             head_iob2: true,
+            class_weights: others.into_iter().collect(),
             ..Training::default()
         };
         for (unit, clip) in [("person", 0.01), ("document", 0.03), ("sentence", 0.03)] {
@@ -250,11 +252,48 @@ fn what_a_plan_says_is_not_filled_in() {
         .replace("unit = \"institution\"", "unit = \"person\"")
         .replace(
             "[training]",
-            "[training]\nwarmup = 0.1\nweight_decay = 0.01\nhead_iob2 = false",
+            "[training]\nwarmup = 0.1\nweight_decay = 0.01\nhead_iob2 = false\nclass_weights = {}",
         );
     let plan = Plan::parse(&text).expect("a plan");
     let defaults = Training::default();
     assert_eq!((plan.training, plan.privacy.clip), (defaults, 1.0));
+}
+
+#[test]
+fn numbers_of_a_guarantee_are_within_their_ranges() {
+    let with = |key: &str, found: &str| {
+        let text = EXAMPLE.replace("[privacy]", &format!("[privacy]\n{key} = {found}"));
+        Plan::parse(&text)
+    };
+    for found in ["0.0", "0.01", "10000.0"] {
+        assert!(with("evaluation_noise", found).is_ok(), "{found}");
+    }
+    for found in ["1e-160", "1e-100", "0.0099", "10001.0", "-0.1", "nan", "inf"] {
+        let error = with("evaluation_noise", found).expect_err(found).to_string();
+        assert!(error.contains("privacy.evaluation_noise"), "{error}");
+    }
+    for (found, allowed) in [("1e-30", true), ("0.5", true), ("1e-299", false), ("0.6", false)] {
+        let mut plan = with("evaluation_noise", "0.0").expect("a plan");
+        plan.privacy.delta = found.parse().expect("number");
+        assert_eq!(plan.check().is_ok(), allowed, "{found}");
+    }
+    let capped = |unit: &str| {
+        let text = EXAMPLE.replace(
+            "unit = \"institution\"",
+            &format!("unit = \"{unit}\"\nmax_per_person = 20"),
+        );
+        Plan::parse(&text)
+    };
+    for unit in ["document", "sentence"] {
+        assert_eq!(capped(unit).expect("a plan").privacy.max_per_person, Some(20));
+    }
+    for unit in ["person", "institution", "none"] {
+        let error = capped(unit).expect_err(unit).to_string();
+        assert!(error.contains("max_per_person"), "{error}");
+    }
+    // Plans of before keep their digests.
+    let json = serde_json::to_string(&with("evaluation_noise", "0.0").expect("a plan"));
+    assert!(!json.expect("json").contains("max_per_person"));
 }
 
 #[test]

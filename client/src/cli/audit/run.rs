@@ -17,7 +17,7 @@ use super::super::train::read_plan;
 use super::{own_identity, text};
 use crate::audit::membership::{self, Suspect};
 use crate::audit::report::{AuditedModel, AuditedPlan, Input, SignedReport};
-use crate::audit::{AuditReport, Outcome, Part, exposure, one_run, steps, update};
+use crate::audit::{AuditReport, Outcome, exposure, one_run, steps, update};
 use crate::training::{self, read_file};
 use crate::{SOFTWARE, clock};
 
@@ -93,12 +93,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     if let Some(claimed) = &plan {
         report.plan = Some(claimed.named());
         report.notes.extend(claimed.notes());
-        report.parts.extend(attack_mechanism(claimed, arguments)?);
+        let attacked = attack_mechanism(claimed, arguments)?;
+        report.parts.extend(attacked.parts);
+        report.checks.extend(attacked.checks);
     }
     if let Some(model) = &arguments.model {
         attack_model(model, plan.as_ref(), arguments, &mut report)?;
     }
-    report.verdict = Outcome::of(&report.parts);
+    report.verdict = Outcome::of(&report.parts, &report.checks);
     let signed = SignedReport::new(&report, &identity.signing);
     let file = signed.keep(&report, &directory.audits())?;
     context.output.data(&report, |report| {
@@ -172,25 +174,26 @@ impl Claimed {
         }
         if method != Method::Head {
             notes.push(format!(
-                "the canaries train the head: sampling, noise and divisor are those of the method \
-                 {method} too, its gradients and how it clips them are not attacked"
+                "the canaries of the attacks on ε train the head: sampling, noise and divisor are those of the \
+                 method {method} too; how it clips is measured on a small encoder"
             ));
         }
         notes
     }
 }
 
-fn attack_mechanism(claimed: &Claimed, arguments: &Arguments) -> anyhow::Result<Vec<Part>> {
+fn attack_mechanism(claimed: &Claimed, arguments: &Arguments) -> anyhow::Result<steps::Attacked> {
     let (plan, confidence) = (&claimed.plan, arguments.confidence);
     let runs = arguments.runs;
     let Some(units) = claimed.units else {
-        let part = update::attack(plan, arguments.weights.max(1), runs as usize, confidence)?;
-        return Ok(vec![part]);
+        let weights = arguments.weights.max(1);
+        return Ok(update::attack(plan, weights, runs as usize, confidence)?);
     };
-    let mut parts = steps::attack(plan, units, runs, confidence)?;
+    let mut attacked = steps::attack(plan, units, runs, confidence)?;
     let canaries = arguments.canaries.max(10);
-    parts.extend(one_run::attack(plan, units, canaries, confidence)?);
-    Ok(parts)
+    let one_run = one_run::attack(plan, units, canaries, confidence)?;
+    attacked.parts.extend(one_run);
+    Ok(attacked)
 }
 
 fn attack_model(

@@ -27,6 +27,10 @@ pub(super) fn of(report: &AuditReport) -> String {
         text.push_str(&bounds(report));
         text.push('\n');
     }
+    if !report.checks.is_empty() {
+        text.push_str(&checks(report));
+        text.push('\n');
+    }
     if let Some(roc) = &report.membership {
         text.push_str(&membership(roc));
     }
@@ -38,6 +42,10 @@ pub(super) fn of(report: &AuditReport) -> String {
     }
     text.push_str(match report.verdict {
         Outcome::Pass => "PASS: no attack got past what is claimed",
+        Outcome::Weak => {
+            "WEAK: no attack got past what is claimed, and none would have noticed a fifth less noise; give \
+             more --runs"
+        }
         Outcome::Fail => "FAIL: an attack got past what is claimed, so that the claim is false",
         Outcome::None => "no claim was attacked: these are figures only",
     });
@@ -53,12 +61,50 @@ fn bounds(report: &AuditReport) -> String {
                 format!("{:e}", bound.delta),
                 format!("{:.3}", bound.epsilon_lower_bound),
                 format!("{:.3}", bound.epsilon_claimed),
+                part.power.map_or("-".to_owned(), |power| {
+                    if power > 0.0 {
+                        format!("noise x{power}")
+                    } else {
+                        "no loss".to_owned()
+                    }
+                }),
                 if bound.holds() { "holds" } else { "REFUTED" }.to_owned(),
             ]
         })
     });
-    let head = ["ATTACK", "TRIALS", "DELTA", "AT LEAST", "CLAIMED", "CLAIM"];
-    table(head, &[1, 2, 3, 4], rows)
+    let head = [
+        "ATTACK", "TRIALS", "DELTA", "AT LEAST", "CLAIMED", "NOTICES", "CLAIM",
+    ];
+    table(head, &[1, 2, 3, 4, 5], rows)
+}
+
+fn checks(report: &AuditReport) -> String {
+    let limit = |limit: Option<f64>| limit.map_or("-".to_owned(), |limit| format!("{limit:.4}"));
+    let rows = report.checks.iter().map(|check| {
+        [
+            check.name.clone(),
+            check.trials.to_string(),
+            format!("{:.4}", check.found),
+            limit(check.at_least),
+            limit(check.at_most),
+            if check.notices.is_finite() {
+                format!("{:.4}", check.notices)
+            } else {
+                "nothing".to_owned()
+            },
+            if check.holds() { "holds" } else { "BROKEN" }.to_owned(),
+        ]
+    });
+    let head = [
+        "MECHANISM",
+        "TRIALS",
+        "FOUND",
+        "AT LEAST",
+        "AT MOST",
+        "NOTICES",
+        "CLAIM",
+    ];
+    table(head, &[1, 2, 3, 4, 5], rows)
 }
 
 fn membership(roc: &Roc) -> String {

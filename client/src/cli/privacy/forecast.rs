@@ -127,8 +127,8 @@ fn solve(
     let privacy = &plan.privacy;
     if let Some(Sampling { rate, steps }) = plan.sampling(units.unwrap_or(1)) {
         let steps = steps * u64::from(plan.rounds);
-        let noise = noise_multiplier(Accountant::Rdp, rate, steps, target, privacy.delta)?;
         // The ledger's bound for noise on integers lies a little above that for real numbers.
+        let noise = noise_multiplier(Accountant::Pld, rate, steps, target, privacy.delta)?;
         return within(plan, noise, target, |plan| {
             forecast_sampled(plan, dimension, units.unwrap_or(1))
         });
@@ -214,7 +214,11 @@ fn text(report: &Report) -> String {
     };
     let (by, tighter) = match &forecast.sampled {
         Some(sampled) => (
-            "Rényi divergence",
+            if forecast.rho_of_counts.is_some() {
+                "Rényi divergence"
+            } else {
+                "loss distributions of the discrete noise"
+            },
             format!(
                 "epsilon (PLD)    {} in all, for fixed settings\n\
                  steps            {} a round, with a part of {:.4} of {} units each",

@@ -96,9 +96,8 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     let policy = directory.policy()?;
     let store = Store::open(&directory.database())?;
     let limit = egress::limit(&settings.institution, &policy);
-    let exact = |receipt: &&Receipt| {
-        receipt.kind == ReceiptKind::Evaluation && receipt.paid_by().is_none()
-    };
+    let exact =
+        |receipt: &&Receipt| receipt.kind == ReceiptKind::Evaluation && receipt.paid_by().is_none();
     let exact = store.receipts()?.iter().filter(exact).count();
     let ledger = store.ledger()?;
     let account = Bounded::of(&ledger, &limit, exact);
@@ -141,10 +140,14 @@ impl Bounded {
         }
         if !self.unprotected.is_empty() {
             let entries = listed(&self.unprotected);
-            text += &format!("\nnot in it: entries {entries}, without noise, of text called public");
+            text +=
+                &format!("\nnot in it: entries {entries}, without noise, of text called public");
         }
         if self.exact_counts > 0 {
-            text += &format!("\nnot in it: {} receipts of exact counts", self.exact_counts);
+            text += &format!(
+                "\nnot in it: {} receipts of exact counts",
+                self.exact_counts
+            );
         }
         text
     }
@@ -255,6 +258,7 @@ fn cost(cost: &Cost) -> String {
             sampling_rate,
             noise_multiplier,
             steps,
+            ..
         } => format!("q {sampling_rate:.4}, z {noise_multiplier:.3}, T {steps}"),
     }
 }

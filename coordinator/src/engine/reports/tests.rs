@@ -108,6 +108,7 @@ fn report(weights: &str) -> AuditReport {
                 delta: 1e-5,
                 confidence: 0.99,
             }],
+            power: None,
         }],
         verdict: Outcome::Pass,
         ..AuditReport::new(

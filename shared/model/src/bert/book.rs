@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 
 /// The notes of one layer in one pass; clones share them.
 #[derive(Debug, Clone)]
@@ -34,6 +34,19 @@ pub(crate) struct Factors {
     pub(crate) inputs: Tensor<2>,
     /// G: [rows, outputs].
     pub(crate) outputs: Tensor<2>,
+}
+
+impl Factors {
+    /// The same on the processor. There every product is plain float32, by the same kernel each time: a GPU
+    /// may round factors to TF32, and choose kernels by how long they took.
+    pub(crate) fn on_processor(self) -> Self {
+        let processor = Device::flex();
+        Self {
+            inputs: self.inputs.to_device(&processor),
+            outputs: self.outputs.to_device(&processor),
+            ..self
+        }
+    }
 }
 
 impl Book {

@@ -43,7 +43,11 @@ fn any_number() -> impl Strategy<Value = f64> {
 }
 
 fn any_steps() -> impl Strategy<Value = u64> {
-    prop_oneof![any::<u64>(), 0u64..3, (0u32..64).prop_map(|bits| 1u64 << bits)]
+    prop_oneof![
+        any::<u64>(),
+        0u64..3,
+        (0u32..64).prop_map(|bits| 1u64 << bits)
+    ]
 }
 
 fn phase(sampling_rate: f64, noise_multiplier: f64, steps: u64) -> Phase {
@@ -136,7 +140,9 @@ proptest! {
 #[test]
 fn hardly_any_noise_is_never_free() {
     let (q, steps) = (100.0 / 5000.0, 150);
-    for noise in [1e-60, 1e-100, 1e-152, 1e-154, 1e-155, 1e-160, 1e-200, 1e-300, 5e-324] {
+    for noise in [
+        1e-60, 1e-100, 1e-152, 1e-154, 1e-155, 1e-160, 1e-200, 1e-300, 5e-324,
+    ] {
         let phases = [phase(q, noise, steps)];
         for figure in [rdp::epsilon, rdp::epsilon_discrete, pld::epsilon] {
             let found = figure(&phases, 1e-5).expect("in range");
@@ -144,8 +150,14 @@ fn hardly_any_noise_is_never_free() {
         }
         // Beside a training that has noise.
         let mixed = [phase(q, 1.0, steps), phase(1.0, noise, 3)];
-        assert!(pld::epsilon(&mixed, 1e-5).expect("in range") > 1e6, "{noise}");
-        assert!(zcdp::epsilon(zcdp::rho_of(1.0, noise), 1e-5) > 1e6, "{noise}");
+        assert!(
+            pld::epsilon(&mixed, 1e-5).expect("in range") > 1e6,
+            "{noise}"
+        );
+        assert!(
+            zcdp::epsilon(zcdp::rho_of(1.0, noise), 1e-5) > 1e6,
+            "{noise}"
+        );
         assert!(gdp::epsilon(gdp::mu(1, noise), 1e-5) > 1e6, "{noise}");
     }
     for noise in [1e154, 1e300, f64::MAX] {

@@ -5,8 +5,8 @@
 //! beforehand. The released noise is discrete and later rounds may depend on earlier ones, so
 //! these figures are reported and never decide anything.
 
-use super::{LEAST, first_true, known};
 use super::normal::ln_tail;
+use super::{LEAST, first_true, known};
 
 /// μ = √T / z for T releases with noise multiplier z (Corollary 3.3: μ-GDP composes as the root of
 /// the sum of squares). Infinite without noise, zero without releases.
@@ -17,7 +17,9 @@ pub fn mu(rounds: u32, noise_multiplier: f64) -> f64 {
     if noise_multiplier.is_nan() || noise_multiplier <= 0.0 {
         return f64::INFINITY;
     }
-    (f64::from(rounds).sqrt() / noise_multiplier).max(LEAST).next_up()
+    (f64::from(rounds).sqrt() / noise_multiplier)
+        .max(LEAST)
+        .next_up()
 }
 
 /// μ of Gaussian releases that cost ρ together: each has ρ = Δ²/2σ² and μ = Δ/σ, both add up in

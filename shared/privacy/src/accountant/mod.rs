@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`zcdp`] | ρ of the discrete Gaussian, ρ → ε | the ledger and the hard stop: valid when later rounds depend on earlier ones |
 //! | [`rdp`] | Rényi divergence of the sampled Gaussian → ε | DP-SGD, for the units smaller than an institution |
-//! | [`pld`] | privacy loss distribution of the sampled Gaussian → ε | reported, the tightest; the plan must have fixed everything beforehand |
+//! | [`pld`] | privacy loss distribution of the sampled Gaussian → ε | the tightest, where the plan fixed everything beforehand: reported, and the hard stop of a run |
 //! | [`gdp`] | closed form of the continuous Gaussian | reported; the plan must have fixed everything beforehand |
 //! | [`noise_multiplier`] | ε → noise, by RDP or PLD | calibration |
 //! | [`forecast()`] | all that apply, over the rounds of a plan | shown before anything runs |
@@ -46,7 +46,11 @@ pub enum Error {
 /// A figure, or infinity where its computation left the range of f64: what is not known costs
 /// everything. `f64::max` and `f64::min` alone would take the other operand, and so a cost for none.
 pub(crate) fn known(figure: f64) -> f64 {
-    if figure.is_nan() { f64::INFINITY } else { figure }
+    if figure.is_nan() {
+        f64::INFINITY
+    } else {
+        figure
+    }
 }
 
 /// The smallest that a cost can be which is not nothing. What underflows is rounded up to it.

@@ -45,7 +45,11 @@ pub fn rho_of(squared_sensitivity: f64, scale: f64) -> f64 {
     let rho = squared_sensitivity / 2.0 / scale / scale;
     // Four roundings here, and those of the f64 distance that OpenDP's map is asked about.
     let rounded = known(rho).max(LEAST) * (1.0 + 16.0 * f64::EPSILON);
-    if squared_sensitivity > 0.0 { rounded } else { 0.0 }
+    if squared_sensitivity > 0.0 {
+        rounded
+    } else {
+        0.0
+    }
 }
 
 /// The sum of two ρ, rounded up.

@@ -92,7 +92,8 @@ pub fn rate(taken: u64, steps: u64, claimed: f64, confidence: f64) -> Option<Che
     }
     let doubt = 1.0 - confidence;
     let expected = steps as f64 * claimed;
-    let most = (expected as u64..=steps).find(|taken| binomial::at_least(steps, taken + 1, claimed) <= doubt);
+    let most = (expected as u64..=steps)
+        .find(|taken| binomial::at_least(steps, taken + 1, claimed) <= doubt);
     let most = most.unwrap_or(steps) as f64;
     let share = most / steps as f64;
     let spread = quantile(1.0 - POWER) * (share * (1.0 - share) / steps as f64).sqrt();
@@ -137,7 +138,10 @@ mod tests {
         let sampler = Sampler::new(Shape::Gaussian { sigma }).expect("sampler");
         let mut noise = vec![0; count];
         sampler.fill(&mut Generator::from_seed([seed; 32]), &mut noise);
-        noise.iter().map(|x| *x as f64 / sigma * deviation).collect()
+        noise
+            .iter()
+            .map(|x| *x as f64 / sigma * deviation)
+            .collect()
     }
 
     fn measured(values: &[f64]) -> Check {
@@ -178,7 +182,9 @@ mod tests {
         let (one, other) = (normal(20_000, 1.0, 5), normal(20_000, 1.0, 6));
         let check = |left: &[f64], right: &[f64]| {
             let pairs = left.iter().copied().zip(right.iter().copied());
-            Products::of(pairs).independent("restarts", SURE).expect("enough")
+            Products::of(pairs)
+                .independent("restarts", SURE)
+                .expect("enough")
         };
         assert!(check(&one, &other).holds());
         assert!(!check(&one, &one).holds());

@@ -9,6 +9,7 @@
 //! | [`distinguish`] | many runs with and without a canary, one score each | errors of a threshold test, by Clopper and Pearson |
 //! | [`one_run`] | many canaries in one run, each in it by a coin | correct guesses, by Steinke, Nasr and Jagielski 2023 |
 //! | [`canary`] | the largest update there is, on the path that real updates take | through [`distinguish`] |
+//! | [`mechanism`] | none: noise, rate and clip as they were | limits of what chance gives |
 //! | [`roc`] | scores of members and of others of one model | none: figures |
 //! | [`exposure`] | the rank of a planted secret | none: figures |
 
@@ -16,6 +17,7 @@ mod binomial;
 pub mod canary;
 pub mod distinguish;
 pub mod exposure;
+pub mod mechanism;
 pub mod one_run;
 pub mod roc;
 #[cfg(test)]
@@ -38,6 +40,8 @@ pub enum Error {
     Encode(#[from] fedner_shared::update::Error),
     #[error(transparent)]
     Accountant(#[from] crate::accountant::Error),
+    #[error(transparent)]
+    Noise(#[from] crate::noise::Error),
 }
 
 fn value(name: &'static str, found: f64, holds: bool, expected: &'static str) -> Result<(), Error> {

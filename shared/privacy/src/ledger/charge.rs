@@ -48,6 +48,7 @@ impl Cost {
                 sampling_rate,
                 noise_multiplier,
                 steps,
+                dimension,
             } => {
                 let nobody = size * libm::log1p(-sampling_rate);
                 let any = -libm::expm1(nobody) * (1.0 + 8.0 * f64::EPSILON);
@@ -55,6 +56,7 @@ impl Cost {
                     sampling_rate: known(any).clamp(sampling_rate, 1.0),
                     noise_multiplier: (noise_multiplier / size).next_down(),
                     steps,
+                    dimension,
                 }
             }
         }
@@ -141,11 +143,13 @@ mod tests {
             sampling_rate: 0.2,
             noise_multiplier: 3.0,
             steps: 7,
+            dimension: None,
         };
         let Cost::SampledGaussian {
             sampling_rate,
             noise_multiplier,
             steps,
+            ..
         } = cost.of_group(1)
         else {
             panic!("another mechanism");
@@ -170,7 +174,11 @@ mod tests {
     /// ln E_Q (P/Q)^n of one step in which each of k units adds the same vector of norm 1, term by
     /// term over how many of them each of n draws takes: the worst case, computed another way.
     fn exact_moment(k: u32, q: f64, z: f64, n: u32) -> f64 {
-        let choose = |n: u32, j: u32| (0..j).map(|i| f64::from(n - i) / f64::from(i + 1)).product::<f64>();
+        let choose = |n: u32, j: u32| {
+            (0..j)
+                .map(|i| f64::from(n - i) / f64::from(i + 1))
+                .product::<f64>()
+        };
         let taken = |j: u32| choose(k, j) * q.powi(j as i32) * (1.0 - q).powi((k - j) as i32);
         let mut sums = vec![(0u32, 0u32, 1.0f64)];
         for _ in 0..n {
@@ -193,7 +201,7 @@ mod tests {
         fn the_bound_is_above_what_a_group_gives_away(
             k in 1u32..4, q in 0.01f64..0.9, z in 0.7f64..8.0, n in 2u32..5,
         ) {
-            let cost = Cost::SampledGaussian { sampling_rate: q, noise_multiplier: z, steps: 1 };
+            let cost = Cost::SampledGaussian { sampling_rate: q, noise_multiplier: z, steps: 1, dimension: None };
             let Cost::SampledGaussian { sampling_rate, noise_multiplier, .. } = cost.of_group(k) else {
                 panic!("another mechanism");
             };

@@ -4,7 +4,7 @@ use fedner_shared::plan::ranges;
 use serde::{Deserialize, Serialize};
 
 use crate::accountant::rdp::Curve;
-use crate::accountant::{Phase, zcdp};
+use crate::accountant::{Phase, pld, zcdp};
 
 /// The mechanism that a debit pays for. Its cost is always computed from these, never stated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub enum Cost {
         sampling_rate: f64,
         noise_multiplier: f64,
         steps: u64,
+        /// Coordinates of each step's sum. Older entries lack it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dimension: Option<u64>,
     },
 }
 
@@ -73,6 +76,7 @@ impl Cost {
             sampling_rate,
             noise_multiplier,
             steps,
+            ..
         } = *self
         else {
             return None;
@@ -89,6 +93,7 @@ impl From<Phase> for Cost {
             sampling_rate: phase.sampling_rate,
             noise_multiplier: phase.noise_multiplier,
             steps: phase.steps,
+            dimension: None,
         }
     }
 }
@@ -100,6 +105,48 @@ impl From<Phase> for Cost {
 pub(super) struct Spending {
     rho: f64,
     sampled: Option<Curve>,
+    kinds: Kinds,
+}
+
+/// Of what kinds the costs are.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+enum Kinds {
+    #[default]
+    None,
+    /// Steps with the same settings, on sums of so many coordinates.
+    One(Phase, u64),
+    Several,
+}
+
+impl Kinds {
+    fn with(self, cost: &Cost, count: u64) -> Self {
+        let Cost::SampledGaussian {
+            sampling_rate,
+            noise_multiplier,
+            steps,
+            dimension: Some(dimension),
+        } = *cost
+        else {
+            return Self::Several;
+        };
+        let more = Phase {
+            sampling_rate,
+            noise_multiplier,
+            steps: steps.saturating_mul(count),
+        };
+        match self {
+            Self::None => Self::One(more, dimension),
+            Self::One(phase, wide)
+                if wide == dimension
+                    && phase.sampling_rate.to_bits() == sampling_rate.to_bits()
+                    && phase.noise_multiplier.to_bits() == noise_multiplier.to_bits() =>
+            {
+                let steps = phase.steps.saturating_add(more.steps);
+                Self::One(Phase { steps, ..phase }, dimension)
+            }
+            Self::One(..) | Self::Several => Self::Several,
+        }
+    }
 }
 
 impl Spending {
@@ -119,11 +166,28 @@ impl Spending {
         };
         // One after another: each sum is rounded up.
         let rho = (0..count).fold(self.rho, |sum, _| zcdp::add(sum, rho));
-        Self { rho, sampled }
+        Self {
+            rho,
+            sampled,
+            kinds: self.kinds.with(cost, count),
+        }
     }
 
     pub(super) fn rho(&self) -> f64 {
         self.rho
+    }
+
+    /// The same where one plan fixed the settings of all beforehand: by loss distributions, where they
+    /// are all of one kind; see [`pld::epsilon_discrete`].
+    pub(super) fn epsilon_of_plan(&self, delta: f64) -> f64 {
+        let bound = self.epsilon(delta);
+        match self.kinds {
+            Kinds::One(phase, dimension) => {
+                let tighter = pld::epsilon_discrete(phase, dimension, delta);
+                tighter.map_or(bound, |tighter| tighter.min(bound))
+            }
+            Kinds::None | Kinds::Several => bound,
+        }
     }
 
     /// Rounded up.
@@ -177,6 +241,46 @@ mod tests {
     }
 
     #[test]
+    fn steps_of_one_plan_cost_what_loss_distributions_say() {
+        let step = |noise_multiplier, dimension| Cost::SampledGaussian {
+            sampling_rate: 0.1888,
+            noise_multiplier,
+            steps: 60,
+            dimension,
+        };
+        let nothing = Spending::default();
+        let own = step(2.45, Some(5_379));
+        let spent = nothing.with(&own).with_several(&own, 5);
+        let phase = Phase {
+            sampling_rate: 0.1888,
+            noise_multiplier: 2.45,
+            steps: 360,
+        };
+        let expected = pld::epsilon_discrete(phase, 5_379, DELTA).expect("in range");
+        assert_eq!(spent.epsilon_of_plan(DELTA).to_bits(), expected.to_bits());
+        assert!(expected < 0.97 * spent.epsilon(DELTA));
+        // Another noise, counts beside it, and entries of before: by Rényi divergence.
+        let counts = Cost::Gaussian {
+            squared_sensitivity: 1,
+            scale: 50.0,
+        };
+        for other in [
+            step(2.5, Some(5_379)),
+            step(2.45, Some(5_380)),
+            step(2.45, None),
+            counts,
+        ] {
+            let mixed = spent.with(&other);
+            assert_eq!(
+                mixed.epsilon_of_plan(DELTA).to_bits(),
+                mixed.epsilon(DELTA).to_bits()
+            );
+        }
+        // An account of several plans: by Rényi divergence always.
+        assert!(spent.epsilon(DELTA) > spent.epsilon_of_plan(DELTA));
+    }
+
+    #[test]
     fn inputs_that_are_none_are_named() {
         let gaussian = |scale| Cost::Gaussian {
             squared_sensitivity: 1,
@@ -193,6 +297,7 @@ mod tests {
             sampling_rate,
             noise_multiplier,
             steps: 1,
+            dimension: None,
         };
         assert!(matches!(
             sampled(1.5, 1.0).fault(),
@@ -221,6 +326,7 @@ mod tests {
                 sampling_rate: 1.0 / 3.0,
                 noise_multiplier: 0.7,
                 steps: 9,
+                dimension: Some(5_379),
             },
         ] {
             let json = serde_json::to_string(&cost).expect("json");

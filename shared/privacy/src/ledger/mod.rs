@@ -9,7 +9,8 @@
 //! never one too early.
 //!
 //! Spending adds up in ρ, and for sampled mechanisms in Rényi divergences ([`Cost`]; both valid under
-//! adaptive composition), and is converted to ε at a δ only to be compared or shown. Two sums
+//! adaptive composition), and is converted to ε at a δ only to be compared or shown. Within one plan,
+//! whose settings were fixed beforehand, loss distributions are the tighter figure. Two sums
 //! count: that of one plan on an account, against the plan's limit, and that of the whole account,
 //! against the institution's own.
 //!
@@ -75,7 +76,9 @@ pub enum Error {
 pub enum Refused {
     #[error("the run would reach ε = {epsilon_next}: the plan allows {max}")]
     Run { epsilon_next: f64, max: f64 },
-    #[error("the account of each {unit} would reach ε = {epsilon_next}: the institution allows {max}")]
+    #[error(
+        "the account of each {unit} would reach ε = {epsilon_next}: the institution allows {max}"
+    )]
     Account {
         unit: Unit,
         epsilon_next: f64,
@@ -163,7 +166,7 @@ impl Ledger {
 
     /// ε spent on `account` at `delta`, rounded up: by the plan named, or by all of them.
     pub fn spent(&self, account: &Account, plan: Option<Digest>, delta: f64) -> f64 {
-        self.spending(account, plan).epsilon(delta)
+        epsilon(&self.spending(account, plan), plan, delta)
     }
 
     /// ρ spent on `account`, rounded up: by the plan named, or by all of them. What sampled
@@ -346,8 +349,8 @@ impl Ledger {
     fn figures(&self, debit: &Debit, more: Option<&Cost>) -> (f64, f64) {
         let after = |plan| {
             let spending = self.spending(&debit.account, plan);
-            more.map_or(spending.clone(), |cost| spending.with(cost))
-                .epsilon(debit.delta)
+            let spending = more.map_or(spending.clone(), |cost| spending.with(cost));
+            epsilon(&spending, plan, debit.delta)
         };
         (after(Some(debit.plan)), after(None))
     }
@@ -392,6 +395,14 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+}
+
+/// One plan fixed its settings beforehand; those of several may depend on what the first released.
+fn epsilon(spending: &Spending, plan: Option<Digest>, delta: f64) -> f64 {
+    match plan {
+        Some(_) => spending.epsilon_of_plan(delta),
+        None => spending.epsilon(delta),
     }
 }
 

@@ -131,10 +131,18 @@ fn a_debit_is_refused_exactly_when_it_would_pass_a_limit() {
     // Another plan begins at zero for its own limit, and not for the account's.
     let other = debit("wards", "b", 0.25);
     assert!(ledger.propose(now(1), other.clone(), below, None).is_ok());
-    assert!(ledger.propose(now(1), other, below, Some(&wards(below))).is_err());
+    assert!(
+        ledger
+            .propose(now(1), other, below, Some(&wards(below)))
+            .is_err()
+    );
     // Another cohort begins at zero for both.
     let other = debit("clinic", "a", 0.25);
-    assert!(ledger.propose(now(1), other, below, Some(&limit(account("clinic"), below))).is_ok());
+    assert!(
+        ledger
+            .propose(now(1), other, below, Some(&limit(account("clinic"), below)))
+            .is_ok()
+    );
 }
 
 /// The review's example: runs that protect other units than the person.
@@ -149,6 +157,7 @@ fn every_release_is_charged_to_the_person() {
         sampling_rate: 0.2,
         noise_multiplier: 6.0,
         steps: 30,
+        dimension: None,
     };
     let by_unit = |unit, cost, per_person| Debit {
         account: of(unit),
@@ -171,11 +180,19 @@ fn every_release_is_charged_to_the_person() {
     ] {
         let refused = ledger.propose(now(1), other.clone(), 100.0, Some(&tight));
         assert!(
-            matches!(refused, Err(Refused::Account { unit: Unit::Person, .. })),
+            matches!(
+                refused,
+                Err(Refused::Account {
+                    unit: Unit::Person,
+                    ..
+                })
+            ),
             "{refused:?}"
         );
         let wide = limit(person.clone(), 1e6);
-        let entry = ledger.propose(now(1), other, 100.0, Some(&wide)).expect("fits");
+        let entry = ledger
+            .propose(now(1), other, 100.0, Some(&wide))
+            .expect("fits");
         let mut longer = ledger.clone();
         longer.append(entry).expect("own entry");
         let both = longer.charged(&person, DELTA).epsilon;
@@ -277,7 +294,11 @@ fn release_without_noise_passes_only_an_infinite_limit() {
     assert!(ledger.spent(&account("wards"), None, DELTA).is_infinite());
     // Nothing brings the account back.
     let next = debit("wards", "b", 1e-9);
-    assert!(ledger.propose(now(1), next, 8.0, Some(&limit(account("wards"), 1e9))).is_err());
+    assert!(
+        ledger
+            .propose(now(1), next, 8.0, Some(&limit(account("wards"), 1e9)))
+            .is_err()
+    );
     let json = serde_json::to_string(ledger.entries()).expect("json");
     let entries: Vec<Entry> = serde_json::from_str(&json).expect("entries");
     assert_eq!(

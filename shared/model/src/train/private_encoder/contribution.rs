@@ -37,7 +37,7 @@ impl Contribution {
             }
             let noted = slot.book.as_ref();
             if let Some(factors) = noted.and_then(|book| book.factors(&mut gradients)) {
-                return Ok(Part::Product(factors.into()));
+                return Ok(Part::Product(factors.on_processor().into()));
             }
             let mut gradient = slot.gradient(&mut gradients)?;
             balance.enter(slot, &mut gradient);

@@ -11,7 +11,8 @@
 //!
 //! and it is computed in float32. A scalar product of k terms comes out wrong by at most γ(k) =
 //! ku/(1-ku) times the sum of the terms' sizes, u = 2⁻²⁴, whatever the order of the terms (Higham
-//! 2002, section 3.1). So for A of width d, G of width p and T rows, with R = Σ_t ‖a_t‖‖g_t‖, the
+//! 2002, section 3.1). These products are made on the processor, whatever device the passes ran on, so
+//! that u is float32's. So for A of width d, G of width p and T rows, with R = Σ_t ‖a_t‖‖g_t‖, the
 //! sum above is wrong by at most (γ(d) + γ(p) + γ(d)γ(p))·R², and the product AᵀG that is added in
 //! the end by at most γ(T)·R in norm:
 //!

@@ -27,7 +27,8 @@
 //! Both trainings are one function of who was sampled, which has the same law in both, and of dT
 //! independent integers of noise. Where no integer is beyond Kσ̃, the laws of all integers are within the
 //! factors e^(dT/8σ̃²) and e^(dT(K²+1)/8σ̃²), whose product is e^a. One is beyond with a probability of at
-//! most τ under either law (Canonne, Kamath and Steinke 2020, Proposition 23, for the discrete one). So
+//! most τ under either law (the discrete one's exponential moments
+//! are at most the continuous one's: Canonne, Kamath and Steinke 2020). So
 //! for any event, on neighbouring texts,
 //!
 //! `M(E) ≤ e^(a₁) M′(E) + τ ≤ e^(a₁) (e^ε₀ M′₂(E) + δ₀) + τ ≤ e^(a₁+ε₀) (e^(a₂) M₂(E) + τ) + e^(a₁) δ₀ + τ`,
@@ -36,6 +37,9 @@
 //!
 //! At the least, a clip is 2^24 steps of the grid ([`PrivateSum`](crate::sum::PrivateSum)), so that
 //! σ̃ ≥ z·2^24. Of a head and 360 steps a is below 10⁻⁶, of 22 million weights about 10⁻³.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use super::super::{Error, Phase, rdp};
 use super::epsilon;
@@ -65,9 +69,34 @@ pub fn epsilon_discrete(phase: Phase, dimension: u64, delta: f64) -> Result<f64,
     if !(rest > 0.0 && apart < 1.0) {
         return Ok(bound);
     }
-    let continuous = epsilon(&[phase], rest)?;
+    let continuous = remembered(phase, rest)?;
     Ok(((continuous + apart) * (1.0 + 4.0 * f64::EPSILON)).min(bound))
 }
+
+/// [`epsilon`], which a ledger asks for again with every look at it.
+fn remembered(phase: Phase, delta: f64) -> Result<f64, Error> {
+    static KNOWN: Mutex<BTreeMap<[u64; 4], f64>> = Mutex::new(BTreeMap::new());
+    let key = [
+        phase.sampling_rate.to_bits(),
+        phase.noise_multiplier.to_bits(),
+        phase.steps,
+        delta.to_bits(),
+    ];
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known().get(&key) {
+        return Ok(*found);
+    }
+    let found = epsilon(&[phase], delta)?;
+    let mut known = known();
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    known.insert(key, found);
+    Ok(found)
+}
+
+/// Figures that are kept.
+const MOST_KNOWN: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -113,11 +142,17 @@ mod tests {
                 below = below.max(-ratio);
                 k += 1.0;
             }
-            let (least, most) = (1.0 / (8.0 * variance), (reach * reach + 1.0) / (8.0 * variance));
+            let (least, most) = (
+                1.0 / (8.0 * variance),
+                (reach * reach + 1.0) / (8.0 * variance),
+            );
             assert!(below <= least * (1.0 + 1e-6), "{scale}: {below} {least}");
             assert!(above <= most * (1.0 + 1e-6), "{scale}: {above} {most}");
             // They are no larger than they must be by more than a few times.
-            assert!(above > most / 8.0 && below > least / 8.0, "{scale}: {above} {below}");
+            assert!(
+                above > most / 8.0 && below > least / 8.0,
+                "{scale}: {above} {below}"
+            );
         }
     }
 
@@ -134,7 +169,10 @@ mod tests {
             let tight = epsilon(&[phase], 1e-5).expect("in range");
             let loose = rdp::epsilon_discrete(&[phase], 1e-5).expect("in range");
             assert!(found >= tight, "{q} {z}: {found} {tight}");
-            assert!(found < tight * (1.0 + 1e-4) + 1e-4, "{q} {z}: {found} {tight}");
+            assert!(
+                found < tight * (1.0 + 1e-4) + 1e-4,
+                "{q} {z}: {found} {tight}"
+            );
             assert!(found < loose * 0.97, "{q} {z}: {found} {loose}");
         }
         // All weights of a small encoder: a thousandth.

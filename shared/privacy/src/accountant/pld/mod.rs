@@ -1,8 +1,9 @@
 //! Privacy loss distributions of the sampled Gaussian mechanism, composed by Fourier transforms.
 //!
 //! The tightest figure here, for plans that fixed every setting beforehand: unlike RDP and zCDP,
-//! it does not hold when later settings depend on what was released before, and it is that of
-//! the continuous Gaussian. So it is reported and decides nothing.
+//! it does not hold when later settings depend on what was released before. [`epsilon`] is that of
+//! the continuous Gaussian and is reported; [`epsilon_discrete`] is that of the noise that is released,
+//! and stops a run.
 //!
 //! Neighbouring data sets differ by one unit being there or not, and both directions count: the
 //! unit is removed, `P = (1−q)·N(0,σ²) + q·N(1,σ²)` and `Q = N(0,σ²)`, or it is added, P and Q
@@ -17,13 +18,18 @@
 //! carry or a δ below the reach of floating point, it is the figure.
 
 mod compose;
+mod discrete;
 mod fourier;
 mod loss;
+
+use std::panic::resume_unwind;
+use std::thread;
 
 use fedner_shared::plan::ranges;
 
 use super::{Error, Phase, known, rdp};
 use compose::{Part, Sum};
+pub use discrete::epsilon_discrete;
 use loss::{Grid, Loss};
 
 /// The smallest ε that `phases` one after another give at `delta`, rounded up.
@@ -48,9 +54,9 @@ pub fn epsilon(phases: &[Phase], delta: f64) -> Result<f64, Error> {
 /// Whether floating point resolves the distributions of these phases. Rényi divergences bound the
 /// rest.
 fn resolved(phases: &[Phase]) -> bool {
-    phases.iter().all(|phase| {
-        NOISE.contains(&phase.noise_multiplier) && phase.sampling_rate >= LEAST_RATE
-    })
+    phases
+        .iter()
+        .all(|phase| NOISE.contains(&phase.noise_multiplier) && phase.sampling_rate >= LEAST_RATE)
 }
 
 /// Noise multipliers whose losses have digits.
@@ -69,9 +75,17 @@ fn composed(phases: &[Phase], delta: f64) -> f64 {
         added.push(Part { loss: other, steps });
     }
     let of = |parts: &[Part]| {
-        Sum::of(parts, grid.step, delta).map_or(f64::INFINITY, |sum| sum.epsilon(delta))
+        Sum::of(parts, grid.step, delta).map_or(f64::INFINITY, |sum| known(sum.epsilon(delta)))
     };
-    of(&removed).max(of(&added))
+    let (removed, added) = thread::scope(|scope| {
+        let removed = scope.spawn(|| of(&removed));
+        let added = of(&added);
+        (
+            removed.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            added,
+        )
+    });
+    removed.max(added)
 }
 
 /// The phases that release anything, once all are found sound.
