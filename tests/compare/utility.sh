@@ -7,7 +7,7 @@
 # MODEL_DIR is a Hugging Face BERT encoder; DATA_DIR has a folder a corpus with train.tsv and
 # test.tsv. A corpus `notes-N` is generated, of N persons, and protected by person, without a first
 # fine-tuning; the others are by sentence. One institution holds all text. δ = 1e-5; ε is the hard
-# stop's figure, by Rényi divergence. All four corpora by all four methods take some four hours on two
+# stop's figure, by loss distributions. All four corpora by all four methods take some four hours on two
 # cores; fine-tuned encoders and notes are kept in target/utility, where they may be put beforehand.
 #
 # METHODS, FIRSTS and EPSILONS choose rows and columns. LAYERS (that the head reads), UNIT, EPOCHS,
@@ -92,7 +92,7 @@ cell() {
     noise=0
     if [ "$4" != none ]; then
         private=--private
-        # The number of weights has no part in ε.
+        # The number of weights has hardly a part in ε.
         noise=$("$client" privacy forecast --plan "$scratch/plan.toml" --units "$(units "$1" "$unit")" \
             --dimension 1000 --target-epsilon "$4" --output json \
             | sed -n 's/^ *"noise_multiplier": \([0-9.]*\),*$/\1/p')

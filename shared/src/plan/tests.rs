@@ -268,11 +268,20 @@ fn numbers_of_a_guarantee_are_within_their_ranges() {
     for found in ["0.0", "0.01", "10000.0"] {
         assert!(with("evaluation_noise", found).is_ok(), "{found}");
     }
-    for found in ["1e-160", "1e-100", "0.0099", "10001.0", "-0.1", "nan", "inf"] {
-        let error = with("evaluation_noise", found).expect_err(found).to_string();
+    for found in [
+        "1e-160", "1e-100", "0.0099", "10001.0", "-0.1", "nan", "inf",
+    ] {
+        let error = with("evaluation_noise", found)
+            .expect_err(found)
+            .to_string();
         assert!(error.contains("privacy.evaluation_noise"), "{error}");
     }
-    for (found, allowed) in [("1e-30", true), ("0.5", true), ("1e-299", false), ("0.6", false)] {
+    for (found, allowed) in [
+        ("1e-30", true),
+        ("0.5", true),
+        ("1e-299", false),
+        ("0.6", false),
+    ] {
         let mut plan = with("evaluation_noise", "0.0").expect("a plan");
         plan.privacy.delta = found.parse().expect("number");
         assert_eq!(plan.check().is_ok(), allowed, "{found}");
@@ -285,7 +294,10 @@ fn numbers_of_a_guarantee_are_within_their_ranges() {
         Plan::parse(&text)
     };
     for unit in ["document", "sentence"] {
-        assert_eq!(capped(unit).expect("a plan").privacy.max_per_person, Some(20));
+        assert_eq!(
+            capped(unit).expect("a plan").privacy.max_per_person,
+            Some(20)
+        );
     }
     for unit in ["person", "institution", "none"] {
         let error = capped(unit).expect_err(unit).to_string();

@@ -162,7 +162,7 @@ fn hardly_any_noise_is_never_free() {
     }
     for noise in [1e154, 1e300, f64::MAX] {
         let found = pld::epsilon(&[phase(q, noise, steps)], 1e-5).expect("in range");
-        assert!((0.0..1e-3).contains(&found), "{noise}: {found}");
+        assert!((0.0..1e-2).contains(&found), "{noise}: {found}");
     }
     for delta in [1e-29, 1e-31, 1e-299, 1e-300, 1e-308, 5e-324] {
         let found = pld::epsilon(&[phase(q, 0.5, steps)], delta).expect("in range");

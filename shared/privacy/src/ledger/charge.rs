@@ -110,7 +110,7 @@ impl Charges {
         let mut charges = Self::default();
         for entry in entries.filter(|entry| entry.spends().is_some()) {
             let debit = &entry.debit;
-            if debit.cost == Cost::Unprotected {
+            if debit.account.unit == Unit::None {
                 charges.unprotected.push(entry.sequence);
                 continue;
             }
