@@ -47,7 +47,8 @@ pub fn sound_sentences(
 /// The sentences of at most `max_per_person` documents or sentences of each person, the first ones in
 /// the order of the text. A document is that of the person whom its first sentence names.
 ///
-/// Which of one person's are kept depends on nothing of another's. So whether a person's text is there
+/// This is the lemma *cap* of `fedner-privacy`. Which of one person's are kept depends on nothing of
+/// another's. So whether a person's text is there
 /// changes that person's documents or sentences alone, and no more of them than the plan says.
 pub fn within_cap(plan: &Plan, sentences: Vec<Sentence>) -> Vec<Sentence> {
     let Some(most) = plan.privacy.max_per_person else {

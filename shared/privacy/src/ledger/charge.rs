@@ -16,7 +16,8 @@ use super::{Cost, Debit, Entry};
 use crate::accountant::known;
 
 impl Cost {
-    /// What a release costs k units together, of which each alone is charged this.
+    /// What a release costs k units together, of which each alone is charged this: the lemma *group* of the
+    /// [crate].
     ///
     /// *One Gaussian release.* The sums of data sets that differ in k units are within kΔ̃, so that
     /// ρ is k² times as large.
