@@ -397,6 +397,7 @@ fn gradients_by_an_encoder_hold_their_clip_and_a_norm_that_is_too_small_is_notic
 /// table of the benchmarks.
 #[test]
 #[ignore = "minutes: the long suite"]
+#[allow(clippy::print_stdout, reason = "prints a table of the benchmarks")]
 fn planted_defects_are_noticed_at_every_ordinary_plan() {
     let plans = [
         ("head, 5,424 sentences, ε = 8", (5424, 1024, 2.45)),

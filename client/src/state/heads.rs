@@ -42,9 +42,9 @@ impl Heads {
         self.check_text(&text, ledger)?;
         let whole = text.is_empty() || text.ends_with('\n');
         let known = text.lines().filter(|line| parsed(line).is_some()).count();
-        let missing: String = ledger.entries()[known.min(ledger.entries().len())..]
-            .iter()
-            .map(|entry| format!("{} {} {}\n", entry.sequence, entry.digest(), entry.time))
+        let entries = ledger.entries().iter().skip(known);
+        let missing: Vec<String> = entries
+            .map(|entry| format!("{} {} {}", entry.sequence, entry.digest(), entry.time))
             .collect();
         if missing.is_empty() {
             return Ok(());
@@ -56,7 +56,7 @@ impl Heads {
                 .create(true)
                 .append(true)
                 .open(&self.file)?;
-            file.write_all(format!("{end}{missing}").as_bytes())?;
+            file.write_all(format!("{end}{}\n", missing.join("\n")).as_bytes())?;
             file.sync_all()
         };
         append().map_err(|source| self.fault(source))

@@ -72,8 +72,10 @@ impl Error {
             Self::Open { .. } | Self::Schema { .. } | Self::Content(_) => Code::StateInvalid,
             Self::Ledger(_) => Code::LedgerInvalid,
             Self::Heads(heads::Error::Behind(refusal)) => return Some(refusal.clone()),
-            Self::Heads(heads::Error::File { .. }) => return None,
-            Self::Transaction { .. } | Self::Disk { .. } | Self::Session(_) => return None,
+            Self::Heads(heads::Error::File { .. })
+            | Self::Transaction { .. }
+            | Self::Disk { .. }
+            | Self::Session(_) => return None,
         };
         Some(Refusal::new(code, self.to_string()))
     }

@@ -122,34 +122,33 @@ impl Bounded {
     }
 
     fn text(&self) -> String {
-        let mut text = format!(
+        let mut lines = vec![format!(
             "each {}: epsilon {} of all releases together at delta {:e}; the limit is {}, {:.3} is left",
             self.unit,
             shown(self.epsilon),
             self.delta,
             self.max_epsilon_total,
             self.epsilon_left
-        );
+        )];
         let listed = |entries: &[u64]| {
             let numbers: Vec<String> = entries.iter().map(u64::to_string).collect();
             numbers.join(", ")
         };
         if !self.unbounded.is_empty() {
             let entries = listed(&self.unbounded);
-            text += &format!("\nno bound: entries {entries} protect another unit");
+            lines.push(format!("no bound: entries {entries} protect another unit"));
         }
         if !self.unprotected.is_empty() {
             let entries = listed(&self.unprotected);
-            text +=
-                &format!("\nnot in it: entries {entries}, without noise, of text called public");
+            lines.push(format!(
+                "not in it: entries {entries}, without noise, of text called public"
+            ));
         }
         if self.exact_counts > 0 {
-            text += &format!(
-                "\nnot in it: {} receipts of exact counts",
-                self.exact_counts
-            );
+            let count = self.exact_counts;
+            lines.push(format!("not in it: {count} receipts of exact counts"));
         }
-        text
+        lines.join("\n")
     }
 }
 
