@@ -190,6 +190,39 @@ async fn a_withdrawal_or_an_addition_that_was_cut_short_is_settled_at_the_next_s
 }
 
 #[tokio::test]
+async fn a_key_of_the_history_that_was_recorded_and_not_yet_in_its_place_is_taken_at_the_next_start()
+ {
+    let bench = Bench::new();
+    let keys = bench.open();
+    let old = keys.history().public();
+    let (new, succession) = keys.prepare_history_key().expect("prepared");
+    assert_eq!(bench.open().history().public(), old, "nothing is recorded");
+    let recorded = [succession];
+    let open = |recorded: &[Signed]| {
+        let recorded = Recorded {
+            successions: recorded.to_vec(),
+            people: Vec::new(),
+        };
+        let (paths, host) = (bench.paths(), "localhost".to_owned());
+        Keys::open(paths, host, bench.plans, recorded, bench.clock.clone())
+    };
+    let taken = open(&recorded).expect("taken");
+    assert_eq!(taken.history().public(), new.public());
+    assert_eq!(taken.trust().successions, recorded);
+    assert!(!bench.paths().next_history_key().exists());
+    // Where it is gone, nothing else signs in its place.
+    let other = SecretKey::from_seed([8; 32]);
+    write(&bench.paths().history_key(), &other.to_pem().expect("pem")).expect("written");
+    let succession = Succession {
+        signs: Signs::History,
+        old: other.public(),
+        new: SecretKey::from_seed([9; 32]).public(),
+        at: bench.clock.now(),
+    };
+    assert!(open(&[Signed::new(&succession, &other)]).is_err());
+}
+
+#[tokio::test]
 async fn what_was_issued_before_a_revocation_is_worth_nothing_and_what_comes_after_is() {
     let bench = Bench::new();
     let keys = bench.open();
