@@ -204,7 +204,10 @@ impl Agent {
     async fn turn(&mut self) -> Result<(), Error> {
         self.renew_if_due().await;
         if self.session.is_idle() {
-            self.replace_key_if_asked().await?;
+            if let Err(error) = self.replace_key_if_asked().await {
+                // Work goes on with the present key.
+                tracing::warn!("the new signing key is not in use yet: {error}");
+            }
             self.check_in().await?;
         } else {
             // A check-in compares too.
