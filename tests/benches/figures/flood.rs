@@ -25,6 +25,8 @@ use crate::federation::Federation;
 const HANDSHAKE: u64 = 1_200;
 /// Of each open request: announced are more, which never come.
 const BODY: usize = 10_000;
+/// How long each connection's requests stay open before it begins again.
+const OPEN: Duration = Duration::from_secs(2);
 /// Connections that each silent task holds.
 const HELD: usize = 100;
 
@@ -163,6 +165,7 @@ impl Stranger {
             self.send(BODY as u64);
             open.push((answer, body));
         }
+        tokio::time::sleep(OPEN).await;
         connection.abort();
         Ok(())
     }
