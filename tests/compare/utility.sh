@@ -10,8 +10,8 @@
 # stop's figure, by loss distributions. All four corpora by all four methods take some four hours on two
 # cores; fine-tuned encoders and notes are kept in target/utility, where they may be put beforehand.
 #
-# METHODS, FIRSTS and EPSILONS choose rows and columns. LAYERS (that the head reads), UNIT, EPOCHS,
-# BATCH, RATE, CLIP, SEED, TRAINING (further lines of that table) and FEATURES (a directory in which
+# METHODS, FIRSTS and EPSILONS choose rows and columns. With several SEEDS a row has the mean of their F1.
+# LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, SEED, TRAINING (further lines of that table) and FEATURES (a directory in which
 # later runs find them) may be set for all of them.
 set -eu
 model=$1
@@ -86,6 +86,18 @@ cell() {
         first=$([ "$1" = ncbi-disease ] && echo bionlp13cg || echo ncbi-disease)
         base=$(fine_tuned "$first")
     fi
+    scores=
+    for SEED in ${SEEDS:-${SEED:-1}}; do
+        one "$@"
+        scores="$scores $f1"
+    done
+    f1=$(echo "$scores" | awk '{ for (i = 1; i <= NF; i++) sum += $i; print sum / NF }')
+    printf '| %s | %s | %s | %s | %s | %.3f | %s | %.3f |\n' \
+        "$1" "$first" "$3" "$unit" "$4" "$noise" "$steps" "$f1"
+}
+
+# The same with one seed; leaves unit, noise, steps and F1.
+one() {
     plan "$1" "$3" > "$scratch/plan.toml"
     unit=$(sed -n 's/^unit = "\(.*\)"$/\1/p' "$scratch/plan.toml")
     private=
@@ -99,12 +111,10 @@ cell() {
         sed -i "s/^noise_multiplier = .*/noise_multiplier = $noise/" "$scratch/plan.toml"
     fi
     "$client" --quiet train --model "$base" --data "$data/$1/train.tsv" --held-out "$data/$1/test.tsv" \
-        --plan "$scratch/plan.toml" --to "$scratch/$1-$first-$3-$4" \
+        --plan "$scratch/plan.toml" --to "$scratch/$1-$first-$3-$4-$SEED" \
         --features "${FEATURES:-$scratch/features}" $private --output json > "$scratch/report.json"
     steps=$(sed -n 's/^  "steps": \([0-9]*\),*$/\1/p' "$scratch/report.json" | head -1)
     f1=$(tr -d ' \n' < "$scratch/report.json" | sed -n 's/.*"micro":{[^}]*"f1":\([0-9.]*\).*/\1/p')
-    printf '| %s | %s | %s | %s | %s | %.3f | %s | %.3f |\n' \
-        "$1" "$first" "$3" "$unit" "$4" "$noise" "$steps" "$f1"
 }
 
 # How many units a corpus has: units CORPUS UNIT.
