@@ -12,7 +12,7 @@ use fedner_shared::time::Time;
 
 use crate::config::{Directory, Policy, Settings};
 use crate::identity::Identity;
-use crate::state::{self, PlanRecord, Store};
+use crate::state::{self, Forms, PlanRecord, Store};
 use crate::training;
 
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,8 @@ pub fn grant(
     now: Time,
 ) -> Result<Consent, Error> {
     let consent = draft(store, identity, directory, record, examples, now)?;
+    let settings = directory.settings().map_err(|e| e.refusal())?;
+    store.save_forms(&forms(&settings, directory))?;
     let signed = Signed::new(&consent, &identity.signing);
     store.add_consent(&consent, &signed)?;
     Ok(consent)
@@ -115,6 +117,24 @@ pub fn check_text(directory: &Directory, plan: &Plan) -> Result<(), Error> {
         return Err(Refusal::new(Code::CorpusInvalid, error.to_string()).into());
     }
     Ok(())
+}
+
+/// The forms of the files that can be read. They are found out now, when the institution agrees, and
+/// not at each training: there one person's text, were it the first of a file, would decide how the
+/// text of others is read.
+fn forms(settings: &Settings, directory: &Directory) -> Forms {
+    let mut forms = Forms {
+        reading: settings.reading.clone(),
+        ..Forms::default()
+    };
+    for file in settings.data.iter().chain(&settings.held_out) {
+        let file = directory.resolve(file);
+        let mut reader = Reader::new(settings.reading.clone());
+        if let Ok(summary) = reader.stream(&file, &mut |_| {}) {
+            forms.files.insert(file, summary.shape());
+        }
+    }
+    forms
 }
 
 /// Whether the plan names this institution, and its policy allows the plan and who signed it.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use fedner_model::Sentence;
-use fedner_model::corpus::{Item, ReadOptions, Reader};
+use fedner_model::corpus::{Item, Reader};
 use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 
@@ -23,12 +23,12 @@ const NAMED: usize = 20;
 pub fn sound_sentences(
     files: &[PathBuf],
     plan: &Plan,
-    options: &ReadOptions,
+    mut reader: Reader,
 ) -> Result<Vec<Sentence>, Error> {
     if plan.privacy.unit == Unit::None {
-        return crate::training::read_corpora(files, &plan.labels, options);
+        return crate::training::read_with(reader, files, &plan.labels);
     }
-    let (mut reader, mut sentences) = (Reader::new(options.clone()), Vec::new());
+    let mut sentences = Vec::new();
     for file in files {
         let mut faults = Faults::default();
         let mut sink = |item| match item {
@@ -169,6 +169,8 @@ pub fn check_files(files: &[PathBuf]) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use fedner_model::corpus::{ReadOptions, Shapes};
+
     use super::*;
     use crate::config::policy::tests::plan;
 
@@ -235,5 +237,55 @@ mod tests {
                 assert!(own <= 3, "{unit} {left_out}: {own}");
             }
         }
+    }
+
+    const OTHERS: &str = "# person = b\nthe O\nflu B-Disease\n\n# person = c\nwell O\n\n";
+
+    fn shape(folder: &Path, text: &str) -> Shapes {
+        let file = folder.join("whole.conll");
+        std::fs::write(&file, text).expect("write");
+        let summary = Reader::default().stream(&file, &mut |_| {});
+        let shape = summary.expect("read").shape();
+        // As it is kept in the database.
+        let json = serde_json::to_string(&shape).expect("JSON");
+        let shape = serde_json::from_str(&json).expect("read back");
+        [(folder.join("data.conll"), shape)].into()
+    }
+
+    /// The persons whose text is used when this text stands before that of others.
+    fn persons(folder: &Path, first: &str, shapes: Shapes) -> Vec<String> {
+        let file = folder.join("data.conll");
+        std::fs::write(&file, format!("{first}{OTHERS}")).expect("write");
+        let reader = Reader::new(ReadOptions::default()).with_shapes(shapes);
+        let sentences = sound_sentences(&[file], &plan("person"), reader).expect("sound");
+        let persons = sentences.into_iter().filter_map(|s| s.person);
+        persons.collect()
+    }
+
+    /// What stands first in a file would decide how the rest is read. What was found when the
+    /// institution agreed keeps it from that.
+    #[test]
+    fn the_first_persons_text_does_not_decide_how_others_are_read() {
+        let folder = tempfile::tempdir().expect("folder");
+        let folder = folder.path();
+        let known = shape(folder, OTHERS);
+        for first in [
+            "# person = a\nodd NN O\n\n",
+            "{\"tokens\": [\n\n",
+            "<?xml version=\"1.0\"?>\n\n",
+            "1234567|t|odd\n\n",
+            "word,tag\n\n",
+        ] {
+            assert_eq!(persons(folder, first, known.clone()), ["b", "c"], "{first}");
+            // Without what is known it does.
+            let alone = persons(folder, first, Shapes::default());
+            assert_ne!(alone, ["b", "c"], "{first}");
+        }
+        // A heading is one again.
+        let heading = "# person = h\nword\ttag\n\n";
+        let tabs = OTHERS.replace(" O", "\tO").replace(" B-", "\tB-");
+        let known = shape(folder, &format!("{heading}{tabs}"));
+        assert_eq!(persons(folder, heading, known.clone()), ["b", "c"]);
+        assert_eq!(persons(folder, "", known), ["b", "c"]);
     }
 }

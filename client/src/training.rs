@@ -318,7 +318,16 @@ pub fn read_corpora(
     labels: &[String],
     options: &ReadOptions,
 ) -> Result<Vec<Sentence>, Error> {
-    read_checked(files, options, |corpus| {
+    read_with(Reader::new(options.clone()), files, labels)
+}
+
+/// The same by a reader that knows of files already.
+pub fn read_with(
+    reader: Reader,
+    files: &[PathBuf],
+    labels: &[String],
+) -> Result<Vec<Sentence>, Error> {
+    read_checked(files, reader, |corpus| {
         for label in corpus.check_labels(labels)? {
             tracing::warn!("{} has no entity of the type {label}", corpus.name);
         }
@@ -329,16 +338,15 @@ pub fn read_corpora(
 
 /// The sentences of all files, whatever their types.
 pub fn read_sentences(files: &[PathBuf], options: &ReadOptions) -> Result<Corpora, Error> {
-    read_checked(files, options, |_| Ok(()))
+    read_checked(files, Reader::new(options.clone()), |_| Ok(()))
 }
 
 fn read_checked(
     files: &[PathBuf],
-    options: &ReadOptions,
+    mut reader: Reader,
     check: impl Fn(&Corpus) -> Result<(), corpus::Error>,
 ) -> Result<Corpora, Error> {
     let mut corpora = Corpora::default();
-    let mut reader = Reader::new(options.clone());
     for file in files {
         let corpus = reader.corpus(file)?;
         for notice in corpus.summary.notices() {

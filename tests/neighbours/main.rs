@@ -9,6 +9,7 @@
 
 mod base;
 mod faults;
+mod logs;
 mod oracles;
 mod rogue;
 mod site;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fedner_model::corpus::ReadOptions;
+use fedner_model::corpus::{ReadOptions, Reader, Shapes};
 use fedner_model::{Keep, Sentence, TrainOptions};
 use fedner_session::Task;
 use fedner_shared::id::InstitutionId;
@@ -32,6 +32,7 @@ pub struct TrainJob {
     pub(super) material: Material,
     pub(super) data: Vec<PathBuf>,
     pub(super) reading: ReadOptions,
+    pub(super) shapes: Shapes,
     pub(super) options: TrainOptions,
     pub(super) keep: Keep,
     pub(super) sound: bool,
@@ -58,7 +59,8 @@ impl TrainJob {
         if !self.sound {
             return training::read_corpora(&self.data, &self.plan.labels, &self.reading);
         }
-        sound_sentences(&self.data, &self.plan, &self.reading)
+        let reader = Reader::new(self.reading.clone()).with_shapes(self.shapes.clone());
+        sound_sentences(&self.data, &self.plan, reader)
     }
 
     pub(super) fn run(self, stop: &Stop) -> Result<TrainedUpdate, Error> {
@@ -114,6 +116,7 @@ impl TrainJob {
 pub struct EvaluateJob {
     pub(super) held_out: Vec<PathBuf>,
     pub(super) reading: ReadOptions,
+    pub(super) shapes: Shapes,
     pub(super) device: String,
     pub(super) task: Task,
     pub(super) plan: Plan,
@@ -131,7 +134,8 @@ impl EvaluateJob {
 
     /// What is sound of the held-out text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
-        sound_sentences(&self.held_out, &self.plan, &self.reading)
+        let reader = Reader::new(self.reading.clone()).with_shapes(self.shapes.clone());
+        sound_sentences(&self.held_out, &self.plan, reader)
     }
 
     /// The counts of each unit.

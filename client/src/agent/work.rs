@@ -98,6 +98,7 @@ impl Agent {
                 ..Keep::default()
             },
             data: self.resolved(&settings.data),
+            shapes: self.store.shapes(&settings.reading)?,
             reading: settings.reading.clone(),
             institution,
             task: task.clone(),
@@ -185,6 +186,7 @@ impl Agent {
         let policy = self.directory.policy()?;
         let job = EvaluateJob {
             held_out: self.resolved(&settings.held_out),
+            shapes: self.store.shapes(&settings.reading)?,
             reading: settings.reading.clone(),
             device: settings.device,
             task: task.clone(),

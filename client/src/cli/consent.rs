@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use fedner_privacy::accountant::forecast_sampled;
-use fedner_shared::plan::{Privacy, Unit};
+use fedner_shared::plan::{Plan, Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use serde::Serialize;
@@ -60,6 +60,8 @@ struct Row {
     max_epsilon: Option<f64>,
     /// What taking part in all rounds would cost, in plain words.
     cost: String,
+    /// What each round begins with, and who vouches for it.
+    base: String,
     proposed: Time,
     consent: Standing,
     examples: Option<u32>,
@@ -181,6 +183,7 @@ impl Row {
                 newest.as_ref().map(|n| n.consent.examples).or(declared),
                 padded,
             ),
+            base: base(plan),
             proposed: record.proposed,
             consent: newest
                 .as_ref()
@@ -190,6 +193,25 @@ impl Row {
             forbidden: forbidden.map(|refusal| refusal.message),
         })
     }
+}
+
+/// What each round begins with, and who vouches for it.
+fn base(plan: &Plan) -> String {
+    let Some(inputs) = &plan.inputs else {
+        return format!(
+            "begins with {}; the plan does not pin its files, so that they are the coordinator's word",
+            plan.base
+        );
+    };
+    let weights = inputs.weights.digest.short();
+    let first = format!("begins with {} (weights {weights}, pinned)", plan.base);
+    if plan.rounds == 1 {
+        return first;
+    }
+    format!(
+        "{first}; the weights of later rounds are the coordinator's word, which \
+         `fedner-coordinator replay` proves"
+    )
 }
 
 /// What taking part in every round of a plan would cost, of which `units` are declared. `padded` says
@@ -261,6 +283,7 @@ fn text(rows: &[Row]) -> String {
     let mut text = table(head, &[3, 6], lines);
     for row in rows {
         let _ = write!(text, "\n{}: {}", row.name, row.cost);
+        let _ = write!(text, "\n{} {}", row.name, row.base);
         if let Some(reason) = &row.forbidden {
             text.push_str("\nnot allowed: ");
             text.push_str(reason);

@@ -31,7 +31,7 @@ use crate::machine::ThisMachine;
 
 pub use consents::{ConsentRecord, Standing};
 pub use heads::Heads;
-pub use notes::{Contact, Contradiction, History};
+pub use notes::{Contact, Contradiction, Forms, History};
 pub use plans::PlanRecord;
 pub use receipts::{Asked, Receipt, ReceiptKind};
 pub use release::PaidRelease;

@@ -1,5 +1,6 @@
 //! Single values: the session, and the last contact with the coordinator.
 
+use fedner_model::corpus::{ReadOptions, Shapes};
 use fedner_shared::digest::Digest;
 use fedner_shared::keys::Trust;
 use fedner_shared::sign::{PublicKey, Signed};
@@ -14,6 +15,7 @@ const CONTACT: &str = "contact";
 const HISTORY: &str = "history";
 const TRUST: &str = "trust";
 pub(super) const EARLIER_KEYS: &str = "earlier keys";
+const FORMS: &str = "forms";
 /// Contradictions that are kept; the first ones tell most.
 const CONTRADICTIONS: usize = 16;
 
@@ -56,6 +58,14 @@ pub struct Contact {
     pub succeeded: Option<Time>,
     /// The last failure, if it is newer than the last success.
     pub failure: Option<String>,
+}
+
+/// The forms of the institution's files, as a person or the policy agreed to a plan that reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Forms {
+    /// The table `[reading]` by which they were found.
+    pub reading: ReadOptions,
+    pub files: Shapes,
 }
 
 pub(super) fn put(
@@ -124,6 +134,19 @@ impl Store {
     /// The keys that signed for this institution before the present one.
     pub fn earlier_keys(&self) -> Result<Vec<PublicKey>, Error> {
         self.note(EARLIER_KEYS)
+    }
+
+    /// What is known of the files that are read by `reading`.
+    pub fn shapes(&self, reading: &ReadOptions) -> Result<Shapes, Error> {
+        let forms: Forms = self.note(FORMS)?;
+        if forms.reading == *reading {
+            return Ok(forms.files);
+        }
+        Ok(Shapes::default())
+    }
+
+    pub fn save_forms(&self, forms: &Forms) -> Result<(), Error> {
+        self.transaction("save forms", |t| put(t, FORMS, forms))
     }
 
     pub fn save_contact(&self, contact: &Contact) -> Result<(), Error> {

@@ -21,6 +21,14 @@ pub(super) struct Parser {
 }
 
 impl Parser {
+    /// Of a file whose columns are known.
+    pub(super) fn new(layout: Option<Layout>) -> Self {
+        Self {
+            layout,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn line(
         &mut self,
         number: usize,
@@ -59,6 +67,7 @@ impl Parser {
         self.end_sentence(reading);
         if let Some(layout) = &self.layout {
             reading.summary.columns = layout.count;
+            reading.summary.layout = Some(*layout);
             if let Some(notice) = layout.notice() {
                 reading.changed(notice, 1);
             }
@@ -131,16 +140,11 @@ impl Parser {
         }
         let layout = match &mut self.layout {
             Some(layout) => layout,
-            layout @ None => {
-                let found = Layout::of(number, columns, reading.options.columns)?;
-                let heading = found.heading;
-                let layout = layout.insert(found);
-                if heading {
-                    return Ok(());
-                }
-                layout
-            }
+            layout @ None => layout.insert(Layout::of(number, columns, reading.options.columns)?),
         };
+        if self.open.is_none() && layout.is_heading(columns) {
+            return Ok(());
+        }
         if columns.len() != layout.count {
             return Err(Fault::Columns {
                 found: columns.len(),

@@ -29,6 +29,7 @@ mod offsets;
 mod options;
 mod pubtator;
 mod read;
+mod shape;
 mod text;
 mod tools;
 mod write;
@@ -50,6 +51,7 @@ pub use inspect::{
 };
 pub use options::{Columns, Discontinuous, InvalidTags, Offsets, Overlaps, ReadOptions, renaming};
 pub use read::{Item, Place, Reader, Summary};
+pub use shape::{Shape, Shapes};
 pub use write::{to_brat, to_conll, to_json_text, to_json_tokens};
 
 /// A sentence of a corpus.

@@ -7,9 +7,11 @@ use std::path::Path;
 
 use fedner_shared::scheme::{Scheme, is_plain_type, plain_to_iob2, split, to_iob2};
 
+use super::conll::layout::Layout;
 use super::detector::{Detector, Invalid};
 use super::lines::Lines;
 use super::options::ReadOptions;
+use super::shape::{Shape, Shapes};
 use super::{
     Corpus, Error, Fault, Format, InvalidTags, Problem, Sentence, brat, conll, csv, json, pubtator,
     xml,
@@ -30,6 +32,7 @@ pub struct Summary {
     pub scheme: Scheme,
     /// Columns a line; 0 in other formats and in an empty file.
     pub columns: usize,
+    pub(super) layout: Option<Layout>,
     /// Each entity type, and where it first stands.
     pub types: BTreeMap<String, Place>,
     /// Tag sequences that the scheme does not allow; 0 where nothing was repaired.
@@ -61,6 +64,7 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Reader {
     options: ReadOptions,
+    shapes: Shapes,
     documents: Documents,
 }
 
@@ -68,8 +72,14 @@ impl Reader {
     pub fn new(options: ReadOptions) -> Self {
         Self {
             options,
-            documents: Documents::default(),
+            ..Self::default()
         }
+    }
+
+    /// The same, with what is known of files already.
+    #[must_use]
+    pub fn with_shapes(self, shapes: Shapes) -> Self {
+        Self { shapes, ..self }
     }
 
     /// Reads a file, or a folder of BRAT files, and hands on each sentence and each problem as it
@@ -82,7 +92,9 @@ impl Reader {
             name: name.clone(),
             source,
         };
-        let brat = match self.options.format {
+        let shape = self.shapes.get(path).cloned();
+        let known = self.options.format.or(shape.as_ref().map(|s| s.format));
+        let brat = match known {
             Some(format) => format == Format::Brat,
             None => Format::is_brat(path),
         };
@@ -92,7 +104,10 @@ impl Reader {
             });
         }
         let file = File::open(path).map_err(failed)?;
-        self.stream_lines(&name, BufReader::with_capacity(1 << 16, file), sink)
+        let input = BufReader::with_capacity(1 << 16, file);
+        self.stream_with(&name, sink, |reading| {
+            lines(input, known, shape.and_then(|shape| shape.layout), reading).map_err(failed)
+        })
     }
 
     /// Reads lines that are in memory or come from elsewhere; `name` is what problems call them.
@@ -104,7 +119,7 @@ impl Reader {
     ) -> Result<Summary, Error> {
         let forced = self.options.format;
         self.stream_with(name, sink, |reading| {
-            lines(input, forced, reading).map_err(|source| Error::Read {
+            lines(input, forced, None, reading).map_err(|source| Error::Read {
                 name: name.to_owned(),
                 source,
             })
@@ -147,12 +162,12 @@ impl Reader {
 fn lines(
     input: impl BufRead,
     forced: Option<Format>,
+    layout: Option<Layout>,
     reading: &mut Reading,
 ) -> Result<Format, std::io::Error> {
     let mut lines = Lines::new(input);
-    let mut parser = forced
-        .filter(|format| *format != Format::Xml)
-        .map(Parser::of);
+    let of = |format| Parser::of(format, layout);
+    let mut parser = forced.filter(|format| *format != Format::Xml).map(of);
     while let Some((number, line)) = lines.next()? {
         let line = match line {
             Err(fault) => {
@@ -167,7 +182,7 @@ fn lines(
             let text = lines.rest()?;
             return Ok(xml::read(number, text, reading));
         }
-        let parser = parser.get_or_insert_with(|| Parser::of(format));
+        let parser = parser.get_or_insert_with(|| of(format));
         if let Parser::Json(json) = parser
             && json.begins_document(line)
         {
@@ -180,7 +195,7 @@ fn lines(
             reading.problem(number, &fault);
         }
     }
-    let parser = parser.unwrap_or(Parser::Conll(conll::Parser::default()));
+    let parser = parser.unwrap_or_else(|| of(Format::Conll));
     Ok(parser.finish(reading))
 }
 
@@ -193,9 +208,9 @@ enum Parser {
 }
 
 impl Parser {
-    fn of(format: Format) -> Self {
+    fn of(format: Format, layout: Option<Layout>) -> Self {
         match format {
-            Format::Conll | Format::Brat | Format::Xml => Self::Conll(conll::Parser::default()),
+            Format::Conll | Format::Brat | Format::Xml => Self::Conll(conll::Parser::new(layout)),
             Format::Csv => Self::Csv(csv::Parser::default()),
             Format::JsonTokens => Self::Json(json::Parser::new(json::Content::Tokens)),
             Format::JsonText => Self::Json(json::Parser::new(json::Content::Text)),
@@ -381,6 +396,14 @@ impl Invalid {
 }
 
 impl Summary {
+    /// What a later reading of the file need not find out.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            format: self.format,
+            layout: self.layout,
+        }
+    }
+
     /// What was done to the file's contents, or left out of them, for the reader to know.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();

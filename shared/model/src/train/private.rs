@@ -304,7 +304,7 @@ mod tests {
         let corpus: Vec<_> = (0..101)
             .map(|index| sentence(None, Some(if index == 100 { "q" } else { "p" })))
             .collect();
-        let examples: Vec<_> = (0..101).map(example).collect();
+        let examples = || (0..101).map(example).collect::<Vec<_>>();
         let mut last = Last;
         let mut private = Private {
             unit: Unit::Person,
@@ -315,12 +315,17 @@ mod tests {
             max_windows: 5,
             mechanism: &mut last,
         };
-        let (examples, units) = pooled(&private, &corpus, examples).expect("units");
-        let sentences: Vec<_> = examples.iter().map(|example| example.sentence).collect();
+        let (kept, units) = pooled(&private, &corpus, examples()).expect("units");
+        let sentences: Vec<_> = kept.iter().map(|example| example.sentence).collect();
         let expected: Vec<_> = (0..20).map(|place| place * 5).chain([100]).collect();
         assert_eq!(sentences, expected);
         assert_eq!(units, [(0..20).collect::<Vec<_>>(), vec![20]]);
         assert_eq!(private.samples(&units), [[(15..20).collect(), vec![20]]]);
+        // Without the cap one person's text is all that a step has to do.
+        private.max_windows = usize::MAX;
+        let (kept, units) = pooled(&private, &corpus, examples()).expect("units");
+        assert_eq!(kept.len(), 101);
+        assert_eq!(private.samples(&units), [[(0..100).collect(), vec![100]]]);
     }
 
     #[test]

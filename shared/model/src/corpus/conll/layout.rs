@@ -1,14 +1,15 @@
 //! Which columns hold the word and its tag.
 
 use fedner_shared::scheme::split;
+use serde::{Deserialize, Serialize};
 
 use crate::corpus::{Columns, Fault, detector};
 
 /// The columns of a file, found by its first line.
-#[derive(Debug)]
-pub(super) struct Layout {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::corpus) struct Layout {
     /// Columns a line.
-    pub(super) count: usize,
+    pub(in crate::corpus) count: usize,
     /// The line that told.
     pub(super) first: usize,
     /// From 0.
@@ -17,6 +18,7 @@ pub(super) struct Layout {
     /// The first line names the columns.
     pub(super) heading: bool,
     /// The first column may be a count of the words of a sentence.
+    #[serde(skip)]
     pub(super) may_count: bool,
     /// Other columns than the first and the last were chosen here.
     guessed: bool,
@@ -92,6 +94,15 @@ impl Layout {
             ..layout
         }
         .within()
+    }
+
+    /// Whether these columns are the names of the file's columns.
+    pub(super) fn is_heading(&self, columns: &[&str]) -> bool {
+        let is = |index: usize, names: &[&str]| {
+            let column = columns.get(index).map(|column| column.to_lowercase());
+            column.is_some_and(|column| names.contains(&column.as_str()))
+        };
+        self.heading && is(self.word, &WORDS) && is(self.tag, &TAGS)
     }
 
     fn within(self) -> Result<Self, Fault> {
