@@ -225,6 +225,7 @@ mod tests {
                             attempt: 1,
                             manifest: self.run.manifest,
                             rule: Rule::default(),
+                            moments: None,
                             participants,
                         }),
                         labels: vec![],

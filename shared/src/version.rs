@@ -58,6 +58,9 @@ pub struct Round {
     /// How the updates became one; versions that say nothing are of FedAvg.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rule: Rule,
+    /// The moments of the plan's server optimizer after this round, as they go on in the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moments: Option<Digest>,
     /// In the order of their names.
     pub participants: Vec<Participant>,
 }
@@ -85,6 +88,21 @@ impl Version {
     pub fn objects(&self) -> impl Iterator<Item = Digest> {
         let always = [self.config, self.tokenizer, self.weights];
         always.into_iter().chain(self.frozen)
+    }
+
+    /// Everything that must be kept for the version: its files, and where a round published it the
+    /// updates and the moments that its weights are computed again from.
+    pub fn kept(&self) -> impl Iterator<Item = Digest> {
+        let updates = |round: &Round| round.participants.iter().map(|p| p.update).collect();
+        let updates: Vec<Digest> = self.round().map(updates).unwrap_or_default();
+        let moments = self.round().and_then(|round| round.moments);
+        self.objects().chain(updates).chain(moments)
+    }
+
+    /// The moments with which a round of `run` on this version begins.
+    pub fn moments_for(&self, run: &RunId) -> Option<Digest> {
+        let round = self.round().filter(|round| round.run == *run)?;
+        round.moments
     }
 
     pub fn round(&self) -> Option<&Round> {

@@ -78,10 +78,12 @@ fn continues_from_the_last_version(setting: &Setting) -> Result<()> {
 fn adapters_are_federated_replayed_and_exported() -> Result<()> {
     let mut setting = Setting::with_model()?;
     setting.start_institutions(2, 6)?;
-    for (method, first) in [("ffa-lora", 1), ("lora", 4)] {
+    let optimizers = ["", "[server_optimizer]\nname = \"fedyogi\"\n"];
+    for ((method, first), optimizer) in [("ffa-lora", 1), ("lora", 4)].into_iter().zip(optimizers) {
         let seeded = plan(2, 2, 2, method, "", NO_NOISE)
             .replace("seed = 7", &format!("seed = {first}"))
-            .replace("base@1", if first == 1 { "base@1" } else { "notes@3" });
+            .replace("base@1", if first == 1 { "base@1" } else { "notes@3" })
+            + optimizer;
         let run = setting.start_run(&seeded)?;
         setting.wait_for_state(&run, "completed", MINUTES)?;
         let last = format!("notes@{}", first + 2);
@@ -109,6 +111,15 @@ fn adapters_are_federated_replayed_and_exported() -> Result<()> {
             .coordinate(&["model", "show", &format!("notes@{first}")])?;
         assert_eq!(base["version"]["origin"]["kind"], "prepared");
     }
+    // Each round of the second run goes on from its own moments, the first one had none.
+    let published = setting.published()?;
+    let moments = published
+        .iter()
+        .map(|model| &model["version"]["origin"]["moments"]);
+    let moments: Vec<&Value> = moments.collect();
+    let kept = moments.iter().map(|moments| moments.is_string());
+    assert_eq!(kept.collect::<Vec<_>>(), [false, false, true, true]);
+    assert_ne!(moments[2], moments[3]);
     setting.assert_replays()?;
     setting.assert_no_errors_logged();
     Ok(())

@@ -43,6 +43,7 @@ pub(crate) fn run(lie: Lie, seed: u64) -> Result<Vec<bool>> {
         shy: false,
         training: 5,
         strategy: Strategy::FedAvg,
+        optimizer: None,
         guarded: false,
     };
     // Networks as they are; nobody is kept away for good.

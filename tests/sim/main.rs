@@ -102,6 +102,7 @@ fn two_consents_to_one_plan_in_one_check_in_are_refused() {
         shy: false,
         training: 5,
         strategy: Strategy::FedAvg,
+        optimizer: None,
         guarded: false,
     };
     let scenario = op::Scenario {

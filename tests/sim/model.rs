@@ -454,10 +454,15 @@ fn replays(plan: &Plan, version: &Version, place: &mut Place, objects: &SimObjec
         .parent
         .context("a version of a round has a parent")?;
     let parent = place.version(parent)?.context("the parent has no record")?;
-    let naive = naive::aggregated(plan, version, &parent, objects)?;
+    let (weights, moments) = naive::aggregated(plan, version, &parent, objects)?;
     ensure!(
-        Digest::of(&naive) == version.weights,
+        Digest::of(&weights) == version.weights,
         "the version is not the average of its updates"
+    );
+    let recorded = version.round().and_then(|round| round.moments);
+    ensure!(
+        moments.map(|moments| Digest::of(&moments)) == recorded,
+        "the version has other moments than its rounds lead to"
     );
     let replayed = place.replay(plan, version, &parent)?;
     ensure!(

@@ -8,19 +8,19 @@ use fedner_shared::checkpoint::Layout;
 use fedner_shared::digest::Digest;
 use fedner_shared::figures::{Figures, UpdateFigures};
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::{Plan, Rule};
+use fedner_shared::plan::{OptimizerName, Plan, Rule, ServerOptimizer};
 use fedner_shared::update::Decoder;
 use fedner_shared::version::{Origin, Version};
 
 use crate::objects::SimObjects;
 
-/// The bytes of the version's weights.
+/// The bytes of the version's weights, and of the moments beside them.
 pub(crate) fn aggregated(
     plan: &Plan,
     version: &Version,
     parent: &Version,
     objects: &SimObjects,
-) -> Result<Vec<u8>> {
+) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     let Origin::Round(round) = &version.origin else {
         bail!("a version of no round")
     };
@@ -42,16 +42,66 @@ pub(crate) fn aggregated(
     let mut weights = object(parent.weights)?.to_vec();
     let step = plan.privacy.grid().gamma() / total as f64;
     let mut sums = sums.into_iter();
+    let mut moments = match (&parent.origin, plan.server_optimizer) {
+        (Origin::Round(before), Some(_)) if before.run == round.run => {
+            let before = before.moments.context("a round without moments")?;
+            object(before)?.to_vec()
+        }
+        (_, Some(optimizer)) => {
+            let first = [0.0, optimizer.tau.unwrap_or_default().powi(2)];
+            let kept = if optimizer.name == OptimizerName::FedAvgM {
+                1
+            } else {
+                2
+            };
+            let all = (0..manifest.dimension()).flat_map(|_| &first[..kept]);
+            all.flat_map(|moment| (*moment as f32).to_le_bytes())
+                .collect()
+        }
+        (_, None) => Vec::new(),
+    };
+    let mut at = 0;
     for (offset, length) in Layout::read(&weights[..])?.segments(&manifest)? {
         let start = offset as usize;
         for weight in weights[start..start + 4 * length].chunks_exact_mut(4) {
             let before = f32::from_le_bytes([weight[0], weight[1], weight[2], weight[3]]);
             let sum = sums.next().context("fewer sums than weights")?;
-            let after = (f64::from(before) + sum as f64 * step) as f32;
+            let change = match plan.server_optimizer {
+                None => sum as f64 * step,
+                Some(optimizer) => optimized(&optimizer, &mut moments, &mut at, sum as f64 * step),
+            };
+            let after = (f64::from(before) + change) as f32;
             weight.copy_from_slice(&after.to_le_bytes());
         }
     }
-    Ok(weights)
+    Ok((weights, plan.server_optimizer.map(|_| moments)))
+}
+
+/// The change of a weight whose moments stand at `at`, as the papers write it.
+fn optimized(by: &ServerOptimizer, moments: &mut [u8], at: &mut usize, delta: f64) -> f64 {
+    let mut moment = |old: &dyn Fn(f64) -> f64| {
+        let bytes = &mut moments[*at..*at + 4];
+        let before = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let after = old(f64::from(before));
+        bytes.copy_from_slice(&(after as f32).to_le_bytes());
+        *at += 4;
+        after
+    };
+    let rate = by.learning_rate;
+    if by.name == OptimizerName::FedAvgM {
+        return rate * moment(&|m| by.momentum * m + delta);
+    }
+    let stays = by.second_momentum.unwrap_or_default();
+    let m = moment(&|m| by.momentum * m + (1.0 - by.momentum) * delta);
+    let v = moment(&|v| {
+        let square = delta * delta;
+        let sign = f64::from(i8::from(v > square) - i8::from(v < square));
+        match by.name {
+            OptimizerName::FedYogi => v - (1.0 - stays) * square * sign,
+            OptimizerName::FedAdam | OptimizerName::FedAvgM => stays * v + (1.0 - stays) * square,
+        }
+    });
+    rate * m / (v.sqrt() + by.tau.unwrap_or_default())
 }
 
 /// That each update of the closed attempt was measured, and that its figures are its own.

@@ -1,6 +1,6 @@
 //! What may happen in a simulation, and how it is made up.
 
-use fedner_shared::plan::Strategy;
+use fedner_shared::plan::{OptimizerName, Strategy};
 use proptest::prelude::{Strategy as Drawn, *};
 
 use crate::machine::Side;
@@ -28,6 +28,8 @@ pub(crate) struct Setting {
     pub(crate) training: u32,
     /// Which rule the runs' updates become one by.
     pub(crate) strategy: Strategy,
+    /// What becomes of the mean.
+    pub(crate) optimizer: Option<OptimizerName>,
     /// Updates that point away from the others are left out.
     pub(crate) guarded: bool,
 }
@@ -242,10 +244,10 @@ fn setting() -> impl Drawn<Value = Setting> {
         chance(0.2),
         1..8u32,
         prop::sample::select(Strategy::ALL.to_vec()),
-        any::<bool>(),
+        (any::<bool>(), optimizer()),
     )
         .prop_map(
-            |(sites, quorum, rounds, noise, poor, shy, training, strategy, guarded)| Setting {
+            |(sites, quorum, rounds, noise, poor, shy, training, strategy, last)| Setting {
                 sites,
                 quorum: quorum.min(sites),
                 rounds,
@@ -254,9 +256,14 @@ fn setting() -> impl Drawn<Value = Setting> {
                 shy,
                 training,
                 strategy,
-                guarded: guarded && sites >= 3 && quorum < sites,
+                optimizer: last.1,
+                guarded: last.0 && sites >= 3 && quorum < sites,
             },
         )
+}
+
+fn optimizer() -> impl Drawn<Value = Option<OptimizerName>> {
+    prop::option::weighted(0.4, prop::sample::select(OptimizerName::ALL.to_vec()))
 }
 
 fn op() -> impl Drawn<Value = Op> {

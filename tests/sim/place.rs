@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fedner_client::state::Store as SiteStore;
 use fedner_coordinator::blobs::Blobs;
 use fedner_coordinator::registry::Summation;
@@ -122,9 +122,12 @@ impl Place {
             plan,
             parent,
             rule: round.rule,
+            run: &round.run,
             contributions: &round.participants,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        Ok(runtime.block_on(sum.compute(&self.blobs, false))?)
+        let sum = runtime.block_on(sum.compute(&self.blobs, false))?;
+        ensure!(sum.moments == round.moments, "other moments");
+        Ok(sum.weights)
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use fedner_shared::plan::{Plan, Strategy};
+use fedner_shared::plan::{OptimizerName, Plan, Strategy};
 
 use crate::op::Setting;
 use crate::prepared::{LABEL, SITES};
@@ -36,6 +36,7 @@ pub(crate) fn any_plan() -> Result<Plan> {
         shy: false,
         training: 1,
         strategy: Strategy::FedAvg,
+        optimizer: None,
         guarded: false,
     };
     plan(&setting, 0)
@@ -50,9 +51,14 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         quorum,
         rounds,
         strategy,
+        optimizer,
         guarded,
         ..
     } = setting;
+    let optimizer = match optimizer.map(OptimizerName::as_str) {
+        Some(name) => format!("[server_optimizer]\n name = \"{name}\""),
+        None => String::new(),
+    };
     // Declared weights are for rules that weigh.
     let strategy = match weighting {
         "equal" => *strategy,
@@ -93,6 +99,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         max_epsilon = 1000.0
         {gate}
         {guard}
+        {optimizer}
         "#
     );
     Ok(Plan::parse(&text)?)

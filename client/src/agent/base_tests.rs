@@ -75,6 +75,7 @@ fn first(plan: &Plan) -> (Version, Vec<Own>) {
             epsilon: None,
         }],
         rule: Rule::default(),
+        moments: None,
     };
     let version = Version {
         parent: Some(start().digest()),

@@ -14,21 +14,24 @@
 
 mod figures;
 mod flow;
+mod optimizer;
 mod source;
 mod strategy;
 mod sum;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 
 use fedner_shared::checkpoint::{self, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Grid, Rule};
+use fedner_shared::plan::{Grid, Rule, ServerOptimizer};
 use fedner_shared::update::{self, add_to_weights};
 use rayon::prelude::*;
 
 pub use figures::{LastStep, measure};
 use flow::{Ahead, Behind};
+use optimizer::Stepper;
 pub use source::{Source, VerifiedFile};
 use strategy::{Member, Reads};
 use sum::{Sum, squared_distances, squared_norms};
@@ -70,6 +73,31 @@ pub struct Inputs<'a, B, S> {
     pub rule: Rule,
 }
 
+/// A server optimizer, and the files of its moments.
+pub struct Optimizing<'a> {
+    pub optimizer: ServerOptimizer,
+    /// Those that the base was published with; none before the first round.
+    pub before: Option<Box<dyn Read + Send + 'a>>,
+    pub after: Box<dyn Write + Send + 'a>,
+}
+
+impl fmt::Debug for Optimizing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Optimizing");
+        shown.field("optimizer", &self.optimizer);
+        shown.field("goes_on", &self.before.is_some());
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// The digests of what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aggregated {
+    pub weights: Digest,
+    /// Only with a server optimizer.
+    pub moments: Option<Digest>,
+}
+
 /// Writes the weights of the base with the updates added; the digest of what was written. Everything
 /// is read to its end, so that a reader which verifies a digest there has done so before this
 /// succeeds.
@@ -77,6 +105,15 @@ pub fn aggregate<B: Read + Send, S: Source, W: Write + Send>(
     inputs: Inputs<'_, B, S>,
     out: W,
 ) -> Result<Digest, Error> {
+    Ok(aggregate_with(inputs, None, out)?.weights)
+}
+
+/// The same with what a server optimizer makes of the result.
+pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
+    inputs: Inputs<'_, B, S>,
+    optimizing: Option<Optimizing<'_>>,
+    out: W,
+) -> Result<Aggregated, Error> {
     let Inputs {
         layout,
         base,
@@ -121,14 +158,42 @@ pub fn aggregate<B: Read + Send, S: Source, W: Write + Send>(
             position: 0,
         };
         let mut out = Behind::new(scope, out);
+        let optimizer = optimizing.as_ref().map(|optimizing| optimizing.optimizer);
+        let mut moments = optimizing.map(|optimizing| Moments {
+            before: optimizing.before.map(|before| Ahead::new(scope, before)),
+            after: Behind::new(scope, optimizing.after),
+        });
         for (offset, length) in segments {
             base.copy_until(offset, &mut out)?;
-            add_segment(&mut base, &mut sum, step, length, &mut out)?;
+            let stepping = optimizer.as_ref().map(Stepper).zip(moments.as_mut());
+            add_segment(&mut base, &mut sum, (step, stepping), length, &mut out)?;
         }
         sum.finish()?;
         io::copy(&mut base, &mut out)?;
-        Ok(out.finish()?)
+        Ok(Aggregated {
+            weights: out.finish()?,
+            moments: moments.map(Moments::finish).transpose()?,
+        })
     })
+}
+
+/// The moments of all weights, one after another, before and after the round.
+struct Moments<'scope> {
+    before: Option<Ahead>,
+    after: Behind<'scope>,
+}
+
+impl Moments<'_> {
+    fn finish(self) -> Result<Digest, Error> {
+        if let Some(mut before) = self.before {
+            let more = io::copy(&mut before, &mut io::sink())?;
+            if more > 0 {
+                let message = format!("{more} bytes follow the last moment");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message).into());
+            }
+        }
+        Ok(self.after.finish()?)
+    }
 }
 
 fn members<S>(updates: &[Weighted<S>]) -> Result<Vec<Member>, Error> {
@@ -146,18 +211,30 @@ fn members<S>(updates: &[Weighted<S>]) -> Result<Vec<Member>, Error> {
 fn add_segment(
     base: &mut impl Read,
     sum: &mut Sum<impl Read + Send + Sync>,
-    step: f64,
+    (step, mut stepping): (f64, Option<(Stepper<'_>, &mut Moments<'_>)>),
     length: usize,
     out: &mut impl Write,
 ) -> Result<(), Error> {
-    let mut bytes = Vec::new();
+    let (mut bytes, mut own) = (Vec::new(), Vec::new());
     let mut left = length;
     while left > 0 {
         let sums = sum.next(left)?;
         bytes.resize(4 * sums.len(), 0);
         base.read_exact(&mut bytes)?;
         let pieces = bytes.par_chunks_mut(4 * PIECE).zip(sums.par_chunks(PIECE));
-        pieces.for_each(|(weights, sums)| add_to_weights(weights, sums, step));
+        if let Some((stepper, moments)) = &mut stepping {
+            let (stepper, width) = (*stepper, stepper.width());
+            own.resize(width * sums.len(), 0);
+            match &mut moments.before {
+                Some(before) => before.read_exact(&mut own)?,
+                None => stepper.begin(&mut own),
+            }
+            let pieces = pieces.zip(own.par_chunks_mut(width * PIECE));
+            pieces.for_each(|((weights, sums), own)| stepper.advance(weights, own, sums, step));
+            moments.after.write_all(&own)?;
+        } else {
+            pieces.for_each(|(weights, sums)| add_to_weights(weights, sums, step));
+        }
         out.write_all(&bytes)?;
         left -= sums.len();
     }

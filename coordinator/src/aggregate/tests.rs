@@ -7,6 +7,7 @@ use super::*;
 
 mod figures;
 mod hostile;
+mod optimizers;
 mod rules;
 
 const CONFIG: &str = r#"{"model_type":"bert","vocab_size":300,"hidden_size":16,

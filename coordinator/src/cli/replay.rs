@@ -90,10 +90,12 @@ pub(super) async fn run(
         plan: &plan,
         parent: &parent,
         rule: round.rule,
+        run: &round.run,
         contributions: &round.participants,
     };
-    let computed = sum.compute(&blobs, false).await?;
-    let same = computed == version.weights;
+    let sum = sum.compute(&blobs, false).await?;
+    let computed = sum.weights;
+    let same = computed == version.weights && sum.moments == round.moments;
     let replayed = Replayed {
         version: version.name.clone(),
         recorded: version.weights,

@@ -63,13 +63,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             if let Some(plan) = plan.transpose().map_err(fault)? {
                 check_rule(&version, plan, &operators, &mut verdict);
             }
-            objects.extend(version.objects());
-            objects.extend(
-                version
-                    .round()
-                    .into_iter()
-                    .flat_map(|r| r.participants.iter().map(|p| p.update)),
-            );
+            objects.extend(version.kept());
         }
     }
     verdict.versions = digests.len();

@@ -17,6 +17,7 @@ use fedner_shared::view::{Explanation, RunView};
 
 use super::statements::Vouched;
 use super::{Engine, Failure};
+use crate::aggregate::Aggregated;
 use crate::observe;
 use crate::store::{Pending, StatementKind, Tx};
 
@@ -342,7 +343,7 @@ impl Engine {
         id: &RunId,
         effect: &Effect,
         participants: Vec<Contribution>,
-        weights: Digest,
+        sum: Aggregated,
     ) -> Result<VersionName, Failure> {
         let run = self.require(id)?.clone();
         let parent = self.version_record(effect.base)?;
@@ -361,10 +362,11 @@ impl Engine {
                 attempt: effect.attempt,
                 manifest: run.manifest,
                 rule: run.plan.rule(),
+                moments: sum.moments,
                 participants,
             }),
             labels: run.plan.labels.clone(),
-            weights,
+            weights: sum.weights,
             frozen: parent.frozen,
             config: parent.config,
             tokenizer: parent.tokenizer,
@@ -376,7 +378,7 @@ impl Engine {
             attempt,
             name: name.clone(),
             version: version.digest(),
-            weights,
+            weights: sum.weights,
         };
         // A cancelled run wants its sum no longer; the effect is done with either way.
         if run.phase.is_end() {

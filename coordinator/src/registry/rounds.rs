@@ -1,12 +1,11 @@
 //! Closed rounds: their updates measured, made one, and published.
 
 use std::fs::File;
-use std::io::{BufReader, Seek};
+use std::io::{BufReader, Read, Seek};
 
 use fedner_round::Contribution;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Layout};
-use fedner_shared::digest::Digest;
 use fedner_shared::figures::{Figures, UpdateFigures};
 use fedner_shared::id::RunId;
 use fedner_shared::manifest::Manifest;
@@ -15,7 +14,7 @@ use fedner_shared::version::{Origin, Version};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Registry;
-use crate::aggregate::{self, Inputs, LastStep, VerifiedFile, Weighted};
+use crate::aggregate::{self, Aggregated, Inputs, LastStep, Optimizing, VerifiedFile, Weighted};
 use crate::blobs::{Blobs, Verified};
 use crate::engine::{Failure, Fault, runs::Closing};
 use crate::machine::blocking;
@@ -70,13 +69,15 @@ impl Registry {
             plan: &plan,
             parent: &parent,
             rule: plan.rule(),
+            run: &run,
             contributions: &contributions,
         };
-        let weights = sum.compute(&self.blobs, true).await?;
+        let sum = sum.compute(&self.blobs, true).await?;
+        let weights = sum.weights;
         observe::record_aggregation(began.elapsed().as_secs_f64());
         let name = self
             .engine
-            .call(move |engine| engine.publish(&run, &effect, contributions, weights))
+            .call(move |engine| engine.publish(&run, &effect, contributions, sum))
             .await?;
         tracing::info!(version = %name, weights = %weights.short(), "published");
         Ok(())
@@ -162,12 +163,14 @@ pub struct Summation<'a> {
     pub parent: &'a Version,
     /// The plan's, or what the version records.
     pub rule: Rule,
+    /// The run whose round it is: its own moments go on.
+    pub run: &'a RunId,
     pub contributions: &'a [Contribution],
 }
 
 impl Summation<'_> {
-    /// The digest of the weights; the weights themselves are stored if `keep`.
-    pub async fn compute(&self, blobs: &Blobs, keep: bool) -> Result<Digest, Failure> {
+    /// The digests of the weights and moments; these themselves are stored if `keep`.
+    pub async fn compute(&self, blobs: &Blobs, keep: bool) -> Result<Aggregated, Failure> {
         let manifest = manifest(self.plan, self.parent, blobs).await?;
         let base = blobs.open_file(self.parent.weights).await?;
         let weights = self.parent.weights;
@@ -180,8 +183,17 @@ impl Summation<'_> {
         let updates: Vec<Weighted<VerifiedFile>> = updates.collect();
         let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
         let rule = self.rule;
-        let out = blobs.scratch()?;
-        let (out, digest) = blocking(move || {
+        let optimizer = self.plan.server_optimizer;
+        let moments = match self
+            .parent
+            .moments_for(self.run)
+            .filter(|_| optimizer.is_some())
+        {
+            Some(digest) => Some((blobs.open_file(digest).await?, digest)),
+            None => None,
+        };
+        let (out, out_moments) = (blobs.scratch()?, blobs.scratch()?);
+        let (out, out_moments, sum) = blocking(move || {
             let layout = layout_of(&base)?;
             let inputs = Inputs {
                 layout: &layout,
@@ -192,14 +204,24 @@ impl Summation<'_> {
                 bound,
                 rule,
             };
-            let digest = aggregate::aggregate(inputs, out.as_file())?;
-            Ok::<_, aggregate::Error>((out, digest))
+            let optimizing = optimizer.map(|optimizer| Optimizing {
+                optimizer,
+                before: moments.map(|(file, digest)| -> Box<dyn Read + Send> {
+                    Box::new(Verified::new(file, digest))
+                }),
+                after: Box::new(out_moments.as_file()),
+            });
+            let sum = aggregate::aggregate_with(inputs, optimizing, out.as_file())?;
+            Ok::<_, aggregate::Error>((out, out_moments, sum))
         })
         .await??;
         if keep {
-            blobs.put_file(digest, out.path()).await?;
+            if let Some(moments) = sum.moments {
+                blobs.put_file(moments, out_moments.path()).await?;
+            }
+            blobs.put_file(sum.weights, out.path()).await?;
         }
-        Ok(digest)
+        Ok(sum)
     }
 }
 

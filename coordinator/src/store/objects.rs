@@ -15,9 +15,7 @@ impl Tx<'_> {
         for digest in self.versions()? {
             let version = self.version(digest)?;
             let version = version.ok_or_else(|| damaged(format!("version {digest} is missing")))?;
-            needed.extend(version.objects());
-            let participants = version.round().map(|round| &round.participants);
-            needed.extend(participants.into_iter().flatten().map(|p| p.update));
+            needed.extend(version.kept());
         }
         needed.extend(self.open_objects()?);
         Ok(needed)

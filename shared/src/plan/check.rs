@@ -41,6 +41,9 @@ impl Plan {
             guard.check(&self.cohort)?;
         }
         self.check_aggregation()?;
+        if let Some(optimizer) = &self.server_optimizer {
+            optimizer.check()?;
+        }
         between("rounds", self.rounds, 1, 10_000)
     }
 

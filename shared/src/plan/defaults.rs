@@ -15,6 +15,9 @@ impl Plan {
     pub(super) fn fill_in(&mut self, written: &Table) {
         self.fill_in_aggregation(written);
         self.fill_in_sampled(written);
+        if let Some(optimizer) = &mut self.server_optimizer {
+            optimizer.fill_in(written);
+        }
     }
 
     fn fill_in_aggregation(&mut self, written: &Table) {
@@ -73,7 +76,7 @@ impl Plan {
 }
 
 /// Sets a key's value, unless its table has the key.
-fn fill<T>(own: &mut T, value: T, (table, key): (Option<&Table>, &str)) {
+pub(super) fn fill<T>(own: &mut T, value: T, (table, key): (Option<&Table>, &str)) {
     if table.is_none_or(|table| !table.contains_key(key)) {
         *own = value;
     }

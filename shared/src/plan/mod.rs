@@ -13,6 +13,7 @@ mod norm;
 mod privacy;
 pub mod ranges;
 mod release;
+mod server_optimizer;
 mod training;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
 pub use inputs::{Inputs, Pinned};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
+pub use server_optimizer::{OptimizerName, ServerOptimizer};
 pub use training::{Decay, Precision, Training};
 
 /// A plan as its TOML file writes it. Unknown keys are errors; units are in the names.
@@ -74,6 +76,9 @@ pub struct Plan {
     pub cohort: Cohort,
     #[serde(default, skip_serializing_if = "is_default")]
     pub aggregation: Aggregation,
+    /// What becomes of the mean update; without it, it is added to the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_optimizer: Option<ServerOptimizer>,
     pub privacy: Privacy,
     /// What a version must show before it is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
