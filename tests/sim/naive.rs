@@ -97,6 +97,7 @@ fn optimized(by: &ServerOptimizer, moments: &mut [u8], at: &mut usize, delta: f6
         let square = delta * delta;
         let sign = f64::from(i8::from(v > square) - i8::from(v < square));
         match by.name {
+            OptimizerName::FedAdagrad => v + square,
             OptimizerName::FedYogi => v - (1.0 - stays) * square * sign,
             OptimizerName::FedAdam | OptimizerName::FedAvgM => stays * v + (1.0 - stays) * square,
         }

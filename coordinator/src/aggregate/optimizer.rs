@@ -31,6 +31,7 @@ fn step(optimizer: &ServerOptimizer, [m, v]: Moments, delta: f64) -> (Moments, f
             return ([m, v], learning_rate * m);
         }
         OptimizerName::FedAdam => stays * v + (1.0 - stays) * square,
+        OptimizerName::FedAdagrad => v + square,
         OptimizerName::FedYogi => {
             let sign = f64::from(v.total_cmp(&square) as i8);
             v - (1.0 - stays) * square * sign
@@ -132,6 +133,10 @@ mod tests {
             (
                 OptimizerName::FedYogi,
                 [1.090_498_8, 1.132_811_9, 1.170_893_8, 1.273_763_2],
+            ),
+            (
+                OptimizerName::FedAdagrad,
+                [1.009_900_5, 1.014_5, 1.018_639_5, 1.029_272_2],
             ),
         ] {
             for (found, expected) in path(name, &updates).iter().zip(expected) {

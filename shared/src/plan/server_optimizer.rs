@@ -36,16 +36,24 @@ pub enum OptimizerName {
     FedAdam,
     /// v ← v − (1 − β₂) Δ² sign(v − Δ²).
     FedYogi,
+    /// v ← v + Δ².
+    FedAdagrad,
 }
 
 impl OptimizerName {
-    pub const ALL: [Self; 3] = [Self::FedAvgM, Self::FedAdam, Self::FedYogi];
+    pub const ALL: [Self; 4] = [
+        Self::FedAvgM,
+        Self::FedAdam,
+        Self::FedYogi,
+        Self::FedAdagrad,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FedAvgM => "fedavgm",
             Self::FedAdam => "fedadam",
             Self::FedYogi => "fedyogi",
+            Self::FedAdagrad => "fedadagrad",
         }
     }
 
