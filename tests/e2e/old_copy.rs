@@ -52,6 +52,51 @@ fn a_client_with_an_old_copy_of_its_ledger_is_barred_until_the_newest_is_back() 
     Ok(())
 }
 
+/// Without the coordinator, the second place of the heads tells that the end of the ledger is gone.
+#[test]
+fn the_second_place_of_the_heads_tells_of_an_old_copy() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(2, 12)?;
+    setting.cluster.kill_client("i0")?;
+    let (directory, old) = (
+        setting.cluster.client_directory("i0"),
+        setting.path("old-copy"),
+    );
+    let (heads, file) = (setting.path("heads"), directory.join("client.toml"));
+    let text = fs::read_to_string(&file)?;
+    fs::write(
+        &file,
+        format!("ledger_heads = {:?}\n{text}", heads.display()),
+    )?;
+    copy(&directory, &old)?;
+    setting.cluster.start_client("i0")?;
+    let run = setting.start_run(&one_round(1))?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    setting.cluster.kill_client("i0")?;
+
+    let verify = |setting: &Setting| -> Result<(bool, String)> {
+        let output = setting
+            .cluster
+            .client_command("i0", &["privacy", "verify"])?
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.success(), said))
+    };
+    let lines = fs::read_to_string(&heads)?.lines().count();
+    assert!(lines > 0, "each entry has a line");
+    let (sound, said) = verify(&setting)?;
+    assert!(sound, "{said}");
+    fs::rename(&directory, setting.path("newest"))?;
+    fs::rename(&old, &directory)?;
+    let (sound, said) = verify(&setting)?;
+    assert!(!sound && said.contains("names ledger entry 1"), "{said}");
+    // The control: without that place an old copy looks whole.
+    fs::write(&file, text)?;
+    let (sound, said) = verify(&setting)?;
+    assert!(sound, "{said}");
+    Ok(())
+}
+
 fn one_round(seed: u32) -> String {
     plan(2, 2, 1, "full", "", NO_NOISE).replace("seed = 7", &format!("seed = {seed}"))
 }
