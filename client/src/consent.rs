@@ -40,18 +40,25 @@ impl Error {
 
 const DAY: Duration = Duration::from_hours(24);
 
+/// By what a consent is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    pub directory: &'a Directory,
+    pub settings: &'a Settings,
+    pub policy: &'a Policy,
+}
+
 /// Signs and keeps a consent, if the policy allows the plan; see [`draft`].
 pub fn grant(
     store: &Store,
     identity: &Identity,
-    directory: &Directory,
+    terms: Terms<'_>,
     record: &PlanRecord,
     examples: Option<u32>,
     now: Time,
 ) -> Result<Consent, Error> {
-    let consent = draft(store, identity, directory, record, examples, now)?;
-    let settings = directory.settings().map_err(|e| e.refusal())?;
-    store.save_forms(&forms(&settings, directory))?;
+    let consent = draft(store, identity, terms, record, examples, now)?;
+    store.save_forms(&forms(terms.settings, terms.directory))?;
     let signed = Signed::new(&consent, &identity.signing);
     store.add_consent(&consent, &signed)?;
     Ok(consent)
@@ -64,22 +71,25 @@ pub fn grant(
 pub fn draft(
     store: &Store,
     identity: &Identity,
-    directory: &Directory,
+    terms: Terms<'_>,
     record: &PlanRecord,
     examples: Option<u32>,
     now: Time,
 ) -> Result<Consent, Error> {
-    let policy = directory.policy().map_err(|e| e.refusal())?;
-    let settings = directory.settings().map_err(|e| e.refusal())?;
-    allows(&policy, identity, &record.plan)?;
+    let Terms {
+        directory,
+        settings,
+        policy,
+    } = terms;
+    allows(policy, identity, &record.plan)?;
     let earlier = store.consent(&record.digest)?;
     let examples = match examples.or(earlier.map(|record| record.consent.examples)) {
         Some(examples) => examples,
-        None => examples_of(&record.plan, &settings, directory)?,
+        None => examples_of(&record.plan, settings, directory)?,
     };
     check_examples(examples, &record.plan)?;
     policy.allows_declared(&record.plan, examples)?;
-    let held_out = held_out_of(&record.plan, &policy, &settings, directory)?;
+    let held_out = held_out_of(&record.plan, policy, settings, directory)?;
     Ok(Consent {
         plan: record.digest,
         institution: identity.institution.clone(),
@@ -93,9 +103,12 @@ pub fn draft(
 
 /// Looks at the text that a plan would be trained on, for the people who are asked to agree: later it
 /// is not told what is wrong with it. Nothing of it is part of the consent.
-pub fn check_text(directory: &Directory, plan: &Plan) -> Result<(), Error> {
-    let policy = directory.policy().map_err(|e| e.refusal())?;
-    let settings = directory.settings().map_err(|e| e.refusal())?;
+pub fn check_text(terms: Terms<'_>, plan: &Plan) -> Result<(), Error> {
+    let Terms {
+        directory,
+        settings,
+        policy,
+    } = terms;
     let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
     let read = training::read_corpora(&paths, &plan.labels, &settings.reading);
     let sentences = read.map_err(|error| {
@@ -245,7 +258,7 @@ mod tests {
                 std::fs::write(place.path().join(name), text).expect("written");
             };
             write("client.toml", &format!("{base}{settings}"));
-            write("policy.toml", policy);
+            write("policy.toml", &format!("hold = false\n{policy}"));
             write("train.conll", "a O\n\nb B-Disease\n\nc O\n");
             let record = PlanRecord {
                 digest: plan.digest(),
@@ -262,7 +275,12 @@ mod tests {
         fn grant(&self, examples: Option<u32>) -> Result<Consent, Error> {
             let directory = Directory::new(Some(self.place.path().to_owned())).expect("directory");
             let store = self.place.open();
-            grant(&store, &identity(), &directory, &self.record, examples, NOW)
+            let terms = Terms {
+                directory: &directory,
+                settings: &directory.settings().expect("settings"),
+                policy: &directory.policy().expect("policy"),
+            };
+            grant(&store, &identity(), terms, &self.record, examples, NOW)
         }
 
         fn code(&self, examples: Option<u32>) -> Code {

@@ -13,6 +13,7 @@
 //! | [`blobs`] | files by digest |
 //! | [`identity`] | keys and certificates, enrolment, renewal |
 //! | [`machine`] | the clock, and work beside the asynchronous threads |
+//! | [`rules`] | which policy is in force |
 //! | [`config`] | the directory of an institution and its TOML files |
 
 pub mod agent;
@@ -29,6 +30,7 @@ pub mod identity;
 pub mod machine;
 pub mod private;
 mod progress;
+pub mod rules;
 pub mod sound;
 pub mod state;
 pub mod training;

@@ -161,7 +161,7 @@ pub fn check_files(files: &[PathBuf]) -> Result<(), Refusal> {
         };
         if let Err(error) = opened {
             let message = format!("{} cannot be opened: {error}", file.display());
-            return Err(Refusal::new(Code::CorpusInvalid, message));
+            return Err(Refusal::new(Code::DataUnavailable, message));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use fedner_shared::digest::Digest;
 use fedner_shared::keys::is_due;
 use fedner_shared::time::Time;
 use rcgen::{
@@ -189,10 +190,11 @@ impl Authority {
         Ok(certificate.issuer() == own.subject())
     }
 
-    /// For the listening socket.
-    pub fn server(&self, host: &str, now: Time) -> Result<Identity, Error> {
-        let mut params = parameters(host, None, now, SERVER_LIFE)?;
-        let mut names = vec![host.to_owned()];
+    /// For the listening socket, with the names by which it is dialled.
+    pub fn server(&self, names: &[String], now: Time) -> Result<Identity, Error> {
+        let first = names.first().map_or("localhost", String::as_str);
+        let mut params = parameters(first, None, now, SERVER_LIFE)?;
+        let mut names = names.to_vec();
         names.extend([
             "localhost".to_owned(),
             "127.0.0.1".to_owned(),
@@ -236,6 +238,12 @@ impl Authority {
         let mut params = parameters(name, Some(role), now, PERSON_LIFE)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         Ok(params.signed_by(&key, &self.issuer)?.pem())
+    }
+
+    /// The digest of the public key for which a certificate is asked.
+    pub fn key_of_request(request_pem: &str) -> Result<Digest, Error> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem)?;
+        Ok(Digest::of(request.public_key.der_bytes()))
     }
 
     /// For an institution, from the request it made.

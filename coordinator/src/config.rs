@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
+use crate::version;
 
 /// `coordinator.toml`.
 ///
@@ -23,6 +24,9 @@ pub struct Config {
     pub name: String,
     /// HOST:PORT that institutions dial; it stands in invites and in the server's certificate.
     pub address: String,
+    /// Other names by which institutions reach it, through a gateway of their own for example.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The socket to listen on.
     pub listen: String,
     /// Where Prometheus may scrape, over plain HTTP: keep it on a loopback or private address.
@@ -31,6 +35,9 @@ pub struct Config {
     /// Where large objects live; a local folder in the directory unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs_url: Option<String>,
+    /// The oldest client that is let in; older ones are told to be upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_client: Option<String>,
     /// What peers may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
@@ -70,7 +77,16 @@ impl Config {
             source: Box::new(source),
         })?;
         let checked = config.limits.check();
-        checked.map_err(|reason| Error::Limit { path, reason })?;
+        checked.map_err(|reason| Error::Limit {
+            path: path.clone(),
+            reason,
+        })?;
+        if let Some(text) = config.min_client.as_ref()
+            && version::parse(text).is_none()
+        {
+            let reason = format!("min_client is `{text}`: expected a version, such as 0.1.0");
+            return Err(Error::Limit { path, reason });
+        }
         Ok(config)
     }
 }

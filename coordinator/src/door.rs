@@ -6,6 +6,7 @@
 
 mod activity;
 mod guest;
+mod programs;
 mod streams;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use activity::{Activity, Busy};
 pub use guest::Guest;
 pub(crate) use guest::{Ration, UnderWay};
+pub use programs::{Program, Programs};
 pub(crate) use streams::{Stream, Streams};
 
 use crate::authority::Role;
@@ -38,6 +40,7 @@ pub struct Door {
     limits: Limits,
     inside: Mutex<Inside>,
     wrong_invites: Mutex<HashMap<IpAddr, Bucket>>,
+    programs: Programs,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +85,12 @@ impl Door {
             limits,
             inside: Mutex::default(),
             wrong_invites: Mutex::default(),
+            programs: Programs::default(),
         })
+    }
+
+    pub fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     pub fn limits(&self) -> &Limits {

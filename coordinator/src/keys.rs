@@ -63,7 +63,7 @@ pub struct Keys {
     machine: Arc<dyn Machine>,
     /// Where they lie; nowhere in simulations.
     paths: Option<Paths>,
-    host: String,
+    names: Vec<String>,
     state: RwLock<State>,
     tls: watch::Sender<Arc<ServerConfig>>,
 }
@@ -113,10 +113,10 @@ impl State {
 }
 
 impl Keys {
-    /// Those in the directory. `host` is where institutions dial, `plans` the first key for plans.
+    /// Those in the directory. `names` are those by which institutions dial, `plans` is the first key for plans.
     pub fn open(
         paths: Paths,
-        host: String,
+        names: Vec<String>,
         plans: PublicKey,
         recorded: Recorded,
         machine: Arc<dyn Machine>,
@@ -136,7 +136,7 @@ impl Keys {
         Self::assemble(
             (serving, next),
             (plans, history),
-            (Some(paths), host),
+            (Some(paths), names),
             recorded,
             machine,
         )
@@ -152,7 +152,7 @@ impl Keys {
         Self::assemble(
             (authority, None),
             (plans, history),
-            (None, "localhost".to_owned()),
+            (None, vec!["localhost".to_owned()]),
             Recorded::default(),
             machine,
         )
@@ -161,11 +161,11 @@ impl Keys {
     fn assemble(
         (serving, next): (Authority, Option<Authority>),
         (plans, history): (PublicKey, SecretKey),
-        (paths, host): (Option<Paths>, String),
+        (paths, names): (Option<Paths>, Vec<String>),
         recorded: Recorded,
         machine: Arc<dyn Machine>,
     ) -> Result<Arc<Self>, Error> {
-        let server = serving.server(&host, machine.now())?;
+        let server = serving.server(&names, machine.now())?;
         let people = recorded.people.into_iter();
         let mut state = State {
             serving: Arc::new(serving),
@@ -184,7 +184,7 @@ impl Keys {
         Ok(Arc::new(Self {
             machine,
             paths,
-            host,
+            names,
             state: RwLock::new(state),
             tls,
         }))
@@ -355,7 +355,7 @@ impl Keys {
     /// The older authority is trusted no more; its fingerprint.
     pub fn withdraw_authority(&self) -> Result<String, Error> {
         let next = self.next()?;
-        let server = next.server(&self.host, self.machine.now())?;
+        let server = next.server(&self.names, self.machine.now())?;
         let mut state = self.write();
         if let Some(paths) = &self.paths {
             rename(&paths.next_authority_key(), &paths.authority_key())?;
@@ -373,7 +373,7 @@ impl Keys {
     pub fn replace_server(&self) -> Result<String, Error> {
         let mut state = self.write();
         let now = self.machine.now();
-        state.server = state.serving.server(&self.host, now)?;
+        state.server = state.serving.server(&self.names, now)?;
         self.tls.send_replace(state.tls()?);
         Ok(authority::sha256_of_pem(&state.server.certificate)?)
     }

@@ -10,6 +10,7 @@ pub mod blobs;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod daily;
 pub mod door;
 pub mod engine;
 pub mod identity;
@@ -22,3 +23,7 @@ pub mod registry;
 pub mod rpc;
 pub mod store;
 pub mod tls;
+pub mod version;
+
+/// Says to institutions which software this is.
+pub const SOFTWARE: &str = concat!("fedner-coordinator/", env!("CARGO_PKG_VERSION"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fedner_shared::refusal::Code;
 use fedner_shared::time::Time;
+use fedner_shared::view::{InstitutionView, RunView};
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -23,6 +24,10 @@ const AGGREGATION: &str = "fedner_aggregation_seconds";
 const UNUSED: &str = "fedner_unused_connections_total";
 const WAITING: &str = "fedner_waiting_institutions";
 const EXPIRY: &str = "fedner_expiry_timestamp_seconds";
+const LAST_SEEN: &str = "fedner_institution_last_seen_seconds";
+const CERTIFICATE: &str = "fedner_institution_certificate_expires_seconds";
+const RUNS: &str = "fedner_runs";
+const DISK: &str = "fedner_disk_free_bytes";
 
 /// Serves the metrics to Prometheus on `address`.
 pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::BuildError> {
@@ -48,6 +53,22 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
         UNUSED,
         Unit::Count,
         "Connections closed because nobody used them"
+    );
+    describe_gauge!(
+        LAST_SEEN,
+        Unit::Seconds,
+        "When each institution was last heard of, since 1970"
+    );
+    describe_gauge!(
+        CERTIFICATE,
+        Unit::Seconds,
+        "When each institution's certificate ends, since 1970"
+    );
+    describe_gauge!(RUNS, Unit::Count, "Runs, by state");
+    describe_gauge!(
+        DISK,
+        Unit::Bytes,
+        "Free space of the coordinator's directory"
     );
     describe_gauge!(WAITING, Unit::Count, "Institutions waiting in a check-in");
     describe_gauge!(
@@ -101,6 +122,39 @@ pub(crate) fn count_downloaded(bytes: u64) {
 
 pub(crate) fn record_aggregation(seconds: f64) {
     histogram!(AGGREGATION).record(seconds);
+}
+
+/// The states that a run may have, so that those without a run are 0.
+const STATES: [&str; 9] = [
+    "created",
+    "recruiting",
+    "collecting",
+    "aggregating",
+    "evaluating",
+    "paused",
+    "completed",
+    "failed",
+    "cancelled",
+];
+
+/// What an operator looks at daily. The names are of institutions that the operator let in.
+pub(crate) fn show(institutions: &[InstitutionView], runs: &[RunView]) {
+    let seconds = |time: Time| time.as_millis() as f64 / 1000.0;
+    for view in institutions {
+        let name = view.institution.to_string();
+        if let Some(seen) = view.last_seen {
+            gauge!(LAST_SEEN, "institution" => name.clone()).set(seconds(seen));
+        }
+        gauge!(CERTIFICATE, "institution" => name).set(seconds(view.certificate_expires));
+    }
+    for state in STATES {
+        let count = runs.iter().filter(|run| run.state == state).count();
+        gauge!(RUNS, "state" => state).set(count as f64);
+    }
+}
+
+pub(crate) fn show_disk(free: u64) {
+    gauge!(DISK).set(free as f64);
 }
 
 /// Counts an institution as waiting for as long as it lives.

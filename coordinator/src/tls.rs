@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ use crate::observe;
 
 /// A peer that cannot finish a handshake in this time is not one.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Every connection has a number of its own.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 /// How often a connection is looked at: whether it is used, and its certificate still holds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -80,6 +83,10 @@ pub struct Peer {
     pub certificate: Option<Vec<u8>>,
     pub guest: Arc<Guest>,
     pub(crate) activity: Arc<Activity>,
+    /// Cancelled when the connection is closed.
+    gone: CancellationToken,
+    /// Of no other connection.
+    number: u64,
 }
 
 impl Peer {
@@ -89,7 +96,19 @@ impl Peer {
             certificate,
             guest,
             activity: Activity::new(),
+            gone: CancellationToken::new(),
+            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// Which connection it is, and what is cancelled when that is closed.
+    pub fn connection(&self) -> (u64, &CancellationToken) {
+        (self.number, &self.gone)
+    }
+
+    /// Says that the connection is closed when dropped.
+    pub fn close_guard(&self) -> DropGuard {
+        self.gone.clone().drop_guard()
     }
 }
 
@@ -151,14 +170,14 @@ pub fn accept(
 }
 
 /// Closes a connection that nobody uses, or whose certificate has run out.
-async fn look_after(peer: Peer, limits: Limits, cut: CancellationToken, gone: CancellationToken) {
+async fn look_after(peer: Peer, limits: Limits, cut: CancellationToken) {
     let certificate = peer.certificate.as_deref();
     let caller = certificate.and_then(|der| Caller::of_certificate(der).ok());
     let known = caller.is_some();
     loop {
         tokio::select! {
             biased;
-            () = gone.cancelled() => return,
+            () = peer.gone.cancelled() => return,
             () = cut.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
@@ -203,14 +222,14 @@ async fn handshake(
                 place.show(certificate);
             }
             let peer = Peer::new(address, certificate, place.guest());
-            let (cut, gone) = (place.cut(), CancellationToken::new());
-            let watching = look_after(peer.clone(), limits.clone(), cut.clone(), gone.clone());
+            let (cut, gone) = (place.cut(), peer.close_guard());
+            let watching = look_after(peer.clone(), limits.clone(), cut.clone());
             tokio::spawn(watching);
             Some(Connection {
                 stream,
                 peer,
                 cut: Box::pin(cut.cancelled_owned()),
-                _gone: gone.drop_guard(),
+                _gone: gone,
                 _place: place,
             })
         }

@@ -20,6 +20,15 @@ pub mod v1 {
 /// The services' descriptors, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fedner.v1.bin"));
 
+/// The form of the messages; it grows when a peer must know which one it speaks to.
+pub const PROTOCOL: u32 = 1;
+
+/// The header by which a running program is told from another one with the same certificate.
+pub const SESSION: &str = "fedner-session";
+
+/// In that header: a program that only looks, and takes no work.
+pub const LOOKS: &str = "looks";
+
 /// Bytes in one message of a transfer.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 

@@ -43,6 +43,10 @@ pub enum Event {
         institution: InstitutionId,
         expires: Time,
     },
+    /// Open invites of the name are worth nothing any more.
+    InvitesWithdrawn {
+        institution: InstitutionId,
+    },
     InstitutionEnrolled {
         institution: InstitutionId,
     },
@@ -50,6 +54,10 @@ pub enum Event {
     InstitutionReenrolled {
         institution: InstitutionId,
         was: String,
+    },
+    /// Another running copy of the institution's directory spoke while the first was connected.
+    SecondProgramRefused {
+        institution: InstitutionId,
     },
     CertificateRenewed {
         institution: InstitutionId,
@@ -122,6 +130,10 @@ pub enum Event {
     },
     RunFailed {
         reason: String,
+    },
+    /// A failed run goes on with that round.
+    RunRetried {
+        round: u32,
     },
     Joined {
         institution: InstitutionId,

@@ -1,6 +1,6 @@
 //! The vocabulary of fedner, shared by the coordinator and the client.
 //!
-//! Nothing here opens a socket, reads a clock or touches a database: the crate holds the names,
+//! Nothing here speaks to a peer, reads a clock or touches a database: the crate holds the names,
 //! the signed statements and the byte formats that both sides must agree on.
 
 pub mod audit;
@@ -22,6 +22,7 @@ pub mod refusal;
 pub mod scheme;
 pub mod score;
 pub mod seal;
+pub mod service;
 pub mod sign;
 mod skip;
 pub mod statement;

@@ -102,6 +102,66 @@ fn create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Gives what was made in `directory` under these names to whom the directory belongs: an administrator who
+/// looked at it leaves nothing behind that its owner cannot use. Only an administrator can, and needs to.
+#[cfg(unix)]
+pub fn keep_owner(directory: &Path, names: &[&str]) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(owner) = directory.metadata() else {
+        return;
+    };
+    if rustix::process::geteuid().as_raw() == owner.uid() {
+        return;
+    }
+    for name in names {
+        give(&directory.join(name), owner.uid(), owner.gid());
+    }
+}
+
+#[cfg(unix)]
+fn give(path: &Path, user: u32, group: u32) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = path.symlink_metadata() else {
+        return;
+    };
+    if metadata.is_symlink() {
+        return;
+    }
+    if metadata.uid() != user {
+        // Who may not do this has made nothing here that is another's.
+        let _ = std::os::unix::fs::lchown(path, Some(user), Some(group));
+    }
+    if metadata.is_dir()
+        && let Ok(entries) = std::fs::read_dir(path)
+    {
+        for entry in entries.flatten() {
+            give(&entry.path(), user, group);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub fn keep_owner(_directory: &Path, _names: &[&str]) {}
+
+/// Whose a file is, where it is not the user's who runs this program.
+#[cfg(unix)]
+pub fn another_owner(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let ours = rustix::process::geteuid().as_raw();
+    let theirs = path.metadata().ok()?.uid();
+    (theirs != ours).then(|| {
+        format!(
+            "{} belongs to the user {theirs}, and this program runs as the user {ours}",
+            path.display()
+        )
+    })
+}
+
+#[cfg(not(unix))]
+pub fn another_owner(_path: &Path) -> Option<String> {
+    None
+}
+
 #[cfg(unix)]
 fn mode_of(path: &Path) -> io::Result<u32> {
     use std::os::unix::fs::PermissionsExt;

@@ -54,12 +54,20 @@ codes! {
     InviteExpired = "invite-expired", Unauthenticated, "ask the operator for a new invite; `--ttl` sets how long it lasts";
     InviteUsed = "invite-used", Unauthenticated, "an invite works once; if it was not you who used it, tell the operator at once";
     CertificateMissing = "certificate-missing", Unauthenticated, "enrol first: `fedner-client enroll INVITE`";
-    CertificateUntrusted = "certificate-untrusted", Unauthenticated, "this certificate is not from the coordinator's authority; enrol with an invite from this coordinator";
+    CertificateUntrusted = "certificate-untrusted", Unauthenticated, "the message says whose certificate it is: a network that inspects TLS must let this connection through; whose own certificate is not accepted needs a new invite";
+    ServerName = "server-name", Unauthenticated, "dial the coordinator by a name that its certificate has, or say which one to expect: `server_name` in client.toml; operators list `names` in coordinator.toml";
+    ServerExpired = "server-expired", Unauthenticated, "if the clock here is right, the operator must start the coordinator again, or renew its authority";
+    ServerNotYetValid = "server-not-yet-valid", Unauthenticated, "set the clock here, or the coordinator's";
+    NoTls = "no-tls", Unauthenticated, "is the address right? something else listens there, or a proxy answers in its place";
+    ProxyRefused = "proxy-refused", State, "see `proxy` in client.toml and HTTPS_PROXY: its address, its credentials, and whether it may reach the coordinator";
     CertificateRequest = "certificate-request-invalid", Invalid, "make the request with `fedner-client enroll`";
     RoleForbidden = "role-forbidden", Forbidden, "use the certificate of a role that may call this";
     InstitutionUnknown = "institution-unknown", Forbidden, "see `fedner-coordinator institution list`";
     InstitutionSuspended = "institution-suspended", Forbidden, "ask the operator to lift the suspension";
     InstitutionRevoked = "institution-revoked", Forbidden, "a revoked certificate is never restored; enrol again with a new invite";
+    IdentityInUse = "identity-in-use", State, "another running program uses this identity: stop the copy, or move the institution with `fedner-client move`";
+    DirectoryMoved = "directory-moved", State, "this institution works from the directory that it was moved to; this one is kept for its books";
+    ClientTooOld = "client-too-old", Forbidden, "the coordinator asks for a newer fedner-client: install it and start again";
     CertificateExpired = "certificate-expired", Unauthenticated, "certificates renew themselves while they hold; this one needs a new invite: `fedner-coordinator invite NAME --reenrol`";
     CertificateRevoked = "certificate-revoked", Unauthenticated, "an operator revoked this name's certificates; ask for a new one: `fedner-coordinator key issue NAME`";
     KeySuccession = "key-succession-invalid", Forbidden, "the present key must sign which key comes next; see `fedner-coordinator key --help` or `fedner-client key --help`";
@@ -114,12 +122,14 @@ codes! {
     UnitForbidden = "unit-forbidden", Forbidden, "the institution's policy lists the `units` that plans may protect; see `fedner-client policy show`";
     TooFewUnits = "too-few-units", Forbidden, "declare at least the policy's `min_units`, or choose a plan that protects another unit";
     OperatorForbidden = "operator-forbidden", Forbidden, "the institution's policy lists the keys of `operators`; see `fedner-client policy show`";
+    InstitutionPaused = "institution-paused", State, "the institution has paused its part; `fedner-client resume` ends that";
     OutsideHours = "outside-hours", State, "the institution's policy has `hours`; ask again within them";
     ReleaseHeld = "release-held", State, "the update waits for a person: `fedner-client release list`";
     ReleaseRefused = "release-refused", Forbidden, "a person at the institution kept the update from leaving";
     BudgetSpent = "budget-spent", Forbidden, "the next round would pass the largest ε; see `fedner-client privacy show`";
     NotFinite = "update-not-finite", Invalid, "training diverged; lower the learning rate";
     NotDone = "not-done", Invalid, "ask the institution: its own log has the cause, which stays there";
+    DataUnavailable = "data-unavailable", State, "mount the share or mend the path in client.toml; the run asks again";
     CorpusInvalid = "corpus-invalid", Invalid, "mend the line and try again; nothing was trained on";
     CorpusTags = "corpus-tags-invalid", Invalid, "mend the tags, or read them as conlleval does: `--invalid-tags repair`, in client.toml `invalid_tags = \"repair\"` under `[reading]`; nothing was trained on";
     CorpusEmpty = "corpus-empty", Invalid, "give a file with at least one sentence";
@@ -140,7 +150,42 @@ codes! {
     NoReadings = "nothing-found", Missing, "check the spelling";
 }
 
+/// For how long an institution's refusal of an assignment holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    /// Asking again would only repeat it: the institution takes no further part.
+    ForGood,
+    /// This attempt is lost to it.
+    Attempt,
+    /// Until a time of the day, or until somebody has mended it: it is asked again, and the attempt stays
+    /// open for it. All of these are decided before text is read.
+    UntilMended,
+}
+
 impl Code {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other code is of one attempt"
+    )]
+    pub const fn lasts(self) -> Lasts {
+        match self {
+            Self::BudgetSpent
+            | Self::PolicyForbids
+            | Self::UnitForbidden
+            | Self::TooFewUnits
+            | Self::OperatorForbidden
+            | Self::ConsentMissing => Lasts::ForGood,
+            Self::OutsideHours
+            | Self::DataUnavailable
+            | Self::DeviceUnknown
+            | Self::ConfigInvalid
+            | Self::StorageFull
+            | Self::StateInvalid
+            | Self::InstitutionPaused => Lasts::UntilMended,
+            _ => Lasts::Attempt,
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.as_str() == text)
     }

@@ -50,8 +50,8 @@ pub struct RunView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberView {
     pub institution: InstitutionId,
-    /// `invited`, `ready`, `assigned`, `working`, `late`, `answered`, `declined`, `away`, `aside` or
-    /// `left`.
+    /// `invited`, `ready`, `assigned`, `working`, `late`, `answered`, `declined`, `put_off`, `away`,
+    /// `aside` or `left`.
     pub state: String,
     pub examples: Option<u32>,
     pub epsilon: Option<f64>,
@@ -65,6 +65,9 @@ pub struct MemberView {
     /// Why it is set aside, and for which rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aside: Option<String>,
+    /// The code that it said last instead of doing what it was asked, or by which it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// An enrolled institution.
@@ -76,6 +79,18 @@ pub struct InstitutionView {
     pub enrolled: Time,
     pub certificate_expires: Time,
     pub last_seen: Option<Time>,
+    /// What it runs, as it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
+    /// Before which it takes nothing on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// Why: `outside-hours` or `institution-paused`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_code: Option<String>,
+    /// A second running copy of its directory was refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub twice: bool,
 }
 
 /// A model version with what was learnt about it later.

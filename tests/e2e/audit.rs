@@ -207,6 +207,9 @@ fn a_report_is_kept_with_the_version_that_it_is_about() -> Result<()> {
     let named = ["--model-version", "notes@2"];
     assert!(refused(submit(&named)?)?.contains("policy-forbids"));
     setting.add_to_policy("i0", "share_audits = true\n")?;
+    // A file alone loosens nothing.
+    assert!(refused(submit(&named)?)?.contains("policy-forbids"));
+    setting.cluster.consult("i0", &["policy", "apply"])?;
     // Its encoder is in a file of its own, so that its weights alone do not tell which version it is.
     assert!(refused(submit(&[])?)?.contains("audit-model-unknown"));
     assert!(refused(submit(&["--model-version", "base@1"])?)?.contains("audit-model-unknown"));

@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod bad_input;
 mod crash;
+mod days;
 mod encoders;
 mod faults;
 mod gate;

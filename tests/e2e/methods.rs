@@ -37,9 +37,12 @@ fn allowed(service: &str, method: &str) -> Result<&'static [Caller]> {
         ("fedner.v1.Enrolment", "Renew") | ("fedner.v1.Federation", _) => &[Institution],
         ("fedner.v1.Operations", _) => &[Operator],
         ("fedner.v1.Monitoring", _) => &[Operator, Viewer],
-        ("grpc.health.v1.Health" | "grpc.reflection.v1.ServerReflection", _) => {
-            &[Viewer, Operator, Institution]
-        }
+        (
+            "grpc.health.v1.Health"
+            | "grpc.reflection.v1.ServerReflection"
+            | "grpc.reflection.v1alpha.ServerReflection",
+            _,
+        ) => &[Viewer, Operator, Institution],
         _ => bail!("say in this test who may call {method} of {service}"),
     })
 }
@@ -110,6 +113,7 @@ async fn every_method_is_open_to_its_roles_and_shut_to_all_others() -> Result<()
     assert!(all.len() > 25, "only {} methods were found", all.len());
     all.extend(methods(tonic_health::pb::FILE_DESCRIPTOR_SET)?);
     all.extend(methods(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)?);
+    all.extend(methods(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)?);
     for (service, method) in all {
         let may = allowed(&service, &method)?;
         for (caller, channel) in &channels {

@@ -160,16 +160,23 @@ fn outside_of_its_hours_an_institution_takes_nothing_on() -> Result<()> {
     setting.cluster.start_client_with("i0", &[("TZ", "UTC")])?;
     let cohort = "away_after_s = 600\nmax_attempts = 1";
     let run = setting.start_run(&plan(1, 1, 1, "head", cohort, PRIVACY))?;
-    wait_for("the end of the run", || {
-        let view = setting.cluster.coordinate(&["run", "show", &run])?;
-        Ok((view["state"] == "failed").then_some(()))
+    wait_for("its being put off", || {
+        Ok((member_state(&setting, &run)? == "put_off").then_some(()))
     })?;
-    let status = setting.cluster.consult("i0", &["status"])?;
+    let explained = setting.cluster.coordinate(&["run", "explain", &run])?;
     assert!(
-        status["refusals"]["outside-hours"].as_u64() >= Some(1),
-        "{status}"
+        explained.to_string().contains("outside-hours"),
+        "{explained}"
     );
     assert_eq!(debits(&setting)?, 0);
+    // The hours are taken away, and the same attempt is carried out.
+    let file = setting.cluster.client_directory("i0").join("policy.toml");
+    let policy = fs::read_to_string(&file)?;
+    let without = policy.lines().filter(|line| !line.starts_with("hours"));
+    fs::write(&file, without.collect::<Vec<_>>().join("\n"))?;
+    let view = setting.wait_for_state(&run, "completed", MINUTES)?;
+    assert_eq!(view["attempt"], 1, "{view}");
+    assert_eq!(debits(&setting)?, 1);
     Ok(())
 }
 

@@ -116,6 +116,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
             cosine_to_others: Some(-1.0),
             cosine_to_last_step: Some(f64::NAN),
             aside: "the operator: round 3".into(),
+            refused: "data-unavailable".into(),
         }],
         ..Default::default()
     };
@@ -125,6 +126,10 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         enrolled_ms: 1,
         certificate_expires_ms: i64::MAX,
         last_seen_ms: Some(-1),
+        software: "fedner-client/0.1.0".into(),
+        not_before_ms: Some(i64::MAX),
+        not_before_code: "outside-hours".into(),
+        twice: true,
     };
     let explanation = v1::ExplainResponse {
         run: "disease-ner-1".into(),

@@ -11,7 +11,7 @@ use fedner_client::agent::{Agent, Defences, Network, Outside, Trainer};
 use fedner_client::config::Directory;
 use fedner_client::identity::TlsIdentity;
 use fedner_client::state::Store;
-use fedner_client::transport;
+use fedner_client::transport::{self, Destination};
 use fedner_privacy::ledger::{Ledger, Stage};
 use fedner_shared::sign::SecretKey;
 use rcgen::{CertificateParams, KeyPair};
@@ -64,10 +64,11 @@ impl Outcome {
 struct Plain;
 
 impl Network for Plain {
-    fn dial(&self, address: &str, _: &TlsIdentity) -> Result<Channel, transport::Error> {
+    fn dial(&self, to: &Destination, _: &TlsIdentity) -> Result<Channel, transport::Error> {
+        let address = &to.address;
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.map_err(|error| transport::Error::Unreachable {
-            address: address.to_owned(),
+            address: address.clone(),
             reason: error.to_string(),
         })?;
         Ok(endpoint.connect_lazy())

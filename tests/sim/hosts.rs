@@ -72,6 +72,7 @@ impl CoordinatorHost {
             federation: "simulated".to_owned(),
             address: network::address(),
             door: door.clone(),
+            min_client: None,
             stop: CancellationToken::new(),
         };
         let connections = network::listen(self.machine.clone(), door).await?;

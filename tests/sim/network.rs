@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::DropGuard;
 use tonic::transport::Channel;
 use tonic::transport::server::Connected;
 use turmoil::net::{TcpListener, TcpStream};
@@ -40,6 +41,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     machine: Arc<SimMachine>,
     peer: Option<Peer>,
+    /// Says that it is closed when dropped.
+    _gone: Option<DropGuard>,
 }
 
 impl Connection {
@@ -83,11 +86,12 @@ async fn greet(
     let mut certificate = vec![0; length.into()];
     stream.read_exact(&mut certificate).await?;
     let guest = door.guest(&certificate);
-    let peer = Some(Peer::new(address, Some(certificate), guest));
+    let peer = Peer::new(address, Some(certificate), guest);
     Ok(Connection {
         stream,
         machine,
-        peer,
+        _gone: Some(peer.close_guard()),
+        peer: Some(peer),
     })
 }
 
@@ -96,10 +100,14 @@ async fn greet(
 pub(crate) struct SimNetwork(pub(crate) Arc<SimMachine>);
 
 impl Network for SimNetwork {
-    fn dial(&self, address: &str, identity: &TlsIdentity) -> Result<Channel, transport::Error> {
+    fn dial(
+        &self,
+        to: &transport::Destination,
+        identity: &TlsIdentity,
+    ) -> Result<Channel, transport::Error> {
         let certificate = CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes())
             .map_err(|error| transport::Error::Setup(error.to_string()))?;
-        dial(address, certificate.to_vec(), self.0.clone())
+        dial(&to.address, certificate.to_vec(), self.0.clone())
     }
 }
 
@@ -120,6 +128,7 @@ pub(crate) fn dial(
                 stream,
                 machine,
                 peer: None,
+                _gone: None,
             }))
         }
     });

@@ -182,6 +182,7 @@ async fn send(message: &Message, machine: Arc<SimMachine>) -> Result<(), Status>
                 task: DeclinedTask::Train.into(),
                 code: Code::NotFinite.to_string(),
                 reason: String::new(),
+                again_ms: None,
             };
             federation.decline(request).await.map(|_| ())
         }

@@ -349,10 +349,16 @@ impl World {
         let name = SITES[site].parse()?;
         let identity = Identity::load(&directory.identity(), name)?;
         let store = self.place.site(&identity.institution)?;
+        let (settings, policy) = (directory.settings()?, directory.policy()?);
+        let terms = consent::Terms {
+            directory: &directory,
+            settings: &settings,
+            policy: &policy,
+        };
         for record in store.plans()? {
             if grant {
                 // Refused where the policy or the plan says so.
-                let _ = consent::grant(store, &identity, &directory, &record, None, now);
+                let _ = consent::grant(store, &identity, terms, &record, None, now);
             } else {
                 store.revoke_consents(&record.digest, now)?;
             }

@@ -139,6 +139,10 @@ impl Cluster {
     /// A command of the client's program in an institution's directory.
     pub fn client_command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(&binaries()?.client);
+        // A proxy of the machine that runs the tests is not theirs.
+        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            command.env_remove(name);
+        }
         command
             .arg("--dir")
             .arg(self.client_directory(name))
@@ -149,6 +153,12 @@ impl Cluster {
     /// Runs a command of the coordinator's program; the JSON it writes.
     pub fn coordinate(&self, arguments: &[&str]) -> Result<Value> {
         json(self.coordinator_command(arguments)?)
+    }
+
+    /// Runs a command of the coordinator's program that writes no data.
+    pub fn coordinate_quietly(&self, arguments: &[&str]) -> Result<()> {
+        run(self.coordinator_command(arguments)?)?;
+        Ok(())
     }
 
     /// Runs a command of the client's program; the JSON it writes.

@@ -17,7 +17,7 @@ use crate::{consent, state};
 
 impl Agent {
     /// The task of an assignment, or why it is declined.
-    pub(super) fn accept(
+    pub(super) async fn accept(
         &self,
         kind: Kind,
         assignment: &Assignment,
@@ -33,7 +33,7 @@ impl Agent {
         }
         // A plan may be assigned that was proposed to an earlier state of this directory.
         self.store.add_plan(&record)?;
-        let policy = self.directory.policy()?;
+        let policy = self.policy().await?;
         if let Err(refusal) = consent::allows(&policy, &self.identity, &plan) {
             return Ok(Err(refusal));
         }
@@ -51,11 +51,15 @@ impl Agent {
             );
             return Ok(Err(Refusal::new(Code::PolicyForbids, message)));
         }
+        if let Some(until) = self.store.paused(now)? {
+            let message = format!("this institution takes no work until {until}");
+            return Ok(Err(Refusal::new(Code::InstitutionPaused, message)));
+        }
         let allowed = policy.allows_declared(&plan, consent.examples);
         if let Err(refusal) = allowed.and_then(|()| policy.allows_now(now)) {
             return Ok(Err(refusal));
         }
-        let held_out = self.directory.settings()?.held_out;
+        let held_out = self.settings().await?.held_out;
         if kind == Kind::Evaluate {
             if let Err(refusal) = policy.allows_evaluation(&plan) {
                 return Ok(Err(refusal));

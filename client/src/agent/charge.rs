@@ -2,7 +2,7 @@
 
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Kind, Session, Task, Transition};
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use fedner_shared::version::Version;
@@ -19,7 +19,7 @@ impl Agent {
     /// then on the coordinator learns nothing but that it was done, or not.
     pub(super) async fn charge(&mut self, task: &Task) -> Result<Option<Event>, Error> {
         let (plan, version) = self.background(task)?;
-        let settings = self.directory.settings()?;
+        let settings = self.settings().await?;
         let files = match task.kind {
             Kind::Train => &settings.data,
             Kind::Evaluate => &settings.held_out,
@@ -30,7 +30,7 @@ impl Agent {
         let job = ChargeJob {
             gate: self.gate.clone(),
             blobs: self.blobs.clone(),
-            policy: self.directory.policy()?,
+            policy: self.policy().await?,
             session: self.session.clone(),
             now: self.outside.machine.now(),
             task: task.clone(),
@@ -44,6 +44,13 @@ impl Agent {
                 self.material = Some(material);
                 self.session = transition.session;
                 self.effects.extend(transition.effects);
+                let begun = self.session.charge().map_or(1, |charge| charge.begun);
+                if begun > 1 {
+                    tracing::warn!(
+                        "{task} died {} times before its end: was it killed, or out of memory?",
+                        begun - 1
+                    );
+                }
                 Ok(None)
             }
             Err(Failure::Material(error)) => match error.refusal() {
@@ -81,7 +88,7 @@ impl Agent {
     ) -> Result<Event, Error> {
         tracing::warn!("{task} is not done, and stays paid for: {cause}");
         let (plan, _) = self.background(task)?;
-        let policy = self.directory.policy()?;
+        let policy = self.policy_when_whole().await?;
         let now = self.outside.machine.now();
         if let Some(consent) = self.store.consent_in_force(&task.plan, now)? {
             let charge = (consent.examples, self.session.charge());
@@ -89,7 +96,7 @@ impl Agent {
             self.until(due, &plan, consent.examples).await;
         }
         let message = format!("{task} came to nothing; the log here says why");
-        let one_code = self.outside.defences.one_code;
+        let one_code = self.outside.defences.one_code && plan.privacy.unit != Unit::None;
         let told = if one_code { Code::NotDone } else { code };
         Ok(Event::Declined(Refusal::new(told, message)))
     }

@@ -13,9 +13,9 @@ use fedner_shared::sign::Signed;
 
 use super::heartbeat::Beat;
 use super::{Agent, Error};
-use crate::config::ConsentMode;
+use crate::config::{ConsentMode, Directory};
 use crate::state::{PlanRecord, Standing, Store};
-use crate::transport::Todo;
+use crate::transport::{POLL, Says, Todo};
 use crate::{consent, egress};
 
 /// How soon a consent that is granted or revoked by a command is acted upon.
@@ -31,7 +31,8 @@ const DECLINED: Duration = Duration::from_secs(5);
 impl Agent {
     /// Checks in, and takes on what is asked for if it may be done.
     pub(super) async fn check_in(&mut self) -> Result<(), Error> {
-        self.grant_by_policy()?;
+        self.forget_training();
+        self.grant_by_policy().await?;
         let known: Vec<_> = self.store.plans()?.iter().map(|plan| plan.digest).collect();
         let consents: Vec<Signed> = self
             .store
@@ -40,15 +41,28 @@ impl Agent {
             .map(|record| record.signed)
             .collect();
         let told = self.said_back()?;
+        let later = self.later().await?;
+        // Whether features are needed still is asked before a long poll.
+        let short = !self.asked && self.directory.features().exists();
+        self.asked = short;
+        let says = Says {
+            poll: if short { Duration::ZERO } else { POLL },
+            known: &known,
+            consents: &consents,
+            told,
+            later,
+        };
         let answer = tokio::select! {
             biased;
-            answer = self.coordinator.check_in(&known, &consents, &told) => answer?,
-            // A command changed the consents: they are told at once.
-            changed = changed_outside(&self.store) => return changed,
+            answer = self.coordinator.check_in(says) => answer?,
+            // A person changed the consents or the policy: it is acted upon at once.
+            changed = changed_outside(&self.store, &self.directory) => return changed,
+            () = self.forget_trainings() => return Ok(()),
         };
         self.heard();
         self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
+        self.forget_features(&answer)?;
         self.compare_ledger(answer.ledger_heads)?;
         match answer.todo {
             Todo::Nothing => Ok(()),
@@ -60,10 +74,12 @@ impl Agent {
     /// Compares the ledger with the coordinator's receipts before anything is begun or gone on with
     /// after a start: the directory may be an old copy, which knows less than was spent.
     pub(super) async fn compare_at_start(&mut self) -> Result<(), Error> {
-        let answer = self
-            .coordinator
-            .check_in_within(Duration::ZERO, &[], &[], &self.said_back()?)
-            .await?;
+        let says = Says {
+            told: self.said_back()?,
+            later: self.later().await?,
+            ..Says::default()
+        };
+        let answer = self.coordinator.check_in(says).await?;
         self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
         self.compare_ledger(answer.ledger_heads)
@@ -83,7 +99,7 @@ impl Agent {
     }
 
     async fn take_on(&mut self, kind: Kind, assignment: Assignment) -> Result<(), Error> {
-        match self.accept(kind, &assignment)? {
+        match self.accept(kind, &assignment).await? {
             Ok(task) => {
                 tracing::info!("begins {task}");
                 let before = self.left_before(&task)?;
@@ -104,8 +120,9 @@ impl Agent {
                 );
                 let code = refusal.code;
                 self.count_refusal(code);
+                let again = self.later().await?.map(|(from, _)| from);
                 self.coordinator
-                    .decline(kind, &run, round, attempt, code)
+                    .decline(kind, &run, round, attempt, code, again)
                     .await?;
                 let task = (run, round, attempt, kind);
                 if self.declined.as_ref() == Some(&task) {
@@ -153,7 +170,7 @@ impl Agent {
             plan.method,
             plan.privacy.unit
         );
-        let policy = self.directory.policy()?;
+        let policy = self.policy().await?;
         if let Err(refusal) = consent::allows(&policy, &self.identity, plan) {
             tracing::warn!(
                 "{refusal} [{}]; hint: {}",
@@ -163,7 +180,7 @@ impl Agent {
             self.count_refusal(refusal.code);
             let declined = self
                 .coordinator
-                .decline(Kind::Train, &run, 0, 0, refusal.code)
+                .decline(Kind::Train, &run, 0, 0, refusal.code, None)
                 .await;
             if let Err(error) = declined {
                 tracing::debug!("the proposal could not be declined: {error}");
@@ -204,10 +221,12 @@ impl Agent {
 
     /// With `consent = "auto"` every plan that the policy allows is agreed to, unless a person
     /// revoked it.
-    fn grant_by_policy(&mut self) -> Result<(), Error> {
-        if self.directory.policy()?.consent != ConsentMode::Auto {
+    async fn grant_by_policy(&mut self) -> Result<(), Error> {
+        let policy = self.policy().await?;
+        if policy.consent != ConsentMode::Auto {
             return Ok(());
         }
+        let settings = self.settings().await?;
         let now = self.outside.machine.now();
         for record in self.store.plans()? {
             let newest = self.store.consent(&record.digest)?;
@@ -216,8 +235,12 @@ impl Agent {
                 Standing::Granted | Standing::Revoked => continue,
                 Standing::Pending | Standing::Expired => {}
             }
-            let (store, identity) = (&self.store, &self.identity);
-            match consent::grant(store, identity, &self.directory, &record, None, now) {
+            let terms = consent::Terms {
+                directory: &self.directory,
+                settings: &settings,
+                policy: &policy,
+            };
+            match consent::grant(&self.store, &self.identity, terms, &record, None, now) {
                 Ok(consent) => tracing::info!(
                     "agrees to the plan {} by policy, with {} examples, until {}",
                     record.plan.name,
@@ -236,12 +259,17 @@ impl Agent {
     }
 }
 
-/// Returns once another process has changed the database.
-async fn changed_outside(store: &Store) -> Result<(), Error> {
-    let before = store.outside_changes()?;
+/// Returns once another process has changed the database, or somebody the policy's file.
+async fn changed_outside(store: &Store, directory: &Directory) -> Result<(), Error> {
+    let file = directory.policy_file();
+    let policy = || {
+        let metadata = file.metadata().ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    let before = (store.outside_changes()?, policy());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if store.outside_changes()? != before {
+        if (store.outside_changes()?, policy()) != before {
             return Ok(());
         }
     }

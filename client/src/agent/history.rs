@@ -158,6 +158,9 @@ mod tests {
             history: None,
             trust: None,
             history_proof: tree.consistency(known, tree.size()).unwrap_or_default(),
+            software: String::new(),
+            protocol: 0,
+            under_way: Vec::new(),
         }
     }
 

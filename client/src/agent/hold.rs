@@ -23,7 +23,8 @@ impl Agent {
         release: &Release,
     ) -> Result<Option<Event>, Error> {
         if self
-            .may_go(release)?
+            .may_go(release)
+            .await?
             .is_some_and(|word| word == Word::Granted)
         {
             return Ok(None);
@@ -48,18 +49,25 @@ impl Agent {
     }
 
     /// The word that holds for the update; none while a person is waited for.
-    fn may_go(&self, release: &Release) -> Result<Option<Word>, Error> {
+    async fn may_go(&self, release: &Release) -> Result<Option<Word>, Error> {
         let word = self.store.word(&release.receipt)?;
         if word != Word::None {
             return Ok(Some(word));
         }
-        let hold = self.directory.policy()?.hold;
-        Ok((!hold).then_some(Word::Granted))
+        match self.policy().await {
+            Ok(policy) => Ok((!policy.hold).then_some(Word::Granted)),
+            // What is not whole allows nothing: a person's word or a whole policy is waited for.
+            Err(Error::Config(error)) => {
+                self.told_of(&error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn word_on(&self, release: &Release) -> Result<Word, Error> {
         loop {
-            if let Some(word) = self.may_go(release)? {
+            if let Some(word) = self.may_go(release).await? {
                 return Ok(word);
             }
             tokio::time::sleep(LOOK_EVERY).await;

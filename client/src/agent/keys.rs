@@ -37,8 +37,9 @@ impl Agent {
         let settings = self.directory.settings()?;
         self.identity = Arc::new(identity);
         let address = &settings.coordinator;
-        let channel = self.outside.network.dial(address, &self.identity.tls)?;
-        self.coordinator = Coordinator::over(address, channel);
+        let network = &self.outside.network;
+        let channel = network.dial(&(&settings).into(), &self.identity.tls)?;
+        self.coordinator = Coordinator::over(address, channel).by(self.program.clone());
         self.gate = Gate::new(
             self.store.clone(),
             self.blobs.clone(),

@@ -14,7 +14,9 @@ mod hold;
 mod jobs;
 mod keys;
 mod outside;
+mod rules;
 mod send;
+mod tidy;
 mod work;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -65,6 +67,15 @@ pub enum Error {
     Random(#[from] getrandom::Error),
 }
 
+impl From<crate::rules::Error> for Error {
+    fn from(error: crate::rules::Error) -> Self {
+        match error {
+            crate::rules::Error::Config(error) => Self::Config(error),
+            crate::rules::Error::State(error) => Self::State(error),
+        }
+    }
+}
+
 impl Error {
     pub fn refusal(&self) -> Option<fedner_shared::refusal::Refusal> {
         match self {
@@ -97,6 +108,8 @@ pub struct Agent {
     storage_key: StorageKey,
     identity: Arc<Identity>,
     coordinator: Coordinator,
+    /// Which running program this is.
+    program: transport::Session,
     gate: Gate,
     session: Session,
     effects: VecDeque<Effect>,
@@ -119,6 +132,9 @@ pub struct Agent {
     started: bool,
     /// The entries that the coordinator named last, all of which are in the ledger.
     compared: Vec<Digest>,
+    read: rules::Read,
+    /// The last check-in was a short one.
+    asked: bool,
 }
 
 impl Agent {
@@ -136,6 +152,7 @@ impl Agent {
         let store = Store::open(&directory.database())?
             .on(outside.machine.clone())
             .with_heads(directory.heads(&settings));
+        store.check_not_moved()?;
         // A broken ledger is found now, not after hours of training.
         store.ledger()?;
         store.keep_heads()?;
@@ -143,7 +160,8 @@ impl Agent {
         let blobs = Blobs::open(directory.blobs())?
             .sealed(storage_key.clone())
             .on(outside.machine.clone());
-        let channel = outside.network.dial(&settings.coordinator, &identity.tls)?;
+        let channel = outside.network.dial(&(&settings).into(), &identity.tls)?;
+        let program = transport::Session::of(outside.machine.seed()?);
         Ok(Self {
             gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
             session: store.session()?,
@@ -154,7 +172,8 @@ impl Agent {
             blobs,
             storage_key,
             identity,
-            coordinator: Coordinator::over(&settings.coordinator, channel),
+            coordinator: Coordinator::over(&settings.coordinator, channel).by(program.clone()),
+            program,
             effects: VecDeque::new(),
             material: None,
             trained: None,
@@ -167,6 +186,8 @@ impl Agent {
             outside,
             started: false,
             compared: Vec::new(),
+            read: rules::Read::default(),
+            asked: false,
         })
     }
 
@@ -276,7 +297,7 @@ impl Agent {
                 | Code::StateInvalid
                 | Code::LedgerInvalid
                 | Code::LedgerBehind
-                | Code::ConfigInvalid,
+                | Code::ClientTooOld,
             ) => BARRED,
             _ => wait,
         }

@@ -12,7 +12,7 @@ use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
 use crate::identity::TlsIdentity;
 use crate::machine::{ThisMachine, blocking};
 use crate::training::{self, Stop};
-use crate::transport;
+use crate::transport::{self, Destination};
 
 /// The machine, the network and the trainer. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,8 +62,8 @@ impl Outside {
 
 /// The way to a coordinator.
 pub trait Network: Debug + Send + Sync {
-    /// A channel to HOST:PORT that connects on first use, by which `identity` calls.
-    fn dial(&self, address: &str, identity: &TlsIdentity) -> Result<Channel, transport::Error>;
+    /// A channel that connects on first use, by which `identity` calls.
+    fn dial(&self, to: &Destination, identity: &TlsIdentity) -> Result<Channel, transport::Error>;
 }
 
 /// What a trainer does comes some time later.
@@ -81,8 +81,8 @@ pub trait Trainer: Debug + Send + Sync {
 struct Tls;
 
 impl Network for Tls {
-    fn dial(&self, address: &str, identity: &TlsIdentity) -> Result<Channel, transport::Error> {
-        transport::secured(address, identity)
+    fn dial(&self, to: &Destination, identity: &TlsIdentity) -> Result<Channel, transport::Error> {
+        transport::secured(to, identity)
     }
 }
 

@@ -3,6 +3,7 @@
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Release, Task};
 use fedner_shared::digest::Digest;
+use fedner_shared::plan::Unit;
 use fedner_shared::refusal::{Code, Refusal};
 
 use super::charge::stage_of_work;
@@ -24,7 +25,7 @@ impl Agent {
         if let Some(event) = self.hold(task, release).await? {
             return Ok(event);
         }
-        let policy = self.directory.policy()?;
+        let policy = self.policy().await?;
         let released = match self.gate.resume(release, &policy) {
             Ok(released) => released,
             Err(egress::Error::Refused(refusal)) if refusal.code != Code::ReleaseHeld => {
@@ -149,14 +150,21 @@ impl Agent {
         tracing::warn!("declines {task}: {refusal} [{code}]; hint: {}", code.hint());
         self.count_refusal(code);
         let run = task.run.to_string();
+        let mut told = self.told(&task, code);
         for attempt in 1..=ATTEMPTS {
             let (round, number) = (task.round, task.attempt);
             match self
                 .coordinator
-                .decline(task.kind, &run, round, number, self.told(code))
+                .decline(task.kind, &run, round, number, told, None)
                 .await
             {
                 Ok(()) => break,
+                // An older coordinator does not know the code.
+                Err(error)
+                    if error.code() == Some(Code::RequestInvalid) && told != Code::NotDone =>
+                {
+                    told = Code::NotDone;
+                }
                 Err(error) if attempt < ATTEMPTS && error.code().is_none() => {
                     self.pause(&error).await;
                 }
@@ -170,8 +178,11 @@ impl Agent {
     }
 
     /// The code that the coordinator is told.
-    fn told(&self, code: Code) -> Code {
-        if self.outside.defences.one_code {
+    fn told(&self, task: &Task, code: Code) -> Code {
+        // Of text that is not protected everything may be told, so that people can mend it.
+        let open =
+            matches!(self.background(task), Ok((plan, _)) if plan.privacy.unit == Unit::None);
+        if self.outside.defences.one_code && !open {
             egress::told(code)
         } else {
             code

@@ -73,7 +73,8 @@ impl Agent {
             return Ok(Event::Restarted);
         };
         let (plan, _) = self.background(task)?;
-        let settings = self.directory.settings()?;
+        let settings = self.settings().await?;
+        let least = self.policy().await?.minimum_examples as usize;
         let institution = self.identity.institution.clone();
         let units = match self
             .store
@@ -106,7 +107,7 @@ impl Agent {
             units,
             material,
             sound: self.outside.defences.sound_text,
-            least: self.directory.policy()?.minimum_examples as usize,
+            least,
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());
@@ -142,11 +143,15 @@ impl Agent {
             return Ok(Some(Event::Restarted));
         };
         let (plan, _) = self.background(task)?;
+        let whole = self.policy_when_whole();
+        let policy = self
+            .with_signs_of_life(task, Stage::Training, whole)
+            .await?;
         let job = ReleaseJob {
             gate: self.gate.clone(),
             task: task.clone(),
             plan,
-            policy: self.directory.policy()?,
+            policy,
             session: self.session.clone(),
             now: self.outside.machine.now(),
             trained,
@@ -182,8 +187,8 @@ impl Agent {
             return Ok(Some(Event::Restarted));
         };
         let (plan, _) = self.background(task)?;
-        let settings = self.directory.settings()?;
-        let policy = self.directory.policy()?;
+        let settings = self.settings().await?;
+        let policy = self.policy().await?;
         let job = EvaluateJob {
             held_out: self.resolved(&settings.held_out),
             shapes: self.store.shapes(&settings.reading)?,

@@ -3,18 +3,18 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use fedner_model::corpus::Reader;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::text::brief;
 use serde::Serialize;
 
 use super::{Context, runtime};
-use crate::clock;
 use crate::config::{Directory, Settings};
 use crate::identity::{self, Identity};
 use crate::state::Store;
-use crate::transport::{Coordinator, Error as TransportError, Told};
+use crate::transport::{Coordinator, Error as TransportError, Says, Session};
+use crate::{SOFTWARE, clock, rules};
 
 /// Check connection, certificate, clock, data, device and disk, and say what to mend
 #[derive(Debug, clap::Args)]
@@ -81,9 +81,30 @@ fn other(error: &dyn std::error::Error) -> Refusal {
 }
 
 fn policy(directory: &Directory) -> Line {
-    match directory.policy() {
-        Ok(_) => Line::well("policy", "readable"),
-        Err(error) => Line::failed("policy", &error.refusal()),
+    let shown = Store::open(&directory.database())
+        .map_err(rules::Error::from)
+        .and_then(|store| rules::shown(&store, directory));
+    match shown {
+        Ok(shown) => match shown.fault {
+            Some(fault) => Line::failed("policy", &fault.refusal()),
+            None if shown.looser.is_empty() => {
+                let digest = shown.policy.digest();
+                Line::well("policy", format!("{} is in force", digest.short()))
+            }
+            None => {
+                let keys = shown.looser.join(", ");
+                Line::well(
+                    "policy",
+                    format!(
+                        "policy.toml would allow more in {keys}; `policy apply` puts it in force"
+                    ),
+                )
+            }
+        },
+        Err(error) => {
+            let refusal = error.refusal().unwrap_or_else(|| other(&error));
+            Line::failed("policy", &refusal)
+        }
     }
 }
 
@@ -109,7 +130,7 @@ fn certificate(identity: &Identity) -> Line {
     }
     if now >= validity.not_after {
         let message = format!("it expired at {}", validity.not_after);
-        let refusal = Refusal::new(Code::CertificateUntrusted, message);
+        let refusal = Refusal::new(Code::CertificateExpired, message);
         return Line::failed("certificate", &refusal);
     }
     let due = if identity::is_due(validity, now) {
@@ -128,31 +149,44 @@ fn certificate(identity: &Identity) -> Line {
 fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line; 2]> {
     let address = &settings.coordinator;
     let checked: Result<_, TransportError> = runtime()?.block_on(async {
-        let coordinator = Coordinator::new(address, &identity.tls)?;
-        let history = Told::default();
+        let coordinator = Coordinator::new(&settings.into(), &identity.tls)?;
         coordinator
-            .check_in_within(Duration::ZERO, &[], &[], &history)
+            .by(Session::looks())
+            .check_in(Says::default())
             .await
     });
     let clock = format!("{}; both certificates hold at this time", clock::now());
     Ok(match checked {
-        Ok(_) => [
-            Line::well("connection", format!("{address} answers")),
+        Ok(answer) => [
+            Line::well(
+                "connection",
+                format!("{address} answers{}", of(&answer.software)),
+            ),
             Line::well("clock", clock),
         ],
         Err(error) => {
             let refusal = error.refusal().unwrap_or_else(|| other(&error));
-            let expired = refusal.message.to_lowercase().contains("expired")
-                || refusal.message.contains("NotValidYet");
-            let clock = if expired {
+            let of_time = matches!(
+                refusal.code,
+                Code::ServerExpired | Code::ServerNotYetValid | Code::CertificateExpired
+            );
+            let clock = if of_time {
                 let message = format!("the clock says {}: is it right?", clock::now());
-                Line::failed("clock", &Refusal::new(Code::CertificateUntrusted, message))
+                Line::failed("clock", &Refusal::new(refusal.code, message))
             } else {
                 Line::well("clock", clock::now().to_string())
             };
             [Line::failed("connection", &refusal), clock]
         }
     })
+}
+
+fn of(software: &str) -> String {
+    if software.is_empty() {
+        String::new()
+    } else {
+        format!("; it runs {}, here is {SOFTWARE}", brief(software))
+    }
 }
 
 fn corpora(check: &'static str, directory: &Directory, settings: &Settings, needed: bool) -> Line {

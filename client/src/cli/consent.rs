@@ -10,11 +10,11 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use serde::Serialize;
 
-use super::Context;
 use super::output::{self, table};
+use super::{Context, runtime};
 use crate::identity::Identity;
 use crate::state::{PlanRecord, Standing, Store};
-use crate::{clock, consent};
+use crate::{clock, consent, rules};
 
 /// Decide which plans this institution takes part in
 #[derive(Debug, clap::Args)]
@@ -75,7 +75,21 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     let settings = directory.settings()?;
     let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
     let store = Store::open(&directory.database())?;
-    let policy = directory.policy()?;
+    let policy = match &arguments.command {
+        // What is granted is granted by the policy in force.
+        Command::Grant { .. } => {
+            let now = clock::now();
+            runtime()?
+                .block_on(rules::in_force(&store, &directory, now))?
+                .policy
+        }
+        Command::List | Command::Revoke { .. } => rules::shown(&store, &directory)?.policy,
+    };
+    let terms = consent::Terms {
+        directory: &directory,
+        settings: &settings,
+        policy: &policy,
+    };
     let declared = settings.declared_examples;
     let row = |record: &PlanRecord| -> anyhow::Result<Row> {
         let allowed = consent::allows(&policy, &identity, &record.plan);
@@ -96,20 +110,20 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         } => {
             let record = find(&store, &plan)?;
             let now = clock::now();
-            if let Err(error) = consent::check_text(&directory, &record.plan) {
+            if let Err(error) = consent::check_text(terms, &record.plan) {
                 if !leave_out_faults {
                     return Err(error.into());
                 }
                 tracing::warn!("left out of training: {error}");
             }
             if dry_run {
-                let draft = consent::draft(&store, &identity, &directory, &record, examples, now)?;
+                let draft = consent::draft(&store, &identity, terms, &record, examples, now)?;
                 context.output.data(&draft, |draft| {
                     serde_json::to_string_pretty(draft).unwrap_or_default()
                 })?;
                 return Ok(ExitCode::SUCCESS);
             }
-            consent::grant(&store, &identity, &directory, &record, examples, now)?;
+            consent::grant(&store, &identity, terms, &record, examples, now)?;
             context.output.data(&row(&record)?, |row| {
                 format!(
                     "granted: {} ({}), with {} examples",

@@ -22,6 +22,12 @@ pub(super) struct Arguments {
     /// Corpora to evaluate on, for client.toml
     #[arg(long, value_name = "FILE", num_args = 1..)]
     held_out: Vec<PathBuf>,
+    /// The name that the coordinator's certificate has, where it is dialled by another one
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// A proxy, as http://HOST:PORT or socks5://HOST:PORT, or `direct` [default: by the environment]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,8 +44,13 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     let invite = Invite::parse(&arguments.invite, &text)?;
     let data = absolute(&arguments.data)?;
     let held_out = absolute(&arguments.held_out)?;
-    let enrolling = identity::enrol(&directory, &invite, data, held_out);
+    let way = identity::Way {
+        server_name: arguments.server_name,
+        proxy: arguments.proxy,
+    };
+    let enrolling = identity::enrol(&directory, &invite, data, held_out, way);
     let enrolled = runtime()?.block_on(enrolling)?;
+    let again = enrolled.again;
     let report = Report {
         institution: enrolled.settings.institution.to_string(),
         coordinator: enrolled.settings.coordinator,
@@ -48,9 +59,10 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     };
     context.output.data(&report, |report| {
         format!(
-            "{} is enrolled at {}; the certificate holds until {} and renews itself\n\
+            "{} is enrolled {}at {}; the certificate holds until {} and renews itself\n\
              see client.toml and policy.toml in {}, then `fedner-client check` and `fedner-client start`",
             report.institution,
+            if again { "again, with its books, " } else { "" },
             report.coordinator,
             report.certificate_expires,
             report.directory.display()

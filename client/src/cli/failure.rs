@@ -7,7 +7,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::{checkpoint, plan};
 
 use super::output::Output;
-use crate::{agent, audit, config, consent, egress, identity, state, training, transport};
+use crate::{agent, audit, config, consent, egress, identity, rules, state, training, transport};
 
 /// Prints the error; 1 where the user or a peer is at fault, 3 where we are.
 pub(super) fn report(error: &anyhow::Error, output: Output) -> ExitCode {
@@ -50,6 +50,7 @@ fn refusal_of(error: &(dyn StdError + 'static)) -> Option<Refusal> {
         .or_else(|| is::<consent::Error>(error)?.refusal())
         .or_else(|| is::<egress::Error>(error)?.refusal())
         .or_else(|| is::<identity::Error>(error)?.refusal())
+        .or_else(|| is::<rules::Error>(error)?.refusal())
         .or_else(|| is::<state::Error>(error)?.refusal())
         .or_else(|| is::<training::Error>(error)?.refusal())
         .or_else(|| is::<transport::Error>(error)?.refusal())

@@ -11,12 +11,14 @@ mod failure;
 mod key;
 mod models;
 pub(crate) mod output;
+mod pause;
 mod policy;
 mod predict;
 mod privacy;
 mod reading;
 mod receipts;
 mod release;
+mod relocate;
 mod start;
 mod status;
 mod train;
@@ -77,6 +79,9 @@ enum Command {
     Status(status::Arguments),
     Consent(consent::Arguments),
     Policy(policy::Arguments),
+    Pause(pause::Arguments),
+    Resume(pause::Resume),
+    Move(relocate::Arguments),
     Privacy(privacy::Arguments),
     Receipts(receipts::Arguments),
     Key(key::Arguments),
@@ -126,7 +131,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         directory: cli.global.dir,
         output,
     };
-    match dispatch(&context, cli.command) {
+    let outcome = dispatch(&context, cli.command);
+    if let Ok(directory) = context.directory() {
+        directory.keep_owner();
+    }
+    match outcome {
         Ok(code) => code,
         Err(error) => failure::report(&error, output),
     }
@@ -141,6 +150,9 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(context, arguments),
         Command::Consent(arguments) => consent::run(context, arguments),
         Command::Policy(arguments) => policy::run(context, &arguments),
+        Command::Pause(arguments) => pause::pause(context, &arguments),
+        Command::Resume(_) => pause::resume(context),
+        Command::Move(arguments) => relocate::run(context, &arguments),
         Command::Privacy(arguments) => privacy::run(context, arguments),
         Command::Receipts(arguments) => receipts::run(context, arguments),
         Command::Key(arguments) => key::run(context, &arguments),

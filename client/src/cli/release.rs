@@ -17,6 +17,7 @@ use super::Context;
 use super::output::table;
 use crate::blobs::Blobs;
 use crate::identity;
+use crate::rules;
 use crate::state::{Store, Word};
 
 /// Let go, or keep, the updates that wait for a person: with `hold = true` in the policy
@@ -77,7 +78,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let directory = context.directory()?;
     let settings = directory.settings()?;
     let store = Store::open(&directory.database())?;
-    let hold = directory.policy()?.hold;
+    let hold = rules::shown(&store, &directory)?.policy.hold;
     let session = store.session()?;
     let waiting = match &session.state {
         State::Uploading { task, release, .. } => {

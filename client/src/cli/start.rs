@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fedner_shared::service::{self, Word};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, runtime};
@@ -27,8 +28,12 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
         let stop = CancellationToken::new();
         let signalled = stop.clone();
         let mut terminate = Terminate::new().context("wait for signals")?;
+        tokio::spawn(hangups());
+        tokio::spawn(alive());
+        service::notify(Word::Ready);
         tokio::spawn(async move {
             terminate.received().await;
+            service::notify(Word::Stopping);
             tracing::info!("stopping");
             signalled.cancel();
         });
@@ -38,6 +43,35 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     outcome?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// Tells a service manager that asks for it that the daemon is alive.
+async fn alive() {
+    let Some(every) = service::watchdog() else {
+        return;
+    };
+    loop {
+        service::notify(Word::Alive);
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// A reload, or the end of the terminal: configuration is read whenever it is needed, so that nothing is
+/// to be done, and the work goes on.
+#[cfg(unix)]
+async fn hangups() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        tracing::info!(
+            "asked to reload: client.toml and policy.toml are looked at before each use"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+async fn hangups() {}
 
 /// SIGTERM or ctrl-c.
 #[cfg(unix)]

@@ -3,9 +3,9 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use fedner_shared::private::tighten;
+use fedner_shared::private::{keep_owner, tighten};
 
-use super::{Error, Policy, Settings, read_toml};
+use super::{Error, Policy, Settings, read_toml, read_whole};
 use crate::state::Heads;
 
 /// What in the directory is for its owner alone. Folders of text may lie in it too; whoever put them there
@@ -111,13 +111,10 @@ impl Directory {
         Ok(settings)
     }
 
-    /// The policy; the default one where there is no file.
+    /// What `policy.toml` says; [`rules`](crate::rules) says what of it is in force.
     pub fn policy(&self) -> Result<Policy, Error> {
         let file = self.policy_file();
-        if !file.exists() {
-            return Ok(Policy::default());
-        }
-        let policy: Policy = read_toml(&file)?;
+        let policy: Policy = read_whole(&file)?;
         policy.check(&file)?;
         Ok(policy)
     }
@@ -128,6 +125,11 @@ impl Directory {
             file: self.root.clone(),
             source,
         })
+    }
+
+    /// Gives what a command made here to whom the directory belongs.
+    pub fn keep_owner(&self) {
+        keep_owner(&self.root, &OURS);
     }
 
     /// Keeps a second daemon from running here.
@@ -175,13 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_files_is_not_enrolled_and_has_the_default_policy() {
+    fn a_directory_without_files_is_not_enrolled_and_allows_nothing() {
         let place = tempfile::tempdir().expect("directory");
         let directory = Directory::new(Some(place.path().to_owned())).expect("directory");
         assert!(matches!(
             directory.settings(),
             Err(Error::NotEnrolled { .. })
         ));
-        assert_eq!(directory.policy().expect("default"), Policy::default());
+        assert!(matches!(directory.policy(), Err(Error::Missing { .. })));
+        for cut in ["", "\n", "# What this institution allows.\n"] {
+            std::fs::write(directory.policy_file(), cut).expect("written");
+            assert!(matches!(directory.policy(), Err(Error::Empty { .. })));
+        }
+        std::fs::write(directory.policy_file(), "hold = tr").expect("written");
+        assert!(matches!(directory.policy(), Err(Error::Syntax { .. })));
+        std::fs::write(directory.policy_file(), "hold = true").expect("written");
+        assert!(directory.policy().expect("whole").hold);
     }
 }

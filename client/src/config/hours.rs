@@ -33,6 +33,43 @@ impl Hours {
         self.are_in(now, TimeZone::system())
     }
 
+    /// Why they cannot be told: the machine's time zone is named and not known.
+    pub fn fault() -> Option<String> {
+        TimeZone::try_system().err().map(|error| error.to_string())
+    }
+
+    /// What a clock on the wall says here at this instant, and in which time zone.
+    pub fn wall_clock(now: Time) -> Option<String> {
+        let zone = TimeZone::try_system().ok()?;
+        let instant = jiff::Timestamp::from_millisecond(now.as_millis()).ok()?;
+        let name = zone.iana_name().unwrap_or("a fixed offset").to_owned();
+        let local = instant.to_zoned_datetime(zone);
+        Some(format!(
+            "{:02}:{:02} ({name})",
+            local.hour(),
+            local.minute()
+        ))
+    }
+
+    /// When they begin next; nothing where they are now.
+    pub fn next_after(&self, now: Time) -> Option<Time> {
+        self.next_in(now, TimeZone::system())
+    }
+
+    fn next_in(self, now: Time, zone: TimeZone) -> Option<Time> {
+        if self.are_in(now, zone.clone()) {
+            return None;
+        }
+        let instant = jiff::Timestamp::from_millisecond(now.as_millis()).ok()?;
+        let local = instant.to_zoned_datetime(zone);
+        let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
+        let minutes = (i64::from(self.from) - minute).rem_euclid(24 * 60);
+        let begun = i64::from(local.second()) * 1000 + now.as_millis().rem_euclid(1000);
+        Some(Time::from_millis(
+            now.as_millis() + minutes * 60_000 - begun,
+        ))
+    }
+
     fn are_in(self, now: Time, zone: TimeZone) -> bool {
         let Ok(instant) = jiff::Timestamp::from_millisecond(now.as_millis()) else {
             return false;
@@ -130,6 +167,19 @@ mod tests {
             );
             assert_eq!(day.are_in(now, TimeZone::UTC), !is_night, "{hour}:{minute}");
         }
+    }
+
+    #[test]
+    fn the_next_hours_begin_today_or_tomorrow() {
+        let night: Hours = "20:00-06:00".parse().expect("hours");
+        let zone = || TimeZone::fixed(offset(2));
+        assert_eq!(night.next_in(at(18, 0), zone()), None, "20:00 by the wall");
+        assert_eq!(night.next_in(at(17, 59), zone()), Some(at(18, 0)));
+        assert_eq!(night.next_in(at(4, 0), zone()), Some(at(18, 0)));
+        let morning: Hours = "06:00-07:00".parse().expect("hours");
+        assert_eq!(morning.next_in(at(5, 0), zone()), Some(at(28, 0)));
+        let seconds = Time::from_millis(at(5, 0).as_millis() + 59_999);
+        assert_eq!(morning.next_in(seconds, zone()), Some(at(28, 0)));
     }
 
     #[test]

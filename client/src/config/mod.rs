@@ -5,10 +5,13 @@ mod hours;
 mod invite;
 pub(crate) mod policy;
 pub(crate) mod settings;
+mod settled;
+mod tighter;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
 use serde::de::DeserializeOwned;
 
@@ -17,6 +20,8 @@ pub use hours::Hours;
 pub use invite::Invite;
 pub use policy::{ConsentMode, Policy};
 pub use settings::Settings;
+pub use settled::settled;
+pub use tighter::Tightened;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,6 +41,24 @@ pub enum Error {
         found: String,
         expected: &'static str,
     },
+    #[error("{} is missing: until it is there and whole, nothing is allowed", file.display())]
+    Missing { file: PathBuf },
+    #[error("{} is empty: until it is whole, nothing is allowed", file.display())]
+    Empty { file: PathBuf },
+    #[error("{} changes from look to look: until it is whole, nothing is allowed", file.display())]
+    Changing { file: PathBuf },
+    #[error("{} has hours = \"{hours}\", and the time zone of this machine is not known: {fault}", file.display())]
+    Zone {
+        file: PathBuf,
+        hours: Hours,
+        fault: String,
+    },
+    #[error("{} names the institution {found}: this directory is of {expected}", file.display())]
+    Institution {
+        file: PathBuf,
+        expected: InstitutionId,
+        found: InstitutionId,
+    },
     #[error("{} lacks client.toml: this directory is not enrolled", directory.display())]
     NotEnrolled { directory: PathBuf },
     #[error("another fedner-client already runs in {}", directory.display())]
@@ -53,6 +76,11 @@ impl Error {
             | Self::Write { .. }
             | Self::Syntax { .. }
             | Self::Value { .. }
+            | Self::Missing { .. }
+            | Self::Empty { .. }
+            | Self::Changing { .. }
+            | Self::Institution { .. }
+            | Self::Zone { .. }
             | Self::NoDirectory => Code::ConfigInvalid,
         };
         Refusal::new(code, self.to_string())
@@ -64,6 +92,27 @@ fn read_toml<T: DeserializeOwned>(file: &Path) -> Result<T, Error> {
         file: file.to_owned(),
         source,
     })?;
+    parse_toml(file, &text)
+}
+
+/// The same of a file that is never empty: what has no key was cut short.
+fn read_whole<T: DeserializeOwned>(file: &Path) -> Result<T, Error> {
+    let text = std::fs::read_to_string(file).map_err(|source| {
+        let file = file.to_owned();
+        if source.kind() == io::ErrorKind::NotFound {
+            Error::Missing { file }
+        } else {
+            Error::Read { file, source }
+        }
+    })?;
+    if text
+        .parse::<toml::Table>()
+        .is_ok_and(|keys| keys.is_empty())
+    {
+        return Err(Error::Empty {
+            file: file.to_owned(),
+        });
+    }
     parse_toml(file, &text)
 }
 

@@ -81,7 +81,8 @@ pub struct Policy {
     pub hold: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The stricter one comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsentMode {
     #[default]
@@ -156,6 +157,15 @@ impl Policy {
         if !(1..=3650).contains(&self.consent_days) {
             let found = f64::from(self.consent_days);
             return wrong("consent_days", found, "1 to 3650 days");
+        }
+        if let Some(hours) = &self.hours
+            && let Some(fault) = Hours::fault()
+        {
+            return Err(Error::Zone {
+                file: file.to_owned(),
+                hours: *hours,
+                fault,
+            });
         }
         if !(1..=1000).contains(&self.max_not_done) {
             let found = f64::from(self.max_not_done);

@@ -30,6 +30,12 @@ pub struct Settings {
     pub institution: InstitutionId,
     /// HOST:PORT.
     pub coordinator: String,
+    /// The name that the coordinator's certificate must have; the host of the address unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// `http://`, `socks5://` or `direct`; the environment decides where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Corpora to train on; relative paths are taken from the directory of this file.
     #[serde(default)]
     pub data: Vec<PathBuf>,
@@ -78,6 +84,8 @@ impl Settings {
         Self {
             institution,
             coordinator,
+            server_name: None,
+            proxy: None,
             data: Vec::new(),
             held_out: Vec::new(),
             device: default_device(),

@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::{config, files, transport};
 
-pub use enrol::{Enrolled, enrol};
+pub use enrol::{Enrolled, Way, enrol};
 pub use renew::{is_due, renew};
 pub use rotate::{make_waiting_key, take_waiting_key, trust, waiting_key};
 pub use storage::storage_key;
@@ -57,8 +57,6 @@ pub enum Error {
     Certificate { file: PathBuf, reason: String },
     #[error("{} exists: this directory is enrolled already", file.display())]
     Enrolled { file: PathBuf },
-    #[error("the invite expired at {0}")]
-    InviteExpired(Time),
     #[error("the coordinator enrolled `{found}`: expected `{expected}`, whom the invite names")]
     OtherInstitution { expected: String, found: String },
     #[error("a key or a certificate request cannot be made: {0}")]
@@ -80,7 +78,6 @@ impl Error {
             Self::Readable(refusal) => return Some(refusal.clone()),
             Self::Config(error) => return Some(error.refusal()),
             Self::Enrolled { .. } => Code::AlreadyExists,
-            Self::InviteExpired(_) => Code::InviteExpired,
             Self::Read { .. } | Self::Certificate { .. } | Self::OtherInstitution { .. } => {
                 Code::StateInvalid
             }

@@ -8,6 +8,7 @@ mod heads;
 mod ledger;
 mod notes;
 mod plans;
+mod policies;
 mod receipts;
 mod release;
 mod schema;
@@ -23,8 +24,10 @@ use fedner_session::Rejection;
 use fedner_shared::crash;
 use fedner_shared::digest::Digest;
 use fedner_shared::machine::Machine;
+use fedner_shared::private::another_owner;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{Signature, Signed};
+use fedner_shared::time::Time;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
 use crate::machine::ThisMachine;
@@ -33,13 +36,14 @@ pub use consents::{ConsentRecord, Standing};
 pub use heads::Heads;
 pub use notes::{Contact, Contradiction, Forms, History};
 pub use plans::PlanRecord;
+pub use policies::{PolicyRecord, PolicySource};
 pub use receipts::{Asked, Receipt, ReceiptKind};
 pub use release::PaidRelease;
 pub use words::Word;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the database {} cannot be opened: {source}", file.display())]
+    #[error("the database {} cannot be opened: {source}{}", file.display(), owned(file))]
     Open {
         file: PathBuf,
         source: rusqlite::Error,
@@ -58,6 +62,8 @@ pub enum Error {
     },
     #[error("the database holds something that cannot be read: {0}")]
     Content(String),
+    #[error("this institution was moved to {to} at {at}")]
+    Moved { to: String, at: Time },
     #[error(transparent)]
     Heads(#[from] heads::Error),
     #[error(transparent)]
@@ -70,6 +76,7 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         let code = match self {
             Self::Open { .. } | Self::Schema { .. } | Self::Content(_) => Code::StateInvalid,
+            Self::Moved { .. } => Code::DirectoryMoved,
             Self::Ledger(_) => Code::LedgerInvalid,
             Self::Heads(heads::Error::Behind(refusal)) => return Some(refusal.clone()),
             Self::Heads(heads::Error::File { .. })
@@ -79,6 +86,11 @@ impl Error {
         };
         Some(Refusal::new(code, self.to_string()))
     }
+}
+
+/// Whose the file is, where that is why it cannot be opened.
+fn owned(file: &Path) -> String {
+    another_owner(file).map_or_else(String::new, |owner| format!("; {owner}"))
 }
 
 /// The database. Cheap to clone.
@@ -122,6 +134,15 @@ impl Store {
     #[must_use]
     pub fn on(self, machine: Arc<dyn Machine>) -> Self {
         Self { machine, ..self }
+    }
+
+    /// Writes a whole copy of the database to a new file.
+    pub fn copy_to(&self, file: &Path) -> Result<(), Error> {
+        self.query("copy the database", |connection| {
+            let path = file.to_string_lossy();
+            connection.execute("VACUUM INTO ?1", [path.as_ref()])?;
+            Ok(())
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

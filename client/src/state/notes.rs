@@ -16,6 +16,8 @@ const HISTORY: &str = "history";
 const TRUST: &str = "trust";
 pub(super) const EARLIER_KEYS: &str = "earlier keys";
 const FORMS: &str = "forms";
+const PAUSED: &str = "paused";
+const MOVED: &str = "moved";
 /// Contradictions that are kept; the first ones tell most.
 const CONTRADICTIONS: usize = 16;
 
@@ -50,6 +52,13 @@ impl History {
         }
         history
     }
+}
+
+/// Where the institution works from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Moved {
+    to: String,
+    at: Time,
 }
 
 /// When the coordinator last answered, and what was wrong when it did not.
@@ -108,6 +117,29 @@ impl Store {
         };
         serde_json::from_str(&text)
             .map_err(|error| Error::Content(format!("the note {key}: {error}")))
+    }
+
+    /// Until when work is put off, by a person's word; nothing where it is not.
+    pub fn paused(&self, now: Time) -> Result<Option<Time>, Error> {
+        let until: Option<Time> = self.note(PAUSED)?;
+        Ok(until.filter(|until| *until > now))
+    }
+
+    /// An error where the institution works from another directory now.
+    pub fn check_not_moved(&self) -> Result<(), Error> {
+        match self.note::<Option<Moved>>(MOVED)? {
+            Some(Moved { to, at }) => Err(Error::Moved { to, at }),
+            None => Ok(()),
+        }
+    }
+
+    pub fn save_moved(&self, to: &str, at: Time) -> Result<(), Error> {
+        let to = to.to_owned();
+        self.transaction("save move", |t| put(t, MOVED, &Some(Moved { to, at })))
+    }
+
+    pub fn save_paused(&self, until: Option<Time>) -> Result<(), Error> {
+        self.transaction("save pause", |t| put(t, PAUSED, &until))
     }
 
     pub fn contact(&self) -> Result<Contact, Error> {

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2];
+const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE notes (
@@ -81,6 +81,17 @@ INSERT INTO receipts
     FROM older_receipts;
 DROP TABLE older_receipts;
 CREATE INDEX receipts_by_round ON receipts (run, round, attempt);
+";
+
+/// The policy in force is kept here; `policy.toml` is how people change it.
+const TO_VERSION_3: &str = "
+CREATE TABLE policies (
+    id     INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL,
+    body   TEXT NOT NULL,
+    source TEXT NOT NULL,
+    at_ms  INTEGER NOT NULL
+) STRICT;
 ";
 
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {

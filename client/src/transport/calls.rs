@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use fedner_proto::convert;
 use fedner_proto::v1::check_in_response::Todo as WireTodo;
 use fedner_proto::v1::decline_request::Task as DeclinedTask;
 use fedner_proto::v1::progress_request::Stage;
@@ -10,19 +9,21 @@ use fedner_proto::v1::{
     Assignment, CheckInRequest, DeclineRequest, ProgressRequest, Proposal, RenewRequest,
     ReplaceSigningKeyRequest, SubmitAuditRequest, SubmitEvaluationRequest,
 };
+use fedner_proto::{PROTOCOL, convert};
 use fedner_session::{Kind, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::history::LONGEST_PROOF;
 use fedner_shared::keys::Trust;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
+use fedner_shared::time::Time;
 
 use super::{CALL, Coordinator, Error, LONG_CALL};
 use crate::SOFTWARE;
 use crate::egress::{Reason, ReleasedAudit, ReleasedEvaluation};
 
 /// The coordinator holds a check-in for so long if there is nothing to do.
-const POLL: Duration = Duration::from_secs(20);
+pub const POLL: Duration = Duration::from_secs(20);
 
 /// Heads of the ledger that a coordinator may name at once.
 const MOST_HEADS: usize = 64;
@@ -47,6 +48,25 @@ pub struct Answer {
     pub history_proof: Vec<Digest>,
     /// What is to be trusted from now on, where that is news.
     pub trust: Option<Trust>,
+    /// What the coordinator runs; empty where it does not say.
+    pub software: String,
+    /// The form of messages that it speaks.
+    pub protocol: u32,
+    /// Plans of runs under way that this institution is a member of.
+    pub under_way: Vec<Digest>,
+}
+
+/// What a check-in says.
+#[derive(Debug, Default)]
+pub struct Says<'a> {
+    /// How long it may be held.
+    pub poll: Duration,
+    /// Plans that were shown here.
+    pub known: &'a [Digest],
+    pub consents: &'a [Signed],
+    pub told: Told,
+    /// From when on work is taken on, and why not before.
+    pub later: Option<(Time, Code)>,
 }
 
 /// What the coordinator has told so far, as it is said back.
@@ -61,24 +81,15 @@ pub struct Told {
 }
 
 impl Coordinator {
-    /// Asks what is to be done; answers at once if there is something, else after the long poll.
-    pub async fn check_in(
-        &self,
-        known: &[Digest],
-        consents: &[Signed],
-        told: &Told,
-    ) -> Result<Answer, Error> {
-        self.check_in_within(POLL, known, consents, told).await
-    }
-
-    /// [`check_in`](Self::check_in) with another length of the poll.
-    pub async fn check_in_within(
-        &self,
-        poll: Duration,
-        known: &[Digest],
-        consents: &[Signed],
-        told: &Told,
-    ) -> Result<Answer, Error> {
+    /// Asks what is to be done; answers at once if there is something, else after the poll.
+    pub async fn check_in(&self, says: Says<'_>) -> Result<Answer, Error> {
+        let Says {
+            poll,
+            known,
+            consents,
+            told,
+            later,
+        } = says;
         let request = CheckInRequest {
             wait_ms: poll.as_millis() as u32,
             known_plans: known.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
@@ -89,6 +100,9 @@ impl Coordinator {
             trust: told
                 .trust
                 .map_or_else(Vec::new, |trust| trust.as_bytes().to_vec()),
+            not_before_ms: later.map(|(from, _)| from.as_millis()),
+            not_before_code: later.map(|(_, code)| code.to_string()).unwrap_or_default(),
+            protocol: PROTOCOL,
         };
         let mut client = self.federation();
         let response = self.within(poll + CALL, client.check_in(request)).await?;
@@ -104,6 +118,11 @@ impl Coordinator {
         let proof = response.history_proof.iter().take(LONGEST_PROOF + 1);
         let proof = proof.map(|digest| convert::digest("history_proof", digest));
         let history_proof = proof.collect::<Result<_, _>>().map_err(Error::Refused)?;
+        let under_way = response.plans_under_way.iter();
+        let under_way = under_way.map(|plan| convert::digest("plans_under_way", plan));
+        let under_way = under_way
+            .collect::<Result<_, _>>()
+            .map_err(Error::Refused)?;
         let todo = match response.todo {
             None => Todo::Nothing,
             Some(WireTodo::Proposal(proposal)) => Todo::Consider(proposal),
@@ -117,6 +136,9 @@ impl Coordinator {
             ledger_heads,
             history,
             history_proof,
+            under_way,
+            software: response.software,
+            protocol: response.protocol,
         })
     }
 
@@ -141,6 +163,7 @@ impl Coordinator {
         round: u32,
         attempt: u32,
         code: Code,
+        again: Option<Time>,
     ) -> Result<(), Error> {
         let task = match kind {
             Kind::Train => DeclinedTask::Train,
@@ -153,6 +176,7 @@ impl Coordinator {
             task: task.into(),
             code: code.to_string(),
             reason: Reason::of(code).as_str().to_owned(),
+            again_ms: again.map(Time::as_millis),
         };
         let mut client = self.federation();
         self.within(CALL, client.decline(request)).await?;

@@ -4,37 +4,62 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedner_host::Dialler;
 use fedner_proto::FRAME_BYTES;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Error;
+use crate::config::Settings;
 use crate::config::settings::host_and_port;
 
-const CONNECT: Duration = Duration::from_secs(5);
+/// For all addresses of a name, a proxy and the handshake together.
+const CONNECT: Duration = Duration::from_secs(12);
 /// Notices a peer that vanished behind a VPN or a proxy during a long poll or a transfer.
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(20);
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// A channel to HOST:PORT that connects on first use.
-pub(super) fn channel(address: &str, config: ClientConfig) -> Result<Channel, Error> {
+/// Whom to reach, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// HOST:PORT.
+    pub address: String,
+    /// The name that the server's certificate must have; the host of the address unless given.
+    pub server_name: Option<String>,
+    /// See [`Dialler`]; the environment decides where none is given.
+    pub proxy: Option<String>,
+}
+
+impl From<&Settings> for Destination {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            address: settings.coordinator.clone(),
+            server_name: settings.server_name.clone(),
+            proxy: settings.proxy.clone(),
+        }
+    }
+}
+
+/// A channel that connects on first use.
+pub(super) fn channel(to: &Destination, config: ClientConfig) -> Result<Channel, Error> {
     let setup = |reason: String| Error::Setup(reason);
+    let address = &to.address;
     let (host, port) = host_and_port(address)
         .ok_or_else(|| setup(format!("`{address}` is not an address: expected HOST:PORT")))?;
-    let host = host.to_owned();
-    let name = ServerName::try_from(host.clone()).map_err(|e| setup(e.to_string()))?;
+    let name = to.server_name.as_deref().unwrap_or(host).to_owned();
+    let name = ServerName::try_from(name).map_err(|e| setup(e.to_string()))?;
+    let dialler =
+        Dialler::new(host, port, to.proxy.as_deref()).map_err(|e| setup(e.to_string()))?;
     let tls = TlsConnector::from(Arc::new(config));
     let connector = tower::service_fn(move |_| {
-        let (host, name, tls) = (host.clone(), name.clone(), tls.clone());
+        let (dialler, name, tls) = (dialler.clone(), name.clone(), tls.clone());
         async move {
-            let tcp = TcpStream::connect((host.as_str(), port)).await?;
-            tcp.set_nodelay(true)?;
+            let tcp = dialler.dial().await?;
             let stream = tls.connect(name, tcp).await?;
             Ok::<_, io::Error>(TokioIo::new(stream))
         }

@@ -5,8 +5,11 @@ use std::io;
 
 use fedner_proto::convert;
 use fedner_shared::refusal::{Code, Refusal};
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 use tonic::{Code as GrpcCode, Status};
+
+use super::shown::Shown;
+use crate::clock;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,8 +34,11 @@ impl Error {
         if let Some(refusal) = convert::refusal_of(status) {
             return Self::Refused(refusal);
         }
-        if let Some(refusal) = find_tls(status).and_then(|error| tls_refusal(address, error)) {
+        if let Some(refusal) = find::<rustls::Error>(status).and_then(|e| tls_refusal(address, e)) {
             return Self::Refused(refusal);
+        }
+        if let Some(refused) = find::<fedner_host::Error>(status) {
+            return Self::Refused(Refusal::new(Code::ProxyRefused, refused.to_string()));
         }
         let reason = innermost(status);
         match status.code() {
@@ -80,12 +86,12 @@ impl Error {
     }
 }
 
-/// The TLS error at the bottom of a status, also where it is wrapped in `io::Error`s, whose
+/// The error of that kind at the bottom of a status, also where it is wrapped in `io::Error`s, whose
 /// `source` passes over what they hold.
-fn find_tls<'a>(status: &'a Status) -> Option<&'a rustls::Error> {
+fn find<'a, E: StdError + 'static>(status: &'a Status) -> Option<&'a E> {
     let mut next: Option<&'a (dyn StdError + 'static)> = status.source();
     while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+        if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
         next = match error
@@ -104,12 +110,23 @@ fn find_tls<'a>(status: &'a Status) -> Option<&'a rustls::Error> {
     reason = "rustls has many errors and alerts, all but these about broken connections"
 )]
 fn tls_refusal(address: &str, error: &rustls::Error) -> Option<Refusal> {
+    if let Some(shown) = Shown::in_error(error) {
+        return Some(shown_refusal(address, shown));
+    }
     let message = match error {
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            let message =
+                format!("the coordinator at {address} says that this certificate has expired");
+            return Some(Refusal::new(Code::CertificateExpired, message));
+        }
+        rustls::Error::InvalidMessage(_) => {
+            let message = format!("what answers at {address} does not speak TLS");
+            return Some(Refusal::new(Code::NoTls, message));
+        }
         rustls::Error::AlertReceived(alert) => match alert {
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::DecryptError
@@ -130,12 +147,53 @@ fn tls_refusal(address: &str, error: &rustls::Error) -> Option<Refusal> {
     Some(Refusal::new(Code::CertificateUntrusted, message))
 }
 
+/// Each cause has a code of its own, since each is mended elsewhere.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many reasons, all but these about a certificate of another authority"
+)]
+fn shown_refusal(address: &str, shown: &Shown) -> Refusal {
+    let now = clock::now();
+    let Shown {
+        reason,
+        subject,
+        issuer,
+    } = shown;
+    let certificate = format!("the coordinator at {address} shows a certificate of `{subject}`");
+    let (code, message) = match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
+            Code::ServerExpired,
+            format!("{certificate} that has expired ({reason}); the clock here says {now}"),
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
+            Code::ServerNotYetValid,
+            format!("{certificate} that does not hold yet ({reason}); the clock here says {now}"),
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+            Code::ServerName,
+            format!("{certificate} that is for another name: {reason}"),
+        ),
+        _ => (
+            Code::CertificateUntrusted,
+            format!(
+                "{certificate}, issued by `{issuer}` and not by the authority that was expected \
+                 ({reason}): something on the way inspects TLS, or it is another server"
+            ),
+        ),
+    };
+    Refusal::new(code, message)
+}
+
 fn innermost(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut next = status.source();
     while let Some(error) = next {
         text = error.to_string();
         next = error.source();
+    }
+    // What a library's manual says of it helps nobody here.
+    if text.contains("close_notify") {
+        return "the connection was closed".to_owned();
     }
     text
 }

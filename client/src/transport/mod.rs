@@ -8,6 +8,8 @@ mod connect;
 mod download;
 mod error;
 mod pinned;
+mod session;
+mod shown;
 mod tls;
 mod upload;
 
@@ -17,13 +19,15 @@ use fedner_proto::MESSAGE_BYTES;
 use fedner_proto::v1::enrolment_client::EnrolmentClient;
 use fedner_proto::v1::federation_client::FederationClient;
 use fedner_proto::v1::{EnrolRequest, EnrolResponse};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::identity::TlsIdentity;
 
-pub use calls::{Answer, Todo, Told};
-pub use connect::endpoint;
+pub use calls::{Answer, POLL, Says, Todo, Told};
+pub use connect::{Destination, endpoint};
 pub use error::Error;
+pub use session::Session;
 
 /// How long a call that is answered at once may take.
 const CALL: Duration = Duration::from_secs(30);
@@ -37,12 +41,13 @@ const LONG_CALL: Duration = Duration::from_mins(5);
 pub struct Coordinator {
     address: String,
     channel: Channel,
+    session: Session,
 }
 
 impl Coordinator {
-    /// `address` is HOST:PORT, `tls` the institution's identity.
-    pub fn new(address: &str, tls: &TlsIdentity) -> Result<Self, Error> {
-        Ok(Self::over(address, secured(address, tls)?))
+    /// `tls` is the institution's identity.
+    pub fn new(to: &Destination, tls: &TlsIdentity) -> Result<Self, Error> {
+        Ok(Self::over(&to.address, secured(to, tls)?))
     }
 
     /// The coordinator at the other end of `channel`, called `address` in messages.
@@ -50,11 +55,18 @@ impl Coordinator {
         Self {
             address: address.to_owned(),
             channel,
+            session: Session::default(),
         }
     }
 
-    fn federation(&self) -> FederationClient<Channel> {
-        FederationClient::new(self.channel.clone())
+    /// The same, called by that program.
+    #[must_use]
+    pub fn by(self, session: Session) -> Self {
+        Self { session, ..self }
+    }
+
+    fn federation(&self) -> FederationClient<InterceptedService<Channel, Session>> {
+        FederationClient::with_interceptor(self.channel.clone(), self.session.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES)
     }
@@ -84,22 +96,20 @@ impl Coordinator {
     }
 }
 
-/// A channel over mutual TLS to HOST:PORT that connects on first use.
-pub fn secured(address: &str, tls: &TlsIdentity) -> Result<Channel, Error> {
-    connect::channel(address, tls::mutual(tls)?)
+/// A channel over mutual TLS that connects on first use.
+pub fn secured(to: &Destination, tls: &TlsIdentity) -> Result<Channel, Error> {
+    connect::channel(to, tls::mutual(tls)?)
 }
 
 /// Uses an invite. The server is trusted if its authority's certificate has the SHA-256 that the
 /// invite names.
 pub async fn enrol(
-    address: &str,
+    to: &Destination,
     authority_sha256: [u8; 32],
     request: EnrolRequest,
 ) -> Result<EnrolResponse, Error> {
-    let coordinator = Coordinator {
-        address: address.to_owned(),
-        channel: connect::channel(address, tls::pinned(authority_sha256)?)?,
-    };
+    let channel = connect::channel(to, tls::pinned(authority_sha256)?)?;
+    let coordinator = Coordinator::over(&to.address, channel);
     let mut client = coordinator.enrolment();
     coordinator.within(CALL, client.enrol(request)).await
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -11,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::Error;
 use super::pinned::PinnedAuthority;
+use super::shown::Showing;
 use crate::identity::TlsIdentity;
 
 /// For everything after enrolment: the roots are the authority of the enrolment, and those that came after it.
@@ -19,12 +21,15 @@ pub(super) fn mutual(identity: &TlsIdentity) -> Result<ClientConfig, Error> {
     for authority in CertificateDer::pem_slice_iter(identity.authority_pem.as_bytes()) {
         roots.add(authority.map_err(setup)?).map_err(setup)?;
     }
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = verifier.build().map_err(setup)?;
     let chain = vec![certificate(&identity.certificate_pem)?];
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(setup)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(setup)?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Showing(verifier)))
         .with_client_auth_cert(chain, key)
         .map_err(setup)?;
     speak_h2(&mut config);
@@ -39,7 +44,7 @@ pub(super) fn pinned(authority_sha256: [u8; 32]) -> Result<ClientConfig, Error> 
         .with_protocol_versions(&[&TLS13])
         .map_err(setup)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(Showing(verifier)))
         .with_no_client_auth();
     speak_h2(&mut config);
     Ok(config)

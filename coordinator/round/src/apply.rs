@@ -1,18 +1,25 @@
 //! How each input changes a run, before it is looked whether that lets the run move on.
 
+use std::time::Duration;
+
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::refusal::Code;
+use fedner_shared::refusal::{Code, Lasts};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+use fedner_shared::time::Time;
 
 use crate::effect::{Contribution, Task};
 use crate::input::Input;
-use crate::member::{Granted, Member, Work};
+use crate::member::{Granted, Later, Member, Work};
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::run::Step;
 use crate::settle::Settling;
+
+/// How soon an institution is asked again that cannot do it now, at first and at the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(3);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 impl Settling {
     pub(crate) fn apply(&mut self, input: Input) -> Step {
@@ -21,6 +28,7 @@ impl Settling {
             Input::Pause => self.pause(),
             Input::Resume => self.resume(),
             Input::Cancel => self.cancel(),
+            Input::Retry => self.retry(),
             Input::Seen { institution } => self.seen(&institution),
             Input::Joined { consent, statement } => self.joined(consent, statement),
             Input::Taken { institution } => self.taken(&institution),
@@ -31,7 +39,9 @@ impl Settling {
                 attempt,
                 code,
                 reason,
-            } => self.declined(institution, task, (round, attempt), code, reason),
+                again,
+            } => self.declined(institution, task, (round, attempt), (code, again), reason),
+            Input::Announced { institution, later } => self.announced(&institution, later),
             Input::Uploaded { update, receipt } => self.uploaded(update, receipt),
             Input::Evaluated { evaluation } => self.evaluated(evaluation),
             Input::Excluded { institution, code } => self.excluded(institution, code),
@@ -67,12 +77,11 @@ impl Settling {
                 Ok(())
             }
             Input::Restarted => {
-                let now = self.now;
-                let seen = |member: &Member| member.last_seen.is_some();
-                self.run.members.change(seen, |_, member| {
-                    member.last_seen = Some(now);
-                    member.since = None;
-                });
+                self.restarted();
+                Ok(())
+            }
+            Input::Jumped { millis } => {
+                self.jumped(millis);
                 Ok(())
             }
             Input::Tick => Ok(()),
@@ -121,6 +130,83 @@ impl Settling {
         self.run.phase = Phase::Cancelled;
         self.run.paused = None;
         self.events.push(Event::RunCancelled);
+        Ok(())
+    }
+
+    fn retry(&mut self) -> Step {
+        if !matches!(self.run.phase, Phase::Failed { .. }) {
+            return Err(self.run.wrong_state("failed"));
+        }
+        // Who was put out by the operator stays out; all others are asked anew.
+        let asked_anew = |member: &Member| {
+            let out = |code| matches!(code, Code::InstitutionRevoked | Code::InstitutionSuspended);
+            member.left.is_some_and(|code| !out(code))
+        };
+        let members = &mut self.run.members;
+        members.change(asked_anew, |_, member| member.left = None);
+        members.change(|m| m.refused.is_some(), |_, member| member.refused = None);
+        let round = self.run.round.max(1);
+        self.events.push(Event::RunRetried { round });
+        self.recruit(round, 1);
+        Ok(())
+    }
+
+    fn restarted(&mut self) {
+        let now = self.now;
+        let seen = |member: &Member| member.last_seen.is_some();
+        self.run.members.change(seen, |_, member| {
+            member.last_seen = Some(now);
+            member.since = None;
+        });
+        // What was ready meanwhile has time to come.
+        let least = now + self.run.plan.cohort.away_after();
+        if self.run.paused.is_none()
+            && let Some(until) = self.run.phase.until_mut()
+        {
+            *until = least.max(*until);
+        }
+    }
+
+    fn jumped(&mut self, millis: i64) {
+        let moved = |time: Time| Time::from_millis(time.as_millis().saturating_add(millis));
+        if let Some(paused) = &mut self.run.paused {
+            // A pause that the jump fell into is as long as it would have been.
+            *paused = moved(*paused);
+        }
+        self.run.attempt_began = moved(self.run.attempt_began);
+        if let Some(until) = self.run.phase.until_mut() {
+            *until = moved(*until);
+        }
+        let everyone = |_: &Member| true;
+        self.run.members.change(everyone, |_, member| {
+            member.last_seen = member.last_seen.map(moved);
+            member.since = member.since.map(moved);
+            if let Work::PutOff { code, again } = &mut member.work
+                && !matches!(code, Code::OutsideHours | Code::InstitutionPaused)
+            {
+                *again = moved(*again);
+            }
+        });
+    }
+
+    fn announced(&mut self, institution: &InstitutionId, later: Option<Later>) -> Step {
+        let member = self.run.member(institution)?;
+        let later = later.filter(|later| later.from > self.now);
+        if !member.is_news(later) {
+            return Ok(());
+        }
+        let now = self.now;
+        if let Some(member) = self.run.members.get_mut(institution) {
+            member.later = later;
+            if member.work.is_later() {
+                // Asked at once where nothing is announced any more.
+                member.work = member.put_off_until(now).unwrap_or(Work::PutOff {
+                    code: Code::OutsideHours,
+                    again: now,
+                });
+            }
+        }
+        self.give_time();
         Ok(())
     }
 
@@ -223,12 +309,15 @@ impl Settling {
         {
             member.work = Work::Working;
             member.since = Some(self.now);
+            member.begun = 1;
             let institution = institution.clone();
             self.events.push(Event::AssignmentTaken {
                 round,
                 attempt,
                 institution,
             });
+        } else if let Some(member) = self.run.members.get_mut(institution) {
+            member.begun = member.begun.saturating_add(1);
         }
         Ok(())
     }
@@ -238,12 +327,17 @@ impl Settling {
         institution: InstitutionId,
         task: Task,
         (round, attempt): (u32, u32),
-        code: Code,
+        (code, again): (Code, Option<Time>),
         reason: String,
     ) -> Step {
         // Saying no to the plan itself needs no assignment.
         let present = self.run.member(&institution)?;
-        if present.consent.is_none() && task == Task::Train && !self.run.phase.is_end() {
+        let lasts = code.lasts();
+        if present.consent.is_none()
+            && task == Task::Train
+            && !self.run.phase.is_end()
+            && lasts != Lasts::UntilMended
+        {
             self.exclude(institution, code, reason);
             return Ok(());
         }
@@ -251,8 +345,13 @@ impl Settling {
         if !present.work.is_pending() {
             return Err(self.run.unexpected(&institution));
         }
+        if lasts == Lasts::UntilMended {
+            self.put_off(&institution, (round, attempt), (code, again), reason);
+            return Ok(());
+        }
         if let Some(member) = self.run.members.get_mut(&institution) {
             member.work = Work::Declined { code };
+            member.refused = Some(code);
         }
         let event = Event::Declined {
             round,
@@ -263,20 +362,42 @@ impl Settling {
         };
         self.events.push(event);
         // Some reasons hold for every later round too; asking again would only repeat them.
-        let for_good = matches!(
-            code,
-            Code::BudgetSpent
-                | Code::PolicyForbids
-                | Code::UnitForbidden
-                | Code::TooFewUnits
-                | Code::OperatorForbidden
-                | Code::ConsentMissing
-        );
-        if for_good && task == Task::Train {
+        if lasts == Lasts::ForGood && task == Task::Train {
             self.exclude(institution, code, reason);
-            return Ok(());
         }
         Ok(())
+    }
+
+    /// The attempt stays open for it. The same reason again is no news.
+    fn put_off(
+        &mut self,
+        institution: &InstitutionId,
+        (round, attempt): (u32, u32),
+        (code, again): (Code, Option<Time>),
+        reason: String,
+    ) {
+        let now = self.now;
+        let Some(member) = self.run.members.get_mut(institution) else {
+            return;
+        };
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << member.put_off.min(8))
+            .min(LONGEST_WAIT);
+        let again = again.filter(|again| *again > now).unwrap_or(now + wait);
+        let news = member.put_off == 0 || member.refused != Some(code);
+        member.put_off = member.put_off.saturating_add(1);
+        member.refused = Some(code);
+        member.work = Work::PutOff { code, again };
+        if news {
+            self.events.push(Event::Declined {
+                round,
+                attempt,
+                institution: institution.clone(),
+                code,
+                reason,
+            });
+        }
+        self.give_time();
     }
 
     fn uploaded(&mut self, update: UpdateReceipt, receipt: Digest) -> Step {
@@ -294,6 +415,7 @@ impl Settling {
                 member.remember(self.now.since(since));
             }
             member.work = Work::Uploaded { contribution };
+            member.refused = None;
             member.epsilon = epsilon.or(member.epsilon);
         }
         let (institution, bytes) = (update.institution, update.bytes);

@@ -14,6 +14,8 @@ pub struct Transition {
     pub run: Run,
     pub events: Vec<Event>,
     pub effects: Vec<Effect>,
+    /// Somebody is asked again, of which no event tells.
+    pub called: bool,
 }
 
 impl Transition {

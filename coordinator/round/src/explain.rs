@@ -6,7 +6,7 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::time::Time;
 use fedner_shared::view::{Explanation, MemberView, RunView};
 
-use crate::member::Member;
+use crate::member::{Member, Work};
 use crate::phase::Phase;
 use crate::run::Run;
 
@@ -38,7 +38,10 @@ impl Run {
         let lateness = self.members.values().filter(|m| m.is_waited_for());
         let lateness = lateness.filter_map(Member::late_from).min();
         let lateness = lateness.map(|instant| (instant, "a late institution is not waited for"));
-        let deadlines = [silence, lateness, Some((until, reason))];
+        let again = self.members.values().filter(|m| m.left.is_none());
+        let again = again.filter_map(|m| m.work.again()).min();
+        let again = again.map(|instant| (instant, "an institution is asked again"));
+        let deadlines = [silence, lateness, again, Some((until, reason))];
         deadlines
             .into_iter()
             .flatten()
@@ -114,8 +117,13 @@ impl Run {
                 ),
             ),
             Phase::Collecting { .. } => (
-                format!("updates for round {} of {}", self.round, self.plan.rounds),
-                self.names(|m| m.work.is_pending()),
+                format!(
+                    "updates for round {} of {}{}",
+                    self.round,
+                    self.plan.rounds,
+                    self.put_off()
+                ),
+                self.names(|m| m.work.is_open()),
                 match cohort.enough {
                     Some(enough) => format!(
                         "with at least {quorum} updates, or at once with {enough}, a version is published, otherwise {repeat}"
@@ -131,8 +139,12 @@ impl Run {
                 "the new version is published".to_owned(),
             ),
             Phase::Evaluating { .. } => (
-                format!("evaluations of the version of round {}", self.round),
-                self.names(|m| m.work.is_pending()),
+                format!(
+                    "evaluations of the version of round {}{}",
+                    self.round,
+                    self.put_off()
+                ),
+                self.names(|m| m.work.is_open()),
                 {
                     let next = if self.round == self.plan.rounds {
                         "the run is completed".to_owned()
@@ -153,7 +165,8 @@ impl Run {
             Phase::Failed { reason } => (
                 format!("nothing; the run failed: {reason}"),
                 vec![],
-                "nothing; start a new run from its last version".to_owned(),
+                "nothing; once its cause is mended, `run retry` goes on from the last version"
+                    .to_owned(),
             ),
             Phase::Cancelled => (
                 "nothing; the operator cancelled the run".to_owned(),
@@ -220,6 +233,17 @@ impl Run {
         }
     }
 
+    /// Who cannot do it now, why, and when each is asked again.
+    fn put_off(&self) -> String {
+        let waiting = self.members.iter().filter_map(|(name, member)| {
+            let Work::PutOff { code, again } = &member.work else {
+                return None;
+            };
+            Some(format!("; {name} is asked again at {again} ({code})"))
+        });
+        waiting.collect()
+    }
+
     fn names(&self, wanted: impl Fn(&Member) -> bool) -> Vec<InstitutionId> {
         let members = self.members.iter().filter(|(_, member)| wanted(member));
         members.map(|(name, _)| name.clone()).collect()
@@ -237,5 +261,6 @@ fn member_view(institution: &InstitutionId, member: &Member, round: u32) -> Memb
         f1: member.scores.as_ref().map(|scores| scores.total().f1()),
         figures: member.figures,
         aside: aside.map(ToString::to_string),
+        refused: member.left.or(member.refused).map(|code| code.to_string()),
     }
 }

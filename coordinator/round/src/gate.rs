@@ -164,6 +164,7 @@ fn counted(member: &Member) -> Option<&Scores> {
         | Work::Assigned
         | Work::Working
         | Work::Uploaded { .. }
+        | Work::PutOff { .. }
         | Work::Declined { .. } => None,
     }
 }

@@ -5,8 +5,10 @@ use fedner_shared::figures::UpdateFigures;
 use fedner_shared::id::{InstitutionId, VersionName};
 use fedner_shared::refusal::Code;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+use fedner_shared::time::Time;
 
 use crate::effect::Task;
+use crate::member::Later;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -15,6 +17,8 @@ pub enum Input {
     Pause,
     Resume,
     Cancel,
+    /// A failed run goes on from its last version.
+    Retry,
     /// Leaves a member out of one round.
     SetAside {
         institution: InstitutionId,
@@ -43,6 +47,13 @@ pub enum Input {
         attempt: u32,
         code: Code,
         reason: String,
+        /// When it may be asked again, where that is known.
+        again: Option<Time>,
+    },
+    /// It takes nothing on before that instant; without one, whenever it is asked.
+    Announced {
+        institution: InstitutionId,
+        later: Option<Later>,
     },
     /// The update's bytes have arrived, and were verified against the receipt.
     Uploaded {
@@ -73,6 +84,11 @@ pub enum Input {
     },
     /// The coordinator was away itself; nobody may be blamed for silence in that time.
     Restarted,
+    /// The coordinator was suspended, or its clock was set: what waits for an instant waits as long as
+    /// it would have.
+    Jumped {
+        millis: i64,
+    },
     /// Time has passed.
     Tick,
 }

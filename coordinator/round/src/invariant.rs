@@ -20,6 +20,7 @@ impl Run {
             | Work::Assigned
             | Work::Working
             | Work::Evaluated { .. }
+            | Work::PutOff { .. }
             | Work::Declined { .. } => false,
         };
         let phase = match self.phase {

@@ -43,7 +43,7 @@ mod weights;
 pub use effect::{Assignment, Contribution, Effect, Task, Transition};
 pub use gate::{Standing, Verdict};
 pub use input::Input;
-pub use member::{Granted, Member, Work};
+pub use member::{Granted, Later, Member, Work};
 pub use members::Members;
 pub use phase::Phase;
 pub use rejection::Rejection;

@@ -45,6 +45,18 @@ pub struct Member {
     /// How many of its updates were measured.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub measured: u32,
+    /// Before which it takes nothing on, as it announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<Later>,
+    /// Why it did not do what it was asked last; cleared by its next answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Code>,
+    /// How often it put off the present assignment.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub put_off: u32,
+    /// How often it fetched the present assignment.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub begun: u32,
     /// Rounds in which it takes no part: the present one and later ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asides: Vec<Aside>,
@@ -58,10 +70,20 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+/// From when on an institution takes something on, and why not before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Later {
+    pub from: Time,
+    /// `outside-hours` or `institution-paused`.
+    pub code: Code,
+}
+
 /// Trainings that are remembered of each institution.
 const REMEMBERED: usize = 5;
 /// Trainings by which an institution's pace is known.
 const ENOUGH_TO_KNOW: usize = 2;
+/// How often an assignment may be fetched: a program that is killed begins again.
+const MOST_BEGUN: u32 = 4;
 /// What may be added to a training that took no time worth mentioning.
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -79,6 +101,8 @@ pub struct Granted {
 
 /// ```text
 /// None ──▶ Assigned ──▶ Working ──▶ Uploaded | Evaluated | Declined ──▶ (next phase) None
+///             ▲  ▼         ▼
+///            PutOff ◀──────┘
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "work", rename_all = "snake_case")]
@@ -99,12 +123,49 @@ pub enum Work {
     Declined {
         code: Code,
     },
+    /// Cannot do it now, and is asked again.
+    PutOff {
+        code: Code,
+        again: Time,
+    },
 }
 
 impl Work {
-    /// Something is still awaited.
+    /// Something is still awaited, and it may be at it.
     pub fn is_pending(&self) -> bool {
         matches!(self, Self::Assigned | Self::Working)
+    }
+
+    /// No answer has come, and one still may.
+    pub fn is_open(&self) -> bool {
+        self.is_pending() || matches!(self, Self::PutOff { .. })
+    }
+
+    /// It waits for a time that the institution announced.
+    pub fn is_later(&self) -> bool {
+        let code = match self {
+            Self::PutOff { code, .. } => *code,
+            Self::None
+            | Self::Assigned
+            | Self::Working
+            | Self::Uploaded { .. }
+            | Self::Evaluated { .. }
+            | Self::Declined { .. } => return false,
+        };
+        matches!(code, Code::OutsideHours | Code::InstitutionPaused)
+    }
+
+    /// When it is asked again.
+    pub fn again(&self) -> Option<Time> {
+        match self {
+            Self::PutOff { again, .. } => Some(*again),
+            Self::None
+            | Self::Assigned
+            | Self::Working
+            | Self::Uploaded { .. }
+            | Self::Evaluated { .. }
+            | Self::Declined { .. } => None,
+        }
     }
 }
 
@@ -135,6 +196,22 @@ impl Member {
     /// The instant after which it counts as late: twice as long as it ever took, and some slack.
     pub fn late_from(&self) -> Option<Time> {
         Some(self.since? + 2 * self.usual()? + SLACK)
+    }
+
+    /// Whether it has begun so often without coming to an end that nobody need wait for it.
+    pub(crate) fn is_restless(&self) -> bool {
+        self.begun > MOST_BEGUN
+    }
+
+    /// Whether an announcement changes anything.
+    pub fn is_news(&self, later: Option<Later>) -> bool {
+        self.later != later || (self.work.is_later() && later.is_none())
+    }
+
+    /// What it waits for that has work and announced to take none on before.
+    pub(crate) fn put_off_until(&self, now: Time) -> Option<Work> {
+        let Later { from: again, code } = self.later.filter(|later| later.from > now)?;
+        Some(Work::PutOff { code, again })
     }
 
     pub(crate) fn remember(&mut self, training: Duration) {
@@ -170,6 +247,7 @@ impl Member {
             (None, Some(_), Work::Working) => "working",
             (None, Some(_), Work::Uploaded { .. } | Work::Evaluated { .. }) => "answered",
             (None, Some(_), Work::Declined { .. }) => "declined",
+            (None, Some(_), Work::PutOff { .. }) => "put_off",
             (None, Some(_), Work::None) => "ready",
         }
     }

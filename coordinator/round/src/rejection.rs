@@ -44,10 +44,14 @@ pub enum Rejection {
         institution: InstitutionId,
         round: u32,
     },
-    #[error(
-        "{institution} already sent update {present} in round {round}; found another one, {found}"
-    )]
+    #[error("{institution} already sent update {present} in round {round}")]
     Repeated {
+        institution: InstitutionId,
+        round: u32,
+        present: Digest,
+    },
+    #[error("{institution} already sent update {present} in round {round}; {found} is another one")]
+    Other {
         institution: InstitutionId,
         round: u32,
         present: Digest,
@@ -116,7 +120,7 @@ impl Rejection {
             Self::Examples { .. } | Self::HeldOut { .. } => Code::ExamplesOutOfRange,
             Self::Stale { .. } | Self::Round { .. } => Code::RoundStale,
             Self::Quorum { .. } => Code::QuorumLost,
-            Self::Unexpected { .. } => Code::UpdateUnexpected,
+            Self::Unexpected { .. } | Self::Other { .. } => Code::UpdateUnexpected,
             Self::Repeated { .. } => Code::UpdateRepeated,
             Self::Base { .. } => Code::UpdateBase,
             Self::Manifest { .. } => Code::UpdateShape,

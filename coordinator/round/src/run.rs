@@ -116,6 +116,7 @@ impl Run {
             run,
             events,
             effects: Vec::new(),
+            called: false,
         }
     }
 
@@ -260,13 +261,20 @@ impl Run {
         }
         match &member.work {
             Work::Assigned | Work::Working => Ok(()),
-            Work::Uploaded { contribution } => Err(Rejection::Repeated {
+            Work::Uploaded { contribution } if contribution.update == update.blob => {
+                Err(Rejection::Repeated {
+                    institution: update.institution.clone(),
+                    round: self.round,
+                    present: contribution.update,
+                })
+            }
+            Work::Uploaded { contribution } => Err(Rejection::Other {
                 institution: update.institution.clone(),
                 round: self.round,
                 present: contribution.update,
                 found: update.blob,
             }),
-            Work::None | Work::Evaluated { .. } | Work::Declined { .. } => {
+            Work::None | Work::Evaluated { .. } | Work::Declined { .. } | Work::PutOff { .. } => {
                 Err(self.unexpected(&update.institution))
             }
         }
@@ -305,6 +313,7 @@ impl Run {
                 | Work::Assigned
                 | Work::Working
                 | Work::Evaluated { .. }
+                | Work::PutOff { .. }
                 | Work::Declined { .. } => None,
             })
     }

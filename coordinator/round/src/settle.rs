@@ -16,6 +16,8 @@ pub(crate) struct Settling {
     pub(crate) now: Time,
     pub(crate) events: Vec<Event>,
     effects: Vec<Effect>,
+    /// Somebody is asked again, of which no event tells.
+    called: bool,
 }
 
 impl Settling {
@@ -25,6 +27,7 @@ impl Settling {
             now,
             events: Vec::new(),
             effects: Vec::new(),
+            called: false,
         }
     }
 
@@ -33,12 +36,14 @@ impl Settling {
             run: self.run,
             events: self.events,
             effects: self.effects,
+            called: self.called,
         }
     }
 
     /// Moves on as far as the state and the time allow.
     pub(crate) fn settle(&mut self) {
         while self.run.paused.is_none() {
+            self.ask_again();
             self.mark_away();
             self.mark_late();
             let moved = match self.run.phase {
@@ -105,6 +110,7 @@ impl Settling {
                 until: now + self.run.plan.cohort.train_timeout(),
             };
             let participants = self.assign();
+            self.give_time();
             let (round, attempt, base) = (self.run.round, self.run.attempt, self.run.version);
             self.events.push(Event::RoundStarted {
                 round,
@@ -145,7 +151,7 @@ impl Settling {
         if !closed {
             return false;
         }
-        let missing = self.run.members.iter().filter(|(_, m)| m.work.is_pending());
+        let missing = self.run.members.iter().filter(|(_, m)| m.work.is_open());
         let missing: Vec<InstitutionId> = missing.map(|(name, _)| name.clone()).collect();
         let (round, attempt) = (self.run.round, self.run.attempt);
         self.events.push(Event::RoundClosed {
@@ -166,7 +172,12 @@ impl Settling {
 
     fn settle_evaluating(&mut self, until: Time) -> bool {
         let (_, waiting) = self.pending();
-        if waiting > 0 && self.now < until {
+        let later = self.run.members.values().filter(|m| {
+            m.work.is_later()
+                && m.left.is_none()
+                && m.work.again().is_some_and(|again| again < until)
+        });
+        if waiting + later.count() > 0 && self.now < until {
             return false;
         }
         let round = self.run.round;
@@ -197,6 +208,7 @@ impl Settling {
     }
 
     pub(crate) fn repeat(&mut self, reason: String) {
+        let reason = self.with_names(reason);
         let (round, attempt) = (self.run.round, self.run.attempt);
         if attempt >= self.run.plan.cohort.max_attempts {
             self.fail(format!(
@@ -212,7 +224,27 @@ impl Settling {
         self.recruit(round, attempt + 1);
     }
 
+    /// The reason, with everybody who did not do it and the code that was said.
+    fn with_names(&self, reason: String) -> String {
+        let named = self.run.members.iter().filter_map(|(name, member)| {
+            let code = member.left.or(member.refused);
+            match code {
+                Some(code) => Some(format!("{name}: {code}")),
+                None if member.away => Some(format!("{name}: away")),
+                None if member.consent.is_none() => Some(format!("{name}: has not agreed")),
+                None if member.work.is_open() => Some(format!("{name}: no answer")),
+                None => None,
+            }
+        });
+        let named: Vec<String> = named.collect();
+        if named.is_empty() || reason.contains(&named[0]) {
+            return reason;
+        }
+        format!("{reason} ({})", named.join(", "))
+    }
+
     fn fail(&mut self, reason: String) {
+        let reason = self.with_names(reason);
         self.run.phase = Phase::Failed {
             reason: reason.clone(),
         };
@@ -227,9 +259,10 @@ impl Settling {
         let everyone = |_: &Member| true;
         self.run.members.change(everyone, |name, member| {
             (member.since, member.late) = (None, false);
+            (member.put_off, member.begun) = (0, 0);
             member.work = Work::None;
             if member.is_available(now, away_after, round) {
-                member.work = Work::Assigned;
+                member.work = member.put_off_until(now).unwrap_or(Work::Assigned);
                 assigned.push(name.clone());
             }
         });
@@ -244,13 +277,58 @@ impl Settling {
         self.run.contributions().count()
     }
 
+    /// Who could not do it is asked again when its time has come; who announced later hours is not asked
+    /// before.
+    fn ask_again(&mut self) {
+        let now = self.now;
+        let due = |member: &Member| member.work.again().is_some_and(|again| again <= now);
+        let mut asked = false;
+        self.run.members.change(due, |_, member| {
+            member.work = Work::Assigned;
+            asked = true;
+        });
+        self.called |= asked;
+        let later =
+            |member: &Member| member.work == Work::Assigned && member.put_off_until(now).is_some();
+        self.run.members.change(later, |_, member| {
+            if let Some(put_off) = member.put_off_until(now) {
+                member.work = put_off;
+            }
+        });
+    }
+
+    /// The deadline counts from when as many as the quorum needs can be at work.
+    pub(crate) fn give_time(&mut self) {
+        let Phase::Collecting { until } = self.run.phase else {
+            return;
+        };
+        let missing = self.run.plan.cohort.quorum.saturating_sub(self.updates());
+        let open = self.run.members.values();
+        let open = open.filter(|m| m.left.is_none() && m.work.is_open());
+        let mut from: Vec<Time> = open
+            .map(|member| {
+                let again = member.work.again().filter(|_| member.work.is_later());
+                let later = member.later.map(|later| later.from);
+                again.or(later).unwrap_or(self.now).max(self.now)
+            })
+            .collect();
+        from.sort_unstable();
+        let Some(from) = missing.checked_sub(1).and_then(|place| from.get(place)) else {
+            return;
+        };
+        if *from > self.now {
+            let until = until.max(*from + self.run.plan.cohort.train_timeout());
+            self.run.phase = Phase::Collecting { until };
+        }
+    }
+
     /// How many have not answered, and how many of those are worth waiting for.
     fn pending(&self) -> (usize, usize) {
         let pending = || {
             self.run
                 .members
                 .values()
-                .filter(|m| m.work.is_pending() && m.left.is_none())
+                .filter(|m| m.work.is_open() && m.left.is_none())
         };
         let waiting = pending().filter(|m| m.is_waited_for());
         (pending().count(), waiting.count())
@@ -263,7 +341,7 @@ impl Settling {
         let now = self.now;
         let late = |member: &Member| {
             let past = member.late_from().is_some_and(|instant| instant <= now);
-            past && member.work.is_pending() && !member.late
+            (past || member.is_restless()) && member.work.is_pending() && !member.late
         };
         self.run
             .members

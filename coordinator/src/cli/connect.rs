@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedner_host::{DIRECT, Dialler};
 use fedner_proto::v1::monitoring_client::MonitoringClient;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::{FRAME_BYTES, MESSAGE_BYTES};
@@ -13,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -27,11 +27,13 @@ async fn channel(paths: &Paths) -> Result<Channel, Failed> {
     let connector = TlsConnector::from(Arc::new(client_config(paths)?));
     let name = ServerName::try_from(host.clone())
         .map_err(|error| Failed::refuse(Code::ConfigInvalid, format!("`{host}`: {error}")))?;
+    // The operator's own coordinator: what the environment says of proxies is for others.
+    let dialler = Dialler::new(&host, port, Some(DIRECT))
+        .map_err(|error| Failed::refuse(Code::ConfigInvalid, error.to_string()))?;
     let dial = tower::service_fn(move |_: Uri| {
-        let (connector, name, host) = (connector.clone(), name.clone(), host.clone());
+        let (connector, name, dialler) = (connector.clone(), name.clone(), dialler.clone());
         async move {
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
-            stream.set_nodelay(true)?;
+            let stream = dialler.dial().await?;
             Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
         }
     });

@@ -87,7 +87,8 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         .unwrap_or_else(|| match (loopback, host.as_str()) {
             (true, "localhost") => format!("127.0.0.1:{port}"),
             (true, _) => arguments.address.clone(),
-            (false, _) => format!("0.0.0.0:{port}"),
+            // Of IPv6 and IPv4 alike.
+            (false, _) => format!("[::]:{port}"),
         });
     let config = Config {
         name: arguments.name,
@@ -95,6 +96,8 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         listen,
         metrics_listen: None,
         blobs_url: None,
+        names: Vec::new(),
+        min_client: None,
         limits: Limits::default(),
     };
     let text = toml::to_string(&config).map_err(|e| fault(&e))?;

@@ -115,6 +115,8 @@ fn render(views: &[InstitutionView]) -> String {
             view.enrolled.to_string(),
             view.certificate_expires.to_string(),
             or_dash(view.last_seen),
+            or_dash(view.software.as_deref()),
+            remark(view),
         ]
     };
     table(
@@ -124,7 +126,19 @@ fn render(views: &[InstitutionView]) -> String {
             "enrolled",
             "certificate until",
             "last seen",
+            "software",
+            "remark",
         ],
         views.iter().map(row),
     )
+}
+
+fn remark(view: &InstitutionView) -> String {
+    if view.twice {
+        return "in use in two places: a second running copy was refused".to_owned();
+    }
+    match (&view.not_before, &view.not_before_code) {
+        (Some(from), Some(code)) => format!("takes no work before {from} ({code})"),
+        _ => "-".to_owned(),
+    }
 }

@@ -1,25 +1,85 @@
 //! `invite`: a one-time way in for an institution.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use fedner_proto::v1;
 use fedner_shared::refusal::Code;
 use fedner_shared::time::Time;
 use serde::Serialize;
 
 use super::connect;
-use super::output::{Failed, Output};
+use super::output::{Failed, Output, table};
 use crate::config::Paths;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The name the institution will have
-    institution: String,
+    #[arg(required = true)]
+    institution: Option<String>,
     /// How long the invite lasts, such as 30m, 24h or 7d
     #[arg(long, default_value = "24h", value_parser = parse_span)]
     ttl: u64,
     /// Let a name come back that is enrolled, suspended or revoked; its older keys are worth nothing then
     #[arg(long)]
     reenrol: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Invites that nobody has used yet
+    List,
+    /// Make the open invites of a name worth nothing
+    Withdraw { institution: String },
+}
+
+#[derive(Serialize)]
+struct Open {
+    institution: String,
+    expires: String,
+    reenrol: bool,
+}
+
+async fn manage(command: Command, paths: &Paths, output: &Output) -> Result<(), Failed> {
+    let mut operations = connect::operations(paths).await?;
+    match command {
+        Command::List => {
+            let answer = operations.list_invites(v1::ListInvitesRequest {}).await?;
+            let invites = answer.into_inner().invites.into_iter();
+            let invites = invites.map(|invite| Open {
+                institution: invite.institution,
+                expires: Time::from_millis(invite.expires_ms).to_string(),
+                reenrol: invite.reenrol,
+            });
+            let invites: Vec<Open> = invites.collect();
+            output.data(&invites, |invites| {
+                let row = |open: &Open| {
+                    let back = if open.reenrol { "yes" } else { "no" };
+                    [
+                        open.institution.clone(),
+                        open.expires.clone(),
+                        back.to_owned(),
+                    ]
+                };
+                table(
+                    ["institution", "expires", "lets it come back"],
+                    invites.iter().map(row),
+                )
+            });
+        }
+        Command::Withdraw { institution } => {
+            let request = v1::WithdrawInvitesRequest {
+                institution: institution.clone(),
+            };
+            let answer = operations.withdraw_invites(request).await?.into_inner();
+            output.say(format!(
+                "{institution}: {} invites withdrawn",
+                answer.withdrawn
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What an invite file says.
@@ -37,7 +97,10 @@ pub(super) async fn run(
     paths: &Paths,
     output: &Output,
 ) -> Result<(), Failed> {
-    let institution = arguments.institution;
+    if let Some(command) = arguments.command {
+        return manage(command, paths, output).await;
+    }
+    let institution = arguments.institution.unwrap_or_default();
     let request = v1::CreateInviteRequest {
         institution: institution.clone(),
         ttl_s: arguments.ttl,
@@ -59,6 +122,9 @@ pub(super) async fn run(
     output.data(&invite, |_| {
         format!("# A one-time invite to a fedner federation. Whoever holds it can enrol: hand it over in private.\n{text}")
     });
+    if answer.reenrol {
+        output.say("the name is known: who uses this invite takes its place, with its account");
+    }
     output.say("send the invite in private; the institution runs: fedner-client enroll INVITE");
     Ok(())
 }

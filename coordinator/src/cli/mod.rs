@@ -72,7 +72,7 @@ enum Command {
     /// Make plans ready and sign them, elsewhere if need be
     #[command(subcommand)]
     Plan(plan::Command),
-    /// Look at keys and certificates, and rotate, issue and revoke them
+    /// Issue and revoke certificates of operators and viewers; look at keys, and rotate them
     #[command(subcommand)]
     Key(key::Command),
     /// Create, start and follow runs

@@ -81,7 +81,15 @@ pub(super) async fn signed(
         let plan = signed.peek::<Plan>().map_err(|error| invalid(&error))?;
         return Ok((plan, signed));
     }
-    let mut plan = parse(path)?;
+    sign_now(parse(path)?, paths, operations).await
+}
+
+/// The plan made ready, and signed with the key in the directory.
+pub(super) async fn sign_now(
+    mut plan: Plan,
+    paths: &Paths,
+    operations: &mut OperationsClient<Channel>,
+) -> Result<(Plan, Signed), Failed> {
     let key = signing_key(&paths.signing_key())?;
     prepare(&mut plan, operations).await?;
     let signed = Signed::new(&plan, &key);

@@ -8,8 +8,9 @@ use fedner_proto::{convert, v1};
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::figures::Figures;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::Unit;
+use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::sign::Signed;
 use fedner_shared::view::{Explanation, MemberView, RunView};
 use serde::Serialize;
 
@@ -36,6 +37,18 @@ pub(super) enum Command {
     Pause { run: String },
     /// Go on where the run was paused
     Resume { run: String },
+    /// Go on with a failed run from its last version, once its cause is mended
+    Retry { run: String },
+    /// Run the plan of a run again for more rounds, beginning with its last version
+    Extend {
+        run: String,
+        /// How many rounds more
+        #[arg(long)]
+        rounds: u32,
+        /// Start it at once
+        #[arg(long)]
+        start: bool,
+    },
     /// End the run; its versions stay
     Cancel { run: String },
     /// Leave a member out of one round; what it sent in that round is not counted
@@ -72,6 +85,8 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
         Command::Start { run } => control(run, Action::Start, paths, output).await,
         Command::Pause { run } => control(run, Action::Pause, paths, output).await,
         Command::Resume { run } => control(run, Action::Resume, paths, output).await,
+        Command::Retry { run } => control(run, Action::Retry, paths, output).await,
+        Command::Extend { run, rounds, start } => extend(run, rounds, start, paths, output).await,
         Command::Cancel { run } => control(run, Action::Cancel, paths, output).await,
         Command::Exclude {
             run,
@@ -157,7 +172,45 @@ async fn create(
     output: &Output,
 ) -> Result<(), Failed> {
     let mut operations = connect::operations(paths).await?;
-    let (plan, signed) = plan::signed(path, paths, &mut operations).await?;
+    let signed = plan::signed(path, paths, &mut operations).await?;
+    create_run(signed, force, start, paths, output).await
+}
+
+/// Runs the plan of an earlier run again, from the version that it ended with. Institutions agree to it
+/// as to any plan.
+async fn extend(
+    run: String,
+    rounds: u32,
+    start: bool,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let mut monitoring = connect::monitoring(paths).await?;
+    let request = v1::GetRunRequest { run };
+    let run = monitoring.get_run(request).await?.into_inner();
+    let mut plan: Plan = serde_json::from_str(&run.plan_text)
+        .map_err(|error| Failed::refuse(Code::PlanInvalid, error.to_string()))?;
+    let version = hex::encode(&run.version);
+    let request = v1::GetModelRequest { version };
+    let answer = monitoring.get_model(request).await?.into_inner();
+    plan.base = convert::version_from_wire(answer)?.version.name;
+    plan.rounds = rounds;
+    plan.inputs = None;
+    plan.check()
+        .map_err(|error| Failed::refuse(Code::PlanInvalid, error.to_string()))?;
+    let mut operations = connect::operations(paths).await?;
+    let signed = plan::sign_now(plan, paths, &mut operations).await?;
+    create_run(signed, true, start, paths, output).await
+}
+
+async fn create_run(
+    (plan, signed): (Plan, Signed),
+    force: bool,
+    start: bool,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let mut operations = connect::operations(paths).await?;
     let request = v1::CreateRunRequest {
         plan: Some(convert::signed_to_wire(&signed)),
         force,

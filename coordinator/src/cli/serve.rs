@@ -8,6 +8,7 @@ use clap::Args;
 use fedner_shared::keys::{Signs, line};
 use fedner_shared::private;
 use fedner_shared::refusal::Code;
+use fedner_shared::service::{self, Word};
 use fedner_shared::sign::PublicKey;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use super::output::{Failed, Output};
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths, host_and_port};
 use crate::door::Door;
+use crate::engine::Handle;
 use crate::intake::Intake;
 use crate::keys::{Keys, Recorded, upkeep};
 use crate::limits::raise_open_files;
@@ -25,7 +27,7 @@ use crate::machine::ThisMachine;
 use crate::registry::Registry;
 use crate::rpc::{self, Services};
 use crate::store::Store;
-use crate::{collect, engine, observe, tls};
+use crate::{collect, daily, engine, observe, tls, version};
 
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -43,6 +45,7 @@ struct Listening {
 
 pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let config = Config::read(paths)?;
+    let config_read = config.clone();
     let (host, _) = host_and_port(&config.address)?;
     let limits = config.limits.clone().within_files(raise_open_files());
     let door = Door::new(limits);
@@ -67,7 +70,15 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     });
     let recorded = recorded.map_err(|e| Failed::fault(e.to_string()))?;
     let machine = Arc::new(ThisMachine);
-    let keys = Keys::open(paths.clone(), host, operator_key, recorded, machine.clone())?;
+    let names = [vec![host], config.names.clone()].concat();
+    let keys = Keys::open(
+        paths.clone(),
+        names,
+        operator_key,
+        recorded,
+        machine.clone(),
+    )?;
+    private::keep_owner(paths.directory(), &Paths::OURS);
     let blobs = Blobs::of(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
@@ -80,7 +91,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             .map_err(|e| Failed::fault(format!("cannot serve metrics on {address}: {e}")))?;
     }
 
-    let listener = TcpListener::bind(&config.listen).await.map_err(|error| {
+    let listener = listen(&config.listen).await.map_err(|error| {
         Failed::refuse(
             Code::ConfigInvalid,
             format!("cannot listen on {}: {error}", config.listen),
@@ -99,11 +110,17 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         paths.collecting(),
         stop.clone(),
     ));
+    let daily = tokio::spawn(daily::regularly(
+        engine.clone(),
+        paths.clone(),
+        stop.clone(),
+    ));
     let intake = Intake::new(engine.clone(), blobs.clone());
     let sweeper = tokio::spawn(collect::sweep(engine.clone(), intake.clone(), stop.clone()));
     // Before anybody calls: the certificates of operator and viewer may have run out meanwhile.
     keys.renew_own(&engine).await?;
     let keeper = tokio::spawn(upkeep(keys.clone(), engine.clone(), stop.clone()));
+    let alive_engine = engine.clone();
     let services = Services {
         intake,
         engine,
@@ -113,6 +130,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         federation: config.name,
         address: config.address,
         door: door.clone(),
+        min_client: config.min_client.as_deref().and_then(version::parse),
         stop: stop.clone(),
     };
     let local = listener
@@ -129,6 +147,9 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
     let connections = tls::accept(listener, keys.tls(), door, stop.clone());
+    tokio::spawn(hangups(paths.clone(), config_read));
+    tokio::spawn(alive(alive_engine));
+    service::notify(Word::Ready);
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::pin!(serving);
     let mut outcome = Ok(());
@@ -144,6 +165,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         }
         result = &mut serving => result.map_err(|e| Failed::fault(format!("the server failed: {e}")))?,
         () = asked_to_stop() => {
+            service::notify(Word::Stopping);
             output.say("stopping: finishing transfers under way");
             stop.cancel();
             if tokio::time::timeout(GRACE, &mut serving).await.is_err() {
@@ -156,7 +178,46 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     collector.abort();
     sweeper.abort();
     keeper.abort();
+    daily.abort();
     outcome
+}
+
+/// Every interface means those of IPv4 alone where the machine has no IPv6.
+async fn listen(address: &str) -> std::io::Result<TcpListener> {
+    match (
+        TcpListener::bind(address).await,
+        address.strip_prefix("[::]:"),
+    ) {
+        (Err(error), Some(port)) if error.kind() != std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind(format!("0.0.0.0:{port}")).await
+        }
+        (bound, _) => bound,
+    }
+}
+
+/// Tells a service manager that asks for it that the engine answers.
+async fn alive(engine: Handle) {
+    let Some(every) = service::watchdog() else {
+        return;
+    };
+    while engine.call(|_| Ok(())).await.is_ok() {
+        service::notify(Word::Alive);
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// A reload: says whether the file is whole, and that it is used at the next start. The one in use stays.
+async fn hangups(paths: Paths, used: Config) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        match Config::read(&paths) {
+            Ok(config) if config == used => tracing::info!("coordinator.toml is as it was"),
+            Ok(_) => tracing::warn!("coordinator.toml has changed: it is used at the next start"),
+            Err(error) => tracing::warn!("{error}; the configuration in use stays"),
+        }
+    }
 }
 
 async fn asked_to_stop() {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedner_round::{Assignment, Input, Run, Task};
+use fedner_round::{Assignment, Input, Later, Run, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+use fedner_shared::time::Time;
 use tokio::sync::watch;
 
 use super::statements::Vouched;
@@ -40,6 +41,11 @@ pub struct CheckIn {
     pub known_plans: Vec<Digest>,
     /// Those that are new, verified.
     pub consents: Vec<Vouched<Consent>>,
+    /// From when on it takes something on.
+    pub later: Option<Later>,
+    pub software: String,
+    /// By a command that takes no work.
+    pub looks: bool,
 }
 
 /// What is needed before a check-in is answered.
@@ -96,7 +102,12 @@ impl Engine {
 
     /// What the institution is to do now. Its presence and its consents are noted.
     pub fn check_in(&mut self, check_in: &CheckIn) -> Result<Option<Todo>, Failure> {
+        if check_in.looks {
+            return Ok(None);
+        }
+        self.note_software(&check_in.institution, &check_in.software);
         self.note_presence(&check_in.institution)?;
+        self.note_later(&check_in.institution, check_in.later)?;
         for consent in &check_in.consents {
             self.note_consent(&check_in.institution, consent)?;
         }
@@ -147,10 +158,31 @@ impl Engine {
         })
     }
 
+    fn note_later(
+        &mut self,
+        institution: &InstitutionId,
+        later: Option<Later>,
+    ) -> Result<(), Failure> {
+        match later.filter(|later| later.from > self.now()) {
+            Some(later) => self.later.insert(institution.clone(), later),
+            None => self.later.remove(institution),
+        };
+        for id in self.runs_of(institution) {
+            let run = self.require(&id)?;
+            let member = run.members.get(institution);
+            if member.is_some_and(|member| member.is_news(later)) {
+                let institution = institution.clone();
+                self.step(&id, Input::Announced { institution, later })?;
+            }
+        }
+        Ok(())
+    }
+
     /// A sign of life.
     pub fn note_presence(&mut self, institution: &InstitutionId) -> Result<(), Failure> {
         self.arrivals.forget(institution);
         self.seen.insert(institution.clone(), self.now());
+        self.keep_presence(institution)?;
         for id in self.runs_of(institution) {
             self.step(
                 &id,
@@ -160,6 +192,16 @@ impl Engine {
             )?;
         }
         Ok(())
+    }
+
+    /// The plans of runs under way that the institution is a member of.
+    pub fn plans_under_way(&self, institution: &InstitutionId) -> Vec<Digest> {
+        let of = |run: &&Run| !run.phase.is_end() && run.members.contains(institution);
+        self.runs
+            .iter()
+            .filter(of)
+            .map(|run| run.plan_digest)
+            .collect()
     }
 
     pub(super) fn runs_of(&self, institution: &InstitutionId) -> Vec<RunId> {
@@ -298,7 +340,7 @@ impl Engine {
         run: &RunId,
         task: Task,
         (round, attempt): (u32, u32),
-        code: Code,
+        (code, again): (Code, Option<Time>),
         reason: String,
     ) -> Result<(), Failure> {
         self.step(
@@ -310,6 +352,7 @@ impl Engine {
                 attempt,
                 code,
                 reason,
+                again,
             },
         )
     }

@@ -1,6 +1,6 @@
 //! Institutions: invited, enrolled, recognised, excluded.
 
-use fedner_round::Input;
+use fedner_round::{Input, Later};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::id::InstitutionId;
@@ -16,17 +16,22 @@ use crate::identity::Caller;
 use crate::store::{Institution, InstitutionState, Invite, InviteUse, Tx};
 
 impl Engine {
-    /// Writes an invite. A name that is enrolled, or was, needs one that says so.
+    /// Writes an invite; whether it lets a known name come back. A name that is enrolled, or was, needs
+    /// one that says so, unless its certificate has run out.
     pub fn invite(
         &mut self,
         institution: InstitutionId,
         secret_hash: Digest,
         expires: Time,
         reenrol: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let known = self.store.read(|tx| tx.institution(&institution))?;
-        match known {
-            Some(known) if !reenrol => {
+        // Nobody is put out whose certificate has run out.
+        let ended = known.as_ref().is_some_and(|known| {
+            known.state == InstitutionState::Active && known.certificate_expires <= self.now()
+        });
+        match &known {
+            Some(known) if !(reenrol || ended) => {
                 let message = format!("{institution} is {}", known.state.as_str());
                 return Err(Failure::refuse(Code::InviteRequired, message));
             }
@@ -40,13 +45,15 @@ impl Engine {
             institution: institution.clone(),
             expires,
         };
+        let reenrol = known.is_some();
         let invite = Invite {
             secret_hash,
             institution,
             expires,
             reenrol,
         };
-        self.record("write invite", event, |tx| tx.put_invite(&invite))
+        self.record("write invite", event, |tx| tx.put_invite(&invite))?;
+        Ok(reenrol)
     }
 
     /// Uses up an invite and enrols whoever holds its secret.
@@ -58,8 +65,14 @@ impl Engine {
         signing_key: PublicKey,
     ) -> Result<(InstitutionId, Issued), Failure> {
         let time = self.now();
+        let hash = Digest::of(secret.as_bytes());
+        // Whether the request can be read is told to who has an invite.
+        let keys = Authority::key_of_request(request).ok().map(|tls_key| {
+            let both = [tls_key.as_bytes().as_slice(), signing_key.as_bytes()].concat();
+            Digest::of(&both)
+        });
         let newest = self.store.transact("enrol institution", |tx| {
-            let (name, reenrol) = match tx.use_invite(time, Digest::of(secret.as_bytes()))? {
+            let (name, reenrol) = match tx.use_invite(time, hash)? {
                 InviteUse::Accepted {
                     institution,
                     reenrol,
@@ -82,7 +95,19 @@ impl Engine {
                         format!("the invite expired at {at}"),
                     ));
                 }
-                InviteUse::Used(at) => {
+                // The answer was lost on its way: the same keys get it again.
+                InviteUse::Used {
+                    institution,
+                    by: by @ Some(_),
+                    ..
+                } if by == keys && enrolled_with(tx, &institution, &signing_key)? => {
+                    let issued = authority
+                        .institution(institution.as_str(), request, time)
+                        .map_err(|e| Failure::refuse(Code::CertificateRequest, e.to_string()))?;
+                    tx.put_certificate(&institution, &issued)?;
+                    return Ok((tx.last_sequence()?, institution, issued));
+                }
+                InviteUse::Used { at, .. } => {
                     return Err(Failure::refuse(
                         Code::InviteUsed,
                         format!("the invite was used at {at}"),
@@ -105,6 +130,9 @@ impl Engine {
                 certificate_expires: issued.expires,
             };
             tx.put_institution(&institution, &issued)?;
+            if let Some(keys) = keys {
+                tx.note_invite_used_by(hash, keys)?;
+            }
             let institution = name.clone();
             let event = match before {
                 None => Event::InstitutionEnrolled { institution },
@@ -258,7 +286,20 @@ impl Engine {
 
     pub fn institution_views(&mut self) -> Result<Vec<InstitutionView>, Failure> {
         let all = self.store.read(|tx| tx.institutions())?;
+        let now = self.now();
         let view = |institution: Institution| InstitutionView {
+            software: self
+                .presence
+                .get(&institution.name)
+                .and_then(|known| known.software.clone()),
+            twice: self
+                .presence
+                .get(&institution.name)
+                .is_some_and(|known| known.is_twice(now)),
+            not_before: self.later(&institution.name).map(|later| later.from),
+            not_before_code: self
+                .later(&institution.name)
+                .map(|later| later.code.to_string()),
             last_seen: self.seen.get(&institution.name).copied(),
             state: institution.state.as_str().to_owned(),
             enrolled: institution.enrolled,
@@ -266,6 +307,12 @@ impl Engine {
             institution: institution.name,
         };
         Ok(all.into_iter().map(view).collect())
+    }
+
+    /// What it announced, where that is still to come.
+    fn later(&self, name: &InstitutionId) -> Option<Later> {
+        let later = self.later.get(name).copied();
+        later.filter(|later| later.from > self.now())
     }
 
     /// Writes something that concerns no run, with its event.
@@ -284,4 +331,16 @@ impl Engine {
         self.newest.send_replace(newest);
         Ok(())
     }
+}
+
+/// Whether the institution is in good standing with that key.
+fn enrolled_with(
+    tx: &Tx<'_>,
+    institution: &InstitutionId,
+    signing_key: &PublicKey,
+) -> Result<bool, crate::store::Error> {
+    let found = tx.institution(institution)?;
+    Ok(found.is_some_and(|found| {
+        found.state == InstitutionState::Active && found.signing_key == *signing_key
+    }))
 }

@@ -5,12 +5,15 @@
 //! on. Others hold a [`Handle`], which is cheap to clone.
 
 mod arrivals;
+mod clock;
 pub mod dispatch;
 mod failure;
 pub mod history;
 mod institutions;
+mod invites;
 mod keys;
 pub mod models;
+mod presence;
 mod records;
 pub mod reports;
 pub mod runs;
@@ -20,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedner_round::{Input, Run};
+use fedner_round::{Input, Later, Run};
 use fedner_shared::history::Tree;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::machine::Machine;
@@ -51,6 +54,9 @@ pub struct Engine {
     /// In the order of their creation.
     runs: Vec<Run>,
     seen: BTreeMap<InstitutionId, Time>,
+    /// What institutions announced: from when on they take something on.
+    later: BTreeMap<InstitutionId, Later>,
+    presence: BTreeMap<InstitutionId, presence::Presence>,
     /// Woken when there may be something to do for the institution.
     waiters: BTreeMap<InstitutionId, watch::Sender<u64>>,
     /// Cancelled when an institution loses its standing: what it has under way ends at once.
@@ -211,11 +217,19 @@ impl Engine {
             // The receiver was made a moment ago and is still held.
             let _ = effects.send(pending);
         }
+        let mut seen = BTreeMap::new();
+        let mut presence = BTreeMap::new();
+        for (institution, at, software) in store.read(|tx| tx.presences())? {
+            seen.insert(institution.clone(), at);
+            presence.insert(institution, presence::Presence::of(at, software));
+        }
         let mut engine = Self {
             machine,
             store,
             runs,
-            seen: BTreeMap::new(),
+            seen,
+            later: BTreeMap::new(),
+            presence,
             waiters: BTreeMap::new(),
             standing: BTreeMap::new(),
             arrivals: arrivals::Arrivals::default(),
@@ -232,8 +246,12 @@ impl Engine {
     }
 
     async fn serve(mut self, mut inbox: mpsc::Receiver<Call>) {
+        let mut looked = clock::Look::new(self.now());
         loop {
-            match tokio::time::timeout(self.until_deadline(), inbox.recv()).await {
+            let wait = self.until_deadline().min(clock::LOOK_EVERY);
+            let next = tokio::time::timeout(wait, inbox.recv()).await;
+            self.note_jump(&mut looked);
+            match next {
                 Ok(Some(call)) => {
                     self.note_arrivals();
                     call(&mut self);

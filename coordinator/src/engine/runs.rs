@@ -140,11 +140,20 @@ impl Engine {
             run,
             events,
             effects,
+            called: asked,
         } = transition;
         let id = run.id.clone();
         let place = self.runs.iter().position(|known| known.id == id);
         let before = place.map(|place| &self.runs[place]);
-        let mut called = Vec::new();
+        let ended = run.phase.is_end() && before.is_some_and(|before| !before.phase.is_end());
+        let called = if ended {
+            // What was made for the run is needed no more.
+            run.members.names().cloned().collect()
+        } else if durable || asked {
+            run.called_since(before)
+        } else {
+            Vec::new()
+        };
         if durable {
             let now = self.machine.now();
             let newest = self.store.transact(name, |tx| {
@@ -162,7 +171,6 @@ impl Engine {
                 }
                 tx.last_sequence()
             })?;
-            called = run.called_since(before);
             observe::count_step();
             self.newest.send_replace(newest);
         }

@@ -88,10 +88,10 @@ impl Bench {
     }
 
     fn open(&self) -> Arc<Keys> {
-        let (paths, host) = (self.paths(), "localhost".to_owned());
+        let (paths, names) = (self.paths(), vec!["localhost".to_owned()]);
         Keys::open(
             paths,
-            host,
+            names,
             self.plans,
             Recorded::default(),
             self.clock.clone(),
@@ -203,8 +203,8 @@ async fn a_key_of_the_history_that_was_recorded_and_not_yet_in_its_place_is_take
             successions: recorded.to_vec(),
             people: Vec::new(),
         };
-        let (paths, host) = (bench.paths(), "localhost".to_owned());
-        Keys::open(paths, host, bench.plans, recorded, bench.clock.clone())
+        let (paths, names) = (bench.paths(), vec!["localhost".to_owned()]);
+        Keys::open(paths, names, bench.plans, recorded, bench.clock.clone())
     };
     let taken = open(&recorded).expect("taken");
     assert_eq!(taken.history().public(), new.public());

@@ -6,8 +6,8 @@ use std::time::Duration;
 use fedner_proto::v1::check_in_response::Todo as WireTodo;
 use fedner_proto::v1::decline_request::Task as WireTask;
 use fedner_proto::v1::upload_request::Part;
-use fedner_proto::{convert, v1};
-use fedner_round::Task;
+use fedner_proto::{PROTOCOL, convert, v1};
+use fedner_round::{Later, Task};
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::history::{Head, Seen};
@@ -16,16 +16,17 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{SecretKey, Signed, Statement};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::text;
+use fedner_shared::time::Time;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
 use super::gate::{Member, status};
 use super::stream::{Chunks, Cut as _, object};
-use crate::door::Ration;
+use crate::door::{Program, Ration};
 use crate::engine::dispatch::{CheckIn, Opened, Todo};
 use crate::engine::history::Shown;
 use crate::engine::statements::Vouched;
-use crate::observe;
+use crate::{SOFTWARE, observe, version};
 
 /// How often it is looked whether an upload is still wanted.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -51,10 +52,17 @@ impl v1::federation_server::Federation for Federation {
             .map(|consent| convert::statement("consents", Some(consent)));
         let known_plans = known_plans.collect::<Result<_, _>>().map_err(status)?;
         let consents = consents.collect::<Result<_, _>>().map_err(status)?;
+        let software = text::brief(&message.software);
+        if let Some(least) = &self.0.min_client {
+            version::require(&software, least).map_err(status)?;
+        }
         let wanted = Duration::from_millis(message.wait_ms.into());
         let _waiting = observe::Waiting::new();
         let known = message.history_size;
         let trusts = message.trust;
+        let later = convert::later(message.not_before_ms, &message.not_before_code);
+        let later = later.map_err(status)?;
+        let later = later.map(|(from, code)| Later { from, code });
         if let Some(seen) = message.history_seen {
             note_history_seen(&member, seen).await?;
         }
@@ -70,26 +78,32 @@ impl v1::federation_server::Federation for Federation {
             institution: member.name.clone(),
             known_plans,
             consents,
+            later,
+            software,
+            looks: member.program == Program::Looks,
         };
+        let mut first = None;
         loop {
             waiter.mark_unchanged();
             let asked = check_in.clone();
             // They count once, however long the poll is held.
             check_in.consents.clear();
             let keys = self.0.keys.clone();
-            let (todo, heads, history, (key, trust)) = member
+            let (todo, heads, history, plans, (key, trust)) = member
                 .engine
                 .call(move |engine| {
                     let todo = engine.check_in(&asked)?;
                     let heads = engine.ledger_heads(&asked.institution)?;
+                    let plans = engine.plans_under_way(&asked.institution);
                     // Keys change in a turn of the engine: what is signed and what is trusted are of the same one.
-                    Ok((todo, heads, engine.show_history(known)?, keys.said()))
+                    Ok((todo, heads, engine.show_history(known)?, plans, keys.said()))
                 })
                 .await
                 .map_err(status)?;
             let news = (trust.digest().as_bytes() != trusts.as_slice()).then_some(trust);
             // Who says nothing of what it trusts is told with the next answer: it may be of an older version.
             let now = news.is_some() && !trusts.is_empty();
+            let under_way = plans.iter().map(|plan| plan.as_bytes().to_vec()).collect();
             let answer = |todo: Option<Todo>| {
                 let (signed, proof) = self.0.sign_history(history, &key);
                 Ok(Response::new(v1::CheckInResponse {
@@ -99,9 +113,14 @@ impl v1::federation_server::Federation for Federation {
                     trust: news.as_deref().map(convert::trust_to_wire),
                     ledger_head: bytes_of(heads.first()),
                     ledger_heads: heads.iter().map(|head| bytes_of(Some(head))).collect(),
+                    software: SOFTWARE.to_owned(),
+                    protocol: PROTOCOL,
+                    plans_under_way: under_way,
                 }))
             };
-            if todo.is_some() || now {
+            // A run that ends is told at once, too.
+            let ended = *first.get_or_insert(plans.len()) > plans.len();
+            if todo.is_some() || now || ended {
                 return answer(todo);
             }
             let go_on = tokio::select! {
@@ -233,11 +252,12 @@ impl v1::federation_server::Federation for Federation {
         // A reason is for people; it must not become a way to send data.
         let reason = text::brief(&message.reason);
         let round = (message.round, message.attempt);
+        let again = message.again_ms.map(Time::from_millis);
         member.guest.take(Ration::Decline).map_err(status)?;
         let name = member.name.clone();
         member
             .engine
-            .call(move |engine| engine.decline(name, &run, task, round, code, reason))
+            .call(move |engine| engine.decline(name, &run, task, round, (code, again), reason))
             .await
             .map_err(status)?;
         observe::count_declined(code);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fedner_proto::convert;
+use fedner_proto::{SESSION, convert};
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::text;
@@ -12,7 +12,7 @@ use tonic::{Request, Status};
 
 use super::Services;
 use crate::authority::Role;
-use crate::door::Guest;
+use crate::door::{Guest, Program};
 use crate::engine::{Failure, Handle};
 use crate::identity::Caller;
 use crate::keys::Keys;
@@ -116,6 +116,7 @@ pub(super) struct Member {
     /// The engine, with the institution's share of its queue.
     pub(super) engine: Handle,
     pub(super) guest: Arc<Guest>,
+    pub(super) program: Program,
     caller: Caller,
     standing: CancellationToken,
 }
@@ -145,13 +146,45 @@ impl Services {
         let calls = caller.clone();
         let recognised = engine.call(move |engine| engine.recognise(&calls)).await;
         let (name, standing) = recognised.map_err(status)?;
+        let program = self.program(request, &name, &engine).await?;
         Ok(Member {
             name,
             engine,
             guest,
+            program,
             caller,
             standing,
         })
+    }
+
+    /// The program that calls, unless another one speaks for the institution.
+    async fn program<T>(
+        &self,
+        request: &Request<T>,
+        name: &InstitutionId,
+        engine: &Handle,
+    ) -> Result<Program, Status> {
+        let Some(peer) = request.extensions().get::<Peer>() else {
+            return Ok(Program::Works);
+        };
+        let session = request.metadata().get(SESSION);
+        let session = session.map(|value| value.to_str().unwrap_or_default());
+        match self.door.programs().admit(name, session, peer.connection()) {
+            Ok(program) => Ok(program),
+            Err(second) => {
+                if second.first {
+                    tracing::warn!(
+                        institution = %name,
+                        address = %peer.address,
+                        "a second running copy of its directory was refused"
+                    );
+                    let name = name.clone();
+                    let noted = engine.call(move |engine| engine.note_twice(name)).await;
+                    noted.map_err(status)?;
+                }
+                Err(status(second.refusal))
+            }
+        }
     }
 
     /// The way to the engine for the operator.
@@ -165,7 +198,8 @@ impl Services {
     }
 
     fn of_role<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Handle, Status> {
-        caller(request)?.require(roles).map_err(status)?;
+        let caller = caller(request)?;
+        caller.require(roles).map_err(status)?;
         Ok(self.engine.sharing(guest(request)?.share.clone()))
     }
 }

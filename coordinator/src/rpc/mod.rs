@@ -31,6 +31,7 @@ use crate::engine::Handle;
 use crate::intake::Intake;
 use crate::keys::Keys;
 use crate::registry::Registry;
+use crate::version::Version;
 
 /// Streams of one connection that may be reset for what is wrong with them before it is closed.
 const RESETS: usize = 64;
@@ -51,6 +52,8 @@ pub struct Services {
     /// HOST:PORT that institutions dial.
     pub address: String,
     pub door: Arc<Door>,
+    /// Clients that are older are refused.
+    pub min_client: Option<Version>,
     /// Ends long polls and streams when the coordinator stops.
     pub stop: CancellationToken,
 }
@@ -71,10 +74,13 @@ pub async fn router(
     health
         .set_serving::<MonitoringServer<monitoring::Monitoring>>()
         .await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Tools speak either version.
+    let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
     let limits = services.door.limits().clone();
     let rations = Rations::new(limits.clone(), services.engine.machine().clone());
     let streams = u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX);
@@ -95,6 +101,10 @@ pub async fn router(
         ))
         .add_service(InterceptedService::new(
             reflection,
+            gate::anyone_certified(services.keys.clone()),
+        ))
+        .add_service(InterceptedService::new(
+            older,
             gate::anyone_certified(services.keys.clone()),
         ))
         .add_service(EnrolmentServer::new(enrolment::Enrolment(services.clone())))

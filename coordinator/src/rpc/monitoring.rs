@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use fedner_proto::{convert, v1};
+use fedner_shared::digest::canonical_text;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::view::VersionView;
@@ -51,11 +52,14 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         let view = engine
             .call(move |engine| {
                 let run = engine.find_run(&name)?;
-                engine.run_view(&run)
+                Ok((engine.run_view(&run)?, engine.plan_of(&run)?))
             })
             .await
             .map_err(status)?;
-        Ok(Response::new(convert::run_to_wire(&view)))
+        let (view, plan) = view;
+        let mut run = convert::run_to_wire(&view);
+        run.plan_text = canonical_text(&plan);
+        Ok(Response::new(run))
     }
 
     async fn list_institutions(

@@ -46,7 +46,7 @@ impl v1::operations_server::Operations for Operations {
         let secret = hex::encode(secret);
         let expires = self.0.engine.machine().now() + Duration::from_secs(ttl_s);
         let hash = Digest::of(secret.as_bytes());
-        engine
+        let reenrol = engine
             .call(move |engine| engine.invite(institution, hash, expires, reenrol))
             .await
             .map_err(status)?;
@@ -55,7 +55,40 @@ impl v1::operations_server::Operations for Operations {
             expires_ms: expires.as_millis(),
             address: self.0.address.clone(),
             authority_sha256: self.0.keys.serving().fingerprint().to_vec(),
+            reenrol,
         }))
+    }
+
+    async fn list_invites(
+        &self,
+        request: Request<v1::ListInvitesRequest>,
+    ) -> Result<Response<v1::ListInvitesResponse>, Status> {
+        let engine = self.0.operator(&request)?;
+        let invites = engine.call(|engine| engine.open_invites()).await;
+        let invites = invites.map_err(status)?.into_iter();
+        let invites = invites.map(|invite| v1::OpenInvite {
+            institution: invite.institution.to_string(),
+            expires_ms: invite.expires.as_millis(),
+            reenrol: invite.reenrol,
+        });
+        Ok(Response::new(v1::ListInvitesResponse {
+            invites: invites.collect(),
+        }))
+    }
+
+    async fn withdraw_invites(
+        &self,
+        request: Request<v1::WithdrawInvitesRequest>,
+    ) -> Result<Response<v1::WithdrawInvitesResponse>, Status> {
+        let engine = self.0.operator(&request)?;
+        let institution: InstitutionId =
+            convert::parsed("institution", &request.into_inner().institution).map_err(status)?;
+        let withdrawn = engine
+            .call(move |engine| engine.withdraw_invites(institution))
+            .await
+            .map_err(status)?;
+        let withdrawn = u32::try_from(withdrawn).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::WithdrawInvitesResponse { withdrawn }))
     }
 
     async fn set_institution_state(
@@ -254,6 +287,7 @@ impl v1::operations_server::Operations for Operations {
             Action::Pause => Input::Pause,
             Action::Resume => Input::Resume,
             Action::Cancel => Input::Cancel,
+            Action::Retry => Input::Retry,
             Action::Unspecified => {
                 return Err(status(Refusal::new(
                     Code::RequestInvalid,

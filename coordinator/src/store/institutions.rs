@@ -61,7 +61,12 @@ pub enum InviteUse {
     },
     Unknown,
     Expired(Time),
-    Used(Time),
+    /// By whom: the digest of the keys that were enrolled with it.
+    Used {
+        at: Time,
+        institution: InstitutionId,
+        by: Option<Digest>,
+    },
     Voided(Time),
 }
 
@@ -89,12 +94,49 @@ impl Tx<'_> {
         Ok(())
     }
 
+    pub fn put_presence(
+        &self,
+        institution: &InstitutionId,
+        seen: Time,
+        software: Option<&str>,
+    ) -> Result<(), Error> {
+        self.0
+            .execute(
+                "INSERT INTO presence (institution, seen_ms, software) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (institution) DO UPDATE
+                 SET seen_ms = excluded.seen_ms, software = excluded.software",
+                params![institution.as_str(), seen.as_millis(), software],
+            )
+            .map_err(named("put presence"))?;
+        Ok(())
+    }
+
+    /// When each institution was last heard of, and by what software.
+    pub fn presences(&self) -> Result<Vec<(InstitutionId, Time, Option<String>)>, Error> {
+        let sql = "SELECT institution, seen_ms, software FROM presence";
+        let mut statement = self.0.prepare(sql).map_err(named("read presence"))?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    Time::from_millis(row.get(1)?),
+                    row.get(2)?,
+                ))
+            })
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+            .map_err(named("read presence"))?;
+        let read = |(name, at, software): (String, Time, Option<String>)| {
+            Ok((name.parse().map_err(damaged)?, at, software))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
     /// Uses up the invite with that secret, if it is good.
     pub fn use_invite(&self, now: Time, secret_hash: Digest) -> Result<InviteUse, Error> {
         let found: Option<RawInvite> = self
             .0
             .query_row(
-                "SELECT institution, expires_ms, used_ms, reenrol, voided_ms FROM invites
+                "SELECT institution, expires_ms, used_ms, reenrol, voided_ms, used_by FROM invites
                  WHERE secret_hash = ?1",
                 [secret_hash.as_bytes()],
                 |row| {
@@ -104,19 +146,25 @@ impl Tx<'_> {
                         row.get(2)?,
                         row.get(3)?,
                         row.get(4)?,
+                        row.get(5)?,
                     ))
                 },
             )
             .optional()
             .map_err(named("find invite"))?;
-        let Some((institution, expires, used, reenrol, voided)) = found else {
+        let Some((institution, expires, used, reenrol, voided, by)) = found else {
             return Ok(InviteUse::Unknown);
         };
         if let Some(voided) = voided {
             return Ok(InviteUse::Voided(Time::from_millis(voided)));
         }
         if let Some(used) = used {
-            return Ok(InviteUse::Used(Time::from_millis(used)));
+            let by = by.map(|by| by.parse().map_err(damaged)).transpose()?;
+            return Ok(InviteUse::Used {
+                at: Time::from_millis(used),
+                institution: institution.parse().map_err(damaged)?,
+                by,
+            });
         }
         let expires = Time::from_millis(expires);
         if expires <= now {
@@ -132,6 +180,17 @@ impl Tx<'_> {
             institution: institution.parse().map_err(damaged)?,
             reenrol,
         })
+    }
+
+    /// Notes with which keys an invite was used, so that a lost answer can be given again.
+    pub fn note_invite_used_by(&self, secret_hash: Digest, by: Digest) -> Result<(), Error> {
+        self.0
+            .execute(
+                "UPDATE invites SET used_by = ?2 WHERE secret_hash = ?1",
+                params![secret_hash.as_bytes(), by.to_string()],
+            )
+            .map_err(named("note invite"))?;
+        Ok(())
     }
 
     /// The open invites of the name are worth nothing from now on; how many there were.
@@ -253,7 +312,7 @@ impl Tx<'_> {
 }
 
 /// Institution, expiry, use, whether it lets a name come back, and when it was voided.
-type RawInvite = (String, i64, Option<i64>, bool, Option<i64>);
+type RawInvite = (String, i64, Option<i64>, bool, Option<i64>, Option<String>);
 type Raw = (String, String, [u8; 32], i64, i64);
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
-const KNOWN: &[i64] = &[1, 2, 3, 4, 5, 6];
+const KNOWN: &[i64] = &[1, 2, 3, 4, 5, 6, 7];
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
@@ -16,7 +16,18 @@ const MIGRATIONS: &[&str] = &[
     TO_VERSION_4,
     TO_VERSION_5,
     TO_VERSION_6,
+    TO_VERSION_7,
 ];
+
+/// When each institution was last heard of is kept over restarts, and with which keys an invite was used.
+const TO_VERSION_7: &str = "
+CREATE TABLE presence (
+    institution  TEXT PRIMARY KEY,
+    seen_ms      INTEGER NOT NULL,
+    software     TEXT
+) STRICT;
+ALTER TABLE invites ADD COLUMN used_by TEXT;
+";
 
 const TO_VERSION_1: &str = "
 CREATE TABLE institutions (

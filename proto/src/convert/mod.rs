@@ -63,6 +63,20 @@ pub fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &
     text.parse().map_err(|error| invalid(field, error))
 }
 
+/// From when on an institution takes work, and why not before.
+pub fn later(from_ms: Option<i64>, code: &str) -> Result<Option<(Time, Code)>> {
+    let Some(from) = from_ms else {
+        return Ok(None);
+    };
+    match Code::parse(code) {
+        Some(code @ (Code::OutsideHours | Code::InstitutionPaused)) => Ok(Some((time(from), code))),
+        _ => Err(invalid(
+            "not_before_code",
+            format!("`{}` is no reason to wait", text::brief(code)),
+        )),
+    }
+}
+
 /// A signed statement, its signature not yet verified.
 pub fn signed(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
     let message = message.ok_or_else(|| invalid(field, "it is missing"))?;

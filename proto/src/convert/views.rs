@@ -34,6 +34,7 @@ pub fn run_to_wire(view: &RunView) -> v1::Run {
             .champion
             .map_or_else(Vec::new, |version| version.as_bytes().to_vec()),
         gate: view.gate.clone().unwrap_or_default(),
+        plan_text: String::new(),
     }
 }
 
@@ -80,6 +81,7 @@ fn member_to_wire(view: &MemberView) -> v1::Member {
         cosine_to_others: view.figures.and_then(|figures| figures.to_others),
         cosine_to_last_step: view.figures.and_then(|figures| figures.to_last_step),
         aside: view.aside.clone().unwrap_or_default(),
+        refused: view.refused.clone().unwrap_or_default(),
     }
 }
 
@@ -97,6 +99,7 @@ fn member_from_wire(message: v1::Member) -> Result<MemberView> {
             to_last_step: message.cosine_to_last_step,
         }),
         aside: (!message.aside.is_empty()).then_some(message.aside),
+        refused: (!message.refused.is_empty()).then_some(shown(message.refused)),
     })
 }
 
@@ -107,6 +110,10 @@ pub fn institution_to_wire(view: &InstitutionView) -> v1::Institution {
         enrolled_ms: view.enrolled.as_millis(),
         certificate_expires_ms: view.certificate_expires.as_millis(),
         last_seen_ms: view.last_seen.map(Time::as_millis),
+        software: view.software.clone().unwrap_or_default(),
+        not_before_ms: view.not_before.map(Time::as_millis),
+        not_before_code: view.not_before_code.clone().unwrap_or_default(),
+        twice: view.twice,
     }
 }
 
@@ -117,6 +124,11 @@ pub fn institution_from_wire(message: v1::Institution) -> Result<InstitutionView
         enrolled: time(message.enrolled_ms),
         certificate_expires: time(message.certificate_expires_ms),
         last_seen: message.last_seen_ms.map(time),
+        software: (!message.software.is_empty()).then(|| shown(message.software)),
+        not_before: message.not_before_ms.map(time),
+        not_before_code: (!message.not_before_code.is_empty())
+            .then(|| shown(message.not_before_code)),
+        twice: message.twice,
     })
 }
 

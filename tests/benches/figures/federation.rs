@@ -69,7 +69,14 @@ impl Federation {
             };
             let root = self.cluster.client_directory(&name);
             let directory = Directory::new(Some(root.clone()))?;
-            identity::enrol(&directory, &invite, vec![], vec![]).await?;
+            identity::enrol(
+                &directory,
+                &invite,
+                vec![],
+                vec![],
+                identity::Way::default(),
+            )
+            .await?;
             all.push(Hollow::new(&name, &root, &self.cluster.address())?);
         }
         Ok(all)

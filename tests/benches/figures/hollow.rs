@@ -239,6 +239,7 @@ impl Hollow {
             task: Task::Evaluate.into(),
             code: Code::PolicyForbids.to_string(),
             reason: String::new(),
+            again_ms: None,
         };
         self.client().await?.decline(request).await?;
         Ok(())

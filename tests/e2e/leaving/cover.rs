@@ -7,8 +7,8 @@ use fedner_client::config::Directory;
 use fedner_client::egress::Reason;
 use fedner_coordinator::config::Paths;
 use fedner_coordinator::store::Store;
-use fedner_proto::v1;
 use fedner_proto::v1::upload_request::Part;
+use fedner_proto::{SESSION, v1};
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::history::{Seen, Tree};
@@ -141,6 +141,12 @@ impl Known {
                 "te" => "trailers",
                 "content-type" => "application/grpc",
                 "user-agent" => &agent,
+                // Drawn at the start of the program, before it has read anything.
+                SESSION => {
+                    let digits = value.bytes().all(|byte| byte.is_ascii_hexdigit());
+                    holds("the session", value.len() == 16 && digits)?;
+                    continue;
+                }
                 _ => return Err(format!("the header {name}: {value}")),
             };
             if value != known {
@@ -182,6 +188,7 @@ impl Known {
                 let declined: v1::DeclineRequest = exact(one(&messages)?)?;
                 self.place(&declined.run, declined.round, declined.attempt)?;
                 holds("the task", (1..=2).contains(&declined.task))?;
+                holds("when again", declined.again_ms.is_none())?;
                 let code = Code::parse(&declined.code).ok_or("the code")?;
                 holds("the reason", Reason::of(code).as_str() == declined.reason)
             }
@@ -210,6 +217,10 @@ impl Known {
     fn check_in(&self, request: &v1::CheckInRequest) -> Verdict {
         holds("the wait", WAITS.contains(&request.wait_ms))?;
         holds("the software", request.software == fedner_client::SOFTWARE)?;
+        holds("the protocol", request.protocol == fedner_proto::PROTOCOL)?;
+        // The policy here has no hours, and nobody has paused the institution.
+        let at_once = request.not_before_ms.is_none() && request.not_before_code.is_empty();
+        holds("when it works", at_once)?;
         for plan in &request.known_plans {
             holds("a known plan", self.plans.contains_key(&digest(plan)?))?;
         }

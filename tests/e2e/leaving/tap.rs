@@ -39,7 +39,7 @@ impl Tap {
         )?;
         let since_1970 = std::time::UNIX_EPOCH.elapsed()?;
         let now = Time::from_millis(i64::try_from(since_1970.as_millis())?);
-        let server = authority.server("127.0.0.1", now)?;
+        let server = authority.server(&["127.0.0.1".to_owned()], now)?;
         let acceptor = TlsAcceptor::from(Arc::new(server_config(&[&authority], &server)?));
         let far = Far {
             address: cluster.address(),

@@ -13,10 +13,10 @@ use super::super::{Context, runtime};
 use super::own_identity;
 use crate::audit::report::SignedReport;
 use crate::blobs::Blobs;
-use crate::clock;
 use crate::egress::{Gate, ReleasedAudit};
 use crate::state::Store;
 use crate::transport::{Coordinator, Error as TransportError};
+use crate::{clock, rules};
 
 /// Send a signed report to the coordinator, which keeps it with the version of the model
 ///
@@ -45,15 +45,17 @@ struct Submitted {
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let directory = context.directory()?;
-    let (settings, policy) = (directory.settings()?, directory.policy()?);
+    let settings = directory.settings()?;
     let identity = Arc::new(own_identity(context)?);
     let signed = SignedReport::read(&arguments.report)?.signed;
     let store = Store::open(&directory.database())?;
+    let in_force = rules::in_force(&store, &directory, clock::now());
+    let policy = runtime()?.block_on(in_force)?.policy;
     let blobs = Blobs::open(directory.blobs())?;
     let gate = Gate::new(store.clone(), blobs, Arc::clone(&identity));
     let released = gate.release_audit(&signed, arguments.model_version, &policy, clock::now())?;
     let sent: Result<(), TransportError> = runtime()?.block_on(async {
-        let coordinator = Coordinator::new(&settings.coordinator, &identity.tls)?;
+        let coordinator = Coordinator::new(&(&settings).into(), &identity.tls)?;
         coordinator.submit_audit(&released).await
     });
     sent?;

@@ -11,6 +11,7 @@ use crate::cli::Context;
 use crate::cli::output::{epsilon, table};
 use crate::config::Policy;
 use crate::egress;
+use crate::rules;
 use crate::state::{PlanRecord, Receipt, ReceiptKind, Store};
 
 /// Figures that are infinite without noise are absent.
@@ -93,8 +94,8 @@ struct EntryRow {
 pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     let directory = context.directory()?;
     let settings = directory.settings()?;
-    let policy = directory.policy()?;
     let store = Store::open(&directory.database())?;
+    let policy = rules::shown(&store, &directory)?.policy;
     let limit = egress::limit(&settings.institution, &policy);
     let exact =
         |receipt: &&Receipt| receipt.kind == ReceiptKind::Evaluation && receipt.paid_by().is_none();

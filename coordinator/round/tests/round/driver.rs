@@ -118,6 +118,14 @@ impl Driver {
         self.step(self.consent(name, 100)).expect("joined");
     }
 
+    /// Checks in with the consent that it gave, or a new one.
+    pub(crate) fn join_again(&mut self, name: &str) {
+        self.seen(name);
+        if self.run.members[&id(name)].consent.is_none() {
+            self.step(self.consent(name, 100)).expect("joined");
+        }
+    }
+
     /// Checks in and fetches what there is to do.
     pub(crate) fn take(&mut self, name: &str) -> Option<Task> {
         self.seen(name);
@@ -170,6 +178,7 @@ impl Driver {
             attempt,
             code,
             reason,
+            again: None,
         })
     }
 

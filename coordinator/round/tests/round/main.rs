@@ -1,5 +1,6 @@
 //! The round core, driven from outside: named stories, and random ones against a naive model.
 
+mod away;
 mod driver;
 mod gate;
 mod guard;

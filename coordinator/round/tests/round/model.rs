@@ -1,14 +1,16 @@
 //! Random histories beside a naive model: the model knows only who sent what in the open attempt.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use fedner_round::{Input, Phase, Task};
+use fedner_round::{Input, Later, Phase, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::figures::{Cause, Figures, UpdateFigures};
 use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{DecidedBy, Gate, Guard, OnRegression, Score};
 use fedner_shared::refusal::Code;
+use fedner_shared::time::Time;
 use proptest::prelude::*;
 
 use crate::driver::{Driver, NAMES, id, plan};
@@ -21,6 +23,12 @@ enum Op {
     /// An update made for another round, base or weight.
     Malformed(usize, u8),
     Decline(usize, bool),
+    /// Cannot work now.
+    PutOff(usize),
+    /// Works from so many seconds on, or at once.
+    Announce(usize, Option<u64>),
+    /// The clock is set, by so many seconds.
+    Jump(i64),
     /// Finds so many of a hundred entities.
     Evaluate(usize, u64),
     Publish,
@@ -44,6 +52,9 @@ fn op() -> impl Strategy<Value = Op> {
         6 => who.clone().prop_map(Op::Upload),
         2 => (who.clone(), any::<u8>()).prop_map(|(who, kind)| Op::Malformed(who, kind)),
         1 => (who.clone(), any::<bool>()).prop_map(|(who, for_good)| Op::Decline(who, for_good)),
+        2 => who.clone().prop_map(Op::PutOff),
+        1 => (who.clone(), prop::option::of(1..5000u64)).prop_map(|(who, from)| Op::Announce(who, from)),
+        1 => (-100_000i64..100_000).prop_map(Op::Jump),
         8 => (who.clone(), 0..=100u64).prop_map(|(who, found)| Op::Evaluate(who, found)),
         4 => Just(Op::Publish),
         1 => who.clone().prop_map(Op::Exclude),
@@ -283,6 +294,27 @@ fn apply(driver: &mut Driver, op: &Op) {
                 Task::Train
             };
             driver.decline(NAMES[*who], task, code)
+        }
+        Op::PutOff(who) => {
+            let task = if matches!(driver.run.phase, Phase::Evaluating { .. }) {
+                Task::Evaluate
+            } else {
+                Task::Train
+            };
+            driver.decline(NAMES[*who], task, Code::DataUnavailable)
+        }
+        Op::Announce(who, seconds) => {
+            let later = seconds.map(|seconds| Later {
+                from: driver.now + Duration::from_secs(seconds),
+                code: Code::OutsideHours,
+            });
+            let institution = id(NAMES[*who]);
+            driver.step(Input::Announced { institution, later })
+        }
+        Op::Jump(seconds) => {
+            let millis = seconds * 1000;
+            driver.now = Time::from_millis(driver.now.as_millis() + millis);
+            driver.step(Input::Jumped { millis })
         }
         Op::Evaluate(who, found) => driver.find(NAMES[*who], *found),
         Op::Publish => {

@@ -1,0 +1,29 @@
+//! Metrics that are looked up instead of counted: who was seen, what is about to end, how much room is left.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Paths;
+use crate::engine::Handle;
+use crate::observe;
+
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Looks every so often, until `stop`.
+pub async fn regularly(engine: Handle, paths: Paths, stop: CancellationToken) {
+    loop {
+        let looked = engine.call(|engine| Ok((engine.institution_views()?, engine.run_views())));
+        match looked.await {
+            Ok((institutions, runs)) => observe::show(&institutions, &runs),
+            Err(failure) => tracing::debug!(%failure, "no metrics of institutions and runs"),
+        }
+        if let Ok(disk) = rustix::fs::statvfs(paths.directory()) {
+            observe::show_disk(disk.f_bavail.saturating_mul(disk.f_frsize));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
