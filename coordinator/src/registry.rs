@@ -174,25 +174,18 @@ impl Registry {
         digest: Digest,
         name: VersionName,
     ) -> Result<Option<Version>, Failure> {
-        let present = &base.version.labels;
         let config = BertConfig::parse(config_json).map_err(|error| invalid(&error.into()))?;
-        let (needs_head, adapts) = (*present != plan.labels, plan.method.adapts());
-        if needs_head && !present.is_empty() {
-            let message = format!(
-                "{} tags {present:?}: expected the plan's {:?}, or a base of `model import --encoder-only`",
-                base.version.name, plan.labels
-            );
-            return Err(Refusal::new(Code::LabelsMismatch, message).into());
-        }
+        let (head, adapts) = (Head::of(base, plan)?, plan.method.adapts());
         let wanted = config.prepared_for(&plan.trainable()).head;
-        if !needs_head && !config.head.weighs_as(&wanted) {
+        if head != Head::New && !config.head.weighs_as(&wanted) {
             let message = format!(
                 "{} has a head {}: expected the plan's, {wanted}",
                 base.version.name, config.head
             );
             return Err(Refusal::new(Code::PlanInvalid, message).into());
         }
-        let ready = !needs_head && !adapts && config.adapters.is_none() && config.head == wanted;
+        let (same, new_head) = (head == Head::Same, head == Head::New);
+        let ready = same && !adapts && config.adapters.is_none() && config.head == wanted;
         let whole = manifest.tensors.len() == config.model_tensors(plan.tags().len()).len();
         if ready && whole && base.version.frozen.is_none() {
             return Ok(None);
@@ -213,7 +206,7 @@ impl Registry {
             let base = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
             // One copy of the weights at a time, as far as it goes.
             drop((weights, frozen));
-            Prepared::new(&config_json, base, divided, &plan, &manifest, needs_head)
+            Prepared::new(&config_json, base, divided, &plan, &manifest, &head)
         })
         .await?
         .map_err(Fault::from)?;
@@ -222,7 +215,7 @@ impl Registry {
             Frozen::Base => Some(base.version.weights),
             Frozen::Rest(rest) => Some(self.blobs.put(rest).await?),
         };
-        let origin = if adapts || config.adapters.is_some() || !needs_head {
+        let origin = if adapts || config.adapters.is_some() || !new_head {
             Origin::Prepared { plan: digest }
         } else {
             Origin::Head { plan: digest }
@@ -264,6 +257,51 @@ struct Prepared {
     frozen: Frozen,
 }
 
+/// What becomes of the head of a base.
+#[derive(Debug, PartialEq, Eq)]
+enum Head {
+    Same,
+    /// It begins with the plan.
+    New,
+    /// Its rows go where the plan has their tags, which were these.
+    Ordered(Vec<String>),
+}
+
+impl Head {
+    fn of(base: &VersionView, plan: &Plan) -> Result<Self, Refusal> {
+        let present = &base.version.labels;
+        if *present == plan.labels {
+            return Ok(Self::Same);
+        }
+        if present.is_empty() {
+            return Ok(Self::New);
+        }
+        let without = |labels: &[String], others: &[String]| -> Vec<String> {
+            let missing = labels.iter().filter(|label| !others.contains(label));
+            missing.cloned().collect()
+        };
+        let (of_base, of_plan) = (
+            without(present, &plan.labels),
+            without(&plan.labels, present),
+        );
+        if of_base.is_empty() && of_plan.is_empty() && !plan.trainable().head.crf {
+            return Ok(Self::Ordered(fedner_shared::bert::tags(present)));
+        }
+        let only = |whose: &str, labels: &[String]| match labels {
+            [] => String::new(),
+            labels => format!("; only {whose} has {}", labels.join(", ")),
+        };
+        let message = format!(
+            "{} tags {present:?}{}{}: expected the plan's {:?}, or a base of `model import --encoder-only`",
+            base.version.name,
+            only("the base", &of_base),
+            only("the plan", &of_plan),
+            plan.labels
+        );
+        Err(Refusal::new(Code::LabelsMismatch, message))
+    }
+}
+
 /// Where the weights are that a plan leaves as they are.
 enum Frozen {
     Nothing,
@@ -280,16 +318,21 @@ impl Prepared {
         divided: bool,
         plan: &Plan,
         manifest: &Manifest,
-        needs_head: bool,
+        head: &Head,
     ) -> Result<Self, checkpoint::Error> {
         // Whether what the plan leaves as it is lies in one file already.
         let as_it_is = !divided && base.config.adapters.is_none();
         let names = base.names();
         let prepared = base.prepared_for(&plan.trainable(), plan.seed);
-        let prepared = if needs_head {
-            prepared.with_head_for(plan)
-        } else {
-            prepared
+        let prepared = match head {
+            Head::Same => prepared,
+            Head::New => prepared.with_head_for(plan),
+            Head::Ordered(from) => {
+                let shape = prepared.config.head.clone();
+                let ordered = prepared.with_head_of(from, &plan.tags(), &shape, plan.seed);
+                let lacking = || checkpoint::Error::Missing("classifier.weight".to_owned());
+                ordered.ok_or_else(lacking)?.0
+            }
         };
         let config_json = checkpoint::config_with_labels(config_json, &plan.labels)?;
         let config_json = checkpoint::config_with_additions(&config_json, &prepared.config)?;

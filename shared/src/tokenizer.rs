@@ -2,11 +2,13 @@
 //!
 //! A tokenizer comes from the coordinator and runs on an institution's words. One that can fail, loop
 //! or delete words where a word of its maker's choice occurs would tell of that word. So only BERT's
-//! normaliser, pre-tokeniser and WordPiece model are taken, or RoBERTa's byte-level ones, with options
-//! that are plain values. There are no patterns. An unknown token is required, and of byte-level
-//! models a token for every byte, so that no word fails to encode or vanishes.
+//! normaliser, pre-tokeniser and WordPiece model are taken, or RoBERTa's byte-level ones, or
+//! XLM-RoBERTa's unigram model, with options that are plain values. No pattern is the maker's. An unknown
+//! token is required, and of byte-level models a token for every byte, so that no word fails to encode
+//! or vanishes.
 
 mod byte_level;
+mod sentence_piece;
 
 use std::collections::HashMap;
 
@@ -14,11 +16,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use byte_level::symbols;
+pub use sentence_piece::{BLANK, BLANKS, MOST as LARGEST_SCORE, is_charsmap, replaces_blanks};
 
 /// Why a file is not in the closed set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("it is not made of BERT's parts alone, nor of RoBERTa's: {0}")]
+    #[error("it is not made of BERT's parts alone, nor of RoBERTa's, nor of XLM-RoBERTa's: {0}")]
     NotTaken(String),
     #[error("its unknown token {found} is not in its vocabulary: expected such a token")]
     NoUnknown { found: String },
@@ -88,9 +91,27 @@ enum Normalizer {
     Nfkc {},
     #[serde(rename = "NFKD")]
     Nfkd {},
+    Precompiled {
+        precompiled_charsmap: String,
+    },
+    Strip {
+        #[serde(rename = "strip_left")]
+        _left: bool,
+        #[serde(rename = "strip_right")]
+        _right: bool,
+    },
+    Replace {
+        pattern: Pattern,
+        content: String,
+    },
     Sequence {
         normalizers: Vec<Normalizer>,
     },
+}
+
+#[derive(Deserialize)]
+enum Pattern {
+    Regex(String),
 }
 
 #[derive(Deserialize)]
@@ -108,6 +129,61 @@ enum PreTokenizer {
         #[serde(rename = "use_regex")]
         _regex: Option<bool>,
     },
+    Metaspace {
+        replacement: char,
+        prepend_scheme: Option<Prepend>,
+        add_prefix_space: Option<bool>,
+        #[serde(rename = "split")]
+        _split: Option<bool>,
+        #[serde(rename = "str_rep")]
+        _replacement: Option<String>,
+    },
+    Sequence {
+        pretokenizers: Vec<PreTokenizer>,
+    },
+}
+
+/// Words have a blank before them wherever they stand.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Prepend {
+    Always,
+    First,
+    Never,
+}
+
+/// What model a pre-tokeniser is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    WordPiece,
+    Bytes,
+    Unigram,
+}
+
+impl PreTokenizer {
+    fn kind(&self) -> Result<Kind, Error> {
+        let not_taken = |reason: &str| Err(Error::NotTaken(reason.to_owned()));
+        match self {
+            Self::Bert {} | Self::WhitespaceSplit {} => Ok(Kind::WordPiece),
+            Self::ByteLevel { .. } => Ok(Kind::Bytes),
+            Self::Metaspace {
+                replacement,
+                prepend_scheme,
+                add_prefix_space,
+                ..
+            } => {
+                let bare = matches!(prepend_scheme, Some(Prepend::Never));
+                if *replacement != BLANK || bare || *add_prefix_space == Some(false) {
+                    return not_taken("a Metaspace that is not `▁` before each word");
+                }
+                Ok(Kind::Unigram)
+            }
+            Self::Sequence { pretokenizers } => match pretokenizers.as_slice() {
+                [Self::WhitespaceSplit {}, last @ Self::Metaspace { .. }] => last.kind(),
+                _ => not_taken("a sequence other than WhitespaceSplit and Metaspace"),
+            },
+        }
+    }
 }
 
 /// It adds special tokens, whatever the words.
@@ -176,8 +252,31 @@ impl PostProcessor {
 }
 
 impl Normalizer {
-    const fn is_sequence(&self) -> bool {
-        matches!(self, Self::Sequence { .. })
+    fn check(&self) -> Result<(), Error> {
+        let not_taken = |reason: &str| Err(Error::NotTaken(reason.to_owned()));
+        if let Self::Sequence { normalizers } = self {
+            let deep = |part: &Self| matches!(part, Self::Sequence { .. });
+            if normalizers.iter().any(deep) {
+                return not_taken("a sequence in a sequence");
+            }
+            return normalizers.iter().try_for_each(Self::check);
+        }
+        if let Self::Precompiled {
+            precompiled_charsmap,
+        } = self
+            && !is_charsmap(precompiled_charsmap)
+        {
+            return not_taken("a precompiled_charsmap that is none of SentencePiece's own");
+        }
+        if let Self::Replace {
+            pattern: Pattern::Regex(pattern),
+            content,
+        } = self
+            && !replaces_blanks(pattern, content)
+        {
+            return not_taken("a pattern of its own");
+        }
+        Ok(())
     }
 }
 
@@ -197,42 +296,54 @@ pub fn check(json: &[u8], vocabulary: Option<usize>) -> Result<(), Error> {
         ..
     } = file;
     let special = post_processor.map_or(Ok(Vec::new()), |part| part.numbers())?;
-    if let Some(Normalizer::Sequence { normalizers }) = &normalizer
-        && normalizers.iter().any(Normalizer::is_sequence)
-    {
-        return Err(Error::NotTaken("a sequence in a sequence".to_owned()));
+    if let Some(normalizer) = &normalizer {
+        normalizer.check()?;
     }
-    let not_taken = |error: serde_json::Error| Error::NotTaken(error.to_string());
-    let by_bytes = matches!(pre_tokenizer, Some(PreTokenizer::ByteLevel { .. }));
-    let vocab = if model["type"] == "BPE" {
-        if !by_bytes {
-            let reason = "a BPE model without the byte-level pre_tokenizer";
-            return Err(Error::NotTaken(reason.to_owned()));
-        }
-        let model: byte_level::Model = serde_json::from_value(model).map_err(not_taken)?;
-        model.check()?
-    } else {
-        if by_bytes {
-            let reason = "the byte-level pre_tokenizer without a BPE model";
-            return Err(Error::NotTaken(reason.to_owned()));
-        }
-        let model: Pieces = serde_json::from_value(model).map_err(not_taken)?;
-        if !model.vocab.contains_key(&model.unk_token) {
-            let found = format!("`{}`", model.unk_token.escape_debug());
-            return Err(Error::NoUnknown { found });
-        }
-        model.vocab
-    };
+    let largest = largest_piece(model, pre_tokenizer.as_ref())?;
     let Some(vocabulary) = vocabulary else {
         return Ok(());
     };
     let added = added_tokens.iter().map(|added| added.id);
-    let numbers = vocab.values().copied().chain(added).chain(special);
-    let largest = numbers.max();
-    match largest.filter(|id| *id >= vocabulary as u64) {
-        Some(found) => Err(Error::Vocabulary { found, vocabulary }),
-        None => Ok(()),
+    let found = added.chain(special).fold(largest, u64::max);
+    if found < vocabulary as u64 {
+        return Ok(());
     }
+    Err(Error::Vocabulary { found, vocabulary })
+}
+
+/// The largest number of a piece of the model, which has to be one that the pre-tokeniser is for.
+fn largest_piece(model: Value, pre_tokenizer: Option<&PreTokenizer>) -> Result<u64, Error> {
+    let not_taken = |error: serde_json::Error| Error::NotTaken(error.to_string());
+    let kind = match (&model["type"], &model["vocab"]) {
+        (kind, _) if kind == "BPE" => Kind::Bytes,
+        (_, Value::Array(_)) => Kind::Unigram,
+        _ => Kind::WordPiece,
+    };
+    let expected = pre_tokenizer.map_or(Ok(Kind::WordPiece), PreTokenizer::kind)?;
+    if kind != expected {
+        let reason =
+            "a model with the pre_tokenizer of another: BPE has ByteLevel, Unigram has Metaspace";
+        return Err(Error::NotTaken(reason.to_owned()));
+    }
+    let vocab = match kind {
+        Kind::Unigram => {
+            let model: sentence_piece::Model = serde_json::from_value(model).map_err(not_taken)?;
+            return model.check();
+        }
+        Kind::Bytes => {
+            let model: byte_level::Model = serde_json::from_value(model).map_err(not_taken)?;
+            model.check()?
+        }
+        Kind::WordPiece => {
+            let model: Pieces = serde_json::from_value(model).map_err(not_taken)?;
+            if !model.vocab.contains_key(&model.unk_token) {
+                let found = format!("`{}`", model.unk_token.escape_debug());
+                return Err(Error::NoUnknown { found });
+            }
+            model.vocab
+        }
+    };
+    Ok(vocab.into_values().max().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod corpora;
 mod desk;
 mod models;
+mod origins;
 mod segmentation;
 mod text;
 

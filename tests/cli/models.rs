@@ -260,3 +260,86 @@ fn an_export_says_how_words_are_cut() -> Result<()> {
     assert_eq!(found, "PER:0-4");
     Ok(())
 }
+
+#[test]
+fn an_adapter_is_read_onto_its_model() -> Result<()> {
+    let desk = Desk::new()?;
+    let words = [("anna", "B-PER"), ("roe", "I-PER"), ("ghent", "B-LOC")];
+    let tags = "O B-PER I-PER B-LOC I-LOC";
+    desk.model(
+        "model",
+        &Dictionary::new(tags, &words).with_pieces("lives in"),
+    )?;
+    desk.write(
+        "a.conll",
+        "Anna B-PER\nRoe I-PER\nlives O\nin O\nGhent B-LOC\n",
+    )?;
+    desk.write(
+        "plan.toml",
+        &plan(&["PER", "LOC"]).replace("\"head\"", "\"lora\""),
+    )?;
+    desk.stdout(&[
+        "train",
+        "--model",
+        "model",
+        "--data",
+        "a.conll",
+        "--plan",
+        "plan.toml",
+        "--adapter",
+        "--to",
+        "adapter",
+    ])?;
+    let text = ["--text", "Anna Roe lives in Ghent"];
+    let found = desk.predicted(&[&["--model", "adapter"], &text[..]].concat())?;
+    assert_eq!(found, "PER:0-8 LOC:18-23");
+    // Its model may stand beside it, and has to be somewhere.
+    std::fs::rename(desk.path("model"), desk.path("adapter/base"))?;
+    let found = desk.predicted(&[&["--model", "adapter"], &text[..]].concat())?;
+    assert_eq!(found, "PER:0-8 LOC:18-23");
+    std::fs::rename(desk.path("adapter/base"), desk.path("elsewhere"))?;
+    let said = desk.refused(&[&["predict", "--model", "adapter"], &text[..]].concat())?;
+    assert!(said.contains("an adapter for the model `model`"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn files_that_are_not_the_model_itself_are_named() -> Result<()> {
+    let desk = Desk::new()?;
+    let refused =
+        |model: &str| desk.refused(&["predict", "--model", model, "--text", "a", "--as", "jsonl"]);
+    for file in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let name = format!("pointer-{file}");
+        desk.model(&name, &drugs())?;
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        desk.write(&format!("{name}/{file}"), pointer)?;
+        let said = refused(&name)?;
+        assert!(
+            said.contains("git lfs pull") && said.contains(file),
+            "{said}"
+        );
+    }
+    for file in ["tf_model.h5", "flax_model.msgpack", "model.onnx"] {
+        desk.model(file, &drugs())?;
+        std::fs::remove_file(desk.path(&format!("{file}/model.safetensors")))?;
+        desk.write(&format!("{file}/{file}"), "")?;
+        let said = refused(file)?;
+        assert!(said.contains(&format!("weights in {file}")), "{said}");
+    }
+    assert!(refused("nowhere")?.contains("nowhere is no directory"));
+    assert!(refused("model.onnx/config.json")?.contains("is no directory"));
+    desk.model("deberta", &drugs())?;
+    desk.model("decoder", &drugs())?;
+    for (name, key, value, expected) in [
+        ("deberta", "model_type", json!("deberta-v2"), "DeBERTa"),
+        ("decoder", "is_decoder", json!(true), "is_decoder"),
+    ] {
+        let file = format!("{name}/config.json");
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(desk.path(&file))?)?;
+        config[key] = value;
+        desk.write(&file, &config.to_string())?;
+        let said = refused(name)?;
+        assert!(said.contains(expected), "{said}");
+    }
+    Ok(())
+}

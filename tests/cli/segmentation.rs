@@ -2,11 +2,13 @@
 //! counts, for any text.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fedner_model::corpus::Corpus;
 use fedner_model::device::Device;
 use fedner_model::{Model, Tagger, Tokenizer, evaluate};
+use fedner_shared::checkpoint::{Checkpoint, Directory, tags_of_config};
 use fedner_shared::score;
 use fedner_tests::dictionary::Dictionary;
 use proptest::prelude::*;
@@ -144,17 +146,43 @@ fn the_spans_of_a_prediction_are_those_that_are_counted() -> Result<()> {
             max_tokens: 24,
             batch: 8,
         };
-        let config = Config {
-            cases: CASES / 4,
-            failure_persistence: None,
-            ..Config::default()
-        };
-        TestRunner::new(config).run(&text(), |text| {
-            same_spans(&tagger, &text)
-                .map_err(|error| TestCaseError::fail(format!("{index}: {error}")))
-        })?;
+        hold(&tagger, CASES / 4, &index.to_string())?;
     }
     Ok(())
+}
+
+/// Encoders of other names, whose tokenizers cut words in other ways.
+#[test]
+fn the_same_holds_for_every_encoder() -> Result<()> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/encoders");
+    for name in ["distilbert", "roberta", "roberta-peft", "xlm-roberta"] {
+        let read = Directory::read(&fixtures.join(name))?;
+        let checkpoint = Checkpoint::read(&read.config_json, &read.weights)?;
+        let model = Model::load(&checkpoint, Device::default())?;
+        let tokenizer = Tokenizer::parse(&read.tokenizer_json)?;
+        let tags = tags_of_config(&read.config_json)?.context("tags")?;
+        let tagger = Tagger {
+            model: &model,
+            tokenizer: &tokenizer,
+            tags: &tags,
+            max_tokens: 24,
+            batch: 8,
+        };
+        hold(&tagger, 150, name)?;
+    }
+    Ok(())
+}
+
+fn hold(tagger: &Tagger, cases: u32, name: &str) -> Result<()> {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let same = |text: String| {
+        same_spans(tagger, &text).map_err(|error| TestCaseError::fail(format!("{name}: {error}")))
+    };
+    Ok(TestRunner::new(config).run(&text(), same)?)
 }
 
 /// Reads the text as a corpus whose entities are those predicted. They are found again where they

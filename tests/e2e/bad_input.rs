@@ -479,6 +479,7 @@ fn a_model_of_other_labels_is_a_base_without_its_head() -> Result<()> {
         said.contains("labels-mismatch") && said.contains("--encoder-only"),
         "{said}"
     );
+    assert!(said.contains("only the base has Animal, Plant"), "{said}");
     import(&["Animal", "Plant"], "encoder", &["--encoder-only"])?;
     process::run(create("encoder@1", "")?)?;
 
@@ -487,6 +488,10 @@ fn a_model_of_other_labels_is_a_base_without_its_head() -> Result<()> {
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     import(&labels, "own", &[])?;
     process::run(create("own@1", "head_iob2 = true")?)?;
+    // Its rows go where the plan has their tags.
+    let turned: Vec<&str> = labels.iter().rev().copied().collect();
+    import(&turned, "turned", &[])?;
+    process::run(create("turned@1", "")?)?;
     let said = refused(create("own@1", "head_context = 1")?)?;
     assert!(
         said.contains("plan-invalid") && said.contains("head"),

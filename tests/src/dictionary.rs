@@ -12,10 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::digest::Digest;
 use fedner_shared::manifest::TensorSpec;
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha20Rng;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -33,8 +30,6 @@ pub struct Dictionary {
     pieces: Vec<String>,
     lowercase: bool,
     strip_accents: Option<bool>,
-    /// All weights are drawn, and it is no dictionary.
-    seed: Option<u64>,
     files: TokenizerFiles,
     bfloat16: bool,
     shards: usize,
@@ -65,7 +60,6 @@ impl Dictionary {
             pieces: Vec::new(),
             lowercase: true,
             strip_accents: None,
-            seed: None,
             files: TokenizerFiles::Json,
             bfloat16: false,
             shards: 1,
@@ -84,13 +78,6 @@ impl Dictionary {
     #[must_use]
     pub fn with_accents(mut self, strip: Option<bool>) -> Self {
         self.strip_accents = strip;
-        self
-    }
-
-    /// With random weights instead of those of a dictionary.
-    #[must_use]
-    pub fn at_random(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
         self
     }
 
@@ -193,18 +180,6 @@ impl Dictionary {
     fn values(&self, spec: &TensorSpec, vocabulary: &[String]) -> Vec<f32> {
         let count: usize = spec.shape.iter().product();
         let mut values = vec![0.0; count];
-        if let Some(seed) = self.seed {
-            // The same name has the same weights.
-            let named = Digest::of(format!("{seed}/{}", spec.name).as_bytes());
-            let mut rng = ChaCha20Rng::from_seed(*named.as_bytes());
-            let centre = if spec.name.ends_with("LayerNorm.weight") {
-                1.0
-            } else {
-                0.0
-            };
-            values.fill_with(|| centre + rng.random_range(-0.5f32..0.5));
-            return values;
-        }
         if spec.name.ends_with("LayerNorm.weight") {
             values.fill(1.0);
         } else if spec.name.ends_with("word_embeddings.weight") {

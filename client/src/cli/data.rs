@@ -18,7 +18,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use super::Context;
 use super::reading::ReadArguments;
 use crate::progress::Progress;
-use crate::training::{self, code_of_problem, read_file};
+use crate::training::{self, code_of_problem};
 
 /// Look at annotated text before it is trained on, or write it in another format
 #[derive(Debug, clap::Args)]
@@ -86,9 +86,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
 
 /// The tokenizer, and the longest window of its model.
 fn read_tokenizer(directory: &std::path::Path) -> anyhow::Result<(Tokenizer, usize)> {
-    let config = read_file(&directory.join("config.json"))?;
-    let config = BertConfig::parse(&String::from_utf8_lossy(&config));
-    let config = config.map_err(checkpoint::Error::from)?;
+    let config = checkpoint::directory::config(directory).map_err(checkpoint::Error::from)?;
+    let config = BertConfig::parse(&config).map_err(checkpoint::Error::from)?;
     let most = config.max_position_embeddings;
     let json = checkpoint::directory::tokenizer(directory).map_err(checkpoint::Error::from)?;
     let tokenizer = Tokenizer::parse(&json).map_err(training::Error::from)?;

@@ -23,6 +23,8 @@ fn logits_are_those_of_transformers() {
         "distilbert",
         "electra",
         "roberta",
+        "xlm-roberta",
+        "roberta-peft",
     ] {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/encoders");
         let directory = fixtures.join(name);

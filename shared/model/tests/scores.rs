@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use fedner_model::{Averages, Evaluation, Sentence, TagCounts};
-use fedner_shared::score::Counts;
+use fedner_shared::scheme::to_iob2;
+use fedner_shared::score::{Counts, Scores};
 use serde_json::Value;
 
 fn golden() -> Value {
@@ -36,6 +37,43 @@ fn entities_are_counted_as_seqeval_does() {
     assert_same(&found.scores.by_type, &golden["entities"]);
     assert_same(&found.strict.by_type, &golden["strict"]);
     assert_ne!(found.scores, found.strict);
+}
+
+/// Corpora and heads of every scheme are counted as IOB2, with the figures that seqeval has for them.
+#[test]
+fn every_scheme_is_counted_as_seqeval_does() {
+    let golden = golden();
+    let schemes = golden["schemes"].as_object().expect("schemes");
+    assert_eq!(schemes.len(), 6);
+    for (name, golden) in schemes {
+        let sequences = |key: &str| -> Vec<Vec<String>> {
+            serde_json::from_value(golden[key].clone()).expect("tag sequences")
+        };
+        let (mut gold, predicted) = (sequences("gold"), sequences("predicted"));
+        for tags in &mut gold {
+            to_iob2(tags);
+        }
+        let mut rewritten = predicted.clone();
+        for tags in &mut rewritten {
+            to_iob2(tags);
+        }
+        let (mut scores, mut strict) = (Scores::default(), Scores::default());
+        let rows = gold.iter().zip(&predicted).zip(&rewritten);
+        for ((gold, predicted), rewritten) in rows {
+            scores.count(gold, rewritten);
+            match name.as_str() {
+                "IOBES" | "BILOU" => strict.count_strict_with_ends(gold, predicted),
+                "IOB2" => strict.count_strict(gold, predicted),
+                _ => {}
+            }
+        }
+        if name != "BILOU" {
+            assert_same(&scores.by_type, &golden["entities"]);
+        }
+        if !strict.by_type.is_empty() {
+            assert_same(&strict.by_type, &golden["strict"]);
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use fedner_model::{Corpus, Encoded, Tokenizer};
 use proptest::prelude::*;
@@ -91,7 +92,7 @@ fn odd_words_have_the_pieces_of_the_crate() {
 
 proptest! {
     #[test]
-    fn all_words_have_the_pieces_of_the_crate(words in prop::collection::vec(".{0,12}|[a-z]{1,6}", 0..12)) {
+    fn all_words_have_the_pieces_of_the_crate(words in words()) {
         let json = json();
         let (ours, library) = (Tokenizer::parse(&json).expect("tokenizer"), library(&json));
         for _ in 0..2 {
@@ -99,6 +100,62 @@ proptest! {
             prop_assert_eq!(found, expected(&library, &words));
         }
     }
+}
+
+fn words() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(".{0,12}|[a-z]{1,6}", 0..12)
+}
+
+/// The file of a fixture, and the same as the model's authors publish it: words are split at white
+/// space, and nothing replaces blanks.
+fn sentence_pieces() -> [Vec<u8>; 2] {
+    let encoders = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/encoders");
+    let bytes = fs::read(encoders.join("xlm-roberta/tokenizer.json")).expect("tokenizer.json");
+    let mut published: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    published["normalizer"] = published["normalizer"]["normalizers"][0].take();
+    published["pre_tokenizer"] = serde_json::json!({ "type": "Sequence", "pretokenizers": [
+        { "type": "WhitespaceSplit" },
+        { "type": "Metaspace", "replacement": "▁", "str_rep": "▁", "add_prefix_space": true },
+    ] });
+    assert_eq!(published["normalizer"]["type"], "Precompiled");
+    [bytes, published.to_string().into_bytes()]
+}
+
+#[test]
+fn sentence_pieces_are_those_of_the_crate_and_no_word_fails() {
+    let config = ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    for json in sentence_pieces() {
+        let (ours, library) = (Tokenizer::parse(&json).expect("tokenizer"), library(&json));
+        proptest::test_runner::TestRunner::new(config.clone())
+            .run(&words(), |words| {
+                for _ in 0..2 {
+                    let found = ours.encode(&words, usize::MAX).expect("encoded");
+                    prop_assert_eq!(found, expected(&library, &words));
+                }
+                Ok(())
+            })
+            .expect("the same");
+        assert_eq!(Some(ours.unknown()), library.token_to_id("<unk>"));
+        assert_eq!(ours.special(), 2);
+    }
+}
+
+/// A table of characters of somebody's making could delete a word, or stop the program at it.
+#[test]
+fn other_tables_of_characters_are_refused() {
+    let [json, _] = sentence_pieces();
+    let text = String::from_utf8(json).expect("UTF-8");
+    let changed = text.replacen("ALQCAACEAAAAAACA", "ALQCAACEAAAAAACB", 1);
+    assert_ne!(changed, text);
+    let error = Tokenizer::parse(changed.as_bytes()).expect_err("another table");
+    assert!(
+        error.to_string().contains("precompiled_charsmap"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -81,7 +81,10 @@ const fn default_initializer_range() -> f64 {
 pub enum Error {
     #[error("config.json cannot be read: {0}")]
     Syntax(#[from] serde_json::Error),
-    #[error("config.json has model_type `{0}`: expected bert, distilbert, electra or roberta")]
+    #[error(
+        "config.json has model_type `{0}`: expected bert, distilbert, electra, roberta, xlm-roberta or camembert; \
+         others, such as DeBERTa and ModernBERT, compute attention in another way"
+    )]
     NotBert(String),
     #[error("config.json has {field} = {found}: expected {expected}")]
     Field {
@@ -106,6 +109,13 @@ impl BertConfig {
         let model_type = model_type.or_else(|| implied(&value)).unwrap_or_default();
         if model_type != "bert" {
             return Err(Error::NotBert(model_type.to_owned()));
+        }
+        if value.get("is_decoder").and_then(serde_json::Value::as_bool) == Some(true) {
+            return Err(field_error(
+                "is_decoder",
+                true,
+                "an encoder, whose words see those after them",
+            ));
         }
         let config: Self = serde_json::from_value(value)?;
         config.check()?;

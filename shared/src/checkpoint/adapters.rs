@@ -107,7 +107,7 @@ impl Checkpoint {
 
 /// weight += scale · b · a, with `weight` of shape [outputs, input], `a` [rank, input] and `b`
 /// [outputs, rank]; summed in f64, so that every machine merges to the same bits.
-fn add_product(weight: &mut [f32], a: &[f32], b: &[f32], input: usize, scale: f64) {
+pub(super) fn add_product(weight: &mut [f32], a: &[f32], b: &[f32], input: usize, scale: f64) {
     let rank = a.len() / input;
     let mut sums = vec![0.0f64; input];
     for (weights, factors) in weight.chunks_exact_mut(input).zip(b.chunks_exact(rank)) {

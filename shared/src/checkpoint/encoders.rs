@@ -4,7 +4,7 @@
 //! |---|---|
 //! | DistilBERT (Sanh et al. 2019) | names, no token types |
 //! | ELECTRA (Clark et al. 2020) | names; the small one projects its embeddings, and is refused |
-//! | RoBERTa (Liu et al. 2019) | names, positions that count from the padding's number on |
+//! | RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT | names, positions that count from the padding's number on |
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -44,8 +44,7 @@ pub(super) fn as_bert(config_json: String, weights: Vec<u8>) -> Result<(String, 
     let Ok(config) = serde_json::from_str::<Map<String, Value>>(&config_json) else {
         return Ok((config_json, weights));
     };
-    let model_type = config.get("model_type").and_then(Value::as_str);
-    let Some(family) = model_type.and_then(Family::of) else {
+    let Some(family) = family_of(&config) else {
         return Ok((config_json, weights));
     };
     let skipped = skipped_positions(family, &config);
@@ -53,6 +52,33 @@ pub(super) fn as_bert(config_json: String, weights: Vec<u8>) -> Result<(String, 
     let weights = bert_weights(family, &weights, skipped)?;
     let json = serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?;
     Ok((json, weights))
+}
+
+/// `config.json` as BERT has it, alone.
+pub(super) fn config_as_bert(config_json: String) -> Result<String, String> {
+    let Ok(config) = serde_json::from_str::<Map<String, Value>>(&config_json) else {
+        return Ok(config_json);
+    };
+    let Some(family) = family_of(&config) else {
+        return Ok(config_json);
+    };
+    let skipped = skipped_positions(family, &config);
+    let config = bert_config(family, config, skipped)?;
+    serde_json::to_string_pretty(&config).map_err(|error| error.to_string())
+}
+
+fn family_of(config: &Map<String, Value>) -> Option<Family> {
+    let model_type = config.get("model_type").and_then(Value::as_str);
+    model_type.and_then(Family::of)
+}
+
+/// What a tensor of the model with this `config.json` is called in BERT.
+pub(super) fn name_in_bert(config_json: &str, name: &str) -> String {
+    let config = serde_json::from_str::<Map<String, Value>>(config_json);
+    match config.ok().as_ref().and_then(family_of) {
+        Some(family) => bert_name(family, name),
+        None => name.to_owned(),
+    }
 }
 
 /// Rows of position embeddings that no position reads: RoBERTa begins behind the padding's number.
@@ -163,7 +189,7 @@ fn bert_name(family: Family, name: &str) -> String {
     if own { format!("bert.{inner}") } else { inner }
 }
 
-type Tensors<'a> = BTreeMap<String, (Dtype, Vec<usize>, Cow<'a, [u8]>)>;
+pub(super) type Tensors<'a> = BTreeMap<String, (Dtype, Vec<usize>, Cow<'a, [u8]>)>;
 
 fn bert_weights(family: Family, weights: &[u8], skipped: usize) -> Result<Vec<u8>, String> {
     let file = SafeTensors::deserialize(weights).map_err(|error| error.to_string())?;
@@ -190,6 +216,11 @@ fn bert_weights(family: Family, weights: &[u8], skipped: usize) -> Result<Vec<u8
     if family == Family::DistilBert {
         add_token_types(&mut tensors)?;
     }
+    serialized(&tensors)
+}
+
+/// A safetensors file of these.
+pub(super) fn serialized(tensors: &Tensors<'_>) -> Result<Vec<u8>, String> {
     let views = tensors.iter().map(|(name, (dtype, shape, data))| {
         let view = TensorView::new(*dtype, shape.clone(), data);
         view.map(|view| (name.as_str(), view))

@@ -11,6 +11,7 @@ mod encoders;
 mod head_rows;
 mod json;
 mod layout;
+mod peft;
 mod vocabulary;
 
 use std::borrow::Cow;

@@ -159,6 +159,9 @@ pub fn companions(tokenizer_json: &[u8], max_length: usize) -> Vec<(&'static str
     if is_byte_level(&tokenizer) {
         config.insert("tokenizer_class".into(), json!("RobertaTokenizer"));
         config.insert("add_prefix_space".into(), json!(true));
+    } else if is_unigram(&tokenizer) {
+        // The class that reads tokenizer.json as it is.
+        config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
     } else {
         config.insert("tokenizer_class".into(), json!("BertTokenizer"));
         config.insert("do_lower_case".into(), json!(letters.lowercase));
@@ -169,7 +172,7 @@ pub fn companions(tokenizer_json: &[u8], max_length: usize) -> Vec<(&'static str
     config.extend(special.clone());
     files.push(("tokenizer_config.json", pretty(&Value::Object(config))));
     files.push(("special_tokens_map.json", pretty(&Value::Object(special))));
-    if !is_byte_level(&tokenizer) {
+    if !is_byte_level(&tokenizer) && !is_unigram(&tokenizer) {
         files.extend(vocabulary(&tokenizer).map(|text| ("vocab.txt", text.into_bytes())));
     }
     files
@@ -177,6 +180,11 @@ pub fn companions(tokenizer_json: &[u8], max_length: usize) -> Vec<(&'static str
 
 fn is_byte_level(tokenizer: &Value) -> bool {
     tokenizer["pre_tokenizer"]["type"] == "ByteLevel"
+}
+
+/// Its pieces have scores: they are a list.
+fn is_unigram(tokenizer: &Value) -> bool {
+    tokenizer["model"]["vocab"].is_array()
 }
 
 fn pretty(value: &Value) -> Vec<u8> {
@@ -218,9 +226,11 @@ impl Letters {
 /// The special tokens by role; `[UNK]` and the like where the tokenizer has them.
 fn special_tokens(tokenizer: &Value) -> Map<String, Value> {
     let mut known: Vec<&str> = Vec::new();
-    if let Some(vocabulary) = tokenizer["model"]["vocab"].as_object() {
-        known.extend(vocabulary.keys().map(String::as_str));
-    }
+    let vocabulary = &tokenizer["model"]["vocab"];
+    let pieces = vocabulary.as_object().into_iter().flatten();
+    known.extend(pieces.map(|(piece, _)| piece.as_str()));
+    let scored = vocabulary.as_array().into_iter().flatten();
+    known.extend(scored.filter_map(|piece| piece[0].as_str()));
     let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
     known.extend(added.filter_map(|token| token["content"].as_str()));
     let mut tokens = Map::new();

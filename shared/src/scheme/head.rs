@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Position, Scheme, is_plain_type, plain_to_iob2, split, to_iob2};
+use super::{Position, Scheme, is_plain_type, misplaced, plain_to_iob2, split, to_iob2};
 
 /// The scheme and the entity types of a head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,10 @@ impl HeadTags {
             return Err(unreadable("there is no entity type".to_owned()));
         }
         let scheme = if prefixed == 0 {
+            if let Some((first, second, _)) = misplaced(others.iter().map(String::as_str)) {
+                let (first, second) = (first.escape_debug(), second.escape_debug());
+                return Err(unreadable(format!("`{first}` and `{second}` are none")));
+            }
             Scheme::Plain
         } else {
             scheme_of(&others)
@@ -94,7 +98,9 @@ impl HeadTags {
         match self.scheme {
             Scheme::Iob2 => {}
             Scheme::Plain => plain_to_iob2(tags),
-            Scheme::Iob1 | Scheme::Iobes | Scheme::Bilou => to_iob2(tags),
+            Scheme::Iob1 | Scheme::Ioe1 | Scheme::Ioe2 | Scheme::Iobes | Scheme::Bilou => {
+                to_iob2(tags);
+            }
         }
     }
 
@@ -102,7 +108,11 @@ impl HeadTags {
     pub fn counterpart(&self, iob2: &str) -> String {
         match split(iob2) {
             Some((_, label)) if self.scheme == Scheme::Plain => label.to_owned(),
-            Some((_, label)) if self.scheme == Scheme::Iob1 => format!("I-{label}"),
+            Some((_, label))
+                if matches!(self.scheme, Scheme::Iob1 | Scheme::Ioe1 | Scheme::Ioe2) =>
+            {
+                format!("I-{label}")
+            }
             Some(_) | None => iob2.to_owned(),
         }
     }
@@ -122,8 +132,10 @@ fn scheme_of(tags: &[String]) -> Scheme {
     };
     if begins_with("L-") || begins_with("U-") {
         Scheme::Bilou
-    } else if has(Position::End) || has(Position::Single) {
+    } else if has(Position::Begin) && (has(Position::End) || has(Position::Single)) {
         Scheme::Iobes
+    } else if has(Position::End) || has(Position::Single) {
+        Scheme::Ioe2
     } else if has(Position::Begin) {
         Scheme::Iob2
     } else {
@@ -147,6 +159,8 @@ mod tests {
             ("O I-Y I-X", Scheme::Iob1, "Y X"),
             ("O B-X I-X E-X S-X", Scheme::Iobes, "X"),
             ("O B-X I-X L-X U-X", Scheme::Bilou, "X"),
+            ("O B-X M-X E-X S-X", Scheme::Iobes, "X"),
+            ("O I-X E-X", Scheme::Ioe2, "X"),
             ("O PER LOC", Scheme::Plain, "PER LOC"),
             ("O B-X I-X [CLS] [SEP]", Scheme::Iob2, "X"),
             (
@@ -177,6 +191,8 @@ mod tests {
             "O B-X B-X",
             "O",
             "O B_X I_X",
+            "O X-B X-I",
+            "O b-X i-X",
         ] {
             let message = HeadTags::read(&tags(text)).expect_err(text).to_string();
             let first = text.split(' ').next().unwrap_or_default();
@@ -194,6 +210,7 @@ mod tests {
             ("O B-X I-X E-X S-X", "B-X E-X S-X", "B-X I-X B-X"),
             ("O B-X I-X", "I-X O", "I-X O"),
             ("O I-X", "I-X I-X", "B-X I-X"),
+            ("O I-X E-X", "E-X I-X E-X", "B-X B-X I-X"),
             ("O B-X I-X [SEP]", "[SEP] B-X", "O B-X"),
         ] {
             let mut given = tags(given);

@@ -2,11 +2,13 @@
 //!
 //! IOB1 (Ramshaw and Marcus 1995) writes `B-` only between adjacent entities of a type. IOB2 (Sang
 //! and Veenstra 1999) writes it at every beginning. IOBES also marks the last word (`E-`) and the
-//! entity of a single word (`S-`); BILOU (Ratinov and Roth 2009) calls these `L-` and `U-`. Plain
-//! tags are the entity types alone.
+//! entity of a single word (`S-`); BILOU (Ratinov and Roth 2009) calls these `L-` and `U-`, and BMES
+//! calls the words between `M-`. IOE2 writes `E-` at every end and `I-` elsewhere, IOE1 `E-` only between
+//! adjacent entities of a type. Plain tags are the entity types alone.
 
 mod head;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -21,15 +23,19 @@ pub enum Scheme {
     Iob1,
     #[default]
     Iob2,
+    Ioe1,
+    Ioe2,
     Iobes,
     Bilou,
     Plain,
 }
 
 impl Scheme {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Iob1,
         Self::Iob2,
+        Self::Ioe1,
+        Self::Ioe2,
         Self::Iobes,
         Self::Bilou,
         Self::Plain,
@@ -40,6 +46,8 @@ impl Scheme {
         match self {
             Self::Iob1 => "IOB1",
             Self::Iob2 => "IOB2",
+            Self::Ioe1 => "IOE1",
+            Self::Ioe2 => "IOE2",
             Self::Iobes => "IOBES",
             Self::Bilou => "BILOU",
             Self::Plain => "plain",
@@ -51,6 +59,8 @@ impl Scheme {
         match self {
             Self::Iob1 => "iob1",
             Self::Iob2 => "iob2",
+            Self::Ioe1 => "ioe1",
+            Self::Ioe2 => "ioe2",
             Self::Iobes => "iobes",
             Self::Bilou => "bilou",
             Self::Plain => "plain",
@@ -78,10 +88,11 @@ impl FromStr for Scheme {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     Begin,
+    /// `I-`, in BMES `M-`.
     Inside,
     /// `E-`, in BILOU `L-`.
     End,
-    /// `S-`, in BILOU `U-`.
+    /// `S-`, in BILOU `U-`, in BMEWO `W-`.
     Single,
 }
 
@@ -89,9 +100,9 @@ impl Position {
     const fn of_prefix(prefix: &str) -> Option<Self> {
         match prefix.as_bytes() {
             b"B" => Some(Self::Begin),
-            b"I" => Some(Self::Inside),
+            b"I" | b"M" => Some(Self::Inside),
             b"E" | b"L" => Some(Self::End),
-            b"S" | b"U" => Some(Self::Single),
+            b"S" | b"U" | b"W" => Some(Self::Single),
             _ => None,
         }
     }
@@ -111,6 +122,24 @@ pub fn is_plain_type(tag: &str) -> bool {
     let unnamed = tag.strip_prefix("LABEL_").is_some_and(is_number);
     let odd = |c: char| c.is_whitespace() || c.is_control();
     !prefix && !unnamed && tag.starts_with(char::is_alphabetic) && !tag.contains(odd)
+}
+
+/// Two types that are no types but tags with their prefix in lower case, or behind the type: `b-PER`
+/// and `i-PER`, or `PER-B` and `PER-I`. And the type that is meant.
+pub fn misplaced<'a>(types: impl IntoIterator<Item = &'a str>) -> Option<(String, String, String)> {
+    let types: BTreeSet<&str> = types.into_iter().collect();
+    let twin = |first: &str, second: String, label: &str| {
+        let found = !label.is_empty() && types.contains(second.as_str());
+        found.then(|| (first.to_owned(), second, label.to_owned()))
+    };
+    types.iter().find_map(|first| {
+        if let Some(label) = first.strip_prefix("b-") {
+            return twin(first, format!("i-{label}"), label);
+        }
+        let before = first.strip_suffix('B')?;
+        let label = before.strip_suffix(['-', '_'])?;
+        twin(first, format!("{before}I"), label)
+    })
 }
 
 fn is_prefixed(tag: &str, prefix: &str) -> bool {
@@ -135,15 +164,13 @@ pub fn to_iob2(tags: &mut [String]) {
         let inner = matches!(position, Position::Inside | Position::End);
         let goes_on = inner && open.as_deref() == Some(label);
         let ends = matches!(position, Position::End | Position::Single);
-        let rewritten = match (goes_on, position) {
-            (true, Position::End) => Some(format!("I-{label}")),
-            (true, _) | (false, Position::Begin) => None,
-            (false, _) => Some(format!("B-{label}")),
+        let rewritten = if goes_on {
+            format!("I-{label}")
+        } else {
+            format!("B-{label}")
         };
         open = (!ends).then(|| label.to_owned());
-        if let Some(rewritten) = rewritten {
-            *tag = rewritten;
-        }
+        *tag = rewritten;
     }
 }
 
@@ -184,6 +211,8 @@ mod tests {
             ("S-X I-X", "B-X B-X"),
             ("E-X I-X", "B-X B-X"),
             ("B-A-B I-A-B", "B-A-B I-A-B"),
+            ("I-X E-X E-X I-X", "B-X I-X B-X B-X"),
+            ("B-X M-X E-X W-X", "B-X I-X I-X B-X"),
         ];
         for (tags, expected) in cases {
             assert_eq!(converted(tags, to_iob2), expected, "{tags}");
@@ -207,6 +236,10 @@ mod tests {
         ] {
             assert!(!is_plain_type(tag), "{tag}");
         }
+        let tags = |text: &'static str| misplaced(text.split(' ')).map(|(_, _, label)| label);
+        assert_eq!(tags("PER-B PER-I LOC"), Some("PER".to_owned()));
+        assert_eq!(tags("i-PER b-PER"), Some("PER".to_owned()));
+        assert_eq!(tags("Hepatitis-B Type-I b-cell"), None);
         for scheme in Scheme::ALL {
             assert_eq!(scheme.as_str().parse(), Ok(scheme));
         }

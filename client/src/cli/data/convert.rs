@@ -31,7 +31,7 @@ pub(super) struct Convert {
     reading: ReadArguments,
     /// The format to write
     #[arg(long = "as", value_name = "FORMAT", value_enum)]
-    format: Written,
+    written: Written,
     /// New file, or new directory of BRAT files
     #[arg(long, value_name = "PATH")]
     to: PathBuf,
@@ -100,9 +100,9 @@ pub(super) fn run(context: &Context, arguments: &Convert) -> anyhow::Result<Exit
         Some(name) => file_stem(name),
         None => format!("document-{number}"),
     };
-    write(arguments.format, &sentences, &name, to)?;
-    let back = read_back(arguments.format, to)?;
-    let same = if arguments.format.keeps_words() {
+    write(arguments.written, &sentences, &name, to)?;
+    let back = read_back(arguments.written, to)?;
+    let same = if arguments.written.keeps_words() {
         let content = |s: &Sentence| (s.words.clone(), s.tags.clone());
         back.sentences
             .iter()

@@ -181,7 +181,7 @@ fn text(report: &Report) -> String {
     // What a head without ends of entities gives is counted as IOB2.
     let strict = match report.head.scheme {
         scheme @ (Scheme::Iobes | Scheme::Bilou) => scheme,
-        Scheme::Iob1 | Scheme::Iob2 | Scheme::Plain => Scheme::Iob2,
+        Scheme::Iob1 | Scheme::Iob2 | Scheme::Ioe1 | Scheme::Ioe2 | Scheme::Plain => Scheme::Iob2,
     };
     let mut parts = vec![
         format!("{} sentences, {} words", report.sentences, report.words),

@@ -139,7 +139,7 @@ impl Source {
                 io::stdin()
                     .read_to_end(&mut bytes)
                     .context("read text from stdin")?;
-                let text = decode(bytes).map_err(|fault| no_text("stdin", &fault))?;
+                let text = decode(bytes).map_err(|fault| no_text("stdin", fault))?;
                 Ok(Some(vec![nameless(text)]))
             }
             Kind::Files { .. } => self.next_files(),
@@ -214,9 +214,9 @@ fn next_lines(
         let line = match *read {
             // The first may begin with a byte-order mark, or tell that the file is no text.
             1 => decode(line),
-            _ => String::from_utf8(line).map_err(|_| Fault::NotUtf8),
+            _ => String::from_utf8(line).map_err(|_| (1, Fault::NotUtf8)),
         };
-        let line = line.map_err(|fault| no_text(&format!("{name}, line {read}"), &fault))?;
+        let line = line.map_err(|(_, fault)| no_text(name, (*read, fault)))?;
         texts.push(nameless(line.trim_end_matches(['\n', '\r']).to_owned()));
         bytes += length;
         if bytes >= TOGETHER || !input.buffer().contains(&b'\n') {
@@ -227,7 +227,12 @@ fn next_lines(
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
+        // What systems and editors leave.
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, files)?;
         } else if path.extension().is_some_and(|ending| ending == "txt") {
@@ -250,7 +255,7 @@ fn name(file: &Path, root: Option<&Path>) -> String {
 
 fn read_text(file: &Path) -> Result<String, Refusal> {
     let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
-    decode(bytes).map_err(|fault| no_text(&file.display().to_string(), &fault))
+    decode(bytes).map_err(|fault| no_text(&file.display().to_string(), fault))
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Refusal {
@@ -258,6 +263,6 @@ fn unreadable(file: &Path, error: &io::Error) -> Refusal {
     Refusal::new(Code::TextInvalid, message)
 }
 
-fn no_text(name: &str, fault: &Fault) -> Refusal {
-    Refusal::new(Code::TextInvalid, format!("{name}: {fault}"))
+fn no_text(name: &str, (line, fault): (usize, Fault)) -> Refusal {
+    Refusal::new(Code::TextInvalid, format!("{name}, line {line}: {fault}"))
 }

@@ -16,7 +16,6 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::cli::output::{epsilon, table};
 use crate::cli::train::read_plan;
-use crate::training::read_file;
 
 /// Say what a plan would cost, before anything runs
 #[derive(Debug, clap::Args)]
@@ -199,8 +198,8 @@ fn dimension(plan: &Plan, arguments: &Arguments) -> anyhow::Result<(usize, &'sta
     match &arguments.model {
         None => Ok((of(BERT_BASE)?, "assumed")),
         Some(directory) => {
-            let config = read_file(&directory.join("config.json"))?;
-            Ok((of(&String::from_utf8_lossy(&config))?, "model"))
+            let config = checkpoint::directory::config(directory);
+            Ok((of(&config.map_err(checkpoint::Error::from)?)?, "model"))
         }
     }
 }

@@ -1,20 +1,21 @@
 //! BRAT standoff: a text and, beside it, the character offsets of its entities
-//! (<https://brat.nlplab.org/standoff.html>).
+//! (<https://brat.nlplab.org/standoff.html>). Folders of such pairs, or of XML files.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
+use super::bytes::MARK;
 use super::lines::Lines;
 use super::mention::RawMention;
 use super::read::Reading;
 use super::text::{self, Source};
-use super::{Error, Fault, decode};
+use super::{Error, Fault, Format, decode, xml};
 
 /// Reads a pair of files, or all pairs of a folder and of the folders in it. Each pair is a
-/// document.
-pub(super) fn read(path: &Path, reading: &mut Reading) -> Result<(), Error> {
+/// document, and so is an XML file where there are no pairs.
+pub(super) fn read(path: &Path, reading: &mut Reading) -> Result<Format, Error> {
     let given = reading.file.clone();
     let failed = |source| Error::Read {
         name: given.clone(),
@@ -23,16 +24,23 @@ pub(super) fn read(path: &Path, reading: &mut Reading) -> Result<(), Error> {
     if !path.is_dir() {
         fs::metadata(path).map_err(failed)?;
         pair(&path.with_extension(""), reading);
-        return Ok(());
+        return Ok(Format::Brat);
     }
     let mut folder = Folder::default();
     folder.collect(path).map_err(failed)?;
     for _ in 0..folder.hidden {
         reading.ignored("hidden files");
     }
+    if folder.annotated.is_empty() && !folder.markup.is_empty() {
+        for file in &folder.markup {
+            markup(file, reading);
+        }
+        reading.file = given;
+        return Ok(Format::Xml);
+    }
     if folder.annotated.is_empty() {
         reading.problem(0, &Fault::FolderEmpty);
-        return Ok(());
+        return Ok(Format::Brat);
     }
     for _ in folder.texts.difference(&folder.annotated) {
         reading.ignored("texts without annotations beside them");
@@ -40,7 +48,20 @@ pub(super) fn read(path: &Path, reading: &mut Reading) -> Result<(), Error> {
     for stem in &folder.annotated {
         pair(stem, reading);
     }
-    Ok(())
+    Ok(Format::Brat)
+}
+
+fn markup(file: &Path, reading: &mut Reading) {
+    reading.file = file.display().to_string();
+    match fs::read(file) {
+        Ok(bytes) => {
+            xml::read(1, decode(bytes), reading);
+        }
+        Err(error) => {
+            let reason = error.to_string();
+            reading.problem(0, &Fault::Unreadable { reason });
+        }
+    }
 }
 
 /// The files of a folder, without their endings.
@@ -48,6 +69,8 @@ pub(super) fn read(path: &Path, reading: &mut Reading) -> Result<(), Error> {
 struct Folder {
     annotated: BTreeSet<PathBuf>,
     texts: BTreeSet<PathBuf>,
+    /// XML files, with their endings.
+    markup: BTreeSet<PathBuf>,
     /// Files that systems and editors leave.
     hidden: usize,
 }
@@ -67,6 +90,10 @@ impl Folder {
             let files = match path.extension().and_then(|ending| ending.to_str()) {
                 Some("ann") => &mut self.annotated,
                 Some("txt") => &mut self.texts,
+                Some("xml") if !hidden => {
+                    self.markup.insert(path);
+                    continue;
+                }
                 Some(_) | None => continue,
             };
             if hidden {
@@ -103,6 +130,7 @@ fn pair(stem: &Path, reading: &mut Reading) {
         });
     }
     reading.file = given;
+    reading.marked = false;
 }
 
 /// The text, or `None` and a problem.
@@ -114,12 +142,10 @@ fn text(file: &Path, reading: &mut Reading) -> Option<String> {
             return None;
         }
     };
-    let sound = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
-    let line = bytes[..sound].split(|byte| *byte == b'\n').count();
+    reading.marked = bytes.starts_with(MARK.encode_utf8(&mut [0; 4]).as_bytes());
     match decode(bytes) {
         Ok(text) => Some(text),
-        Err(fault) => {
-            let line = if fault == Fault::NotUtf8 { line } else { 1 };
+        Err((line, fault)) => {
             reading.problem(line, &fault);
             None
         }

@@ -5,7 +5,7 @@ pub(super) mod layout;
 use self::layout::Layout;
 use super::escape::unescaped;
 use super::read::Reading;
-use super::{Fault, Format, Sentence, joined};
+use super::{Fault, Format, Sentence, detector, joined};
 
 /// Reads line after line.
 #[derive(Default)]
@@ -96,8 +96,18 @@ impl Parser {
 
     /// Whether a line stands before a sentence, begins with `#` and has not the form of a word's.
     fn is_comment(&self, line: &str, columns: &[&str]) -> bool {
-        if self.open.is_some() || !line.starts_with('#') || line.contains('\t') {
+        if self.open.is_some() || !line.starts_with('#') {
             return false;
+        }
+        if line.contains('\t') {
+            // `#<tab>http://…`, as GermEval names where a sentence is from.
+            let tagged = match &self.layout {
+                Some(layout) => layout.count == columns.len(),
+                None => columns.last().is_none_or(|last| {
+                    last.is_empty() || (detector::check(last).is_ok() && !last.contains("://"))
+                }),
+            };
+            return columns[0] == "#" && !tagged;
         }
         let tagged = match &self.layout {
             Some(layout) => layout.count == columns.len() && layout.has_tag(columns),

@@ -1,4 +1,5 @@
-//! Columns with commas or semicolons between them, named in the first line (RFC 4180).
+//! Columns with commas or semicolons between them, named in the first line (RFC 4180); with tabs, where
+//! a column names the sentence.
 
 use super::conll::layout::{TAGS, WORDS, named};
 use super::read::Reading;
@@ -10,12 +11,18 @@ pub(super) fn is_heading(line: &str) -> bool {
 }
 
 fn separator(line: &str) -> Option<char> {
-    [',', ';'].into_iter().find(|separator| {
+    [',', ';', '\t'].into_iter().find(|separator| {
         fields(line, *separator).is_ok_and(|fields| {
             let names: Vec<&str> = fields.iter().map(|field| field.trim()).collect();
-            named(&names, &WORDS).is_some() && named(&names, &TAGS).is_some()
+            let named = named(&names, &WORDS).is_some() && named(&names, &TAGS).is_some();
+            named && (*separator != '\t' || names.iter().any(is_sentence))
         })
     })
+}
+
+/// Whether it is the name of a column that tells sentences apart.
+fn is_sentence(name: &&str) -> bool {
+    name.to_lowercase().starts_with("sent")
 }
 
 /// Reads line after line.
@@ -119,14 +126,13 @@ fn heading(number: usize, line: &str, reading: &Reading) -> Result<Columns, Faul
             tag,
         });
     }
-    let sentence = |name: &&str| name.to_lowercase().starts_with("sent");
     Ok(Columns {
         separator,
         count,
         first: number,
         word,
         tag,
-        sentence: names.iter().position(sentence),
+        sentence: names.iter().position(is_sentence),
     })
 }
 
@@ -176,5 +182,6 @@ mod tests {
         assert_eq!(found("\"a\"b,c"), Err(Fault::Quote));
         assert!(is_heading("Sentence #,Word,POS,Tag") && is_heading("token;label"));
         assert!(!is_heading("word\ttag") && !is_heading("a,O"));
+        assert!(is_heading("Sentence #\tWord\tTag") && is_heading("sentence_id,words,labels"));
     }
 }

@@ -9,9 +9,7 @@ pub(super) fn check(tag: &str) -> Result<(), Fault> {
     if tag == "O" || split(tag).is_some() || is_plain_type(tag) {
         return Ok(());
     }
-    Err(Fault::Tag {
-        tag: tag.to_owned(),
-    })
+    Err(Fault::of_tag(tag))
 }
 
 /// Finds the scheme of a corpus and the sequences that it does not allow, from the sentences as
@@ -28,15 +26,21 @@ pub(super) struct Detector {
     prefixed: usize,
     /// Tags that are a type alone.
     plain: Suspects,
-    /// `E-` and `S-`, which only IOBES has.
-    iobes_ends: Suspects,
+    /// `B-`, which IOE lacks.
+    begins: Suspects,
+    /// `S-`, which only IOBES has.
+    singles: Suspects,
+    /// `E-`, which IOBES and IOE have.
+    ends: Suspects,
+    /// An `E-` where IOE1 writes `I-`: no entity of the type follows.
+    needless_ends: Suspects,
     /// `L-` and `U-`, which only BILOU has.
     bilou_ends: Suspects,
     /// A `B-` where IOB1 writes `I-`.
     needless: Suspects,
     /// An `I-` or `E-` that goes on with no entity.
     inner_starts: Suspects,
-    /// An entity that neither `E-` nor `S-` ends.
+    /// An entity that no `E-` or `S-` ends.
     unended: Suspects,
 }
 
@@ -55,6 +59,16 @@ struct Suspect {
     before: String,
 }
 
+impl Suspect {
+    fn new(line: usize, tag: &str, before: &str) -> Self {
+        Self {
+            line,
+            tag: tag.to_owned(),
+            before: before.to_owned(),
+        }
+    }
+}
+
 const BEGINNING: &str = "the beginning of a sentence";
 const END: &str = "the end of the sentence";
 
@@ -65,11 +79,7 @@ impl Suspects {
     fn add(&mut self, line: usize, tag: &str, before: &str) {
         self.count += 1;
         if self.first.len() < REMEMBERED {
-            self.first.push(Suspect {
-                line,
-                tag: tag.to_owned(),
-                before: before.to_owned(),
-            });
+            self.first.push(Suspect::new(line, tag, before));
         }
     }
 }
@@ -97,6 +107,8 @@ impl Detector {
         let mut before = BEGINNING;
         // The type of the tag before, and that of the entity which may go on after it.
         let (mut label_before, mut open) = (None, None);
+        // An `E-` just before.
+        let mut ended: Option<Suspect> = None;
         for (index, tag) in tags.iter().enumerate() {
             let (position, label) = match split(tag) {
                 Some((position, label)) => (Some(position), Some(label)),
@@ -117,18 +129,31 @@ impl Detector {
             if position == Some(Position::Begin) && label_before != label {
                 self.needless.add(line(index), tag, before);
             }
-            if matches!(position, Some(Position::End | Position::Single)) {
-                let ends = if tag.starts_with(['L', 'U']) {
-                    &mut self.bilou_ends
-                } else {
-                    &mut self.iobes_ends
-                };
-                ends.add(line(index), tag, before);
+            if let Some(end) = ended.take().filter(|_| label_before != label) {
+                self.needless_ends.add(end.line, &end.tag, &end.before);
+            }
+            let places = match position {
+                Some(Position::End | Position::Single) if tag.starts_with(['L', 'U']) => {
+                    Some(&mut self.bilou_ends)
+                }
+                Some(Position::Begin) => Some(&mut self.begins),
+                Some(Position::End) => {
+                    ended = Some(Suspect::new(line(index), tag, before));
+                    Some(&mut self.ends)
+                }
+                Some(Position::Single) => Some(&mut self.singles),
+                Some(Position::Inside) | None => None,
+            };
+            if let Some(places) = places {
+                places.add(line(index), tag, before);
             }
             let goes_on_after = matches!(position, Some(Position::Begin | Position::Inside));
             open = label.filter(|_| goes_on_after);
             label_before = label;
             before = tag;
+        }
+        if let Some(end) = ended {
+            self.needless_ends.add(end.line, &end.tag, &end.before);
         }
         if open.is_some() {
             let last = tags.len().saturating_sub(1);
@@ -139,10 +164,24 @@ impl Detector {
     /// What a scheme with prefixes does not allow.
     fn violations(&self, scheme: Scheme) -> Vec<&Suspects> {
         match scheme {
-            Scheme::Iob1 => vec![&self.needless, &self.iobes_ends, &self.bilou_ends],
-            Scheme::Iob2 => vec![&self.inner_starts, &self.iobes_ends, &self.bilou_ends],
+            Scheme::Iob1 => vec![&self.needless, &self.ends, &self.singles, &self.bilou_ends],
+            Scheme::Iob2 => {
+                vec![
+                    &self.inner_starts,
+                    &self.ends,
+                    &self.singles,
+                    &self.bilou_ends,
+                ]
+            }
+            Scheme::Ioe1 => vec![
+                &self.begins,
+                &self.needless_ends,
+                &self.singles,
+                &self.bilou_ends,
+            ],
+            Scheme::Ioe2 => vec![&self.begins, &self.unended, &self.singles, &self.bilou_ends],
             Scheme::Iobes => vec![&self.inner_starts, &self.unended, &self.bilou_ends],
-            Scheme::Bilou => vec![&self.inner_starts, &self.unended, &self.iobes_ends],
+            Scheme::Bilou => vec![&self.inner_starts, &self.unended, &self.ends, &self.singles],
             Scheme::Plain => Vec::new(),
         }
     }
@@ -160,8 +199,11 @@ impl Detector {
     /// The schemes with prefixes, those first that fit best. Of schemes that fit alike the first
     /// listed is taken: ends of entities speak for the schemes that have them.
     fn ranked(&self) -> Vec<(usize, Scheme)> {
-        let mut schemes = match (self.iobes_ends.count, self.bilou_ends.count) {
+        let ends = self.ends.count + self.singles.count;
+        let ends_alone = ends > 0 && self.begins.count + self.singles.count == 0;
+        let mut schemes = match (ends, self.bilou_ends.count) {
             (0, 0) => vec![Scheme::Iob2, Scheme::Iob1, Scheme::Iobes],
+            (_, 0) if ends_alone => vec![Scheme::Ioe2, Scheme::Ioe1, Scheme::Iobes],
             (iobes, bilou) if bilou > iobes => vec![Scheme::Bilou, Scheme::Iob2, Scheme::Iob1],
             _ => vec![Scheme::Iobes, Scheme::Bilou, Scheme::Iob2, Scheme::Iob1],
         };
@@ -274,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_scheme_decides_what_is_invalid() {
-        let cases: [(&[&str], Scheme, &[usize]); 15] = [
+        let cases: [(&[&str], Scheme, &[usize]); 20] = [
             (&["O O"], Scheme::Iob2, &[]),
             (&["B-X I-X B-X", "O"], Scheme::Iob2, &[]),
             (&["I-X I-X B-X", "O I-Y"], Scheme::Iob1, &[]),
@@ -291,6 +333,11 @@ mod tests {
             (&["S-X I-X E-X", "E-X"], Scheme::Iobes, &[1, 10]),
             (&["S-X B-X"], Scheme::Iobes, &[1]),
             (&["B-X E-Y"], Scheme::Iobes, &[1]),
+            (&["B-X M-X E-X S-X"], Scheme::Iobes, &[]),
+            (&["I-X E-X E-X", "E-X O"], Scheme::Ioe2, &[]),
+            (&["I-X E-X", "I-X O", "O E-X"], Scheme::Ioe2, &[11]),
+            (&["I-X E-X I-X", "I-X O", "I-Y I-X"], Scheme::Ioe1, &[]),
+            (&["I-X E-X E-X", "O I-X", "I-X"], Scheme::Ioe1, &[2]),
         ];
         for (sentences, scheme, lines) in cases {
             assert_eq!(

@@ -14,11 +14,17 @@ pub enum Fault {
     NotUtf8,
     #[error("the file is {what}: unpack it, or save it as text in UTF-8")]
     Compressed { what: &'static str },
-    #[error("the file is UTF-16: expected UTF-8 (`iconv -f utf-16 -t utf-8` converts it)")]
-    Utf16,
+    #[error(
+        "the file is {name}: expected UTF-8 (`iconv -f {} -t utf-8` converts it)",
+        iconv(name)
+    )]
+    Wide { name: &'static str },
     #[error("the line is longer than {most} bytes")]
     LineTooLong { most: usize },
-    #[error("the line has a carriage return inside: expected lines that end in LF or CRLF")]
+    #[error(
+        "the line has a carriage return inside: expected lines that end in LF or CRLF \
+         (`tr '\\r' '\\n'` converts those of old Macs)"
+    )]
     CarriageReturn,
 
     #[error("the line has one column: expected a word and its tag")]
@@ -61,6 +67,22 @@ pub enum Fault {
          word=N,tag=N`"
     )]
     Tag { tag: String },
+    #[error(
+        "the tag `{tag}` is a number, whose name stands elsewhere: expected O (the letter), or B- and I- with \
+         an entity type"
+    )]
+    TagNumber { tag: String },
+    #[error(
+        "`{tag}` holds several tags: a word can have one only; write the outer entity's, or put each level \
+         into a column of its own and choose one with `--columns`"
+    )]
+    SeveralTags { tag: String },
+    #[error("`{first}` and `{second}` are no tags: expected `B-{label}` and `I-{label}`")]
+    TagPlace {
+        first: String,
+        second: String,
+        label: String,
+    },
     #[error("{tag} after {before} is no {scheme} sequence")]
     /// `tag` and `before` are quoted already where they are tags.
     TagSequence {
@@ -80,6 +102,10 @@ pub enum Fault {
     JsonObject { found: &'static str },
     #[error("the key `{key}` stands twice")]
     KeyTwice { key: String },
+    #[error(
+        "{place} is of HTML, audio or a dialogue (`{kind}` of Label Studio): expected `labels` of plain text"
+    )]
+    OtherLabels { place: String, kind: String },
     #[error("the record has no `{expected}`: found {}", or_none(found))]
     KeyMissing {
         expected: &'static str,
@@ -193,10 +219,21 @@ pub enum Fault {
         "the file is missing: the text beside it has no annotations (an empty file would say that it has none)"
     )]
     AnnotationsMissing,
-    #[error("the folder has no .ann file: expected pairs of .txt and .ann")]
+    #[error(
+        "the folder has neither .ann nor .xml files: expected pairs of .txt and .ann, or XML of i2b2, n2c2 \
+         or BioC; files of other formats are given one by one"
+    )]
     FolderEmpty,
     #[error("the file cannot be read: {reason}")]
     Unreadable { reason: String },
+}
+
+/// What `iconv` calls it; without a mark, nearly all are of Windows.
+fn iconv(name: &str) -> String {
+    match name.split_once(' ') {
+        Some((name, _)) => format!("{}le", name.to_lowercase()),
+        None => name.to_lowercase(),
+    }
 }
 
 fn or_none(found: &[String]) -> String {
@@ -208,11 +245,21 @@ fn or_none(found: &[String]) -> String {
 }
 
 impl Fault {
+    /// What is wrong with what stands in the place of a tag.
+    pub(super) fn of_tag(tag: &str) -> Self {
+        let tag = tag.to_owned();
+        if tag.parse::<u32>().is_ok() {
+            Self::TagNumber { tag }
+        } else {
+            Self::Tag { tag }
+        }
+    }
+
     /// A stable name.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotUtf8 => "not-utf8",
-            Self::Utf16 => "utf16",
+            Self::Wide { .. } => "utf16",
             Self::Compressed { .. } => "compressed",
             Self::LineTooLong { .. } => "line-too-long",
             Self::CarriageReturn => "carriage-return",
@@ -226,10 +273,14 @@ impl Fault {
             Self::Columns { .. } => "columns-differ",
             Self::UnnamedMark { .. } => "mark-unnamed",
             Self::Tag { .. } => "tag-unknown",
+            Self::TagNumber { .. } => "tag-number",
+            Self::SeveralTags { .. } => "tags-several",
+            Self::TagPlace { .. } => "tag-misplaced",
             Self::TagSequence { .. } => TAG_SEQUENCE,
             Self::Json { .. } => "json-syntax",
             Self::JsonObject { .. } => "json-no-object",
             Self::KeyTwice { .. } => "json-key-twice",
+            Self::OtherLabels { .. } => "labels-other",
             Self::KeyMissing { .. } => "json-key-missing",
             Self::JsonType { .. } => "json-type",
             Self::TagNumbers => "tag-numbers",

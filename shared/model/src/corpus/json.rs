@@ -6,6 +6,7 @@ mod record;
 use serde_json::Value;
 
 use self::record::{Item, Record, strings};
+use super::lines::Whole;
 use super::read::Reading;
 use super::text::{self, Source};
 use super::{Fault, Format, Sentence, joined, tools};
@@ -68,15 +69,10 @@ impl Parser {
 
     /// Reads a whole file: a list, or objects one after another. `first` is the line that it begins
     /// in.
-    pub(super) fn document(
-        &mut self,
-        first: usize,
-        text: Result<String, Fault>,
-        reading: &mut Reading,
-    ) {
+    pub(super) fn document(&mut self, first: usize, text: Whole, reading: &mut Reading) {
         let text = match text {
             Ok(text) => text,
-            Err(fault) => return reading.problem(first, &fault),
+            Err((line, fault)) => return reading.problem(line, &fault),
         };
         // A broken first line among records of a line each is no reason to read it otherwise.
         let mut following = text.lines().skip(1).filter(|line| !line.trim().is_empty());
@@ -117,6 +113,10 @@ impl Parser {
         if let Some(paragraphs) = record.maybe("paragraphs") {
             return tools::spacy_document(paragraphs, number, reading);
         }
+        if record.maybe("classes").is_some() {
+            let list = array(record.take("annotations")?, "`annotations`")?;
+            return self.annotator(list, number, reading);
+        }
         let about = About {
             document: record.name("document_id")?,
             person: record.name("person_id")?,
@@ -128,6 +128,29 @@ impl Parser {
         }?;
         for key in record.ignored {
             reading.ignored(format!("the key `{key}`"));
+        }
+        Ok(())
+    }
+}
+
+impl Parser {
+    /// The pairs of NER Annotator; texts that nobody has looked at are null.
+    fn annotator(
+        &mut self,
+        list: Vec<Value>,
+        number: usize,
+        reading: &mut Reading,
+    ) -> Result<(), Fault> {
+        for pair in list {
+            if pair.is_null() {
+                reading.ignored("texts without an annotation (NER Annotator)");
+                continue;
+            }
+            let Value::Array(pair) = pair else {
+                let expected = "a list of a text and its entities";
+                return Err(unlike(&pair, "an annotation", expected));
+            };
+            self.item(Item::Record(tools::spacy_pair(pair)?), number, reading)?;
         }
         Ok(())
     }

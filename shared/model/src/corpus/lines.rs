@@ -23,6 +23,9 @@ pub(super) struct Lines<R> {
 /// A line, or why it is none, and its number counted from 1.
 pub(super) type Line<'a> = (usize, Result<&'a str, Fault>);
 
+/// A text of several lines, or the line that is no text, and why.
+pub(super) type Whole = Result<String, (usize, Fault)>;
+
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(inner: R) -> Self {
         Self {
@@ -68,15 +71,17 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The line read last and everything after it, as one text.
-    pub(super) fn rest(&mut self) -> io::Result<Result<String, Fault>> {
+    pub(super) fn rest(&mut self) -> io::Result<Whole> {
         let mut all = std::mem::take(&mut self.buffer);
         let most = (LARGEST + 1).saturating_sub(all.len()) as u64;
         (&mut self.inner).take(most).read_to_end(&mut all)?;
         self.broken = true;
         if all.len() > LARGEST {
-            return Ok(Err(Fault::LineTooLong { most: LARGEST }));
+            let fault = Fault::LineTooLong { most: LARGEST };
+            return Ok(Err((self.number, fault)));
         }
-        Ok(bytes::decode(all))
+        let first = self.number;
+        Ok(bytes::decode(all).map_err(|(line, fault)| (first + line - 1, fault)))
     }
 
     fn skip_line(&mut self) -> io::Result<()> {
@@ -116,7 +121,10 @@ mod tests {
         assert_eq!(all(b"\xef\xbb\xbfa\r\n\r\nb\r\n"), expected);
         assert_eq!(all(b""), []);
         assert_eq!(all(b"a\xff\nb"), [(1, Err(Fault::NotUtf8)), (2, text("b"))]);
-        assert_eq!(all(b"\xff\xfea\0\n\0b\0"), [(1, Err(Fault::Utf16))]);
+        assert_eq!(
+            all(b"\xff\xfea\0\n\0b\0"),
+            [(1, Err(Fault::Wide { name: "UTF-16" }))]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Fault;
+use super::bytes::MARK;
 use super::mention::{Mention, RawMention, same};
 use super::options::Offsets;
 
@@ -12,6 +13,8 @@ pub(super) struct Convention {
     unit: Offsets,
     /// A CRLF counts as one.
     joined: bool,
+    /// The byte-order mark at the beginning of the file counts.
+    marked: bool,
 }
 
 impl fmt::Display for Convention {
@@ -24,6 +27,9 @@ impl fmt::Display for Convention {
         f.write_str(unit)?;
         if self.joined {
             f.write_str(", with line ends of CRLF as one")?;
+        }
+        if self.marked {
+            f.write_str(", with the byte-order mark before them")?;
         }
         Ok(())
     }
@@ -43,15 +49,18 @@ pub(super) struct Placed {
 ///
 /// What an entity is said to be decides where files say it. Else offsets are taken as they are
 /// meant to be; where many cut words and those of another way to count cut none, that is hinted at.
+/// `marked` says that the file has a byte-order mark before the text.
 pub(super) fn place(
     text: &str,
     raw: Vec<RawMention>,
-    forced: Option<Offsets>,
+    (forced, marked): (Option<Offsets>, bool),
 ) -> Result<Placed, Vec<(usize, Fault)>> {
     let usual = Convention {
         unit: forced.unwrap_or_default(),
         joined: false,
+        marked: false,
     };
+    let others = || others(text, usual, (forced, marked)).map(|other| Ruler::new(text, other));
     let ruler = Ruler::new(text, usual);
     let fits = |ruler: &Ruler| raw.iter().all(|mention| ruler.fits(text, mention));
     let said = raw.iter().any(|mention| mention.text.is_some());
@@ -62,16 +71,14 @@ pub(super) fn place(
     };
     let mut chosen = ruler;
     if said && !fits(&chosen) {
-        let mut others = others(text, usual, forced).map(|other| Ruler::new(text, other));
-        if let Some(other) = others.find(|ruler| fits(ruler)) {
+        if let Some(other) = others().find(|ruler| fits(ruler)) {
             placed.found = Some(other.convention);
             chosen = other;
         }
     } else if !said {
         let bad = chosen.edges_in_words(text, &raw);
-        let mut others = others(text, usual, forced).map(|other| Ruler::new(text, other));
         if bad >= 2
-            && let Some(other) = others.find(|ruler| ruler.edges_in_words(text, &raw) == 0)
+            && let Some(other) = others().find(|ruler| ruler.edges_in_words(text, &raw) == 0)
         {
             placed.hint = Some((bad, other.convention));
         }
@@ -95,7 +102,7 @@ pub(super) fn place(
 fn others(
     text: &str,
     usual: Convention,
-    forced: Option<Offsets>,
+    (forced, has_mark): (Option<Offsets>, bool),
 ) -> impl Iterator<Item = Convention> {
     let crlf = text.contains("\r\n");
     let wide = text.chars().any(|c| c.len_utf16() > 1);
@@ -111,8 +118,15 @@ fn others(
     let ways = units
         .into_iter()
         .filter(differs)
-        .flat_map(|unit| [false, true].map(|joined| Convention { unit, joined }));
-    ways.filter(move |way| *way != usual && (crlf || !way.joined))
+        .flat_map(|unit| [false, true].map(|joined| (unit, joined)))
+        .flat_map(|(unit, joined)| {
+            [false, true].map(|marked| Convention {
+                unit,
+                joined,
+                marked,
+            })
+        });
+    ways.filter(move |way| *way != usual && (crlf || !way.joined) && (has_mark || !way.marked))
 }
 
 /// The offset of every character in one way to count.
@@ -125,7 +139,11 @@ struct Ruler {
 impl Ruler {
     fn new(text: &str, convention: Convention) -> Self {
         let mut marks = Vec::with_capacity(text.len() + 1);
-        let mut at = 0;
+        let mut at = match (convention.marked, convention.unit) {
+            (false, _) => 0,
+            (true, Offsets::Characters | Offsets::Utf16) => MARK.len_utf16(),
+            (true, Offsets::Bytes) => MARK.len_utf8(),
+        };
         let mut characters = text.chars().peekable();
         while let Some(c) = characters.next() {
             marks.push(at);
@@ -218,7 +236,7 @@ mod tests {
         raw: Vec<RawMention>,
         forced: Option<Offsets>,
     ) -> (Vec<(usize, usize)>, Option<String>) {
-        let placed = place(text, raw, forced).expect("placed");
+        let placed = place(text, raw, (forced, false)).expect("placed");
         let places = placed.mentions.iter().map(|m| (m.start, m.end)).collect();
         (places, placed.found.map(|found| found.to_string()))
     }
@@ -248,19 +266,38 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_may_count() {
+        let after = |start: usize| vec![raw(start, start + 3, Some("flu"))];
+        for (start, way) in [
+            (5, "characters, with the byte-order mark before them"),
+            (4, ""),
+        ] {
+            let placed = place("The flu", after(start), (None, true)).expect("placed");
+            assert_eq!(placed.mentions[0].start, 4);
+            let found = placed.found.map(|found| found.to_string());
+            assert_eq!(found.unwrap_or_default(), way);
+        }
+        let bytes = place("The flu", after(7), (Some(Offsets::Bytes), true)).expect("placed");
+        assert_eq!(bytes.mentions[0].start, 4);
+        let without = place("The flu", after(5), (None, false)).expect("placed");
+        assert!(without.found.is_none());
+    }
+
+    #[test]
     fn another_way_is_hinted_at_where_many_cut_words() {
         let text = "😀😀😀 lung cancer and flu";
         let mentions = vec![raw(7, 18, None), raw(23, 26, None)];
-        let found = place(text, mentions, None).expect("placed");
+        let found = place(text, mentions, (None, false)).expect("placed");
         let (edges, convention) = found.hint.expect("a hint");
         assert_eq!((edges, convention.unit), (3, Offsets::Utf16));
-        let fine = place(text, vec![raw(4, 15, None)], None).expect("placed");
+        let fine = place(text, vec![raw(4, 15, None)], (None, false)).expect("placed");
         assert!(fine.hint.is_none());
     }
 
     #[test]
     fn an_offset_inside_a_character_is_named() {
-        let faults = place("ü", vec![raw(0, 1, None)], Some(Offsets::Bytes)).expect_err("inside");
+        let bytes = (Some(Offsets::Bytes), false);
+        let faults = place("ü", vec![raw(0, 1, None)], bytes).expect_err("inside");
         assert_eq!(faults[0].1.code(), "offset-inside");
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use fedner_shared::scheme::{Scheme, is_plain_type, plain_to_iob2, split, to_iob2};
+use fedner_shared::scheme::{Scheme, is_plain_type, misplaced, plain_to_iob2, split, to_iob2};
 
 use super::conll::layout::Layout;
 use super::detector::{Detector, Invalid};
@@ -95,13 +95,12 @@ impl Reader {
         let shape = self.shapes.get(path).cloned();
         let known = self.options.format.or(shape.as_ref().map(|s| s.format));
         let brat = match known {
-            Some(format) => format == Format::Brat,
+            // A folder may hold XML files.
+            Some(format) => format == Format::Brat || (format == Format::Xml && path.is_dir()),
             None => Format::is_brat(path),
         };
         if brat {
-            return self.stream_with(&name, sink, |reading| {
-                brat::read(path, reading).map(|()| Format::Brat)
-            });
+            return self.stream_with(&name, sink, |reading| brat::read(path, reading));
         }
         let file = File::open(path).map_err(failed)?;
         let input = BufReader::with_capacity(1 << 16, file);
@@ -152,6 +151,7 @@ impl Reader {
             options: &self.options,
             detector: Detector::new(self.options.scheme),
             summary: Summary::default(),
+            marked: false,
             sink,
         };
         reading.summary.format = read(&mut reading)?;
@@ -244,6 +244,8 @@ pub(super) struct Reading<'a> {
     pub(super) documents: &'a mut Documents,
     pub(super) options: &'a ReadOptions,
     pub(super) summary: Summary,
+    /// The text at hand had a byte-order mark before it.
+    pub(super) marked: bool,
     detector: Detector,
     sink: &'a mut dyn FnMut(Item),
 }
@@ -256,9 +258,11 @@ impl Reading<'_> {
     /// Whether this may be a tag of the file. It does not depend on other sentences: what is wrong with
     /// one is no reason to leave out another.
     pub(super) fn check_tag(&self, tag: &str) -> Result<(), Fault> {
-        let fault = || Fault::Tag {
-            tag: tag.to_owned(),
-        };
+        let fault = || Fault::of_tag(tag);
+        if has_several(tag) {
+            let tag = tag.to_owned();
+            return Err(Fault::SeveralTags { tag });
+        }
         let forced = self.options.scheme;
         match split(tag) {
             Some((_, label)) => {
@@ -363,6 +367,17 @@ impl Reading<'_> {
         for problem in self.detector.foreign(&self.file) {
             (self.sink)(Item::Problem(problem));
         }
+        let types = self.summary.types.keys().map(String::as_str);
+        let misplaced = misplaced(types).filter(|_| self.summary.scheme == Scheme::Plain);
+        if let Some((first, second, label)) = misplaced {
+            let line = self.summary.types.get(&first).map_or(0, |place| place.line);
+            let fault = Fault::TagPlace {
+                first,
+                second,
+                label,
+            };
+            self.problem(line, &fault);
+        }
         let invalid = self.detector.invalid(&self.file);
         let repairs = match self.options.invalid_tags {
             InvalidTags::Few => invalid.is_handful(),
@@ -379,6 +394,14 @@ impl Reading<'_> {
         }
         self.summary
     }
+}
+
+/// Whether it is several tags with a mark between them, as some corpora write entities in others.
+fn has_several(tag: &str) -> bool {
+    let parts = tag.split(['|', ',', ';', '+']);
+    let mut others = parts.skip(1).filter(|part| !part.is_empty()).peekable();
+    let is_tag = |part: &str| part == "O" || split(part).is_some();
+    others.peek().is_some() && others.all(is_tag)
 }
 
 /// Entities whose types were renamed.
@@ -416,7 +439,9 @@ impl Summary {
         let rewritten = match self.scheme {
             Scheme::Iob2 => None,
             Scheme::Plain => Some("types alone, a run of one type as one entity,".to_owned()),
-            Scheme::Iob1 | Scheme::Iobes | Scheme::Bilou => Some(self.scheme.to_string()),
+            Scheme::Iob1 | Scheme::Ioe1 | Scheme::Ioe2 | Scheme::Iobes | Scheme::Bilou => {
+                Some(self.scheme.to_string())
+            }
         };
         if let Some(scheme) = rewritten {
             notices.push(format!(

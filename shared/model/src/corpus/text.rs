@@ -75,7 +75,7 @@ fn annotate(
     reading: &mut Reading,
 ) -> Result<Annotated, Vec<(usize, Fault)>> {
     let count = raw.len();
-    let placed = offsets::place(text, raw, reading.options.offsets)?;
+    let placed = offsets::place(text, raw, (reading.options.offsets, reading.marked))?;
     if let Some(convention) = placed.found {
         let what = format!("entities whose offsets fit counted in {convention}");
         reading.changed(what, count);

@@ -3,9 +3,10 @@
 //! | tool | told by |
 //! |---|---|
 //! | fedner, Hugging Face | `text`, `entities` |
-//! | doccano | `text`, `label` with lists of start, end and type; or `start_offset` in `entities` |
+//! | doccano | `text` (once `data`), `label` with lists of start, end and type; or `start_offset` in `entities` |
 //! | Prodigy | `text`, `spans`; `answer` other than accept is left out |
 //! | spaCy | `text`, `ents`; a list of a text and `entities`; `paragraphs` of its training format |
+//! | NER Annotator | `classes`, `annotations` with such lists |
 //! | Label Studio | `data`, `annotations` with `result`; cancelled ones are left out |
 
 use serde_json::{Map, Value};
@@ -23,25 +24,33 @@ pub(super) fn entities(
     line: usize,
     reading: &mut Reading,
 ) -> Result<Option<Annotated>, Fault> {
-    if let Some(answer) = record.maybe("answer")
-        && answer.as_str().is_some_and(|answer| answer != "accept")
-    {
+    let answer = record.maybe("answer");
+    let said = answer.as_ref().and_then(Value::as_str);
+    if said.is_some_and(|said| said != "accept") {
         reading.ignored("records that were rejected or ignored (Prodigy)");
         return Ok(None);
     }
+    let accepted = answer.is_some();
     let annotations = record
         .maybe("annotations")
         .or_else(|| record.maybe("completions"));
-    if let (Some(data), Some(annotations)) = (record.maybe("data"), annotations) {
-        return label_studio(data, annotations, line, reading);
-    }
-    let text = string(record.take("text")?, "`text`")?;
+    let data = record.maybe("data");
+    let text = match (data, annotations) {
+        (Some(data), Some(annotations)) => {
+            return label_studio(data, annotations, line, reading);
+        }
+        (Some(text @ Value::String(_)), None) => record.maybe("text").unwrap_or(text),
+        _ => record.take("text")?,
+    };
+    let text = string(text, "`text`")?;
     // Words of the tool's own tokeniser, beside the text.
     record.maybe("tokens");
     let found = ["spans", "ents", "label", "labels"]
         .into_iter()
         .find_map(|key| Some((key, record.maybe(key)?)));
     let (key, list) = match (record.maybe("entities"), found) {
+        // A text in which nothing was marked.
+        (None, None | Some((_, Value::Null))) if accepted => ("spans", Value::Array(Vec::new())),
         (Some(list), _) => ("entities", list),
         (None, Some(found)) => found,
         (None, None) => ("entities", record.take("entities")?),
@@ -61,8 +70,8 @@ fn mention(index: usize, value: Value, line: usize) -> Result<RawMention, Fault>
     } else {
         return Err(unlike(&value, place, "an object with start, end and label"));
     };
-    let start = take(&mut entity, &["start", "start_offset"], &place, "a number")?;
-    let end = take(&mut entity, &["end", "end_offset"], &place, "a number")?;
+    let start = take(&mut entity, &STARTS, &place, "a number")?;
+    let end = take(&mut entity, &ENDS, &place, "a number")?;
     let label = label(&mut entity, &place)?;
     let text = match entity.remove("text") {
         None | Some(Value::Null) => None,
@@ -79,6 +88,27 @@ fn mention(index: usize, value: Value, line: usize) -> Result<RawMention, Fault>
         line,
     })
 }
+
+/// What tools call the place at which an entity begins.
+const STARTS: [&str; 5] = [
+    "start",
+    "start_offset",
+    "start_char",
+    "begin",
+    "startOffset",
+];
+/// That behind its last character.
+const ENDS: [&str; 4] = ["end", "end_offset", "end_char", "endOffset"];
+/// Its type.
+const LABELS: [&str; 7] = [
+    "label",
+    "labels",
+    "entity_group",
+    "type",
+    "entity",
+    "entity_type",
+    "category",
+];
 
 fn of_list(list: Vec<Value>, place: &str) -> Result<Map<String, Value>, Fault> {
     let [start, end, label] = <[Value; 3]>::try_from(list).map_err(|list| Fault::JsonType {
@@ -111,12 +141,7 @@ fn take(
 }
 
 fn label(entity: &mut Map<String, Value>, place: &str) -> Result<String, Fault> {
-    let value = take(
-        entity,
-        &["label", "labels", "entity_group", "type"],
-        place,
-        "a string",
-    )?;
+    let value = take(entity, &LABELS, place, "a string")?;
     let named = format!("`label` of {place}");
     let Value::Array(mut labels) = value else {
         return string(value, &named);
@@ -132,8 +157,13 @@ fn offset(value: &Value, key: &str, place: &str) -> Result<usize, Fault> {
         let place = format!("`{key}` of {place}");
         return Err(unlike(value, place, "a number"));
     };
+    // pandas writes whole numbers as 3.0 where a column lacks some.
+    let whole = |number: f64| {
+        (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64)
+    };
     let offset = number
         .as_u64()
+        .or_else(|| number.as_f64().and_then(whole))
         .and_then(|number| usize::try_from(number).ok());
     offset.ok_or_else(|| Fault::Offset {
         found: number.to_string(),
@@ -187,11 +217,25 @@ fn label_studio(
             Some(Value::Object(value)) if value.contains_key("labels") => {
                 mentions.push(mention(index, Value::Object(value), line)?);
             }
+            Some(Value::Object(value))
+                if OTHER_LABELS.iter().any(|kind| value.contains_key(*kind)) =>
+            {
+                let kind = OTHER_LABELS
+                    .into_iter()
+                    .find(|kind| value.contains_key(*kind));
+                return Err(Fault::OtherLabels {
+                    place: format!("region {}", index + 1),
+                    kind: kind.unwrap_or_default().to_owned(),
+                });
+            }
             Some(_) | None => reading.ignored("results other than labels (Label Studio)"),
         }
     }
     Ok(Some((text, mentions)))
 }
+
+/// Labels of parts of something other than a plain text.
+const OTHER_LABELS: [&str; 3] = ["hypertextlabels", "paragraphlabels", "timeserieslabels"];
 
 /// The text of a task whose project calls it otherwise.
 fn only_string(data: Map<String, Value>) -> Result<Value, Fault> {

@@ -3,6 +3,7 @@
 
 use roxmltree::{Document, Node, ParsingOptions};
 
+use super::lines::Whole;
 use super::mention::RawMention;
 use super::read::Reading;
 use super::text::{self, Source};
@@ -10,30 +11,41 @@ use super::{Fault, Format};
 
 /// Whether a first line begins an XML file.
 pub(super) fn is_beginning(line: &str) -> bool {
-    let line = line.trim_start();
-    ["<?xml", "<!DOCTYPE", "<collection", "<deIdi2b2"]
-        .iter()
-        .any(|begin| line.starts_with(begin))
+    let line = line.trim();
+    let begins = ["<?xml", "<!", "<collection", "<deIdi2b2"];
+    // A word in columns has a tag behind it.
+    let element = line.strip_prefix('<').is_some_and(|rest| {
+        rest.starts_with(|c: char| c.is_ascii_alphabetic())
+            && line.ends_with('>')
+            && !line.contains('\t')
+    });
+    element || begins.iter().any(|begin| line.starts_with(begin))
 }
 
 /// Elements and texts of a file, at most.
 const MOST_NODES: u32 = 50_000_000;
 
 /// Reads a whole file.
-pub(super) fn read(first: usize, text: Result<String, Fault>, reading: &mut Reading) -> Format {
-    let outcome = text.and_then(|text| {
+pub(super) fn read(first: usize, text: Whole, reading: &mut Reading) -> Format {
+    let text = match text {
+        Ok(text) => text,
+        Err((line, fault)) => {
+            reading.problem(line, &fault);
+            return Format::Xml;
+        }
+    };
+    let outcome = {
         let options = ParsingOptions {
             allow_dtd: true,
             nodes_limit: MOST_NODES,
         };
-        let parsed = Document::parse_with_options(&text, options);
-        let document = parsed.map_err(|error| {
+        let parsed = Document::parse_with_options(&text, options).map_err(|error| {
             let line = error.pos().row as usize;
             let reason = error.to_string();
             Fault::Xml { line, reason }
-        })?;
-        root(&document, reading)
-    });
+        });
+        parsed.and_then(|document| root(&document, reading))
+    };
     match outcome {
         Ok(()) => {}
         Err(Fault::Xml { line, reason }) => {

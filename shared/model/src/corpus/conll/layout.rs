@@ -22,13 +22,16 @@ pub(in crate::corpus) struct Layout {
     pub(super) may_count: bool,
     /// Other columns than the first and the last were chosen here.
     guessed: bool,
+    /// Columns before the last that hold tags too.
+    #[serde(default)]
+    others: usize,
 }
 
 /// Names of the column of words, in lower case.
-pub(in crate::corpus) const WORDS: [&str; 5] = ["word", "token", "tokens", "form", "text"];
+pub(in crate::corpus) const WORDS: [&str; 6] = ["word", "words", "token", "tokens", "form", "text"];
 /// Names of the column of tags, in lower case.
-pub(in crate::corpus) const TAGS: [&str; 9] = [
-    "tag", "ner", "ner_tag", "ner_tags", "label", "bio", "iob", "iob2", "entity",
+pub(in crate::corpus) const TAGS: [&str; 11] = [
+    "tag", "tags", "ner", "ner_tag", "ner_tags", "label", "labels", "bio", "iob", "iob2", "entity",
 ];
 
 /// Whether it is `O` or a tag with a prefix; a type alone could be any word.
@@ -58,6 +61,7 @@ impl Layout {
             heading: false,
             may_count: false,
             guessed: false,
+            others: 0,
         };
         if let (Some(word), Some(tag)) = (named(columns, &WORDS), named(columns, &TAGS)) {
             let (word, tag) = match asked {
@@ -91,6 +95,10 @@ impl Layout {
             tag,
             may_count: counts && tag == last,
             guessed: asked.is_none() && (word, tag) != (0, last),
+            others: match asked_tag {
+                Some(_) => 0,
+                None => (1..tag).filter(|other| is_tag(columns[*other])).count(),
+            },
             ..layout
         }
         .within()
@@ -135,8 +143,14 @@ impl Layout {
 
     pub(super) fn notice(&self) -> Option<String> {
         let (word, tag) = (self.word + 1, self.tag + 1);
-        (self.guessed || self.heading).then(|| {
-            format!("columns found by content, word={word},tag={tag} (`--columns` decides)")
+        if self.guessed || self.heading {
+            let found = format!("columns found by content, word={word},tag={tag}");
+            return Some(format!("{found} (`--columns` decides)"));
+        }
+        (self.others > 0).then(|| {
+            format!(
+                "other columns hold tags too, and the last is read, tag={tag} (`--columns` decides)"
+            )
         })
     }
 }

@@ -11,7 +11,7 @@ use super::Content;
 use crate::corpus::Fault;
 
 /// The keys that mean something here.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "tokens",
     "ner_tags",
     "text",
@@ -32,12 +32,16 @@ const KEYS: [&str; 16] = [
     "annotations",
     "completions",
     "predictions",
+    // NER Annotator
+    "classes",
 ];
 
 /// One JSON object.
 #[derive(Debug, Default)]
 pub(in crate::corpus) struct Record {
     known: Vec<(&'static str, Value)>,
+    /// Those of the known keys that the record had.
+    had: Vec<&'static str>,
     pub(super) ignored: Vec<String>,
 }
 
@@ -56,7 +60,7 @@ impl Item {
             return None;
         };
         let has = |key: &str| record.known.iter().any(|(known, _)| *known == key);
-        let text = !has("tokens") || has("spans") || has("ents");
+        let text = !has("tokens") || has("spans") || has("ents") || has("classes");
         Some(if text { Content::Text } else { Content::Tokens })
     }
 }
@@ -129,6 +133,7 @@ const TWICE: &str = "the key twice: `";
 impl Record {
     pub(in crate::corpus) fn of(known: Vec<(&'static str, Value)>) -> Self {
         Self {
+            had: known.iter().map(|(key, _)| *key).collect(),
             known,
             ignored: Vec::new(),
         }
@@ -163,7 +168,7 @@ impl Record {
     }
 
     fn keys(&self) -> Vec<String> {
-        let known = self.known.iter().map(|(key, _)| (*key).to_owned());
+        let known = self.had.iter().map(|key| (*key).to_owned());
         known.chain(self.ignored.iter().cloned()).collect()
     }
 }
@@ -189,6 +194,7 @@ impl<'de> Deserialize<'de> for Record {
                     if record.known.iter().any(|(earlier, _)| *earlier == known) {
                         return Err(A::Error::custom(format!("{TWICE}{key}`")));
                     }
+                    record.had.push(known);
                     record.known.push((known, map.next_value()?));
                 }
                 Ok(record)
