@@ -79,7 +79,9 @@ impl Config {
                 (name.clone(), tensor)
             })
             .collect();
-        let factors = adapter.tensors();
+        let mut factors = adapter.tensors();
+        // A file names them in no order of its own.
+        factors.sort_by(|(one, _), (other, _)| one.cmp(other));
         let view = |name: &str| {
             factors
                 .iter()

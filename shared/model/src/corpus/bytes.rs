@@ -36,7 +36,7 @@ pub(super) fn other_than_text(bytes: &[u8]) -> Option<Fault> {
     // Every other byte of Latin letters is zero, on one of the two sides.
     let zero = |side: usize| {
         let pairs = bytes.chunks_exact(2).take(32);
-        pairs.len() > 0
+        pairs.len() > 1
             && pairs
                 .clone()
                 .all(|pair| pair[side] == 0 && pair[1 - side] != 0)
