@@ -33,7 +33,7 @@ pub const LARGEST_GRADIENT: f64 = 1.48;
 /// canary's gradient; `sum-size` by the shortest sum, which shows a divisor that depends on who was
 /// sampled. The claim is that of one epoch.
 ///
-/// The same trainings are looked at from inside, see [`mechanism`](super::mechanism).
+/// The same trainings are looked at from inside, see the module `mechanism`.
 pub fn attack(plan: &Plan, units: u32, epochs: u32, confidence: f64) -> Result<Attacked, Error> {
     let mut attacked = attack_path(plan, units, epochs, confidence, &product)?;
     let Some(one) = super::worst_case::attacked(plan, 1).sampling(units) else {
