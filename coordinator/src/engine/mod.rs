@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedner_round::{Input, Later, Run};
+use fedner_round::{Input, Later, Members, Run};
 use fedner_shared::history::Tree;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::machine::Machine;
@@ -53,6 +53,8 @@ pub struct Engine {
     store: Store,
     /// In the order of their creation.
     runs: Vec<Run>,
+    /// The members of each run as the store has them: signs of life change them in memory alone.
+    written: BTreeMap<RunId, Members>,
     seen: BTreeMap<InstitutionId, Time>,
     /// What institutions announced: from when on they take something on.
     later: BTreeMap<InstitutionId, Later>,
@@ -211,6 +213,8 @@ impl Engine {
         let mut store = store.on(machine.clone());
         let (runs, outbox, last) =
             store.read(|tx| Ok((tx.runs()?, tx.outbox()?, tx.last_sequence()?)))?;
+        let written = runs.iter().map(|run| (run.id.clone(), run.members.clone()));
+        let written = written.collect();
         let operator_key = keys::plan_key(operator_key, &store.read(|tx| tx.own_successions())?);
         let (newest, _) = watch::channel(last);
         for pending in outbox {
@@ -227,6 +231,7 @@ impl Engine {
             machine,
             store,
             runs,
+            written,
             seen,
             later: BTreeMap::new(),
             presence,

@@ -156,9 +156,10 @@ impl Engine {
         };
         if durable {
             let now = self.machine.now();
+            let written = self.written.get(&id);
             let newest = self.store.transact(name, |tx| {
                 also(tx)?;
-                tx.put_run(&run, before.map(|before| &before.members))?;
+                tx.put_run(&run, written)?;
                 for event in events {
                     let moved = promotion(tx, &run.plan.name, &event)?;
                     for event in std::iter::once(event).chain(moved) {
@@ -171,6 +172,7 @@ impl Engine {
                 }
                 tx.last_sequence()
             })?;
+            self.written.insert(id.clone(), run.members.clone());
             observe::count_step();
             self.newest.send_replace(newest);
         }
