@@ -1,12 +1,12 @@
 //! The days after installation: files, clocks, copies and people that are not as they should be.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::old_copy::copy;
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
 
 const PRIVACY: &str =
@@ -42,20 +42,6 @@ fn updates(setting: &Setting, name: &str) -> Result<usize> {
     let receipts = setting.cluster.consult(name, &["receipts", "list"])?;
     let receipts = receipts.as_array().context("receipts")?;
     Ok(receipts.iter().filter(|r| r["kind"] == "update").count())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 /// Editors and configuration management make moments without a policy, or with half of one.
@@ -273,11 +259,12 @@ fn a_paused_institution_is_waited_for_and_seen_to_pause() -> Result<()> {
     let mut setting = Setting::with_model()?;
     setting.start_institutions(1, 4)?;
     setting.cluster.consult("i0", &["pause", "--for", "600"])?;
-    let run = setting.start_run(&plan(1, 1, 1, "head", "max_attempts = 1", PRIVACY))?;
+    // Before, the institution might have begun already.
     wait_for("the announcement", || {
         let shown = setting.cluster.coordinate(&["institution", "show", "i0"])?;
         Ok((shown["not_before_code"] == "institution-paused").then_some(()))
     })?;
+    let run = setting.start_run(&plan(1, 1, 1, "head", "max_attempts = 1", PRIVACY))?;
     wait_for("its being put off", || {
         let member = member(&setting, &run, "i0")?;
         Ok((member["state"] == "put_off").then_some(()))

@@ -101,7 +101,7 @@ fn one_round(seed: u32) -> String {
     plan(2, 2, 1, "full", "", NO_NOISE).replace("seed = 7", &format!("seed = {seed}"))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
