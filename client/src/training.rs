@@ -18,8 +18,8 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::version::Version;
 
 use crate::blobs::Blobs;
+use crate::dp_sgd::{self, Steps};
 use crate::egress;
-use crate::private::{self, Steps};
 use crate::progress::Progress;
 
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] fedner_model::Error),
     #[error(transparent)]
-    Private(#[from] private::Error),
+    Private(#[from] dp_sgd::Error),
     #[error("{} cannot be read: {source}", file.display())]
     Read {
         file: PathBuf,
@@ -52,8 +52,8 @@ impl Error {
             Self::Corpus(error) => code_of_corpus(error),
             Self::Checkpoint(_) | Self::Read { .. } => Code::CheckpointInvalid,
             Self::Model(error) => return Some(Refusal::new(code_of(error)?, error.to_string())),
-            Self::Private(private::Error::Sum(_)) => Code::PlanInvalid,
-            Self::Private(private::Error::Random(_)) | Self::Blob(_) | Self::Worker(_) => {
+            Self::Private(dp_sgd::Error::Sum(_)) => Code::PlanInvalid,
+            Self::Private(dp_sgd::Error::Random(_)) | Self::Blob(_) | Self::Worker(_) => {
                 return None;
             }
         };
@@ -106,12 +106,12 @@ impl Error {
     pub fn is_ours(&self) -> bool {
         use fedner_model::Error as M;
         match self {
-            Self::Blob(_) | Self::Read { .. } | Self::Private(private::Error::Random(_)) => true,
+            Self::Blob(_) | Self::Read { .. } | Self::Private(dp_sgd::Error::Random(_)) => true,
             Self::Model(error) => matches!(error, M::Keep { .. } | M::Stopped { .. }),
             Self::Refused(_)
             | Self::Corpus(_)
             | Self::Checkpoint(_)
-            | Self::Private(private::Error::Sum(_))
+            | Self::Private(dp_sgd::Error::Sum(_))
             | Self::Worker(_) => false,
         }
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use fedner_client::agent::{
     EvaluateJob, Outcome as Training, Outside, TrainJob, TrainedUpdate, Trainer,
 };
-use fedner_client::private;
+use fedner_client::dp_sgd;
 use fedner_client::training::{Error, Stop};
 use fedner_model::corpus;
 use fedner_shared::checkpoint;
@@ -72,7 +72,7 @@ fn errors() -> Vec<(&'static str, Make)> {
             Error::Checkpoint(checkpoint::Error::Missing("x".to_owned()))
         }),
         ("private", || {
-            Error::Private(private::Error::Random(getrandom::Error::UNSUPPORTED))
+            Error::Private(dp_sgd::Error::Random(getrandom::Error::UNSUPPORTED))
         }),
         ("read", || Error::Read {
             file: PathBuf::from("x"),

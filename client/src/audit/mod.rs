@@ -35,7 +35,7 @@ use fedner_privacy::{accountant, audit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign;
 
-use crate::{private, training};
+use crate::{dp_sgd, training};
 
 pub use report::{AuditReport, Check, Outcome, Part};
 
@@ -81,8 +81,8 @@ impl Error {
     }
 }
 
-impl From<private::Error> for Error {
-    fn from(error: private::Error) -> Self {
+impl From<dp_sgd::Error> for Error {
+    fn from(error: dp_sgd::Error) -> Self {
         Self::Training(error.into())
     }
 }

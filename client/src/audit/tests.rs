@@ -14,7 +14,7 @@ use fedner_shared::update::encode;
 use super::report::{AuditReport, AuditedPlan, Outcome, Part, SignedReport};
 use super::trainer::{Path, Watched};
 use super::*;
-use crate::private::Steps;
+use crate::dp_sgd::Steps;
 
 const CONFIDENCE: f64 = 0.99;
 

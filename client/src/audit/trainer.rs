@@ -8,7 +8,7 @@ use fedner_shared::plan::Plan;
 
 use super::Error;
 use super::worst_case::WorstCase;
-use crate::private::Steps;
+use crate::dp_sgd::Steps;
 use crate::training::{self, Stop};
 
 /// Is given what every step released.

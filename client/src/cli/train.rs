@@ -22,7 +22,7 @@ use super::evaluate::Entities;
 use super::models::HfModel;
 use super::output;
 use super::reading::ReadArguments;
-use crate::private::Steps;
+use crate::dp_sgd::Steps;
 use crate::sound;
 use crate::training::{self, Material, Stop};
 

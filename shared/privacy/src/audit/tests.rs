@@ -9,11 +9,10 @@ use super::canary::{attack, audit};
 use super::distinguish::Scores;
 use super::*;
 use crate::accountant::{Phase, gdp, pld};
-use crate::clip;
+use crate::dp_sgd_step::{PrivateSum, Settings};
 use crate::noise::{Generator, Sampler, Shape};
-use crate::round;
+use crate::release::{clip, rounding};
 use crate::sampling::poisson;
-use crate::sum::{PrivateSum, Settings};
 
 const CONFIDENCE: f64 = 0.99;
 
@@ -48,7 +47,7 @@ fn broken(noise_multiplier: f64, clips: bool, runs: usize) -> Scores {
         } else {
             steps
         };
-        let mut values = round::round(update, factor, u128::MAX, rounding)?.values;
+        let mut values = rounding::round(update, factor, u128::MAX, rounding)?.values;
         let mut noise = vec![0; values.len()];
         sampler.fill(generator, &mut noise);
         for (value, noise) in values.iter_mut().zip(noise) {

@@ -14,6 +14,7 @@
 
 mod generator;
 mod interval;
+mod measurement;
 mod mechanism;
 mod sampler;
 mod shape;
@@ -23,8 +24,9 @@ mod table;
 mod tests;
 
 pub use generator::Generator;
-pub(crate) use mechanism::costs_at_most;
-pub use mechanism::{Gaussian, Laplace, gaussian, laplace};
+pub(crate) use measurement::costs_at_most;
+pub use measurement::{Gaussian, Laplace};
+pub use mechanism::{gaussian, laplace};
 pub use sampler::Sampler;
 pub use shape::Shape;
 pub(crate) use shared::{SHARE, Shared};

@@ -9,7 +9,7 @@ use std::thread;
 use opendp::core::Function;
 use opendp::error::Fallible;
 
-use super::mechanism::{Gaussian, gaussian_by, overflow};
+use super::measurement::{Gaussian, gaussian_by, overflow};
 use super::{Error, Generator, Sampler, Shape};
 
 /// Values noised at a time, so that they stay in the processor's cache.

@@ -5,7 +5,7 @@
 //!
 //! The long suite: `cargo test --workspace --lib noise:: -- --ignored`.
 
-use super::mechanism::reference;
+use super::measurement::reference;
 use super::shared::{PART, SHARE};
 use super::*;
 

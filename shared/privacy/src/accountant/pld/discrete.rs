@@ -35,7 +35,7 @@
 //!
 //! where a₁ + a₂ = a. ∎
 //!
-//! At the least, a clip is 2^24 steps of the grid ([`PrivateSum`](crate::sum::PrivateSum)), so that
+//! At the least, a clip is 2^24 steps of the grid ([`PrivateSum`](crate::dp_sgd_step::PrivateSum)), so that
 //! σ̃ ≥ z·2^24. Of a head and 360 steps a is below 10⁻⁶, of 22 million weights about 10⁻³.
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use pulp::{Arch, NullaryFnOnce};
 use rand::Rng;
 
-use crate::release::Error;
+use super::error::Error;
 
 /// Each attempt succeeds with a probability of at least 1 − e^(-1/2) ≈ 0.39, so that all of them
 /// fail with one below 10^-54.
@@ -121,7 +121,7 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
 
     use super::*;
-    use crate::clip::{norm, steps_per_weight};
+    use crate::release::clip::{norm, steps_per_weight};
     use crate::sensitivity::squared_bound;
 
     proptest! {

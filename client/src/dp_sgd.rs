@@ -1,9 +1,9 @@
 //! The steps of a private training: sampling and exact noise for the trainer's DP-SGD.
 
 use fedner_model::{Clip, Mechanism, Private};
+use fedner_privacy::dp_sgd_step::{self, PrivateSum, Settings};
 use fedner_privacy::noise::Generator;
 use fedner_privacy::sampling::{poisson, subset};
-use fedner_privacy::sum::{self, PrivateSum, Settings};
 use fedner_shared::plan::{Plan, Sampling};
 
 /// How much further apart than the clip rounding can put the sums of neighbouring data sets, as a
@@ -19,7 +19,7 @@ const MOST_UNITS: usize = 1 << 18;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
-    Sum(#[from] sum::Error),
+    Sum(#[from] dp_sgd_step::Error),
     #[error("the operating system gave no randomness: {0}")]
     Random(#[from] getrandom::Error),
 }

@@ -1,13 +1,18 @@
 //! From a trained update to the integers that may leave: clip, round, noise.
 
+pub(crate) mod clip;
+mod error;
+pub(crate) mod rounding;
+
 use fedner_shared::plan::{Grid, Privacy, Unit};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use crate::accountant::zcdp;
+use crate::noise;
 use crate::noise::{Generator, Shape};
 use crate::sensitivity::squared_bound;
-use crate::{clip, noise, round};
+pub use error::Error;
 
 /// An update ready to be encoded. `values` alone may leave; the rest depends on the private data
 /// without noise and stays where it is.
@@ -23,28 +28,6 @@ pub struct Release {
     pub clipped: bool,
     /// Roundings drawn until one was within the bound. Local only.
     pub rounding_attempts: u32,
-}
-
-/// Why nothing is released. None of these says what the update was, but that one happened
-/// depends on it: a client reports a fault of its own, never the variant.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("weight {index} of the update is {value}: expected a finite number")]
-    NotFinite { index: usize, value: f32 },
-    #[error("`privacy.{key}` is {found}: expected {expected}")]
-    Parameter {
-        key: &'static str,
-        found: f64,
-        expected: &'static str,
-    },
-    #[error("the update has {found} weights: expected {expected}")]
-    Dimension { expected: usize, found: usize },
-    #[error("no rounding was within the norm bound in {attempts} attempts")]
-    Rounding { attempts: u32 },
-    #[error("OpenDP's privacy map says that the release costs more than the ρ = {rho} accounted")]
-    Cost { rho: f64 },
-    #[error("the noise could not be drawn: {0}")]
-    Noise(#[from] noise::Error),
 }
 
 /// Makes the release of `update` (the trainable weights' change, flattened in manifest order).
@@ -147,7 +130,7 @@ impl Releaser {
         // γ is C times a power of two: where the norm is C, these are the grid's steps to the last bit.
         let steps = self.norm / grid.gamma();
         let factor = clip::steps_per_weight(norm_before, self.norm, steps);
-        let rounded = round::round(update, factor, self.squared_bound, random)?;
+        let rounded = rounding::round(update, factor, self.squared_bound, random)?;
         let mut values = rounded.values;
         if let Some(noise) = &self.noise {
             noise.add(&mut values, self.value_bound)?;
@@ -265,7 +248,7 @@ mod tests {
             let privacy = privacy(unit, 1.0, 1.0);
             let bound = privacy.grid().squared_bound_of(norm, update.len());
             let release = super::release(&update, &privacy, norm).expect("release");
-            let squared = round::squared_norm(&release.values);
+            let squared = rounding::squared_norm(&release.values);
             assert!(squared <= bound, "{unit}: {squared} {bound}");
             assert_eq!(release.clipped, norm < 5.0);
             // It points where it pointed before.
@@ -280,7 +263,7 @@ mod tests {
             // Left as long as it was, it would be refused.
             let longer = super::release(&update, &privacy, f64::INFINITY).expect("release");
             assert_eq!(
-                round::squared_norm(&longer.values) > bound,
+                rounding::squared_norm(&longer.values) > bound,
                 norm < 5.0,
                 "{unit}"
             );

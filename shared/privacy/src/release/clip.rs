@@ -2,7 +2,7 @@
 
 use pulp::Arch;
 
-use crate::release::Error;
+use super::error::Error;
 
 /// Partial sums of this many squares keep the rounding error of a long sum far below the slack of
 /// the integer bound.
