@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Error, range, value};
+use super::error::{Error, range, value};
 use super::{Plan, Weighting};
 use crate::skip::is_default;
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::check::{between, range};
+use super::error::{between, range};
 use crate::event::Judgement;
 
 /// What a version must show on held-out text before the alias `PLAN.champion` moves to it. Without a
@@ -76,7 +76,7 @@ impl Gate {
         )?;
         if name.len() > LONGEST_NAME {
             let expected = format!("at most {LONGEST_NAME} characters with a table [gate]");
-            return Err(super::check::value("name", name, expected));
+            return Err(super::error::value("name", name, expected));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Cohort;
-use super::check::{Error, between, range, value};
+use super::error::{Error, between, range, value};
 
 /// Limits on what an update looks like beside the others of its round. They count in rounds of at
 /// least [`LEAST_UPDATES`] updates: of two, none is the odd one.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Plan, check};
+use super::{Error, Plan, error};
 use crate::digest::Digest;
 
 /// The files and the manifest of the version that a run begins with. Whoever consents to the plan
@@ -62,20 +62,20 @@ impl Plan {
         let Some(inputs) = &self.inputs else {
             return Ok(());
         };
-        check::between("inputs.config.bytes", inputs.config.bytes, 1, MOST_TEXT)?;
-        check::between(
+        error::between("inputs.config.bytes", inputs.config.bytes, 1, MOST_TEXT)?;
+        error::between(
             "inputs.tokenizer.bytes",
             inputs.tokenizer.bytes,
             1,
             MOST_TEXT,
         )?;
-        check::between(
+        error::between(
             "inputs.weights.bytes",
             inputs.weights.bytes,
             1,
             MOST_WEIGHTS,
         )?;
         let frozen = inputs.frozen.map_or(1, |frozen| frozen.bytes);
-        check::between("inputs.frozen.bytes", frozen, 1, MOST_WEIGHTS)
+        error::between("inputs.frozen.bytes", frozen, 1, MOST_WEIGHTS)
     }
 }

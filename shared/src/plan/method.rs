@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Training;
-use super::check::{Error, between, range, value};
+use super::error::{Error, between, range, value};
 use crate::bert::HeadShape;
 
 /// Which weights are trained.

@@ -5,6 +5,7 @@ mod check;
 mod cohort;
 mod counts;
 mod defaults;
+mod error;
 mod gate;
 mod guard;
 mod inputs;
@@ -24,8 +25,8 @@ use crate::sign::Statement;
 use crate::skip::is_default;
 
 pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM, left_out};
-pub use check::Error;
 pub use cohort::{Cohort, Weighting};
+pub use error::Error;
 pub use gate::{Gate, OnRegression, Score};
 pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
 pub use inputs::{Inputs, Pinned};

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Plan, Unit, check};
+use super::{Error, Plan, Unit, error};
 
 /// The largest number of windows of one unit in a step, where the plan does not say.
 const MAX_WINDOWS: u32 = 64;
@@ -43,15 +43,15 @@ impl Plan {
         let cohort = &self.cohort;
         if let Some(seconds) = cohort.release_after_s {
             let longest = cohort.train_timeout_s.min(cohort.evaluate_timeout_s);
-            check::between("cohort.release_after_s", seconds, 1, longest)?;
+            error::between("cohort.release_after_s", seconds, 1, longest)?;
         }
         if let Some(windows) = self.privacy.max_windows {
             let key = "privacy.max_windows";
             if !self.privacy.unit.is_sampled() {
                 let expected = "one of the units person, document and sentence, or no such key";
-                return Err(check::value(key, windows, expected));
+                return Err(error::value(key, windows, expected));
             }
-            check::between(key, windows, 1, 1 << 20)?;
+            error::between(key, windows, 1, 1 << 20)?;
         }
         Ok(())
     }

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::check::{Error, range, value};
 use super::defaults::fill;
+use super::error::{Error, range, value};
 
 /// The table `[server_optimizer]`. The mean update of a round is taken as a gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
