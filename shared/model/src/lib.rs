@@ -23,6 +23,7 @@ mod kernels;
 mod model;
 mod predict;
 mod split;
+mod tagged;
 mod tagger;
 mod tokenize;
 mod train;
@@ -33,8 +34,9 @@ pub use evaluate::{
     Averages, Confused, Confusion, Evaluation, Example, Frequent, Loss, Mistake, Named, TagCounts,
     TokenReport, evaluate, losses,
 };
-pub use model::{Model, Tagged};
+pub use model::Model;
 pub use predict::{Entity, Prediction, brat, conll, json_line, predict_text};
+pub use tagged::Tagged;
 pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
 pub use train::{

@@ -7,6 +7,7 @@ use fedner_shared::manifest::Manifest;
 use crate::bert::{Batch, Bert, Dropout, values};
 use crate::crf::Crf;
 use crate::device::Device;
+use crate::tagged::{Tagged, most_probable};
 use crate::{Encoded, Error};
 
 /// An encoder with a tagging head, ready to tag.
@@ -19,16 +20,6 @@ pub struct Model {
     decoder: Option<Crf>,
     tags: usize,
     device: Device,
-}
-
-/// What the model says of one word.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tagged {
-    /// The most probable tag's place in the list of tags; with a CRF or a head that keeps to IOB2, that
-    /// in the sentence's most probable tags together.
-    pub tag: usize,
-    /// Its probability.
-    pub probability: f32,
 }
 
 impl Model {
@@ -135,19 +126,4 @@ pub(crate) fn check_ids(sentences: &[&Encoded], config: &BertConfig) -> Result<(
         }
     }
     Ok(())
-}
-
-/// The first of the largest scores, and its softmax.
-fn most_probable(scores: &[f32]) -> Tagged {
-    let mut tag = 0;
-    for (index, score) in scores.iter().enumerate() {
-        if *score > scores[tag] {
-            tag = index;
-        }
-    }
-    let sum: f32 = scores.iter().map(|score| (score - scores[tag]).exp()).sum();
-    Tagged {
-        tag,
-        probability: sum.recip(),
-    }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::layers::Linear;
+use super::linear::Linear;
 use super::{Batch, Dropout};
 use crate::kernels;
 

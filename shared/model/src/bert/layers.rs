@@ -1,78 +1,15 @@
 //! The parts of a BERT layer. Activations are [rows, hidden], one row a sub-token or padding, the
 //! sentences of the batch one after another.
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu_approximate, relu};
-use burn::tensor::module::linear;
-use burn::tensor::{FloatDType, Tensor};
 
 use fedner_shared::bert::Activation;
 
 use super::attention::Attention;
-use super::{Batch, Book, Dropout};
+use super::linear::Linear;
+use super::{Batch, Dropout};
 use crate::kernels;
-
-/// y = x·W + b.
-#[derive(Debug, Clone)]
-pub(super) struct Linear {
-    /// [input, output]
-    pub(super) weight: Tensor<2>,
-    pub(super) bias: Tensor<1>,
-    pub(super) adapter: Option<Adapter>,
-    /// Where what decides the weight's gradient is noted, if it is not on the tape itself.
-    pub(super) book: Option<Book>,
-    /// Whether x·W is computed in bfloat16.
-    pub(super) mixed: bool,
-}
-
-/// What stands beside a weight: s·x·A·B (Hu et al. 2022, section 4.1).
-#[derive(Debug, Clone)]
-pub(super) struct Adapter {
-    /// [input, rank]
-    pub(super) a: Tensor<2>,
-    /// [rank, output]
-    pub(super) b: Tensor<2>,
-    /// s = α/r
-    pub(super) scale: f32,
-}
-
-impl Linear {
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        if self.mixed {
-            return self.product(x) + self.bias.clone().unsqueeze();
-        }
-        let y = linear(x.clone(), self.weight.clone(), Some(self.bias.clone()));
-        self.noted(x, y)
-    }
-
-    /// x·W, where what follows adds the bias.
-    fn product(&self, x: Tensor<2>) -> Tensor<2> {
-        let (input, weight) = (x.clone(), self.weight.clone());
-        let y = if self.mixed {
-            let half = FloatDType::BF16;
-            let product = input.cast(half).matmul(weight.cast(half));
-            product.cast(FloatDType::F32)
-        } else {
-            input.matmul(weight)
-        };
-        self.noted(x, y)
-    }
-
-    fn noted(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-        match &self.book {
-            Some(book) => book.note(x, y),
-            None => self.adapted(x, y),
-        }
-    }
-
-    /// `y` with what the adapter makes of `x`.
-    fn adapted(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-        let Some(Adapter { a, b, scale }) = &self.adapter else {
-            return y;
-        };
-        // The narrow product is scaled, not the wide one.
-        y + (x.matmul(a.clone()) * *scale).matmul(b.clone())
-    }
-}
 
 /// Layer normalisation (Ba et al. 2016) over the hidden dimension.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ mod book;
 mod dropout;
 mod hidden;
 mod layers;
+mod linear;
 mod weights;
 
 use burn::tensor::{Int, Tensor, TensorData};
@@ -21,7 +22,8 @@ pub(crate) use batch::Batch;
 pub(crate) use book::{Book, Factors};
 pub(crate) use dropout::Dropout;
 pub(crate) use hidden::Hidden;
-use layers::{Embeddings, Layer, Linear};
+use layers::{Embeddings, Layer};
+use linear::Linear;
 pub(crate) use weights::{Slot, SlotTensor, leaf, values};
 
 /// The word embedding.

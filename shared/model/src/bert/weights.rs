@@ -9,7 +9,8 @@ use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Precision, Trainable};
 
 use super::attention::Attention;
-use super::layers::{Adapter, Embeddings, Layer, LayerNorm, Linear};
+use super::layers::{Embeddings, Layer, LayerNorm};
+use super::linear::{Adapter, Linear};
 use super::{Bert, Book, Field, WORDS};
 use crate::{Error, crf};
 
