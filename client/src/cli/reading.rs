@@ -51,7 +51,7 @@ impl ReadArguments {
 }
 
 fn formats() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|text| text.parse())
+    PossibleValuesParser::new(Format::NAMES).try_map(|text| text.parse())
 }
 
 fn schemes() -> impl TypedValueParser<Value = Scheme> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::bytes::MARK;
 use super::lines::Lines;
 use super::mention::RawMention;
-use super::read::Reading;
+use super::reading::Reading;
 use super::text::{self, Source};
 use super::{Error, Fault, Format, decode, xml};
 

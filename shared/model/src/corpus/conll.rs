@@ -4,7 +4,7 @@ pub(super) mod layout;
 
 use self::layout::Layout;
 use super::escape::unescaped;
-use super::read::Reading;
+use super::reading::Reading;
 use super::{Fault, Format, Sentence, detector, joined};
 
 /// Reads line after line.

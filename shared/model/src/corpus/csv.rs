@@ -2,7 +2,7 @@
 //! a column names the sentence.
 
 use super::conll::layout::{TAGS, WORDS, named};
-use super::read::Reading;
+use super::reading::Reading;
 use super::{Fault, Format, Sentence, joined};
 
 /// Whether a first line names a column of words and one of tags.

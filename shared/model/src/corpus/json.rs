@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use self::record::{Item, Record, strings};
 use super::lines::Whole;
-use super::read::Reading;
+use super::reading::Reading;
 use super::text::{self, Source};
 use super::{Fault, Format, Sentence, joined, tools};
 

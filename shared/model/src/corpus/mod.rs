@@ -13,6 +13,9 @@
 //! Plain texts are split into words and sentences as [`predict`](crate::predict_text) splits
 //! them. An entity that begins or ends inside a word is widened to the whole word.
 
+#[macro_use]
+mod choices;
+
 mod brat;
 mod bytes;
 mod conll;
@@ -21,6 +24,7 @@ mod detector;
 mod escape;
 mod fault;
 mod format;
+mod formats;
 mod inspect;
 mod json;
 mod lines;
@@ -29,6 +33,7 @@ mod offsets;
 mod options;
 mod pubtator;
 mod read;
+mod reading;
 mod shape;
 mod text;
 mod tools;
@@ -50,7 +55,8 @@ pub use inspect::{
     UnknownLabel, inspect,
 };
 pub use options::{Columns, Discontinuous, InvalidTags, Offsets, Overlaps, ReadOptions, renaming};
-pub use read::{Item, Place, Reader, Summary};
+pub use read::Reader;
+pub use reading::{Item, Place, Summary};
 pub use shape::{Shape, Shapes};
 pub use write::{to_brat, to_conll, to_json_text, to_json_tokens};
 

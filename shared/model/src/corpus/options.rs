@@ -66,44 +66,6 @@ pub fn renaming(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Declares an enumeration whose values have names.
-macro_rules! choices {
-    ($(#[$of:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $text:literal),+ $(,)? }) => {
-        $(#[$of])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$doc])* #[serde(rename = $text)] $value),+
-        }
-
-        impl $name {
-            pub const NAMES: &'static [&'static str] = &[$($text),+];
-
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$value => $text),+
-                }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                match text {
-                    $($text => Ok(Self::$value),)+
-                    _ => Err(format!("`{text}`: expected one of {}", Self::NAMES.join(", "))),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
-
 choices! {
     /// What becomes of tags that their scheme does not allow in this order, such as `O I-X` in IOB2.
     InvalidTags {

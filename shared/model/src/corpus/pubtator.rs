@@ -3,7 +3,7 @@
 //! Offsets count from the beginning of the title; one character stands between it and the abstract.
 
 use super::mention::RawMention;
-use super::read::Reading;
+use super::reading::Reading;
 use super::text::{self, Source};
 use super::{Fault, Format};
 

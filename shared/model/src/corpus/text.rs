@@ -4,7 +4,7 @@
 //! what is trained on and scored is what a prediction can give.
 
 use super::mention::{Mention, RawMention, settle};
-use super::read::{LEFT_OUT, Place, RENAMED, Reading};
+use super::reading::{LEFT_OUT, Place, RENAMED, Reading};
 use super::{Fault, Sentence, offsets};
 use crate::split::{self, Word};
 

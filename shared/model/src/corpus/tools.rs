@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::json::{JsonRecord, array, string, unlike};
 use super::mention::RawMention;
-use super::read::Reading;
+use super::reading::Reading;
 use super::{Fault, Sentence, joined};
 
 type Annotated = (String, Vec<RawMention>);

@@ -5,7 +5,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 use super::lines::Whole;
 use super::mention::RawMention;
-use super::read::Reading;
+use super::reading::Reading;
 use super::text::{self, Source};
 use super::{Fault, Format};
 
