@@ -331,6 +331,28 @@ async fn held_polls_of_one_member_are_few_and_long_names_are_cut() -> Result<()>
     Ok(())
 }
 
+/// Between two check-ins a run may end: what was made for it is removed by the answer that tells of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_run_is_told_to_whoever_believes_it_under_way() -> Result<()> {
+    let setting = Setting::with_model()?;
+    setting.enrol("i0", 0, 2)?;
+    let mut hand = Hand::of(&setting, "i0").await?;
+    let believes = |plans: &[Digest]| v1::CheckInRequest {
+        wait_ms: 20_000,
+        plans_under_way: plans.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
+        ..v1::CheckInRequest::default()
+    };
+    let ended = Digest::of(b"a plan of a run that has ended");
+    let soon = Duration::from_secs(10);
+    let answer = tokio::time::timeout(soon, hand.client.check_in(believes(&[ended])));
+    let answer = answer.await.context("an answer at once")??.into_inner();
+    assert!(answer.plans_under_way.is_empty());
+    // Who believes nothing is held, as ever.
+    let held = tokio::time::timeout(Duration::from_secs(2), hand.client.check_in(believes(&[])));
+    assert!(held.await.is_err());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_streams_of_events_stay_and_delay_no_check_in() -> Result<()> {
     let setting = Setting::with_model()?;

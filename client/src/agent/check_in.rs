@@ -51,6 +51,7 @@ impl Agent {
             consents: &consents,
             told,
             later,
+            under_way: &self.under_way,
         };
         let answer = tokio::select! {
             biased;
@@ -63,6 +64,7 @@ impl Agent {
         self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
         self.forget_features(&answer)?;
+        self.under_way.clone_from(&answer.under_way);
         self.compare_ledger(answer.ledger_heads)?;
         match answer.todo {
             Todo::Nothing => Ok(()),

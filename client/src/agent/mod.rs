@@ -135,6 +135,8 @@ pub struct Agent {
     read: rules::Read,
     /// The last check-in was a short one.
     asked: bool,
+    /// The plans under way that the coordinator named last.
+    under_way: Vec<Digest>,
 }
 
 impl Agent {
@@ -188,6 +190,7 @@ impl Agent {
             compared: Vec::new(),
             read: rules::Read::default(),
             asked: false,
+            under_way: Vec::new(),
         })
     }
 

@@ -67,6 +67,8 @@ pub struct Says<'a> {
     pub told: Told,
     /// From when on work is taken on, and why not before.
     pub later: Option<(Time, Code)>,
+    /// The plans under way that the last answer named.
+    pub under_way: &'a [Digest],
 }
 
 /// What the coordinator has told so far, as it is said back.
@@ -89,10 +91,12 @@ impl Coordinator {
             consents,
             told,
             later,
+            under_way,
         } = says;
+        let bytes = |plans: &[Digest]| plans.iter().map(|plan| plan.as_bytes().to_vec()).collect();
         let request = CheckInRequest {
             wait_ms: poll.as_millis() as u32,
-            known_plans: known.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
+            known_plans: bytes(known),
             consents: consents.iter().map(convert::signed_to_wire).collect(),
             software: SOFTWARE.to_owned(),
             history_size: told.history,
@@ -103,6 +107,7 @@ impl Coordinator {
             not_before_ms: later.map(|(from, _)| from.as_millis()),
             not_before_code: later.map(|(_, code)| code.to_string()).unwrap_or_default(),
             protocol: PROTOCOL,
+            plans_under_way: bytes(under_way),
         };
         let mut client = self.federation();
         let response = self.within(poll + CALL, client.check_in(request)).await?;

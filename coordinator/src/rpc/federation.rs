@@ -52,6 +52,13 @@ impl v1::federation_server::Federation for Federation {
             .map(|consent| convert::statement("consents", Some(consent)));
         let known_plans = known_plans.collect::<Result<_, _>>().map_err(status)?;
         let consents = consents.collect::<Result<_, _>>().map_err(status)?;
+        let under_way = message
+            .plans_under_way
+            .iter()
+            .map(|plan| convert::digest("plans_under_way", plan));
+        // A run that ends is told at once, also one that ended since the last answer.
+        let mut under_way: BTreeSet<Digest> =
+            under_way.collect::<Result<_, _>>().map_err(status)?;
         let software = text::brief(&message.software);
         if let Some(least) = &self.0.min_client {
             version::require(&software, least).map_err(status)?;
@@ -82,7 +89,6 @@ impl v1::federation_server::Federation for Federation {
             software,
             looks: member.program == Program::Looks,
         };
-        let mut first = None;
         loop {
             waiter.mark_unchanged();
             let asked = check_in.clone();
@@ -103,7 +109,9 @@ impl v1::federation_server::Federation for Federation {
             let news = (trust.digest().as_bytes() != trusts.as_slice()).then_some(trust);
             // Who says nothing of what it trusts is told with the next answer: it may be of an older version.
             let now = news.is_some() && !trusts.is_empty();
-            let under_way = plans.iter().map(|plan| plan.as_bytes().to_vec()).collect();
+            let ended = under_way.iter().any(|plan| !plans.contains(plan));
+            under_way.extend(&plans);
+            let plans = plans.iter().map(|plan| plan.as_bytes().to_vec()).collect();
             let answer = |todo: Option<Todo>| {
                 let (signed, proof) = self.0.sign_history(history, &key);
                 Ok(Response::new(v1::CheckInResponse {
@@ -115,11 +123,9 @@ impl v1::federation_server::Federation for Federation {
                     ledger_heads: heads.iter().map(|head| bytes_of(Some(head))).collect(),
                     software: SOFTWARE.to_owned(),
                     protocol: PROTOCOL,
-                    plans_under_way: under_way,
+                    plans_under_way: plans,
                 }))
             };
-            // A run that ends is told at once, too.
-            let ended = *first.get_or_insert(plans.len()) > plans.len();
             if todo.is_some() || now || ended {
                 return answer(todo);
             }

@@ -224,6 +224,9 @@ impl Known {
         for plan in &request.known_plans {
             holds("a known plan", self.plans.contains_key(&digest(plan)?))?;
         }
+        for plan in &request.plans_under_way {
+            holds("a plan under way", self.plans.contains_key(&digest(plan)?))?;
+        }
         // How far the coordinator's own history goes, as it said itself.
         if let Some(signed) = &request.history_seen {
             let seen: Seen = canonical(&signed.body)?;
