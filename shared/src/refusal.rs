@@ -68,7 +68,7 @@ codes! {
     IdentityInUse = "identity-in-use", State, "another running program uses this identity: stop the copy, or move the institution with `fedner-client move`";
     DirectoryMoved = "directory-moved", State, "this institution works from the directory that it was moved to; this one is kept for its books";
     ClientTooOld = "client-too-old", Forbidden, "the coordinator asks for a newer fedner-client: install it and start again";
-    CertificateExpired = "certificate-expired", Unauthenticated, "certificates renew themselves while they hold; this one needs a new invite: `fedner-coordinator invite NAME --reenrol`";
+    CertificateExpired = "certificate-expired", Unauthenticated, "certificates renew themselves while they hold and the coordinator runs; after that an institution needs `fedner-coordinator invite NAME`, an operator elsewhere `fedner-coordinator key issue NAME`";
     CertificateRevoked = "certificate-revoked", Unauthenticated, "an operator revoked this name's certificates; ask for a new one: `fedner-coordinator key issue NAME`";
     KeySuccession = "key-succession-invalid", Forbidden, "the present key must sign which key comes next; see `fedner-coordinator key --help` or `fedner-client key --help`";
     AuthorityState = "authority-state", State, "see `fedner-coordinator key list`";

@@ -1,11 +1,13 @@
 //! Who may come back, and what ends when somebody may not stay.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use fedner_proto::v1;
 use fedner_proto::v1::monitoring_client::MonitoringClient;
+use fedner_tests::binaries::binaries;
 use fedner_tests::grpc::{Credentials, channel};
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use tokio_stream::StreamExt;
@@ -75,8 +77,8 @@ fn an_older_invite_lets_nobody_back_who_was_kept_out() -> Result<()> {
     Ok(())
 }
 
-/// A viewer's certificate of the real authority that holds for so long.
-fn short_lived(setting: &Setting, life: Duration) -> Result<(PathBuf, PathBuf)> {
+/// A certificate of the real authority, for a role, that holds from a time on until another one.
+fn certificate(setting: &Setting, role: &str, life: Range<SystemTime>) -> Result<(String, String)> {
     let authority = setting.cluster.coordinator_directory().join("authority");
     let read = |name: &str| std::fs::read_to_string(authority.join(name));
     let issuer = Issuer::from_ca_cert_pem(
@@ -85,20 +87,60 @@ fn short_lived(setting: &Setting, life: Duration) -> Result<(PathBuf, PathBuf)> 
     )?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "viewer");
+    params.distinguished_name.push(DnType::CommonName, role);
     params
         .distinguished_name
-        .push(DnType::OrganizationalUnitName, "viewer");
+        .push(DnType::OrganizationalUnitName, role);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    let now = std::time::SystemTime::now();
-    params.not_before = (now - Duration::from_mins(1)).into();
-    params.not_after = (now + life).into();
+    params.not_before = life.start.into();
+    params.not_after = life.end.into();
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// A viewer's that holds for so long.
+fn short_lived(setting: &Setting, life: Duration) -> Result<(PathBuf, PathBuf)> {
+    let now = SystemTime::now();
+    let life = now - Duration::from_mins(1)..now + life;
+    let (certificate, key) = certificate(setting, "viewer", life)?;
     let (pem, secret) = (setting.path("short.pem"), setting.path("short.key"));
-    std::fs::write(&pem, certificate.pem())?;
-    std::fs::write(&secret, key.serialize_pem())?;
+    std::fs::write(&pem, certificate)?;
+    std::fs::write(&secret, key)?;
     Ok((pem, secret))
+}
+
+/// The machine was off, or suspended, for longer than a certificate holds.
+#[test]
+fn an_operator_whose_certificate_ran_out_is_told_so_and_helped_where_the_coordinator_is()
+-> Result<()> {
+    let mut setting = Setting::new()?;
+    let elsewhere = setting.path("elsewhere");
+    let to = elsewhere.to_str().context("path")?;
+    let issue = ["key", "issue", "ops", "--role", "operator", "--to", to];
+    setting.cluster.coordinate_quietly(&issue)?;
+    let day = Duration::from_hours(24);
+    let now = SystemTime::now();
+    let past = || certificate(&setting, "operator", now - 100 * day..now - 10 * day);
+    let put = |directory: &Path, (pem, key): (String, String)| -> Result<()> {
+        std::fs::write(directory.join("operator/operator.pem"), pem)?;
+        Ok(std::fs::write(
+            directory.join("operator/operator.key"),
+            key,
+        )?)
+    };
+    put(&elsewhere, past()?)?;
+    let mut list = std::process::Command::new(&binaries()?.coordinator);
+    list.args(["--dir", to, "run", "list"]);
+    let said = refused(list)?;
+    assert!(said.contains("certificate-expired"), "{said}");
+    assert!(said.contains("key issue"), "{said}");
+    // Where the coordinator lies it renews what ran out meanwhile, before it serves.
+    put(&setting.cluster.coordinator_directory(), past()?)?;
+    setting.cluster.kill_coordinator()?;
+    setting.cluster.start_coordinator()?;
+    setting.cluster.coordinate(&["run", "list"])?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

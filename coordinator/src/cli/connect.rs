@@ -8,6 +8,7 @@ use fedner_host::{DIRECT, Dialler};
 use fedner_proto::v1::monitoring_client::MonitoringClient;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::{FRAME_BYTES, MESSAGE_BYTES};
+use fedner_shared::machine::Machine as _;
 use fedner_shared::private::check_secret;
 use fedner_shared::refusal::Code;
 use hyper_util::rt::TokioIo;
@@ -18,10 +19,38 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::output::Failed;
+use crate::authority::Life;
 use crate::config::{Config, Paths, host_and_port};
+use crate::machine::ThisMachine;
+
+/// A coordinator whose clock has jumped renews the certificate in its directory within this time.
+const RENEWAL: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Waits where the certificate has run out and the coordinator, being at hand, renews it.
+async fn await_renewal(paths: &Paths) -> Result<(), Failed> {
+    let path = paths.operator_certificate();
+    let began = tokio::time::Instant::now();
+    loop {
+        let pem = fs::read_to_string(&path).map_err(Failed::io("read", &path))?;
+        // What is no certificate is told of where it is used.
+        let Ok(life) = Life::of_pem(&pem) else {
+            return Ok(());
+        };
+        if ThisMachine.now() < life.until {
+            return Ok(());
+        }
+        if !paths.authority_key().exists() || began.elapsed() > RENEWAL {
+            let message = format!("{} expired at {}", path.display(), life.until);
+            return Err(Failed::refuse(Code::CertificateExpired, message));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
 
 /// Dials the coordinator that the directory belongs to.
 async fn channel(paths: &Paths) -> Result<Channel, Failed> {
+    await_renewal(paths).await?;
     let config = Config::read(paths)?;
     let (host, port) = host_and_port(&config.address)?;
     let connector = TlsConnector::from(Arc::new(client_config(paths)?));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rcgen::CertificateParams;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::engine::{self, Handle};
@@ -139,6 +140,40 @@ async fn a_coordinator_that_ran_for_a_year_and_a_day_is_as_good_as_a_new_one() {
     // Without it the first one would have run out.
     let first = Life::of_pem(&first).expect("certificate");
     assert!(first.until < bench.clock.now());
+}
+
+/// A suspended machine, or a clock that was set: the hour between two looks has not passed.
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_clock_either_way_renews_what_ran_out_within_seconds() {
+    let bench = Bench::new();
+    let keys = bench.open();
+    let stop = CancellationToken::new();
+    let keeping = tokio::spawn(upkeep(keys.clone(), bench.engine.clone(), stop.clone()));
+    let operator = bench.paths().operator_certificate();
+    let seconds = || tokio::time::sleep(Duration::from_secs(3));
+    seconds().await;
+    let before = (keys.server_certificate(), read(&operator).expect("read"));
+    seconds().await;
+    let same = (keys.server_certificate(), read(&operator).expect("read"));
+    assert_eq!(before, same, "nothing is due");
+    for millis in [400, -800].map(|days| days * DAY.as_millis() as i64) {
+        bench.clock.0.fetch_add(millis, Ordering::Relaxed);
+        let now = bench.clock.now();
+        let lives = || {
+            let server = keys.server_life().expect("life");
+            [server, Bench::life(&operator)]
+        };
+        let out = lives()
+            .iter()
+            .all(|life| now < life.from || life.until < now);
+        assert!(out, "before they are looked at");
+        seconds().await;
+        for life in lives() {
+            assert!(life.from <= now && !life.is_due(now), "{life:?} at {now}");
+        }
+    }
+    stop.cancel();
+    keeping.await.expect("ended");
 }
 
 #[tokio::test]

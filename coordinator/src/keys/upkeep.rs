@@ -14,16 +14,28 @@ use crate::identity::Caller;
 use crate::observe;
 use crate::store::Person;
 
-/// How often certificates are looked at.
+/// How often certificates are looked at, by the wall clock.
 const EVERY: Duration = Duration::from_hours(1);
+/// How often the wall clock is looked at: it goes on while a machine is suspended, and may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the same warning is given.
 const WARN_EVERY: Duration = Duration::from_hours(24);
 
-/// Looks at all certificates, now and then every hour.
+/// Looks at all certificates, now and then every hour; within a second where the clock has jumped.
 pub async fn upkeep(keys: Arc<Keys>, engine: Handle, stop: CancellationToken) {
     let mut warned: Option<Time> = None;
+    let mut looked: Option<Time> = None;
     loop {
         let now = engine.machine().now();
+        let due = looked.is_none_or(|last| now < last || now.since(last) >= EVERY);
+        if !due {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            continue;
+        }
+        looked = Some(now);
         let warn = warned.is_none_or(|last| now.since(last) >= WARN_EVERY);
         if warn {
             warned = Some(now);
@@ -34,11 +46,13 @@ pub async fn upkeep(keys: Arc<Keys>, engine: Handle, stop: CancellationToken) {
         if let Err(error) = report(&keys, &engine, warn).await {
             tracing::error!(%error, "certificates could not be looked at");
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
-        }
     }
+}
+
+/// Whether one of the coordinator's own certificates has to be made anew: it runs out, or the clock was set to a time
+/// before it.
+fn wants_renewal(life: &Life, now: Time) -> bool {
+    life.is_due(now) || now < life.from
 }
 
 /// Sets the gauges, and warns of what runs out.
@@ -91,7 +105,7 @@ impl Keys {
     /// an older authority. Their keys stay, but for the server's.
     pub async fn renew_own(&self, engine: &Handle) -> Result<(), Error> {
         let now = engine.machine().now();
-        if self.server_life()?.is_due(now) {
+        if wants_renewal(&self.server_life()?, now) {
             let sha256 = self.replace_server()?;
             tracing::info!(sha256, "renewed the server's certificate");
         }
@@ -151,7 +165,7 @@ impl Keys {
             revoked: None,
         };
         let authority = self.issuing();
-        if authority.issued(&pem)? && !Life::of_pem(&pem)?.is_due(now) {
+        if authority.issued(&pem)? && !wants_renewal(&Life::of_pem(&pem)?, now) {
             return Ok((!known).then_some((person, false)));
         }
         let renewed = authority.person_again(&person.name, role, &key, now)?;
