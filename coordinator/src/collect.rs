@@ -227,6 +227,7 @@ mod tests {
                             rule: Rule::default(),
                             moments: None,
                             participants,
+                            sealed: Vec::new(),
                         }),
                         labels: vec![],
                         weights: self.put(weights).await,

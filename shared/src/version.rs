@@ -8,7 +8,7 @@ use crate::plan::{Method, Rule};
 use crate::skip::is_default;
 use crate::time::Time;
 
-/// A model version. Its digest is that of its canonical JSON.
+/// A model version. Its digest is that of its canonical JSON, without what is sealed in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Version {
@@ -63,6 +63,12 @@ pub struct Round {
     pub moments: Option<Digest>,
     /// In the order of their names.
     pub participants: Vec<Participant>,
+    /// The digest of each participant's canonical JSON, in the same order, where the plan says that members
+    /// see nothing else of each other. Then the version's digest is of these, so that a record says the same
+    /// version whichever of its participants are shown. A digest gives no number away: it is over the digest of
+    /// an update, which nobody can guess who has not the update.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<Digest>,
 }
 
 /// One institution's part in a version.
@@ -79,9 +85,46 @@ pub struct Participant {
     pub epsilon: Option<f64>,
 }
 
-impl Version {
+impl Participant {
     pub fn digest(&self) -> Digest {
         Digest::of_json(self)
+    }
+}
+
+impl Round {
+    /// Seals the participants: others than themselves are shown their digests only.
+    #[must_use]
+    pub fn sealed(self) -> Self {
+        let sealed = self.participants.iter().map(Participant::digest).collect();
+        Self { sealed, ..self }
+    }
+
+    /// Whether what is shown of the participants is what was sealed; `true` where nothing is.
+    pub fn shows_what_it_seals(&self) -> bool {
+        let mut shown = self.participants.iter().map(Participant::digest);
+        self.sealed.is_empty() || shown.all(|digest| self.sealed.contains(&digest))
+    }
+}
+
+impl Version {
+    pub fn digest(&self) -> Digest {
+        match self.round() {
+            Some(round) if !round.sealed.is_empty() => Digest::of_json(&self.shown_to(None)),
+            _ => Digest::of_json(self),
+        }
+    }
+
+    /// The record as one of its participants may read it, or as nobody in particular may.
+    #[must_use]
+    pub fn shown_to(&self, reader: Option<&InstitutionId>) -> Self {
+        let mut shown = self.clone();
+        if let Origin::Round(round) = &mut shown.origin
+            && !round.sealed.is_empty()
+        {
+            let own = |participant: &Participant| Some(&participant.institution) == reader;
+            round.participants.retain(own);
+        }
+        shown
     }
 
     /// The files that the model consists of.
@@ -110,5 +153,90 @@ impl Version {
             Origin::Round(round) => Some(round),
             Origin::Import | Origin::Head { .. } | Origin::Prepared { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::canonical_text;
+
+    fn participant(name: &str, weight: u32) -> Participant {
+        Participant {
+            institution: name.parse().expect("name"),
+            weight,
+            update: Digest::of(name.as_bytes()),
+            receipt: Digest::of(b"receipt"),
+            epsilon: Some(f64::from(weight) / 1000.0),
+        }
+    }
+
+    fn version(sealed: bool) -> Version {
+        let round = Round {
+            run: "run-1".parse().expect("name"),
+            plan: Digest::of(b"plan"),
+            method: Method::Head,
+            round: 1,
+            attempt: 1,
+            manifest: Digest::of(b"manifest"),
+            rule: Rule::default(),
+            moments: None,
+            participants: vec![participant("mercy", 4321), participant("st-anna", 1234)],
+            sealed: Vec::new(),
+        };
+        Version {
+            name: "p@2".parse().expect("name"),
+            parent: None,
+            origin: Origin::Round(if sealed { round.sealed() } else { round }),
+            labels: vec!["Drug".to_owned()],
+            weights: Digest::of(b"weights"),
+            frozen: None,
+            config: Digest::of(b"config"),
+            tokenizer: Digest::of(b"tokenizer"),
+            created: Time::from_millis(0),
+        }
+    }
+
+    #[test]
+    fn a_sealed_record_is_the_same_version_to_everybody_and_shows_each_its_own_part() {
+        let whole = version(true);
+        let (anna, stranger) = (
+            "st-anna".parse().expect("name"),
+            "north".parse().expect("name"),
+        );
+        for reader in [None, Some(&anna), Some(&stranger)] {
+            let shown = whole.shown_to(reader);
+            assert_eq!(shown.digest(), whole.digest());
+            let text = canonical_text(&shown);
+            assert!(!text.contains("mercy") && !text.contains("4321"), "{text}");
+            assert_eq!(text.contains("1234"), reader == Some(&anna), "{text}");
+            let read: Version = serde_json::from_str(&text).expect("record");
+            assert_eq!(read.digest(), whole.digest());
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_participant_is_another_version_or_contradicts_its_seal() {
+        let whole = version(true);
+        let mut other = whole.clone();
+        if let Origin::Round(round) = &mut other.origin {
+            round.participants[1].weight = 1;
+        }
+        let shows = |version: &Version| version.round().is_some_and(Round::shows_what_it_seals);
+        assert!(shows(&whole) && !shows(&other));
+        if let Origin::Round(round) = &mut other.origin {
+            *round = round.clone().sealed();
+        }
+        assert!(shows(&other) && other.digest() != whole.digest());
+    }
+
+    #[test]
+    fn a_record_that_seals_nothing_shows_everything_as_before() {
+        let open = version(false);
+        let anna = "st-anna".parse().expect("name");
+        assert_eq!(open.shown_to(Some(&anna)), open);
+        assert!(canonical_text(&open).contains("4321"));
+        assert_eq!(open.digest(), Digest::of_json(&open));
+        assert!(!canonical_text(&open).contains("sealed"));
     }
 }

@@ -10,6 +10,7 @@ use fedner_proto::{convert, v1};
 use fedner_shared::bert::tags;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{SecretKey, Signed};
@@ -24,6 +25,7 @@ use crate::setting::{NO_NOISE, Setting, plan, refused};
 
 /// An institution that speaks the protocol by hand, with a real certificate and signing key.
 pub(crate) struct Hand {
+    pub(crate) name: InstitutionId,
     pub(crate) client: FederationClient<Channel>,
     pub(crate) key: SecretKey,
 }
@@ -44,6 +46,7 @@ impl Hand {
         .await?;
         let key = SecretKey::from_pem(&fs::read_to_string(identity.join("signing.key"))?)?;
         Ok(Self {
+            name: name.parse()?,
             client: FederationClient::new(channel),
             key,
         })
@@ -66,7 +69,7 @@ impl Hand {
     pub(crate) fn consent(&self, plan: Digest, examples: u32) -> v1::Signed {
         let consent = Consent {
             plan,
-            institution: "i0".parse().expect("name"),
+            institution: self.name.clone(),
             examples,
             held_out: None,
             policy: Digest::of(b"policy"),

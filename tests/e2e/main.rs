@@ -11,6 +11,7 @@ mod gate;
 mod guard;
 mod history;
 mod leaving;
+mod members;
 mod methods;
 mod old_copy;
 mod rations;

@@ -133,8 +133,8 @@ async fn uploads_are_two_their_parts_two_and_they_end_with_their_round() -> Resu
         Hand::of(&setting, "i1").await?,
     );
     let (run_name, digest, dimension) = proposed(&setting, &mut hand).await?;
-    let mut of_other = consent_of(&other, "i1", digest);
-    let _ = quick(&mut other, vec![std::mem::take(&mut of_other)]).await?;
+    let of_other = other.consent(digest, 50);
+    let _ = quick(&mut other, vec![of_other]).await?;
     let Some(Todo::Train(assignment)) = hand.check_in(vec![hand.consent(digest, 50)]).await? else {
         anyhow::bail!("an assignment")
     };
@@ -233,19 +233,6 @@ async fn uploads_are_two_their_parts_two_and_they_end_with_their_round() -> Resu
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
-}
-
-fn consent_of(hand: &Hand, name: &str, plan: Digest) -> v1::Signed {
-    let consent = Consent {
-        plan,
-        institution: name.parse().expect("name"),
-        examples: 50,
-        held_out: None,
-        policy: Digest::of(b"policy"),
-        at: Time::from_millis(0),
-        expires: Time::from_millis(i64::MAX / 2),
-    };
-    convert::signed_to_wire(&Signed::new(&consent, &hand.key))
 }
 
 #[tokio::test(flavor = "multi_thread")]

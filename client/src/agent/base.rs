@@ -102,10 +102,13 @@ impl Begins<'_> {
             sent.iter()
                 .any(|own| listed.receipt == own.receipt && listed.update == own.statement.blob)
         });
-        if made {
+        if !made {
+            return Err(mismatch("record names an update that was not made here"));
+        }
+        if round.shows_what_it_seals() {
             return Ok(());
         }
-        Err(mismatch("record names an update that was not made here"))
+        Err(mismatch("record shows another update than it seals"))
     }
 }
 

@@ -76,6 +76,7 @@ fn first(plan: &Plan) -> (Version, Vec<Own>) {
         }],
         rule: Rule::default(),
         moments: None,
+        sealed: Vec::new(),
     };
     let version = Version {
         parent: Some(start().digest()),
@@ -156,6 +157,20 @@ fn a_record_that_contradicts_what_was_sent_here_is_refused() {
         let found = check(&plan, &version, 2, &own);
         assert_eq!(found, Err(Code::BaseMismatch), "change {number}");
     }
+    // A part that was sealed as another one.
+    let (mut version, mut own) = first(&plan);
+    let sealed = version
+        .round()
+        .cloned()
+        .map(Round::sealed)
+        .expect("of a round");
+    version.origin = Origin::Round(sealed.clone());
+    assert_eq!(check(&plan, &version, 2, &own), Ok(()));
+    let mut shown = sealed;
+    shown.participants[0].weight += 1;
+    version.origin = Origin::Round(shown);
+    assert_eq!(check(&plan, &version, 2, &own), Err(Code::BaseMismatch));
+    own.clear();
     // A coordinator that came back from a backup had the attempt made again, and has either update.
     let (version, mut own) = first(&plan);
     let mut again = own[0].clone();

@@ -13,7 +13,7 @@ use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
-use fedner_shared::version::Version;
+use fedner_shared::version::{Round, Version};
 use serde::Serialize;
 
 use super::output::{Failed, Output};
@@ -125,6 +125,16 @@ fn check_version(digest: Digest, version: &Version, known: &[Digest], verdict: &
     if version.digest() != digest {
         verdict.problems.push(format!(
             "version {}: its record has another digest",
+            version.name
+        ));
+    }
+    let shows_all = |round: &Round| {
+        let counted = round.sealed.is_empty() || round.sealed.len() == round.participants.len();
+        counted && round.shows_what_it_seals()
+    };
+    if !version.round().is_none_or(shows_all) {
+        verdict.problems.push(format!(
+            "version {}: its participants are not those that it seals",
             version.name
         ));
     }

@@ -1,6 +1,5 @@
 //! Check-in: what an institution is to do, one thing at a time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fedner_round::{Assignment, Input, Later, Run, Task};
@@ -13,7 +12,7 @@ use fedner_shared::time::Time;
 use tokio::sync::watch;
 
 use super::statements::Vouched;
-use super::{Engine, Failure, Fault, Record};
+use super::{Engine, Failure, Fault};
 use crate::store::StatementKind;
 
 /// What a check-in is answered with.
@@ -29,7 +28,8 @@ pub enum Todo {
         run: RunId,
         plan: Signed,
         assignment: Assignment,
-        version: Arc<Record>,
+        /// Canonical JSON of what the institution may read of the version.
+        record: String,
         manifest: Digest,
     },
 }
@@ -282,13 +282,14 @@ impl Engine {
             return Ok(None);
         };
         let (manifest, plan) = (run.manifest, run.plan_digest);
-        let version = self.version_record(assignment.version)?;
+        let record = self.version_record(assignment.version)?;
+        let record = record.for_member(institution);
         let plan = self.signed_plan(plan)?;
         Ok(Some(Todo::Work {
             run: id.clone(),
             plan,
             assignment,
-            version,
+            record,
             manifest,
         }))
     }

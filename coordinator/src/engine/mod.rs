@@ -33,7 +33,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, Fault};
-pub use records::Record;
 
 use crate::identity::Caller;
 use crate::store::{self, Pending, Store};

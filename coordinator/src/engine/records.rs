@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fedner_shared::digest::{Digest, canonical_text};
+use fedner_shared::id::InstitutionId;
 use fedner_shared::version::Version;
 
 use super::{Engine, Failure, Fault};
@@ -14,11 +15,26 @@ use super::{Engine, Failure, Fault};
 /// As many as a few runs need at a time.
 const REMEMBERED: usize = 8;
 
-/// A version in the form that is worked with, and in that which its digest is of.
+/// A version in the form that is worked with, and in that which everybody may read.
 #[derive(Debug)]
-pub struct Record {
+pub(super) struct Record {
     pub version: Version,
-    pub json: String,
+    public: String,
+}
+
+impl Record {
+    /// Canonical JSON of what a member may read of the version.
+    pub(super) fn for_member(&self, institution: &InstitutionId) -> String {
+        let participants = self.version.round().map(|round| &round.participants);
+        let takes_part = participants.is_some_and(|all| {
+            let mut names = all.iter().map(|participant| &participant.institution);
+            names.any(|name| name == institution)
+        });
+        if takes_part {
+            return canonical_text(&self.version.shown_to(Some(institution)));
+        }
+        self.public.clone()
+    }
 }
 
 /// The newest last. Records never change, so what is here is as good as what is stored.
@@ -34,8 +50,8 @@ impl Engine {
         let found = self.store.read(|tx| tx.version(digest))?;
         let version = found
             .ok_or_else(|| Fault::Inconsistent(format!("version {} is missing", digest.short())))?;
-        let json = canonical_text(&version);
-        let record = Arc::new(Record { version, json });
+        let public = canonical_text(&version.shown_to(None));
+        let record = Arc::new(Record { version, public });
         if self.records.0.len() == REMEMBERED {
             self.records.0.pop_front();
         }

@@ -7,7 +7,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::figures::UpdateFigures;
 use fedner_shared::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{MembersSee, Plan};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
@@ -361,19 +361,24 @@ impl Engine {
         let model = run.plan.name.clone();
         let number = self.store.read(|tx| tx.next_number(&model))?;
         let name = VersionName { model, number };
+        let round = Round {
+            run: id.clone(),
+            plan: run.plan_digest,
+            method: run.plan.method,
+            round: effect.round,
+            attempt: effect.attempt,
+            manifest: run.manifest,
+            rule: run.plan.rule(),
+            moments: sum.moments,
+            participants,
+            sealed: Vec::new(),
+        };
         let version = Version {
             name: name.clone(),
             parent: Some(effect.base),
-            origin: Origin::Round(Round {
-                run: id.clone(),
-                plan: run.plan_digest,
-                method: run.plan.method,
-                round: effect.round,
-                attempt: effect.attempt,
-                manifest: run.manifest,
-                rule: run.plan.rule(),
-                moments: sum.moments,
-                participants,
+            origin: Origin::Round(match run.plan.cohort.members_see {
+                MembersSee::Own => round.sealed(),
+                MembersSee::All => round,
             }),
             labels: run.plan.labels.clone(),
             weights: sum.weights,

@@ -472,7 +472,7 @@ fn todo_to_wire(todo: Todo) -> WireTodo {
             run,
             plan,
             assignment,
-            version,
+            record,
             manifest,
         } => {
             let message = v1::Assignment {
@@ -480,7 +480,7 @@ fn todo_to_wire(todo: Todo) -> WireTodo {
                 plan: Some(convert::signed_to_wire(&plan)),
                 round: assignment.round,
                 attempt: assignment.attempt,
-                version: version.json.clone(),
+                version: record,
                 manifest: manifest.as_bytes().to_vec(),
             };
             match assignment.task {

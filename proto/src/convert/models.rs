@@ -9,10 +9,11 @@ use super::audits::{audit_from_wire, audit_to_wire};
 use super::{Result, digest, invalid, parsed};
 use crate::v1;
 
-/// A version from its record, and its digest, which is that of the record.
+/// A version from its record, and its digest.
 pub fn version_from_record(record: &str) -> Result<(Digest, Version)> {
-    let version = serde_json::from_str(record).map_err(|error| invalid("record", error))?;
-    Ok((Digest::of(record.as_bytes()), version))
+    let version: Version =
+        serde_json::from_str(record).map_err(|error| invalid("record", error))?;
+    Ok((version.digest(), version))
 }
 
 pub fn version_to_wire(view: &VersionView) -> v1::ModelVersion {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::InstitutionId;
+use crate::skip::is_default;
 
 /// Who takes part, and how long is waited for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Cohort {
     /// The operator's own weights, one for each institution.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<InstitutionId, u32>,
+    /// What members see of each other in the record of a version.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub members_see: MembersSee,
     /// Largest example count an institution may declare.
     #[serde(default = "default_max_examples")]
     pub max_examples: u32,
@@ -79,6 +83,17 @@ pub enum Weighting {
     Equal,
     /// By the plan's own table `weights`.
     Plan,
+}
+
+/// What a member sees of the other members' part in a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MembersSee {
+    /// How many they are, and a digest of each. A plan file that leaves the key out means this.
+    Own,
+    /// Their names, weights, ε and the digests of their updates. Plans signed before the key was there mean this.
+    #[default]
+    All,
 }
 
 impl Cohort {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-use super::{CLIP_FACTOR, Method, Plan, Strategy, TRIM, Unit};
+use super::{CLIP_FACTOR, MembersSee, Method, Plan, Strategy, TRIM, Unit};
 
 /// How much an error on a word in no entity counts, where the head is trained with noise.
 const OTHERS: f64 = 0.25;
@@ -14,6 +14,9 @@ impl Plan {
     /// all plans, so that what is signed says them.
     pub(super) fn fill_in(&mut self, written: &Table) {
         self.fill_in_aggregation(written);
+        let cohort = written.get("cohort").and_then(Value::as_table);
+        let members_see = &mut self.cohort.members_see;
+        fill(members_see, MembersSee::Own, (cohort, "members_see"));
         self.fill_in_sampled(written);
         if let Some(optimizer) = &mut self.server_optimizer {
             optimizer.fill_in(written);

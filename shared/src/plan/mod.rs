@@ -25,7 +25,7 @@ use crate::sign::Statement;
 use crate::skip::is_default;
 
 pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM, left_out};
-pub use cohort::{Cohort, Weighting};
+pub use cohort::{Cohort, MembersSee, Weighting};
 pub use error::Error;
 pub use gate::{Gate, OnRegression, Score};
 pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
