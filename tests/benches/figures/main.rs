@@ -11,6 +11,7 @@
 //! | `many` | a round of 1,000 institutions of 7,000 weights |
 //! | `waiting` | memory of a coordinator on which 1,000 institutions wait |
 //! | `flood` | memory, other members' time and disk while a stranger sends 10 MB |
+//! | `revoked` | how long a revoked institution's held poll and connection go on |
 //! | `upload` | one upload through TLS |
 //! | `events` | start-up and commands after 10,000 rounds |
 //! | `idle` | memory of an idle client |
@@ -19,7 +20,7 @@
 //! | `restarted` | how long a round takes to go on after a restart of the coordinator |
 //! | `outage` | what an outage of 6 minutes costs in mid-upload of 400 MB |
 //!
-//! Institutions of the first seven are tasks of this program that speak the protocol over
+//! Institutions of the first eight are tasks of this program that speak the protocol over
 //! connections of their own, download and digest every version, and send an update made before.
 //! Those of the others are real clients.
 
@@ -31,6 +32,7 @@ mod flood;
 mod hollow;
 mod outage;
 mod processes;
+mod revoked;
 mod rounds;
 mod upload;
 mod waiting;
@@ -53,6 +55,7 @@ fn main() -> Result<()> {
         Some("many") => runtime.block_on(rounds::many(number(1, 1000)?, number(2, 5)? as u32)),
         Some("waiting") => runtime.block_on(waiting::waiting(number(1, 1000)?)),
         Some("flood") => runtime.block_on(flood::flood(number(1, 10)? as u64)),
+        Some("revoked") => runtime.block_on(revoked::revoked(number(1, 20)?)),
         Some("upload") => runtime.block_on(upload::upload()),
         Some("events") => runtime.block_on(events::events(number(1, 10_000)? as u32)),
         Some("idle") => processes::idle(),
