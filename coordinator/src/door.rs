@@ -345,6 +345,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_is_turned_away_is_counted_under_its_code() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let counted = recorder.handle();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let line = format!(
+            "fedner_refusals_total{{code=\"{}\"}} 1",
+            Code::ConnectionLimit
+        );
+        let door = door();
+        let _places = [
+            door.enter(address(1)).await.expect("room"),
+            door.enter(address(1)).await.expect("room"),
+        ];
+        assert!(!counted.render().contains("fedner_refusals_total"));
+        let _third = door.enter(address(1)).await.expect("room is made");
+        assert!(counted.render().contains(&line), "{}", counted.render());
+    }
+
+    #[tokio::test]
     async fn a_place_that_is_given_back_is_free() {
         let door = door();
         for _ in 0..20 {

@@ -10,6 +10,7 @@ mod text;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use fedner_shared::refusal::Code;
 use fedner_tests::binaries::binaries;
 
 fn output(program: &std::path::Path, arguments: &[&str]) -> Result<std::process::Output> {
@@ -75,16 +76,16 @@ fn wrong_usage_ends_with_2_and_a_missing_directory_with_1() -> Result<()> {
         let scratch = tempfile::tempdir()?;
         let directory = scratch.path().join("nothing-here");
         let directory = directory.to_str().context("path")?;
-        let command = if program.ends_with("fedner-client") {
-            &["status"][..]
+        let (command, code) = if program.ends_with("fedner-client") {
+            (&["status"][..], Code::NotEnrolled)
         } else {
-            &["run", "list"]
+            (&["run", "list"][..], Code::ConfigInvalid)
         };
         let output = output(program, &[&["--dir", directory], command].concat())?;
         let said = String::from_utf8(output.stderr)?;
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(
-            said.starts_with("error[") && said.contains("hint: "),
+            said.starts_with(&format!("error[{code}]")) && said.contains("hint: "),
             "{said}"
         );
         assert!(output.stdout.is_empty(), "errors belong to stderr");

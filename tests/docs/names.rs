@@ -158,3 +158,46 @@ fn every_service_is_documented() -> Result<()> {
     assert_same("services", &services.collect(), &documented);
     Ok(())
 }
+
+/// The part of a source file that only tests are built of.
+fn tested(path: &str, text: &str) -> String {
+    let whole = (path.starts_with("tests/") && !path.starts_with("tests/docs/"))
+        || path.contains("/tests/")
+        || path.ends_with("tests.rs");
+    match text.find("#[cfg(test)]") {
+        _ if whole => text.to_owned(),
+        Some(at) => text[at..].to_owned(),
+        None => String::new(),
+    }
+}
+
+/// Codes that no test names, by variant or by text.
+fn unexpected<'a>(codes: &'a [Code], tests: &[String]) -> Vec<&'a Code> {
+    let named = |code: &&Code| {
+        let (variant, text) = (format!("Code::{code:?}"), code.as_str());
+        let whole = |test: &String| {
+            test.match_indices(&variant).any(|(at, _)| {
+                let next = test[at + variant.len()..].chars().next();
+                !next.is_some_and(char::is_alphanumeric)
+            })
+        };
+        !tests.iter().any(|test| whole(test) || test.contains(text))
+    };
+    codes.iter().filter(named).collect()
+}
+
+#[test]
+fn every_code_is_expected_by_a_test() -> Result<()> {
+    let mut tests = Vec::new();
+    for path in files(&[".rs", ".snap"])? {
+        let name = name(&path);
+        if name != "shared/src/refusal.rs" {
+            tests.push(tested(&name, &fs::read_to_string(&path)?));
+        }
+    }
+    let missing = unexpected(Code::ALL, &tests);
+    assert!(missing.is_empty(), "no test expects {missing:?}");
+    let none = ["Code::ServerNameX and nothing else".to_owned()];
+    assert_eq!(unexpected(&[Code::ServerName], &none), [&Code::ServerName]);
+    Ok(())
+}

@@ -6,7 +6,7 @@ use fedner_tests::cluster::json;
 use fedner_tests::notes::Split;
 use serde_json::Value;
 
-use crate::setting::{MINUTES, NO_NOISE, Setting, plan, run};
+use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused, run};
 
 #[test]
 fn institutions_train_and_publish_without_noise() -> Result<()> {
@@ -271,7 +271,30 @@ fn persons_are_protected(method: &str) -> Result<()> {
     setting.cluster.consult("i0", &["privacy", "verify"])?;
     setting.cluster.consult("i0", &["receipts", "verify"])?;
     setting.assert_no_errors_logged();
-    counts_are_noised_and_paid_for(&setting)
+    counts_are_noised_and_paid_for(&setting)?;
+    a_ledger_with_a_smaller_price_is_found(&mut setting)
+}
+
+/// Somebody with the directory makes the last debit cheaper.
+fn a_ledger_with_a_smaller_price_is_found(setting: &mut Setting) -> Result<()> {
+    setting.cluster.kill_client("i0")?;
+    let database = setting.cluster.client_directory("i0").join("state.sqlite");
+    let connection = rusqlite::Connection::open(database)?;
+    let debits = "SELECT max(sequence) FROM ledger WHERE body LIKE '%\"stage\":\"debited\"%'";
+    let last = format!("sequence = ({debits})");
+    let sql = format!("SELECT body FROM ledger WHERE {last}");
+    let body: String = connection.query_row(&sql, [], |row| row.get(0))?;
+    let cheaper = body.replace("\"scale\":100.0", "\"scale\":900.0");
+    anyhow::ensure!(cheaper != body, "{body}");
+    let sql = format!("UPDATE ledger SET body = ?1 WHERE {last}");
+    connection.execute(&sql, [&cheaper])?;
+    drop(connection);
+    let verify = setting
+        .cluster
+        .client_command("i0", &["privacy", "verify"])?;
+    let said = refused(verify)?;
+    assert!(said.contains("ledger-invalid"), "{said}");
+    Ok(())
 }
 
 /// What the forecast said of the last round, its counts among it.

@@ -226,6 +226,54 @@ mod tests {
     }
 
     #[test]
+    fn each_cause_of_a_failed_handshake_has_its_code() {
+        let shown = |reason| {
+            let shown = Shown {
+                reason,
+                subject: "coordinator".to_owned(),
+                issuer: "authority".to_owned(),
+            };
+            shown_refusal("h:1", &shown).code
+        };
+        for (reason, code) in [
+            (CertificateError::Expired, Code::ServerExpired),
+            (CertificateError::NotValidYet, Code::ServerNotYetValid),
+            (CertificateError::NotValidForName, Code::ServerName),
+            (CertificateError::UnknownIssuer, Code::CertificateUntrusted),
+            (CertificateError::BadEncoding, Code::CertificateUntrusted),
+        ] {
+            assert_eq!(shown(reason.clone()), code, "{reason:?}");
+        }
+        let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let found = Error::of_status("h:1", &status(plain));
+        assert_eq!(found.code(), Some(Code::NoTls));
+        let refused = fedner_host::Error::Refused {
+            proxy: "p:1".to_owned(),
+            reason: "407".to_owned(),
+        };
+        let refused = Status::from_error(Box::new(io::Error::other(refused)));
+        let found = Error::of_status("h:1", &refused);
+        assert_eq!(found.code(), Some(Code::ProxyRefused));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_or_set_up_has_a_code_for_the_user_alone() {
+        let unreachable = Error::Unreachable {
+            address: "h:1".to_owned(),
+            reason: "no route".to_owned(),
+        };
+        let setup = Error::Setup("no such name".to_owned());
+        for (error, code) in [
+            (unreachable, Code::Unreachable),
+            (Error::Fault("disk".to_owned()), Code::Unreachable),
+            (setup, Code::ConfigInvalid),
+        ] {
+            assert_eq!(error.refusal().map(|refusal| refusal.code), Some(code));
+            assert_eq!(error.code(), None, "the other side refused nothing");
+        }
+    }
+
+    #[test]
     fn refusals_come_through_and_faults_stay_faults() {
         let refusal = Refusal::new(Code::RoundStale, "round 1 is over");
         let error = Error::of_status("h:1", &convert::status_of(&refusal));

@@ -203,3 +203,26 @@ impl Services {
         Ok(self.engine.sharing(guest(request)?.share.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Fault;
+
+    #[test]
+    fn a_full_disk_is_told_and_counted_and_another_fault_is_not() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let counted = recorder.handle();
+        let of = |kind: std::io::ErrorKind| {
+            let fault = Fault::Aggregate(crate::aggregate::Error::Io(kind.into()));
+            metrics::with_local_recorder(&recorder, || status(Failure::Fault(fault)))
+        };
+        let other = of(std::io::ErrorKind::PermissionDenied);
+        assert_eq!(other.code(), tonic::Code::Internal);
+        assert!(!counted.render().contains("fedner_refusals_total"));
+        let full = of(std::io::ErrorKind::StorageFull);
+        let refusal = convert::refusal_of(&full).expect("a refusal");
+        assert_eq!(refusal.code, Code::StorageFull);
+        assert!(counted.render().contains("code=\"storage-full\"} 1"));
+    }
+}

@@ -18,7 +18,7 @@ const HELD: Duration = Duration::from_secs(25);
 /// Said are: from the start of the command until the held poll ends, until the next call on the same
 /// connection is refused, and how long the command itself takes.
 pub(crate) async fn revoked(count: usize) -> Result<()> {
-    let mut federation = Federation::start(tiny::TEST)?;
+    let federation = Federation::start(tiny::TEST)?;
     federation.enrol(count).await?;
     let cluster = &federation.cluster;
     let authority = cluster
