@@ -14,6 +14,7 @@ use rcgen::{
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -78,7 +79,7 @@ impl std::fmt::Debug for Authority {
 /// A certificate with its private key, both PEM.
 pub struct Identity {
     pub certificate: String,
-    pub key: String,
+    pub key: Zeroizing<String>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -134,9 +135,9 @@ pub(crate) fn der_of(pem: &str) -> Result<Vec<u8>, Error> {
 
 impl Authority {
     /// A new authority; returns it with its key in PEM, to be written where only the operator reads.
-    pub fn create(federation: &str, now: Time) -> Result<(Self, String), Error> {
+    pub fn create(federation: &str, now: Time) -> Result<(Self, Zeroizing<String>), Error> {
         let key = KeyPair::generate()?;
-        let key_pem = key.serialize_pem();
+        let key_pem = Zeroizing::new(key.serialize_pem());
         let mut number = [0u8; 4];
         getrandom::fill(&mut number)?;
         // The number tells it from an older one of the same federation.
@@ -222,7 +223,7 @@ impl Authority {
         let certificate: Certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {
             certificate: certificate.pem(),
-            key: key.serialize_pem(),
+            key: Zeroizing::new(key.serialize_pem()),
         })
     }
 

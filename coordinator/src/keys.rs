@@ -24,6 +24,7 @@ use fedner_shared::sign::{self, PublicKey, SecretKey, Signed};
 use fedner_shared::time::Time;
 use rustls::ServerConfig;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::authority::{self, Authority, Identity, Issued, Life, Role};
 use crate::config::Paths;
@@ -422,7 +423,7 @@ fn settle(paths: &Paths) -> Result<(), Error> {
     let certificate = paths.next_authority_certificate();
     if certificate.exists() && !paths.next_authority_key().exists() {
         let text = read(&certificate)?;
-        let key = read(&paths.authority_key())?;
+        let key = read_secret(&paths.authority_key())?;
         if authority::belong_together(&text, &key)? {
             return rename(&certificate, &paths.authority_certificate());
         }
@@ -442,7 +443,7 @@ fn read_history_key(paths: &Paths, successions: &[Signed]) -> Result<SecretKey, 
         return Ok(key);
     }
     let of = |path: &Path| {
-        SecretKey::from_pem(&read(path)?).map_err(|source| Error::Key {
+        SecretKey::from_pem(&read_secret(path)?).map_err(|source| Error::Key {
             file: path.display().to_string(),
             source,
         })
@@ -462,10 +463,15 @@ fn read_history_key(paths: &Paths, successions: &[Signed]) -> Result<SecretKey, 
 }
 
 fn read_authority(certificate: &Path, key: &Path) -> Result<Authority, Error> {
-    Authority::read(&read(certificate)?, &read(key)?).map_err(|source| Error::Authority {
+    Authority::read(&read(certificate)?, &read_secret(key)?).map_err(|source| Error::Authority {
         file: certificate.display().to_string(),
         source,
     })
+}
+
+/// A private key, which is wiped once it is used.
+fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
+    read(path).map(Zeroizing::new)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

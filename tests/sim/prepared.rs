@@ -152,7 +152,7 @@ impl Prepared {
             directory,
             objects: objects.fork(),
             certificates,
-            authority: (authority_pem, key),
+            authority: (authority_pem, key.to_string()),
             inputs,
         })
     }

@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
+use zeroize::Zeroizing;
 
 use super::output::Failed;
 use crate::authority::Life;
@@ -105,7 +106,8 @@ fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
     let certificate =
         CertificateDer::from_pem_slice(&read(paths.operator_certificate())?).map_err(pem)?;
     check_secret(&paths.operator_key())?;
-    let key = PrivateKeyDer::from_pem_slice(&read(paths.operator_key())?).map_err(pem)?;
+    let key = Zeroizing::new(read(paths.operator_key())?);
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(pem)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -15,6 +15,7 @@ use fedner_shared::time::Time;
 use rcgen::{CertificateParams, KeyPair};
 use serde::Serialize;
 use tonic::transport::Channel;
+use zeroize::Zeroizing;
 
 use super::connect;
 use super::output::{Failed, Output, or_dash, table};
@@ -246,7 +247,7 @@ async fn renew(
         // An operator elsewhere learns the authorities with the certificate.
         write(&paths.authority_certificate(), &answer.authorities.concat())?;
     }
-    write(&paths.operator_key(), &key.serialize_pem())?;
+    write(&paths.operator_key(), &Zeroizing::new(key.serialize_pem()))?;
     write(&certificate, &answer.certificate)?;
     Ok(caller.name)
 }
@@ -280,7 +281,7 @@ async fn issue(
         &target.authority_certificate(),
         &answer.authorities.concat(),
     )?;
-    write(&key_path, &key.serialize_pem())?;
+    write(&key_path, &Zeroizing::new(key.serialize_pem()))?;
     write(&certificate, &answer.certificate)?;
     super::backup::copy_file(&paths.config(), &target.config())?;
     let role = v1::Person::from(role).as_str_name();

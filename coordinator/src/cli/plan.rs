@@ -12,6 +12,7 @@ use fedner_shared::private::check_secret;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{SecretKey, Signed};
 use tonic::transport::Channel;
+use zeroize::Zeroizing;
 
 use super::connect;
 use super::output::{Failed, Output};
@@ -130,6 +131,7 @@ pub(super) fn signing_key(path: &Path) -> Result<SecretKey, Failed> {
         let message = format!("cannot read {}: {error}", path.display());
         Failed::refuse(Code::StateInvalid, message)
     })?;
+    let pem = Zeroizing::new(pem);
     SecretKey::from_pem(&pem)
         .map_err(|error| Failed::refuse(Code::StateInvalid, format!("{}: {error}", path.display())))
 }

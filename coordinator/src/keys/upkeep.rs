@@ -7,7 +7,7 @@ use std::time::Duration;
 use fedner_shared::time::Time;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Keys, read, write};
+use super::{Error, Keys, read, read_secret, write};
 use crate::authority::{Life, Role, belong_together};
 use crate::engine::Handle;
 use crate::identity::Caller;
@@ -145,7 +145,7 @@ impl Keys {
         key: &Path,
         now: Time,
     ) -> Result<Option<(Person, bool)>, Error> {
-        let (pem, key) = (read(certificate)?, read(key)?);
+        let (pem, key) = (read(certificate)?, read_secret(key)?);
         // A command may be putting both in place.
         if !belong_together(&pem, &key)? {
             return Ok(None);
