@@ -85,6 +85,7 @@ impl Registry {
             .call(move |engine| {
                 let plan = engine.verify_plan(&to_verify)?;
                 let base = engine.resolve(&plan.base.to_string())?;
+                engine.require_files(base)?;
                 let base = engine.model_view(base)?;
                 let name = engine.next_name(&plan.name)?;
                 Ok((plan, base, name))
@@ -117,6 +118,7 @@ impl Registry {
             .engine
             .call(move |engine| {
                 let base = engine.resolve(&plan.base.to_string())?;
+                engine.require_files(base)?;
                 Ok((plan, engine.model_view(base)?))
             })
             .await?;

@@ -99,6 +99,12 @@ pub enum Event {
         version: VersionName,
         digest: Digest,
     },
+    /// The updates that these versions are the sums of are kept no more; nor are their own files, unless it
+    /// says so.
+    ModelsPruned {
+        versions: Vec<VersionName>,
+        updates_only: bool,
+    },
     AliasMoved {
         alias: Alias,
         version: VersionName,

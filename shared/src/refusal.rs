@@ -96,6 +96,7 @@ codes! {
     ExamplesOutOfRange = "examples-out-of-range", Invalid, "declare between 1 and the plan's `max_examples` examples";
     ModelUnknown = "model-unknown", Missing, "see `fedner-coordinator model list`";
     ModelExists = "model-exists", Exists, "this very model was imported already";
+    ModelPruned = "model-pruned", Missing, "`model prune` let go of it on purpose; a backup from before may have it";
     CheckpointInvalid = "checkpoint-invalid", Invalid, "give a Hugging Face directory of a BERT model: config.json, tokenizer.json or vocab.txt, and model.safetensors or its parts";
     LabelsMismatch = "labels-mismatch", Invalid, "make the labels of plan, model and corpus the same";
     // Updates.

@@ -7,6 +7,7 @@ use crate::id::{InstitutionId, RunId, VersionName};
 use crate::plan::{Method, Rule};
 use crate::skip::is_default;
 use crate::time::Time;
+use crate::view::Pruned;
 
 /// A model version. Its digest is that of its canonical JSON, without what is sealed in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -133,13 +134,22 @@ impl Version {
         always.into_iter().chain(self.frozen)
     }
 
-    /// Everything that must be kept for the version: its files, and where a round published it the
-    /// updates and the moments that its weights are computed again from.
-    pub fn kept(&self) -> impl Iterator<Item = Digest> {
-        let updates = |round: &Round| round.participants.iter().map(|p| p.update).collect();
-        let updates: Vec<Digest> = self.round().map(updates).unwrap_or_default();
-        let moments = self.round().and_then(|round| round.moments);
-        self.objects().chain(updates).chain(moments)
+    /// Everything that must be kept for the version, but for what was pruned: its files, and where a round
+    /// published it the updates and the moments that its weights are computed again from.
+    pub fn kept(&self, pruned: Option<Pruned>) -> impl Iterator<Item = Digest> {
+        let whole = pruned != Some(Pruned::Files);
+        let files = self
+            .objects()
+            .chain(self.round().and_then(|round| round.moments));
+        let updates = self.updates().filter(move |_| pruned.is_none());
+        files.filter(move |_| whole).chain(updates)
+    }
+
+    /// The updates that it is the sum of; none where no round published it.
+    pub fn updates(&self) -> impl Iterator<Item = Digest> {
+        let participants = self.round().map(|round| round.participants.as_slice());
+        let participants = participants.unwrap_or_default().iter();
+        participants.map(|participant| participant.update)
     }
 
     /// The moments with which a round of `run` on this version begins.

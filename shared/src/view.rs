@@ -109,6 +109,36 @@ pub struct VersionView {
     /// In the order in which they came; only of a version that is asked for by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audits: Vec<AuditView>,
+    /// What was let go on purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
+}
+
+/// How much of a version was let go on purpose. Its record and the receipts stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pruned {
+    /// The updates that it is the sum of.
+    Updates,
+    /// These, and its own files.
+    Files,
+}
+
+impl Pruned {
+    pub const ALL: [Self; 2] = [Self::Updates, Self::Files];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Updates => "updates",
+            Self::Files => "files",
+        }
+    }
+}
+
+impl std::fmt::Display for Pruned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Counts of one institution on its own held-out text.

@@ -14,6 +14,7 @@ mod leaving;
 mod members;
 mod methods;
 mod old_copy;
+mod pruning;
 mod rations;
 mod release;
 mod roles;

@@ -25,6 +25,8 @@ struct Written {
     backup: String,
     events: u64,
     objects: usize,
+    /// Versions of which something had been let go on purpose.
+    pruned: usize,
 }
 
 pub(super) async fn run(
@@ -40,8 +42,8 @@ pub(super) async fn run(
     // The database first: what it refers to was written before it, and is held.
     store::backup(&paths.store(), &target.store()).map_err(fault)?;
     let mut copy = Store::open(&target.store()).map_err(fault)?;
-    let (events, needed) = copy
-        .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))
+    let (events, needed, pruned) = copy
+        .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?, tx.pruned()?)))
         .map_err(fault)?;
     drop(copy);
     let from = Blobs::of(paths, &config)?;
@@ -61,6 +63,7 @@ pub(super) async fn run(
         backup: target.directory().display().to_string(),
         events,
         objects: needed.len(),
+        pruned: pruned.len(),
     };
     output.data(&written, |w| {
         format!(
@@ -68,6 +71,12 @@ pub(super) async fn run(
             w.events, w.objects, w.backup
         )
     });
+    if written.pruned > 0 {
+        output.say(format!(
+            "{} versions had been pruned: what they lack is not in it either",
+            written.pruned
+        ));
+    }
     output.say("it holds the coordinator's keys: keep it as private as the coordinator itself");
     Ok(())
 }

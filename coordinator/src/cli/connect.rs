@@ -33,9 +33,9 @@ async fn await_renewal(paths: &Paths) -> Result<(), Failed> {
     let path = paths.operator_certificate();
     let began = tokio::time::Instant::now();
     loop {
-        let pem = fs::read_to_string(&path).map_err(Failed::io("read", &path))?;
-        // What is no certificate is told of where it is used.
-        let Ok(life) = Life::of_pem(&pem) else {
+        let life = fs::read_to_string(&path).map(|pem| Life::of_pem(&pem));
+        // What cannot be read is told of where it is used.
+        let Ok(Ok(life)) = life else {
             return Ok(());
         };
         if ThisMachine.now() < life.until {
@@ -51,8 +51,8 @@ async fn await_renewal(paths: &Paths) -> Result<(), Failed> {
 
 /// Dials the coordinator that the directory belongs to.
 async fn channel(paths: &Paths) -> Result<Channel, Failed> {
-    await_renewal(paths).await?;
     let config = Config::read(paths)?;
+    await_renewal(paths).await?;
     let (host, port) = host_and_port(&config.address)?;
     let connector = TlsConnector::from(Arc::new(client_config(paths)?));
     let name = ServerName::try_from(host.clone())

@@ -129,7 +129,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn parse_span(text: &str) -> Result<u64, String> {
+pub(super) fn parse_span(text: &str) -> Result<u64, String> {
     let wrong = || {
         format!(
             "`{text}` is not a time span: {} expected a number and s, m, h or d",

@@ -7,7 +7,7 @@ use fedner_shared::keys::verify_by_any;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::version::{Origin, Version};
-use fedner_shared::view::VersionRef;
+use fedner_shared::view::{Pruned, VersionRef};
 use serde::Serialize;
 
 use super::output::{Failed, Output};
@@ -86,6 +86,19 @@ pub(super) async fn run(
         None => None,
     };
     let parent = parent.ok_or_else(|| inconsistent("the parent"))?;
+    let pruned = store.read(|tx| tx.pruned()).map_err(fault)?;
+    let gone = |digest: &Digest, most: Pruned| pruned.get(digest).is_some_and(|p| *p >= most);
+    let what = if gone(&digest, Pruned::Updates) {
+        Some(format!("the updates that {} is the sum of", version.name))
+    } else if gone(&parent.digest(), Pruned::Files) {
+        Some(format!("the files of {}, its parent,", parent.name))
+    } else {
+        None
+    };
+    if let Some(what) = what {
+        let message = format!("{what} were pruned on purpose: it cannot be computed again");
+        return Err(Failed::refuse(Code::ModelPruned, message));
+    }
     let sum = Summation {
         plan: &plan,
         parent: &parent,

@@ -34,6 +34,8 @@ struct Verdict {
     /// Institutions whose signature stands under a part of the events.
     countersigned: usize,
     plans: usize,
+    /// Versions of which something was let go on purpose, and what.
+    pruned: Vec<String>,
     problems: Vec<String>,
 }
 
@@ -53,6 +55,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         Err(error) => verdict.problems.push(format!("audit chain: {error}")),
     }
     let digests = store.read(|tx| tx.versions()).map_err(fault)?;
+    let pruned = store.read(|tx| tx.pruned()).map_err(fault)?;
     let mut objects = BTreeSet::new();
     for digest in &digests {
         let version = store.read(|tx| tx.version(*digest)).map_err(fault)?;
@@ -63,7 +66,10 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             if let Some(plan) = plan.transpose().map_err(fault)? {
                 check_rule(&version, plan, &operators, &mut verdict);
             }
-            objects.extend(version.kept());
+            let pruned = pruned.get(digest).copied();
+            let text = pruned.map(|pruned| format!("{}: {pruned}", version.name));
+            verdict.pruned.extend(text);
+            objects.extend(version.kept(pruned));
         }
     }
     verdict.versions = digests.len();
@@ -240,6 +246,12 @@ fn render(verdict: &Verdict) -> String {
         "checked {} events, {} versions, {} objects, {} signed statements, {} plans",
         verdict.events, verdict.versions, verdict.objects, verdict.statements, verdict.plans
     )];
+    if !verdict.pruned.is_empty() {
+        lines.push(format!(
+            "pruned on purpose, and not looked for: {}",
+            verdict.pruned.join(", ")
+        ));
+    }
     lines.extend(
         verdict
             .problems

@@ -14,6 +14,7 @@ mod invites;
 mod keys;
 pub mod models;
 mod presence;
+pub mod prune;
 mod records;
 pub mod reports;
 pub mod runs;

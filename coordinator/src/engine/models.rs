@@ -7,7 +7,7 @@ use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{Alias, PlanName, RunId, VersionName};
 use fedner_shared::refusal::Code;
 use fedner_shared::version::{Origin, Version};
-use fedner_shared::view::{VersionRef, VersionView};
+use fedner_shared::view::{Pruned, VersionRef, VersionView};
 
 use super::{Engine, Failure, Fault};
 
@@ -32,7 +32,9 @@ impl Engine {
         } = imported;
         for known in self.model_views()? {
             let version = &known.version;
-            if version.name.model == model
+            // One whose files are gone comes back under a new number.
+            if known.pruned != Some(Pruned::Files)
+                && version.name.model == model
                 && (version.weights, version.config, version.tokenizer)
                     == (weights, config, tokenizer)
             {
@@ -127,6 +129,7 @@ impl Engine {
         digest: Digest,
         rollback: bool,
     ) -> Result<VersionView, Failure> {
+        self.require_files(digest)?;
         let version = self.version_record(digest)?.version.name.clone();
         let event = if rollback {
             Event::RolledBack {

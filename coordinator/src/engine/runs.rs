@@ -83,6 +83,9 @@ impl Engine {
             base,
             prepared,
         } = new;
+        // It may have been pruned while the base was made ready.
+        let from = prepared.as_ref().and_then(|version| version.parent);
+        self.require_files(from.unwrap_or(base))?;
         let digest = signed.digest();
         let name: String = plan.name.as_str().chars().take(50).collect();
         let id: RunId = format!("{name}.{}", &digest.short()[..8])

@@ -58,6 +58,9 @@ impl Registry {
         if known.is_some() {
             return Ok(());
         }
+        self.engine
+            .call(move |engine| engine.require_files(version))
+            .await?;
         let weights = self.exported_weights(&view.version).await?;
         self.engine
             .call(move |engine| engine.note_export(version, weights))

@@ -8,14 +8,16 @@ use fedner_proto::v1::set_institution_state_request::State;
 use fedner_proto::{convert, v1};
 use fedner_round::Input;
 use fedner_shared::digest::{Digest, canonical_text};
-use fedner_shared::id::InstitutionId;
+use fedner_shared::id::{InstitutionId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::view::Pruned;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
 use super::gate::{guest, status};
 use super::stream::{Chunks, object};
+use crate::engine::prune::Rule;
 use crate::registry::Uploaded;
 use crate::store::InstitutionState;
 
@@ -177,6 +179,45 @@ impl v1::operations_server::Operations for Operations {
         Ok(Response::new(convert::version_to_wire(&view)))
     }
 
+    async fn prune_models(
+        &self,
+        request: Request<v1::PruneModelsRequest>,
+    ) -> Result<Response<v1::PruneModelsResponse>, Status> {
+        let engine = self.0.operator(&request)?;
+        let v1::PruneModelsRequest {
+            keep,
+            older_than_s,
+            updates_only,
+            dry_run,
+        } = request.into_inner();
+        let what = if updates_only {
+            Pruned::Updates
+        } else {
+            Pruned::Files
+        };
+        let rule = Rule {
+            keep: keep.max(1),
+            older_than: Duration::from_secs(older_than_s),
+            what,
+        };
+        let let_go = engine
+            .call(move |engine| engine.prune_models(rule, dry_run))
+            .await
+            .map_err(status)?;
+        let mut bytes = 0;
+        for object in &let_go.objects {
+            // One that is missing already takes no room.
+            bytes += self.0.blobs.length(*object).await.unwrap_or_default();
+        }
+        let texts = |names: &[VersionName]| names.iter().map(ToString::to_string).collect();
+        Ok(Response::new(v1::PruneModelsResponse {
+            versions: texts(&let_go.versions),
+            beyond_replay: texts(&let_go.beyond_replay),
+            objects: let_go.objects.len() as u64,
+            bytes,
+        }))
+    }
+
     async fn move_alias(
         &self,
         request: Request<v1::MoveAliasRequest>,
@@ -298,6 +339,9 @@ impl v1::operations_server::Operations for Operations {
         engine
             .call(move |engine| {
                 let run = engine.find_run(&message.run)?;
+                if input == Input::Retry {
+                    engine.require_version_of(&run)?;
+                }
                 engine.step(&run, input)
             })
             .await

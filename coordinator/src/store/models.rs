@@ -244,6 +244,7 @@ impl Tx<'_> {
             f1: figures.map(|(pooled, _)| pooled),
             median_f1: figures.map(|(_, median)| median),
             audits: Vec::new(),
+            pruned: self.pruned_of(digest)?,
         }))
     }
 

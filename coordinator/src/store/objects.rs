@@ -1,24 +1,72 @@
 //! Which large objects the state rests on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fedner_round::{Contribution, Run};
 use fedner_shared::digest::Digest;
+use fedner_shared::view::Pruned;
+use rusqlite::OptionalExtension;
 
-use super::{Error, Tx, damaged};
+use super::{Error, Tx, damaged, named};
 
 impl Tx<'_> {
     /// Every object that a version, an open round or a pending effect needs: the files of all
-    /// versions, the updates that they are the sums of, and the updates not yet summed.
+    /// versions, the updates that they are the sums of, and the updates not yet summed. What was pruned is
+    /// not needed.
     pub fn needed_objects(&self) -> Result<BTreeSet<Digest>, Error> {
+        self.needed_with(&self.pruned()?)
+    }
+
+    /// The same, were these versions pruned.
+    pub fn needed_with(
+        &self,
+        pruned: &BTreeMap<Digest, Pruned>,
+    ) -> Result<BTreeSet<Digest>, Error> {
         let mut needed = BTreeSet::new();
         for digest in self.versions()? {
             let version = self.version(digest)?;
             let version = version.ok_or_else(|| damaged(format!("version {digest} is missing")))?;
-            needed.extend(version.kept());
+            needed.extend(version.kept(pruned.get(&digest).copied()));
         }
         needed.extend(self.open_objects()?);
         Ok(needed)
+    }
+
+    /// Versions of which something was let go on purpose, and how much.
+    pub fn pruned(&self) -> Result<BTreeMap<Digest, Pruned>, Error> {
+        let failed = named("list pruned versions");
+        let sql = "SELECT version, what FROM pruned";
+        let mut statement = self.0.prepare(sql).map_err(&failed)?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })
+            .map_err(&failed)?;
+        rows.map(|row| {
+            let (version, what) = row.map_err(&failed)?;
+            Ok((version.parse().map_err(damaged)?, parse(&what)?))
+        })
+        .collect()
+    }
+
+    /// What of the version was let go on purpose.
+    pub fn pruned_of(&self, version: Digest) -> Result<Option<Pruned>, Error> {
+        let sql = "SELECT what FROM pruned WHERE version = ?1";
+        let what: Option<String> = self
+            .0
+            .query_row(sql, [version.to_string()], |row| row.get(0))
+            .optional()
+            .map_err(named("look for pruned version"))?;
+        what.map(|what| parse(&what)).transpose()
+    }
+
+    pub fn put_pruned(&self, version: Digest, pruned: Pruned) -> Result<(), Error> {
+        let sql = "INSERT INTO pruned (version, what) VALUES (?1, ?2)
+                   ON CONFLICT (version) DO UPDATE SET what = excluded.what";
+        self.0
+            .execute(sql, [&version.to_string(), pruned.as_str()])
+            .map_err(named("put pruned version"))?;
+        Ok(())
     }
 
     /// The updates of open rounds and pending effects.
@@ -35,4 +83,11 @@ impl Tx<'_> {
         }
         Ok(needed)
     }
+}
+
+fn parse(what: &str) -> Result<Pruned, Error> {
+    let found = Pruned::ALL
+        .into_iter()
+        .find(|pruned| pruned.as_str() == what);
+    found.ok_or_else(|| damaged(format!("a version has `{what}` pruned")))
 }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
-const KNOWN: &[i64] = &[1, 2, 3, 4, 5, 6, 7];
+const KNOWN: &[i64] = &[1, 2, 3, 4, 5, 6, 7, 8];
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
@@ -17,7 +17,16 @@ const MIGRATIONS: &[&str] = &[
     TO_VERSION_5,
     TO_VERSION_6,
     TO_VERSION_7,
+    TO_VERSION_8,
 ];
+
+/// Versions of which something was let go on purpose.
+const TO_VERSION_8: &str = "
+CREATE TABLE pruned (
+    version      TEXT PRIMARY KEY REFERENCES versions (digest),
+    what         TEXT NOT NULL CHECK (what IN ('updates', 'files'))
+) STRICT;
+";
 
 /// When each institution was last heard of is kept over restarts, and with which keys an invite was used.
 const TO_VERSION_7: &str = "

@@ -3,7 +3,7 @@
 use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::score::{Counts, Scores};
 use fedner_shared::version::Version;
-use fedner_shared::view::{InstitutionScores, VersionView};
+use fedner_shared::view::{InstitutionScores, Pruned, VersionView};
 
 use super::audits::{audit_from_wire, audit_to_wire};
 use super::{Result, digest, invalid, parsed};
@@ -25,6 +25,9 @@ pub fn version_to_wire(view: &VersionView) -> v1::ModelVersion {
         f1: view.f1,
         median_f1: view.median_f1,
         audits: view.audits.iter().map(audit_to_wire).collect(),
+        pruned: view
+            .pruned
+            .map_or_else(String::new, |pruned| pruned.to_string()),
     }
 }
 
@@ -48,6 +51,9 @@ pub fn version_from_wire(message: v1::ModelVersion) -> Result<VersionView> {
         f1: message.f1,
         median_f1: message.median_f1,
         audits: audits.collect::<Result<_>>()?,
+        pruned: Pruned::ALL
+            .into_iter()
+            .find(|pruned| pruned.as_str() == message.pruned),
     })
 }
 

@@ -15,7 +15,7 @@ use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use fedner_shared::version::Origin;
-use fedner_shared::view::VersionView;
+use fedner_shared::view::{Pruned, VersionView};
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::transport::Channel;
 
@@ -61,6 +61,10 @@ pub(super) async fn run(
     let request = v1::GetModelRequest { version };
     let answer = connect::monitoring(paths).await?.get_model(request).await?;
     let view = convert::version_from_wire(answer.into_inner())?;
+    if view.pruned == Some(Pruned::Files) {
+        let message = format!("the files of {} were pruned on purpose", view.version.name);
+        return Err(Failed::refuse(Code::ModelPruned, message));
+    }
     let mut objects = Objects(connect::operations(paths).await?);
     let config_json = objects.text(CONFIG, view.version.config).await?;
     let config = BertConfig::parse(&config_json)

@@ -2,6 +2,7 @@
 
 mod card;
 mod export;
+mod prune;
 
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,8 @@ pub(super) enum Command {
         #[arg(long, default_value = "champion")]
         alias: String,
     },
+    /// Let go of the updates and files of older versions; what has an alias or is under way stays
+    Prune(prune::Arguments),
     /// Write a version as a directory that Hugging Face transformers loads
     Export(export::Arguments),
 }
@@ -84,6 +87,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
         }
         Command::Tag { version, alias } => move_alias(alias, version, false, paths, output).await,
         Command::Rollback { to, alias } => move_alias(alias, to, true, paths, output).await,
+        Command::Prune(arguments) => prune::run(arguments, paths, output).await,
         Command::Export(arguments) => export::run(arguments, paths, output).await,
     }
 }
@@ -216,6 +220,7 @@ fn show_all(models: Vec<v1::ModelVersion>, output: &Output) -> Result<(), Failed
                     .map(ToString::to_string)
                     .collect::<Vec<_>>()
                     .join(" "),
+                or_dash(view.pruned),
             ]
         };
         table(
@@ -228,6 +233,7 @@ fn show_all(models: Vec<v1::ModelVersion>, output: &Output) -> Result<(), Failed
                 "ε",
                 "F1",
                 "aliases",
+                "pruned",
             ],
             views.iter().map(row),
         )
@@ -280,6 +286,9 @@ fn render_one(view: &VersionView) -> String {
             view.scores.len()
         ),
     ];
+    if let Some(pruned) = view.pruned {
+        lines.push(format!("pruned     {pruned}: kept no more, on purpose"));
+    }
     if let Some(round) = version.round() {
         lines.push(format!("plan       {}", round.plan));
         let scores = |name| {

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
-use fedner_shared::id::{InstitutionId, RunId};
+use fedner_shared::id::{InstitutionId, RunId, VersionName};
 use fedner_shared::keys::Succession;
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
+use fedner_shared::view::Pruned;
 
 use crate::store::{Error, InstitutionState, StatementKind, StoredStatement, Tx};
 
@@ -30,6 +31,8 @@ struct Known {
     /// By digest, whether the key that gives way signed it.
     successions: BTreeMap<Digest, Option<Succession>>,
     states: BTreeMap<InstitutionId, InstitutionState>,
+    /// What events say was let go of.
+    pruned: BTreeMap<VersionName, Pruned>,
     /// Of the statements above, those that an event was found for.
     told: BTreeSet<Digest>,
     told_updates: BTreeSet<UpdateKey>,
@@ -54,6 +57,7 @@ pub(super) fn disagreements(tx: &Tx<'_>) -> Result<Vec<String>, Error> {
         }
     }
     problems.extend(known.untold());
+    problems.extend(known.pruned_otherwise(tx)?);
     for institution in tx.institutions()? {
         let told = known.states.get(&institution.name);
         if told != Some(&institution.state) {
@@ -108,6 +112,7 @@ impl Known {
             reports: BTreeMap::new(),
             successions: successions.iter().map(succession).collect(),
             states: BTreeMap::new(),
+            pruned: BTreeMap::new(),
             told: BTreeSet::new(),
             told_updates: BTreeSet::new(),
             told_evaluations: BTreeSet::new(),
@@ -234,6 +239,21 @@ impl Known {
                 let other = record.as_ref().is_none_or(|found| found.name != *version);
                 other.then(|| format!("the record of {version} says something else"))
             }
+            Event::ModelsPruned {
+                versions,
+                updates_only,
+            } => {
+                let pruned = if *updates_only {
+                    Pruned::Updates
+                } else {
+                    Pruned::Files
+                };
+                for version in versions {
+                    let most = self.pruned.entry(version.clone()).or_insert(pruned);
+                    *most = pruned.max(*most);
+                }
+                None
+            }
             Event::RunCreated { plan, .. } => {
                 let missing = tx.plan(*plan)?.is_none();
                 missing.then(|| format!("there is no plan {}", plan.short()))
@@ -288,6 +308,29 @@ impl Known {
         (!same).then(|| format!("the counts of {institution} come to something else"))
     }
 
+    /// Nobody can pass off what is missing as pruned.
+    fn pruned_otherwise(&self, tx: &Tx<'_>) -> Result<Vec<String>, Error> {
+        let mut problems = Vec::new();
+        let mut recorded = BTreeMap::new();
+        for (digest, pruned) in tx.pruned()? {
+            let version = tx.version(digest)?;
+            recorded.extend(version.map(|version| (version.name, pruned)));
+        }
+        let names: BTreeSet<_> = recorded.keys().chain(self.pruned.keys()).collect();
+        for name in names {
+            let (found, told) = (recorded.get(name), self.pruned.get(name));
+            if found != told {
+                let say = |pruned: Option<&Pruned>| pruned.map_or("nothing", |p| p.as_str());
+                problems.push(format!(
+                    "version {name} has {} pruned: the events say {}",
+                    say(found),
+                    say(told)
+                ));
+            }
+        }
+        Ok(problems)
+    }
+
     /// Statements that no event tells of.
     fn untold(&self) -> Vec<String> {
         let consents = self
@@ -328,6 +371,7 @@ impl Known {
 mod tests {
     use fedner_shared::sign::SecretKey;
     use fedner_shared::time::Time;
+    use fedner_shared::version::{Origin, Version};
 
     use super::*;
     use crate::store::{Institution, Store, fixture};
@@ -356,8 +400,17 @@ mod tests {
         }
     }
 
-    /// A store with one institution of that state, its consent to 50 examples, and a sound chain of those events.
     fn found(state: InstitutionState, events: Vec<Event>) -> Vec<String> {
+        found_with(state, events, None)
+    }
+
+    /// A store with one institution of that state, its consent to 50 examples, a version of which that is pruned, and a
+    /// sound chain of those events.
+    fn found_with(
+        state: InstitutionState,
+        events: Vec<Event>,
+        pruned: Option<Pruned>,
+    ) -> Vec<String> {
         let folder = tempfile::tempdir().expect("folder");
         let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
         let key = SecretKey::from_seed([1; 32]);
@@ -375,6 +428,10 @@ mod tests {
             tx.put_run(&run, None)?;
             tx.put_institution(&institution, &fixture::issued("serial"))?;
             tx.put_statement(&consent(&key, 50))?;
+            let version = tx.put_version(&imported())?;
+            if let Some(pruned) = pruned {
+                tx.put_pruned(version, pruned)?;
+            }
             for event in events {
                 tx.append_event(Time::from_millis(1), Some(&run.id), event)?;
             }
@@ -403,6 +460,49 @@ mod tests {
                 institution: anna(),
             },
         ]
+    }
+
+    fn imported() -> Version {
+        let file = Digest::of(b"file");
+        Version {
+            name: "base@1".parse().expect("name"),
+            parent: None,
+            origin: Origin::Import,
+            labels: Vec::new(),
+            weights: file,
+            frozen: None,
+            config: file,
+            tokenizer: file,
+            created: Time::from_millis(0),
+        }
+    }
+
+    /// Whoever removes an object cannot pass that off as pruned without an event that members may have seen.
+    #[test]
+    fn what_counts_as_pruned_is_what_the_events_say() {
+        let told = |updates_only: bool| {
+            let pruned = Event::ModelsPruned {
+                versions: vec![imported().name],
+                updates_only,
+            };
+            [honest(), vec![pruned]].concat()
+        };
+        let suspended = InstitutionState::Suspended;
+        let problems = |events, pruned| found_with(suspended, events, pruned).len();
+        assert_eq!(problems(told(false), Some(Pruned::Files)), 0);
+        let both = [told(true), told(false)[honest().len()..].to_vec()].concat();
+        assert_eq!(
+            problems(both, Some(Pruned::Files)),
+            0,
+            "one after the other"
+        );
+        assert_eq!(problems(honest(), Some(Pruned::Files)), 1, "untold");
+        assert_eq!(
+            problems(told(true), Some(Pruned::Files)),
+            1,
+            "more than told"
+        );
+        assert_eq!(problems(told(true), None), 1, "told and not so");
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! `model prune`: a disk that does not only fill.
+
+use clap::Args;
+use fedner_proto::v1;
+use serde::Serialize;
+
+use crate::cli::connect;
+use crate::cli::invite::parse_span;
+use crate::cli::output::{Failed, Output};
+use crate::config::Paths;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Arguments {
+    /// So many of the newest versions of each model stay as they are
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
+    /// Only versions that are at least so old, such as 90d
+    #[arg(long, default_value = "0s", value_name = "SPAN", value_parser = parse_span)]
+    older_than: u64,
+    /// Let go of the updates only: such versions can be exported still, and not be computed again
+    #[arg(long)]
+    updates_only: bool,
+    /// Only say what would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct LetGo {
+    versions: Vec<String>,
+    /// Versions that `replay` could compute before.
+    beyond_replay: Vec<String>,
+    objects: u64,
+    bytes: u64,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    paths: &Paths,
+    output: &Output,
+) -> Result<(), Failed> {
+    let Arguments {
+        keep,
+        older_than,
+        updates_only,
+        dry_run,
+    } = arguments;
+    let request = v1::PruneModelsRequest {
+        keep,
+        older_than_s: older_than,
+        updates_only,
+        dry_run,
+    };
+    let answer = connect::operations(paths)
+        .await?
+        .prune_models(request)
+        .await?
+        .into_inner();
+    let let_go = LetGo {
+        versions: answer.versions,
+        beyond_replay: answer.beyond_replay,
+        objects: answer.objects,
+        bytes: answer.bytes,
+    };
+    output.data(&let_go, |let_go| {
+        if let_go.versions.is_empty() {
+            return "nothing is old enough, or everything old has an alias or is under way"
+                .to_owned();
+        }
+        let what = if updates_only {
+            "the updates"
+        } else {
+            "updates and files"
+        };
+        let megabytes = let_go.bytes as f64 / 1e6;
+        let beyond = if let_go.beyond_replay.is_empty() {
+            "none".to_owned()
+        } else {
+            let_go.beyond_replay.join(", ")
+        };
+        format!(
+            "{what} of: {}\n{} objects, {megabytes:.1} MB\n`replay` can compute no more: {beyond}",
+            let_go.versions.join(", "),
+            let_go.objects
+        )
+    });
+    match (dry_run, let_go.versions.is_empty()) {
+        (_, true) => {}
+        (true, false) => output.say("nothing was changed"),
+        (false, false) => {
+            output.say("records and receipts stay; the room is free within some hours");
+        }
+    }
+    Ok(())
+}

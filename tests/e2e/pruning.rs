@@ -1,0 +1,155 @@
+//! A disk that does not only fill: older versions are let go by a rule, and everything says so.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
+
+/// The objects below a folder of blobs.
+fn objects(blobs: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for folder in fs::read_dir(blobs)? {
+        for object in fs::read_dir(folder?.path())? {
+            found.insert(object?.path());
+        }
+    }
+    Ok(found)
+}
+
+/// As if all of them had been written days ago, so that those that nothing needs are removed at the next start.
+fn age(blobs: &Path) -> Result<()> {
+    for object in objects(blobs)? {
+        let then = SystemTime::now() - Duration::from_hours(48);
+        fs::File::options()
+            .write(true)
+            .open(object)?
+            .set_modified(then)?;
+    }
+    Ok(())
+}
+
+struct Pruned {
+    setting: Setting,
+    blobs: PathBuf,
+}
+
+impl Pruned {
+    fn refuses(&self, arguments: &[&str]) -> Result<()> {
+        let said = refused(self.setting.cluster.coordinator_command(arguments)?)?;
+        assert!(said.contains("model-pruned"), "{arguments:?}: {said}");
+        Ok(())
+    }
+
+    fn prune(&self, more: &[&str]) -> Result<Value> {
+        let arguments = [&["model", "prune", "--keep", "2"], more].concat();
+        self.setting.cluster.coordinate(&arguments)
+    }
+
+    /// Restarts the coordinator, which collects; the objects that are there then.
+    fn collect(&mut self, expected: usize) -> Result<()> {
+        self.setting.cluster.kill_coordinator()?;
+        age(&self.blobs)?;
+        self.setting.cluster.start_coordinator()?;
+        let deadline = std::time::Instant::now() + MINUTES;
+        loop {
+            let found = objects(&self.blobs)?.len();
+            if found == expected {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                std::time::Instant::now() < deadline,
+                "{found} objects: expected {expected}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
+fn older_versions_are_let_go_by_a_rule_and_all_say_so_that_they_were() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(1, 4)?;
+    let run = setting.start_run(&plan(1, 1, 4, "head", "", NO_NOISE))?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    setting
+        .cluster
+        .coordinate(&["model", "tag", "notes@2", "liked"])?;
+    let blobs = setting.cluster.coordinator_directory().join("blobs");
+    let all = objects(&blobs)?.len();
+    let mut pruned = Pruned { setting, blobs };
+
+    // The base made ready is the first, and no sum of updates.
+    let would = pruned.prune(&["--updates-only", "--dry-run"])?;
+    assert_eq!(would["versions"], json!(["notes@3"]));
+    assert_eq!(would["beyond_replay"], json!(["notes@3"]));
+    assert_eq!(would["objects"], 1);
+    let young = pruned.prune(&["--updates-only", "--older-than", "1d"])?;
+    assert_eq!(young["versions"], json!([]), "all of them are of today");
+    pruned.setting.assert_replays()?;
+
+    assert_eq!(pruned.prune(&["--updates-only"])?, would);
+    pruned.collect(all - 1)?;
+    pruned.refuses(&["replay", "notes@3"])?;
+    for other in ["notes@2", "notes@4", "notes@5"] {
+        let replayed = pruned.setting.cluster.coordinate(&["replay", other])?;
+        assert_eq!(replayed["same"], true, "{replayed}");
+    }
+    let export = pruned.setting.path("third");
+    let to = export.to_str().context("path")?;
+    let third = ["model", "export", "notes@3", "--to", to];
+    pruned.setting.cluster.coordinate(&third)?;
+
+    // Their files too: of the first, which the second is computed from, and of the third.
+    let let_go = pruned.prune(&[])?;
+    assert_eq!(let_go["versions"], json!(["notes@1", "notes@3"]));
+    let beyond = json!(["notes@2", "notes@4"]);
+    assert_eq!(let_go["beyond_replay"], beyond, "{let_go}");
+    assert!(let_go["bytes"].as_u64() > Some(1000), "{let_go}");
+    let files = let_go["objects"].as_u64().context("objects")? as usize;
+    pruned.collect(all - 1 - files)?;
+    assert_eq!(pruned.prune(&[])?["versions"], json!([]), "once");
+    for gone in ["notes@2", "notes@3", "notes@4"] {
+        pruned.refuses(&["replay", gone])?;
+    }
+    pruned.setting.cluster.coordinate(&["replay", "notes@5"])?;
+    fs::remove_dir_all(&export)?;
+    pruned.refuses(&third)?;
+    pruned.refuses(&["model", "tag", "notes@3", "again"])?;
+    let again = plan(1, 1, 1, "head", "", NO_NOISE).replace("base@1", "notes@3");
+    let file = pruned.setting.path("again.toml");
+    fs::write(&file, again)?;
+    pruned.refuses(&["run", "create", file.to_str().context("path")?, "--force"])?;
+    let shown = pruned
+        .setting
+        .cluster
+        .coordinate(&["model", "show", "notes@3"])?;
+    assert_eq!(shown["pruned"], "files", "its record stays");
+
+    // What is missing on purpose is no problem, in the directory and in a backup of it.
+    let sound = pruned.setting.cluster.coordinate(&["verify"])?;
+    assert_eq!(sound["pruned"], json!(["notes@1: files", "notes@3: files"]));
+    let backup = pruned.setting.path("backup");
+    let to = backup.to_str().context("path")?;
+    let written = pruned.setting.cluster.coordinate(&["backup", "--to", to])?;
+    assert_eq!(written["pruned"], 2, "{written}");
+    pruned.setting.cluster.kill_coordinator()?;
+    let directory = pruned.setting.cluster.coordinator_directory();
+    fs::remove_dir_all(&directory)?;
+    pruned
+        .setting
+        .cluster
+        .coordinate(&["restore", "--from", to])?;
+    let sound = pruned.setting.cluster.coordinate(&["verify"])?;
+    assert_eq!(sound["problems"], json!([]), "{sound}");
+    // What is missing otherwise is one.
+    let lost = objects(&pruned.blobs)?.pop_first().context("an object")?;
+    fs::remove_file(lost)?;
+    let verify = pruned.setting.cluster.coordinator_command(&["verify"])?;
+    assert!(refused(verify)?.contains("state-invalid"));
+    Ok(())
+}
