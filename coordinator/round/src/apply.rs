@@ -9,19 +9,19 @@ use fedner_shared::refusal::{Code, Lasts};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
 
-use crate::effect::{Contribution, Task};
 use crate::input::Input;
 use crate::member::{Granted, Later, Member, Work};
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::run::Step;
-use crate::settle::Settling;
+use crate::step::StepBuilder;
+use crate::task::{Contribution, Task};
 
 /// How soon an institution is asked again that cannot do it now, at first and at the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-impl Settling {
+impl StepBuilder {
     pub(crate) fn apply(&mut self, input: Input) -> Step {
         match input {
             Input::Start => self.start(),

@@ -2,10 +2,10 @@
 
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
-use fedner_shared::version::Participant;
 use serde::{Deserialize, Serialize};
 
 use crate::run::Run;
+use crate::task::Contribution;
 
 /// The outcome of a step. The caller makes it durable, then takes `run` as the new state, then
 /// carries out the effects.
@@ -37,24 +37,4 @@ pub struct Effect {
     pub base: Digest,
     /// In the order of the institutions' names.
     pub contributions: Vec<Contribution>,
-}
-
-/// An accepted update: what the version made of it will name as one of its participants.
-pub type Contribution = Participant;
-
-/// What an institution is to do in a run now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
-    pub task: Task,
-    pub round: u32,
-    pub attempt: u32,
-    /// To train on, or to evaluate.
-    pub version: Digest,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    Train,
-    Evaluate,
 }

@@ -55,7 +55,7 @@ impl Run {
         };
         let mut last = self.attempt_began;
         for member in self.members.values().filter(|m| m.is_waited_for()) {
-            last = last.max(member.since? + member.usual()?);
+            last = last.max(member.since? + member.longest_training()?);
         }
         Some(last.min(until))
     }
@@ -63,10 +63,10 @@ impl Run {
     /// When the run will be over if its rounds take as long as the last ones.
     fn finish(&self) -> Option<Time> {
         let began = !self.phase.is_end() && self.phase != Phase::Created && self.paused.is_none();
-        if !began || self.paces.is_empty() {
+        if !began || self.round_durations.is_empty() {
             return None;
         }
-        let mean = self.paces.iter().sum::<u64>() / self.paces.len() as u64;
+        let mean = self.round_durations.iter().sum::<u64>() / self.round_durations.len() as u64;
         let left = u64::from(self.plan.rounds + 1 - self.round);
         Some(self.attempt_began + Duration::from_millis(mean * left))
     }

@@ -1,66 +1,14 @@
 //! Whether a version is published: the plan's gate, from the counts that evaluation brought.
 
-use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::plan::{Gate, Score};
 use fedner_shared::score::{Counts, Scores, median, pooled_and_median};
-use serde::{Deserialize, Serialize};
 
 use crate::member::{Member, Work};
 use crate::members::Members;
 use crate::run::Run;
-use crate::settle::Settling;
-
-/// What the gate of a run has decided so far.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
-    /// The last version that passed; before the first, what the run began with.
-    pub champion: Digest,
-    /// The round that published it; 0 for what the run began with.
-    pub round: u32,
-    pub last: Option<Verdict>,
-}
-
-/// What the gate said of the newest version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    pub round: u32,
-    pub version: Digest,
-    pub judgement: Judgement,
-    /// The rule that decided, with its figures.
-    pub reason: String,
-}
-
-impl Standing {
-    pub(crate) fn new(base: Digest) -> Self {
-        Self {
-            champion: base,
-            round: 0,
-            last: None,
-        }
-    }
-
-    fn words(&self) -> Option<String> {
-        let Verdict {
-            round,
-            judgement,
-            reason,
-            ..
-        } = self.last.as_ref()?;
-        let said = match judgement {
-            Judgement::Passed => "passed the gate",
-            Judgement::Regressed => "failed at the gate",
-            Judgement::Unjudged => "could not be judged",
-        };
-        let champion = match self.round {
-            0 => "no version has passed yet".to_owned(),
-            round => format!("the champion is that of round {round}"),
-        };
-        Some(format!(
-            "the version of round {round} {said}: {reason}; {champion}"
-        ))
-    }
-}
+use crate::standing::Verdict;
+use crate::step::StepBuilder;
 
 /// An outcome before it is written down.
 struct Found {
@@ -187,7 +135,7 @@ fn gain(score: Score, pairs: &[Pair<'_>], of: impl Fn(&Scores) -> Counts) -> Opt
     }
 }
 
-impl Settling {
+impl StepBuilder {
     /// Keeps what was counted, says the figures, and lets the gate decide what goes on.
     pub(crate) fn finish_evaluation(&mut self) {
         let known = |m: &Member| m.scores.is_some() || counted(m).is_some();

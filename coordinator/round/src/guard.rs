@@ -10,9 +10,9 @@ use crate::member::Work;
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::run::{Run, Step};
-use crate::settle::Settling;
+use crate::step::StepBuilder;
 
-impl Settling {
+impl StepBuilder {
     /// Keeps the figures of a closed round, and lets the guard judge them.
     pub(crate) fn measured(
         &mut self,

@@ -7,8 +7,8 @@ use fedner_shared::refusal::Code;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
 
-use crate::effect::Task;
 use crate::member::Later;
+use crate::task::Task;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {

@@ -9,7 +9,7 @@ use fedner_shared::score::Scores;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::Contribution;
+use crate::task::Contribution;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Member {
@@ -185,7 +185,7 @@ impl Member {
     }
 
     /// The longest of the trainings remembered, once there are enough of them.
-    pub fn usual(&self) -> Option<Duration> {
+    pub fn longest_training(&self) -> Option<Duration> {
         if self.trainings.len() < ENOUGH_TO_KNOW {
             return None;
         }
@@ -195,7 +195,7 @@ impl Member {
 
     /// The instant after which it counts as late: twice as long as it ever took, and some slack.
     pub fn late_from(&self) -> Option<Time> {
-        Some(self.since? + 2 * self.usual()? + SLACK)
+        Some(self.since? + 2 * self.longest_training()? + SLACK)
     }
 
     /// Whether it has begun so often without coming to an end that nobody need wait for it.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use fedner_shared::digest::Digest;
-use fedner_shared::event::Event;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::plan::Plan;
 use fedner_shared::score::Scores;
@@ -11,31 +10,15 @@ use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Assignment, Contribution, Task, Transition};
-use crate::gate::Standing;
-use crate::input::Input;
 use crate::member::{Member, Work};
 use crate::members::Members;
 use crate::phase::Phase;
 use crate::rejection::Rejection;
-use crate::settle::Settling;
+use crate::standing::Standing;
+use crate::task::{Assignment, Contribution, Task};
 use crate::weights::capped;
 
-/// What is fixed when a run is created.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Created {
-    pub id: RunId,
-    pub plan: Plan,
-    /// The digest of the plan as the operator signed it.
-    pub plan_digest: Digest,
-    /// The digest of the manifest of trainable tensors.
-    pub manifest: Digest,
-    /// d, the number of trainable weights.
-    pub dimension: u64,
-    /// The version to begin with, its head fitting the plan's labels.
-    pub base: Digest,
-}
-
+/// A plan being carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     pub id: RunId,
@@ -58,8 +41,8 @@ pub struct Run {
     /// How many effects the run has had.
     pub effects: u64,
     /// How long the last rounds took, in milliseconds, the newest last.
-    #[serde(default)]
-    pub paces: Vec<u64>,
+    #[serde(default, rename = "paces")]
+    pub round_durations: Vec<u64>,
     /// What the plan's gate has decided; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Standing>,
@@ -69,59 +52,13 @@ pub struct Run {
 }
 
 /// Rounds by which the end of the run is reckoned.
-const PACES: usize = 5;
+const REMEMBERED_ROUNDS: usize = 5;
 
 pub(crate) type Step<T = ()> = Result<T, Rejection>;
 
 impl Run {
-    /// A run that waits for its start.
-    pub fn create(now: Time, created: Created) -> Transition {
-        let Created {
-            id,
-            plan,
-            plan_digest,
-            manifest,
-            dimension,
-            base,
-        } = created;
-        let cohort = plan.cohort.institutions.iter();
-        let members = cohort
-            .map(|name| (name.clone(), Member::default()))
-            .collect();
-        let events = vec![Event::RunCreated {
-            plan: plan_digest,
-            base,
-            rounds: plan.rounds,
-        }];
-        let standing = plan.gate.is_some().then(|| Standing::new(base));
-        let run = Self {
-            id,
-            plan,
-            plan_digest,
-            manifest,
-            dimension,
-            version: base,
-            phase: Phase::Created,
-            round: 0,
-            attempt: 0,
-            attempt_began: now,
-            paused: None,
-            members,
-            effects: 0,
-            paces: Vec::new(),
-            standing,
-            measured: None,
-        };
-        Transition {
-            run,
-            events,
-            effects: Vec::new(),
-            called: false,
-        }
-    }
-
-    /// Takes over how long institutions took in an earlier run that trained the same weights.
-    pub fn learn(&mut self, earlier: &Self) {
+    /// Adopts how long institutions took in an earlier run that trained the same weights.
+    pub fn adopt_durations(&mut self, earlier: &Self) {
         let alike = |run: &Self| (run.manifest, run.plan.training.clone());
         if alike(self) != alike(earlier) {
             return;
@@ -134,20 +71,10 @@ impl Run {
         }
     }
 
-    pub(crate) fn remember(&mut self, round: Duration) {
-        self.paces.push(round.as_millis() as u64);
-        let surplus = self.paces.len().saturating_sub(PACES);
-        self.paces.drain(..surplus);
-    }
-
-    /// The run after `input`, with what happened and what is to be done. A rejected input leaves
-    /// the run as it is.
-    pub fn step(&self, now: Time, input: Input) -> Step<Transition> {
-        let mut settling = Settling::new(self.clone(), now);
-        settling.apply(input)?;
-        settling.settle();
-        debug_assert_eq!(settling.run.violation(), None);
-        Ok(settling.finish())
+    pub(crate) fn remember_round(&mut self, round: Duration) {
+        self.round_durations.push(round.as_millis() as u64);
+        let surplus = self.round_durations.len().saturating_sub(REMEMBERED_ROUNDS);
+        self.round_durations.drain(..surplus);
     }
 
     /// What `institution` is to do now.
@@ -165,12 +92,12 @@ impl Run {
         })
     }
 
-    /// Those for whom there may be something to do that there was not in `earlier`.
+    /// Institutions that may have new work since `earlier`.
     pub fn called_since(&self, earlier: Option<&Self>) -> Vec<InstitutionId> {
-        let same_course = earlier.filter(|earlier| earlier.course() == self.course());
+        let same_state = earlier.filter(|earlier| earlier.shared_state() == self.shared_state());
         let called =
             |name: &&InstitutionId| self.assignment(name).is_some() || self.awaits_consent(name);
-        match same_course {
+        match same_state {
             Some(earlier) => {
                 let changed = self.members.changed_since(&earlier.members);
                 changed
@@ -183,8 +110,8 @@ impl Run {
         }
     }
 
-    /// What all members share of what decides their work.
-    fn course(&self) -> (&Phase, u32, u32, Digest, Option<Time>) {
+    /// The part of the state that decides every member's work.
+    fn shared_state(&self) -> (&Phase, u32, u32, Digest, Option<Time>) {
         let Self {
             phase,
             round,

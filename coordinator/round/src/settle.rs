@@ -5,41 +5,12 @@ use fedner_shared::event::Event;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::time::Time;
 
-use crate::effect::{Effect, Transition};
+use crate::effect::Effect;
 use crate::member::{Member, Work};
 use crate::phase::Phase;
-use crate::run::Run;
+use crate::step::StepBuilder;
 
-/// A step in the making.
-pub(crate) struct Settling {
-    pub(crate) run: Run,
-    pub(crate) now: Time,
-    pub(crate) events: Vec<Event>,
-    effects: Vec<Effect>,
-    /// Somebody is asked again, of which no event tells.
-    called: bool,
-}
-
-impl Settling {
-    pub(crate) fn new(run: Run, now: Time) -> Self {
-        Self {
-            run,
-            now,
-            events: Vec::new(),
-            effects: Vec::new(),
-            called: false,
-        }
-    }
-
-    pub(crate) fn finish(self) -> Transition {
-        Transition {
-            run: self.run,
-            events: self.events,
-            effects: self.effects,
-            called: self.called,
-        }
-    }
-
+impl StepBuilder {
     /// Moves on as far as the state and the time allow.
     pub(crate) fn settle(&mut self) {
         while self.run.paused.is_none() {
@@ -139,14 +110,14 @@ impl Settling {
         let quorum = self.run.plan.cohort.quorum;
         let updates = self.updates();
         let (pending, waiting) = self.pending();
-        let enough = updates >= quorum;
-        let wanted = self.run.plan.cohort.enough;
+        let quorum_reached = updates >= quorum;
+        let enough = self.run.plan.cohort.enough;
         // Institutions that went silent, or are late by their own measure, are waited for only as
         // long as the quorum needs them.
         let closed = pending == 0
             || self.now >= until
-            || wanted.is_some_and(|wanted| updates >= wanted)
-            || (enough && waiting == 0)
+            || enough.is_some_and(|enough| updates >= enough)
+            || (quorum_reached && waiting == 0)
             || updates + pending < quorum;
         if !closed {
             return false;
@@ -160,7 +131,7 @@ impl Settling {
             updates,
             missing,
         });
-        if enough {
+        if quorum_reached {
             self.aggregate();
         } else {
             self.repeat(format!(
@@ -181,7 +152,8 @@ impl Settling {
             return false;
         }
         let round = self.run.round;
-        self.run.remember(self.now.since(self.run.attempt_began));
+        self.run
+            .remember_round(self.now.since(self.run.attempt_began));
         self.finish_evaluation();
         if round == self.run.plan.rounds {
             self.run.phase = Phase::Completed;

@@ -103,7 +103,7 @@ impl Engine {
         };
         let mut transition = Run::create(self.now(), created);
         for earlier in &self.runs {
-            transition.run.learn(earlier);
+            transition.run.adopt_durations(earlier);
         }
         self.commit("create run", transition, |tx| {
             tx.put_plan(&signed)?;

@@ -443,8 +443,8 @@ fn a_pace_is_learnt_from_earlier_runs_and_never_while_the_coordinator_was_away()
     let mut first = Driver::recruited(plan(5, 3));
     rounds_of(&mut first, 2, 20);
     let mut later = Driver::recruited(plan(5, 3));
-    later.run.learn(&first.run);
-    let usual = |driver: &Driver| driver.run.members[&id("anna")].usual();
+    later.run.adopt_durations(&first.run);
+    let usual = |driver: &Driver| driver.run.members[&id("anna")].longest_training();
     assert_eq!(usual(&later), Some(Duration::from_secs(20)));
     later.take("anna");
     later.step(Input::Restarted).expect("restarted");
@@ -452,7 +452,7 @@ fn a_pace_is_learnt_from_earlier_runs_and_never_while_the_coordinator_was_away()
     let mut other = plan(5, 3);
     other.training.local_epochs = 9;
     let mut other = Driver::recruited(other);
-    other.run.learn(&first.run);
+    other.run.adopt_durations(&first.run);
     assert_eq!(usual(&other), None, "another training takes another time");
 }
 
