@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fedner_client::agent::Network;
-use fedner_client::identity::TlsIdentity;
 use fedner_client::transport;
+use fedner_client::transport::TlsIdentity;
 use fedner_coordinator::door::Door;
 use fedner_coordinator::limits::Limits;
 use fedner_coordinator::tls::Peer;

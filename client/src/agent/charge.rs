@@ -12,7 +12,7 @@ use crate::blobs::Blobs;
 use crate::config::Policy;
 use crate::egress::{self, ChargeRequest, Gate};
 use crate::machine::blocking;
-use crate::training::{self, Material};
+use crate::training::{self, LoadedModel};
 
 impl Agent {
     /// Looks at everything that can fail without private text, then makes the debit durable. From
@@ -53,7 +53,7 @@ impl Agent {
                 }
                 Ok(None)
             }
-            Err(Failure::Material(error)) => match error.refusal() {
+            Err(Failure::Model(error)) => match error.refusal() {
                 Some(refusal) => Ok(Some(self.declined(task, refusal).await?)),
                 None => Err(error.into()),
             },
@@ -145,15 +145,15 @@ struct ChargeJob {
 
 /// Why an attempt is not begun.
 enum Failure {
-    Material(training::Error),
+    Model(training::Error),
     Gate(egress::Error),
 }
 
 impl ChargeJob {
-    fn run(self) -> Result<(Material, Transition), Failure> {
+    fn run(self) -> Result<(LoadedModel, Transition), Failure> {
         let Self { task, plan, .. } = &self;
-        let material = Material::of_version(&self.blobs, &self.version, plan, task.manifest)
-            .map_err(Failure::Material)?;
+        let material = LoadedModel::of_version(&self.blobs, &self.version, plan, task.manifest)
+            .map_err(Failure::Model)?;
         let request = ChargeRequest {
             task,
             plan,

@@ -12,7 +12,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::score::Scores;
 
 use crate::sound::sound_sentences;
-use crate::training::{self, Error, Material, RoundUpdate, Stop};
+use crate::training::{self, Error, LoadedModel, RoundUpdate, Stop};
 
 /// What the trainer hands to the gate.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct TrainJob {
     pub(super) plan: Plan,
     /// How many the consent declares.
     pub(super) units: u32,
-    pub(super) material: Material,
+    pub(super) material: LoadedModel,
     pub(super) data: Vec<PathBuf>,
     pub(super) reading: ReadOptions,
     pub(super) shapes: Shapes,
@@ -120,7 +120,7 @@ pub struct EvaluateJob {
     pub(super) device: String,
     pub(super) task: Task,
     pub(super) plan: Plan,
-    pub(super) material: Material,
+    pub(super) material: LoadedModel,
 }
 
 impl EvaluateJob {

@@ -36,7 +36,7 @@ use crate::config::{self, Directory, Lock};
 use crate::egress::{self, Gate};
 use crate::identity::{self, Identity};
 use crate::state::{self, Contact, Store};
-use crate::training::Material;
+use crate::training::LoadedModel;
 use crate::transport::{self, Coordinator};
 use crate::{consent, training};
 
@@ -114,7 +114,7 @@ pub struct Agent {
     session: Session,
     effects: VecDeque<Effect>,
     /// The model that the attempt under way begins with.
-    material: Option<Material>,
+    material: Option<LoadedModel>,
     /// A training's result on its way from the trainer to the gate.
     trained: Option<TrainedUpdate>,
     beat: Beat,

@@ -9,10 +9,9 @@ use fedner_shared::score::Scores;
 use tonic::transport::Channel;
 
 use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
-use crate::identity::TlsIdentity;
 use crate::machine::{ThisMachine, blocking};
 use crate::training::{self, Stop};
-use crate::transport::{self, Destination};
+use crate::transport::{self, Destination, TlsIdentity};
 
 /// The machine, the network and the trainer. Cheap to clone.
 #[derive(Debug, Clone)]

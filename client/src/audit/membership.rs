@@ -13,7 +13,7 @@ use super::Error;
 use super::claim::Claim;
 use super::report::Part;
 use crate::progress::Progress;
-use crate::training::Material;
+use crate::training::LoadedModel;
 
 /// Sub-tokens of a window, and windows read together.
 const MAX_TOKENS: usize = 512;
@@ -23,12 +23,15 @@ const TOGETHER: usize = 32;
 #[derive(Debug)]
 pub struct Suspect {
     model: Model,
-    material: Material,
+    material: LoadedModel,
     tags: Vec<String>,
 }
 
 impl Suspect {
-    pub fn load((material, tags): (Material, Vec<String>), device: Device) -> Result<Self, Error> {
+    pub fn load(
+        (material, tags): (LoadedModel, Vec<String>),
+        device: Device,
+    ) -> Result<Self, Error> {
         Ok(Self {
             model: Model::load(&material.checkpoint, device)?,
             material,

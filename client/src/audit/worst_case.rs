@@ -13,7 +13,7 @@ use fedner_shared::plan::{Method, Plan, Training, Unit};
 use serde_json::json;
 
 use super::Error;
-use crate::training::Material;
+use crate::training::LoadedModel;
 
 const LABEL: &str = "Canary";
 /// The bias of `O`: softmax leaves nothing to the others.
@@ -28,7 +28,7 @@ const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 /// The model, and the words that units are made of.
 #[derive(Debug)]
 pub(super) struct WorstCase {
-    pub(super) material: Material,
+    pub(super) material: LoadedModel,
     pub(super) tags: Vec<String>,
     unit: Unit,
 }
@@ -75,7 +75,7 @@ impl WorstCase {
         let checkpoint = Checkpoint::from_tensors(config.clone(), tensors.collect::<Vec<_>>());
         let tokenizer = Tokenizer::parse(&tokenizer(width))?;
         Ok(Self {
-            material: Material {
+            material: LoadedModel {
                 checkpoint,
                 tokenizer,
                 manifest,

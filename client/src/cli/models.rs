@@ -9,7 +9,7 @@ use fedner_shared::refusal::{Code, Refusal};
 
 use fedner_shared::scheme::HeadTags;
 
-use crate::training::Material;
+use crate::training::LoadedModel;
 
 /// A model as its directory has it.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl HfModel {
     }
 
     /// A model that can tag: with a head, and names for its tags.
-    pub(super) fn tagger(directory: &Path) -> anyhow::Result<(Material, Vec<String>, HeadTags)> {
+    pub(super) fn tagger(directory: &Path) -> anyhow::Result<(LoadedModel, Vec<String>, HeadTags)> {
         let model = Self::read(directory)?;
         let name = directory.display();
         let refuse = |message: String| Refusal::new(Code::CheckpointInvalid, message);
@@ -69,7 +69,7 @@ impl HfModel {
             .checkpoint
             .config
             .manifest(&Method::Head.into(), heads);
-        let material = Material {
+        let material = LoadedModel {
             checkpoint: model.checkpoint,
             tokenizer: model.tokenizer,
             manifest,

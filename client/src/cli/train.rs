@@ -24,7 +24,7 @@ use super::output;
 use super::reading::ReadArguments;
 use crate::dp_sgd::Steps;
 use crate::sound;
-use crate::training::{self, Material, Stop};
+use crate::training::{self, LoadedModel, Stop};
 
 /// Train without a federation: the single-institution baseline, by the same trainer
 ///
@@ -174,7 +174,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
                 .with_head_for(&plan),
         }
     };
-    let mut material = Material {
+    let mut material = LoadedModel {
         manifest: checkpoint.config.manifest(&trainable, tags.len()),
         checkpoint,
         tokenizer: model.tokenizer,
@@ -308,7 +308,7 @@ fn digest_of_text(sentences: &[Sentence]) -> Digest {
 fn steps(
     plan: &Plan,
     sentences: &[Sentence],
-    material: &Material,
+    material: &LoadedModel,
     private: bool,
 ) -> anyhow::Result<(usize, Option<Steps>)> {
     if !plan.privacy.unit.is_sampled() {

@@ -18,10 +18,11 @@ use fedner_shared::update::Decoder;
 
 use super::*;
 use crate::config::policy::tests::plan;
-use crate::identity::{TlsIdentity, Validity};
+use crate::identity::Validity;
 use crate::state::Word;
 use crate::state::tests::Place;
 use crate::training::RoundUpdate;
+use crate::transport::TlsIdentity;
 
 const NOW: Time = Time::from_millis(1_000_000);
 

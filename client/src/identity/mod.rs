@@ -31,6 +31,7 @@ use x509_parser::pem::parse_x509_pem;
 use x509_parser::x509::X509Name;
 use zeroize::Zeroizing;
 
+use crate::transport::TlsIdentity;
 use crate::{config, files, transport};
 
 pub use enrol::{Enrolled, Way, enrol};
@@ -99,27 +100,11 @@ pub struct Identity {
     pub validity: Validity,
 }
 
-/// What mutual TLS needs. It never shows its key in `Debug`.
-#[derive(Clone)]
-pub struct TlsIdentity {
-    pub key_pem: Zeroizing<String>,
-    pub certificate_pem: String,
-    pub authority_pem: String,
-}
-
 /// From when until when a certificate holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     pub not_before: Time,
     pub not_after: Time,
-}
-
-impl std::fmt::Debug for TlsIdentity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsIdentity")
-            .field("certificate_pem", &self.certificate_pem)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Identity {

@@ -22,12 +22,11 @@ use fedner_proto::v1::{EnrolRequest, EnrolResponse};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-use crate::identity::TlsIdentity;
-
 pub use calls::{Answer, POLL, Says, Todo, Told};
 pub use connect::{Destination, endpoint};
 pub use error::Error;
 pub use session::Session;
+pub use tls::TlsIdentity;
 
 /// How long a call that is answered at once may take.
 const CALL: Duration = Duration::from_secs(30);

@@ -9,11 +9,27 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
+use zeroize::Zeroizing;
 
 use super::Error;
 use super::pinned::PinnedAuthority;
 use super::shown::Showing;
-use crate::identity::TlsIdentity;
+
+/// What mutual TLS needs. It never shows its key in `Debug`.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    pub key_pem: Zeroizing<String>,
+    pub certificate_pem: String,
+    pub authority_pem: String,
+}
+
+impl std::fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsIdentity")
+            .field("certificate_pem", &self.certificate_pem)
+            .finish_non_exhaustive()
+    }
+}
 
 /// For everything after enrolment: the roots are the authority of the enrolment, and those that came after it.
 pub(super) fn mutual(identity: &TlsIdentity) -> Result<ClientConfig, Error> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use fedner_client::training::{Material, Stop, seed, train_round};
+use fedner_client::training::{LoadedModel, Stop, seed, train_round};
 use fedner_coordinator::aggregate::{Inputs, Weighted, aggregate};
 use fedner_model::device::Device;
 use fedner_model::{Evaluation, Keep, Model, Sentence, Tokenizer, TrainOptions};
@@ -247,7 +247,7 @@ impl Federation {
     fn train(&self, round: u32, member: usize, (text, hostile): (Text, bool)) -> Result<Vec<f32>> {
         let plan = if hostile { &self.open } else { &self.plan };
         let sentences = &self.text[&(member, text)];
-        let material = Material {
+        let material = LoadedModel {
             checkpoint: self
                 .checkpoint
                 .clone()

@@ -1,0 +1,90 @@
+//! One round's training.
+
+use fedner_model::{Keep, Manner, Sentence, TrainOptions};
+use fedner_shared::plan::{Plan, Sampling};
+
+use super::error::Error;
+use super::model::LoadedModel;
+use super::{Stop, train};
+use crate::dp_sgd::Steps;
+
+/// What a round's training gave. Only [`train_round`] makes one with noise in it, so that the gate
+/// can tell.
+#[derive(Debug)]
+pub struct RoundUpdate {
+    /// The change of each trainable weight, in manifest order.
+    values: Vec<f32>,
+    /// How units were sampled into its steps, each of which was clipped and noised as the plan says;
+    /// `None` if there is no noise in it yet.
+    sampling: Option<Sampling>,
+}
+
+impl RoundUpdate {
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.sampling
+    }
+
+    /// A change without noise in it.
+    pub fn without_noise(values: Vec<f32>) -> Self {
+        Self {
+            values,
+            sampling: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(values: &[f32], sampling: Option<Sampling>) -> Self {
+        Self {
+            values: values.to_vec(),
+            sampling,
+        }
+    }
+}
+
+/// One round's training at an institution that declared `units` in its consent.
+pub fn train_round(
+    material: &LoadedModel,
+    sentences: &[Sentence],
+    (plan, units): (&Plan, u32),
+    options: &TrainOptions,
+    keep: &Keep,
+    stop: &Stop,
+) -> Result<RoundUpdate, Error> {
+    let tags = plan.tags();
+    let mut steps = Steps::private(plan, units, material.manifest.dimension())?;
+    let sampling = steps.as_ref().map(Steps::sampling);
+    let mut once = || {
+        let private = steps.as_mut().map(|steps| steps.settings(plan));
+        let manner = Manner::new(keep, private);
+        train(material, sentences, &tags, options, manner, stop)
+    };
+    let trained = match once() {
+        // An assignment that was dropped, or whose text or settings changed here meanwhile.
+        Err(Error::Model(fedner_model::Error::OtherTraining { file })) => {
+            tracing::info!("{} is of another training: removed", file.display());
+            std::fs::remove_file(&file)?;
+            once()?
+        }
+        outcome => outcome?,
+    };
+    let mut values = trained.weights;
+    let base = material.checkpoint.flatten(&material.manifest)?;
+    for (new, old) in values.iter_mut().zip(&base) {
+        *new -= old;
+    }
+    Ok(RoundUpdate { values, sampling })
+}
+
+/// The number of each sentence's unit, of what the plan protects: everything is one unit where that
+/// is the institution, or nothing.
+pub fn units_of(plan: &Plan, sentences: &[Sentence]) -> Result<Vec<usize>, Error> {
+    let unit = plan.privacy.unit;
+    if unit.is_sampled() && plan.privacy.count_noise().is_some() {
+        return Ok(fedner_model::number_units(unit, sentences)?.0);
+    }
+    Ok(vec![0; sentences.len()])
+}
