@@ -6,7 +6,6 @@ use fedner_shared::time::Time;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::authority::{BACKDATED, Role};
-use crate::tls::Peer;
 
 /// The holder of a certificate that TLS has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,16 +52,14 @@ impl Caller {
         })
     }
 
-    /// The caller of a request.
-    pub fn of_peer(peer: Option<&Peer>) -> Result<Self, Refusal> {
-        let certificate = peer
-            .and_then(|peer| peer.certificate.as_ref())
-            .ok_or_else(|| {
-                Refusal::new(
-                    Code::CertificateMissing,
-                    "this call needs a client certificate: found none",
-                )
-            })?;
+    /// The caller at the other end of a connection with this certificate.
+    pub fn of_connection(certificate: Option<&[u8]>) -> Result<Self, Refusal> {
+        let certificate = certificate.ok_or_else(|| {
+            Refusal::new(
+                Code::CertificateMissing,
+                "this call needs a client certificate: found none",
+            )
+        })?;
         Self::of_certificate(certificate)
     }
 

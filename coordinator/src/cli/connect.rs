@@ -122,7 +122,7 @@ fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
 pub(super) async fn operations(paths: &Paths) -> Result<OperationsClient<Channel>, Failed> {
     let channel = channel(paths).await?;
     let client = OperationsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
-    super::key::renew_if_due(paths, client.clone()).await;
+    super::certificate::renew_if_due(paths, client.clone()).await;
     Ok(client)
 }
 

@@ -2,27 +2,19 @@
 
 mod succession;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use fedner_proto::v1;
-use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::v1::rotate_key_request::Which;
-use fedner_shared::machine::Machine as _;
-use fedner_shared::refusal::Code;
 use fedner_shared::time::Time;
-use rcgen::{CertificateParams, KeyPair};
 use serde::Serialize;
-use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
+use super::certificate::{certificate_request, generate, renew, write};
 use super::connect;
 use super::output::{Failed, Output, or_dash, table};
-use crate::authority::Life;
 use crate::config::Paths;
-use crate::identity::Caller;
-use crate::machine::ThisMachine;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -210,48 +202,6 @@ async fn replace_operator(paths: &Paths, output: &Output) -> Result<(), Failed> 
     Ok(())
 }
 
-/// Renews the certificate in the directory in the last third of its life. Where the coordinator serves it does so by
-/// itself; operators elsewhere have their commands.
-pub(super) async fn renew_if_due(paths: &Paths, operations: OperationsClient<Channel>) {
-    let pem = fs::read_to_string(paths.operator_certificate());
-    let due = pem.is_ok_and(|pem| Life::of_pem(&pem).is_ok_and(|l| l.is_due(ThisMachine.now())));
-    if !due {
-        return;
-    }
-    match renew(paths, operations, false).await {
-        Ok(name) => tracing::info!(name, "renewed the certificate by which commands call"),
-        Err(error) => tracing::warn!(%error, "the certificate runs out, and was not renewed"),
-    }
-}
-
-/// The holder of the certificate in the directory, with a new key and a new certificate.
-async fn renew(
-    paths: &Paths,
-    mut operations: OperationsClient<Channel>,
-    replace: bool,
-) -> Result<String, Failed> {
-    let certificate = paths.operator_certificate();
-    let pem = fs::read_to_string(&certificate).map_err(Failed::io("read", &certificate))?;
-    let caller = crate::authority::der_of(&pem)
-        .map_err(|error| Failed::refuse(Code::StateInvalid, error.to_string()))
-        .and_then(|der| Ok(Caller::of_certificate(&der)?))?;
-    let key = generate()?;
-    let request = v1::IssueCertificateRequest {
-        name: caller.name.clone(),
-        role: v1::Person::Operator.into(),
-        certificate_request: certificate_request(&key)?,
-        replace,
-    };
-    let answer = operations.issue_certificate(request).await?.into_inner();
-    if !paths.authority_key().exists() {
-        // An operator elsewhere learns the authorities with the certificate.
-        write(&paths.authority_certificate(), &answer.authorities.concat())?;
-    }
-    write(&paths.operator_key(), &Zeroizing::new(key.serialize_pem()))?;
-    write(&certificate, &answer.certificate)?;
-    Ok(caller.name)
-}
-
 async fn issue(
     name: &str,
     role: Person,
@@ -291,19 +241,4 @@ async fn issue(
         to.display()
     ));
     Ok(())
-}
-
-fn generate() -> Result<KeyPair, Failed> {
-    KeyPair::generate().map_err(|error| Failed::fault(error.to_string()))
-}
-
-fn certificate_request(key: &KeyPair) -> Result<String, Failed> {
-    let made = CertificateParams::new(Vec::new())
-        .and_then(|params| params.serialize_request(key))
-        .and_then(|request| request.pem());
-    made.map_err(|error| Failed::fault(error.to_string()))
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Failed> {
-    super::init::write(path, text)
 }

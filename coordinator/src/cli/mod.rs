@@ -1,6 +1,7 @@
 //! The commands of `fedner-coordinator`. One file a command; data goes to stdout, talk to stderr.
 
 mod backup;
+mod certificate;
 mod connect;
 mod init;
 mod institution;

@@ -53,7 +53,9 @@ fn refuse(refusal: &Refusal) -> Status {
 }
 
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    Caller::of_peer(request.extensions().get::<Peer>()).map_err(status)
+    let peer = request.extensions().get::<Peer>();
+    let certificate = peer.and_then(|peer| peer.certificate.as_deref());
+    Caller::of_connection(certificate).map_err(status)
 }
 
 /// The door of `Federation`. Whether the institution is in good standing is the handlers' question,

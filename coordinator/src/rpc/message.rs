@@ -4,14 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use fedner_shared::refusal::Code;
+use fedner_shared::refusal::{Code, Refusal};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-use super::ration::{Ticket, refuse};
+use super::gate::status;
+use crate::door::{Busy, UnderWay};
 
 type Frame = http_body::Frame<Bytes>;
 
@@ -22,6 +23,22 @@ pub(super) struct Pace {
     pub(super) patience: Duration,
     /// Bytes; `u64::MAX` where all of it must have come.
     pub(super) least: u64,
+}
+
+/// A call under way, until its answer has been sent.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    _call: UnderWay,
+    _busy: Busy,
+}
+
+impl Ticket {
+    pub(super) fn new(call: UnderWay, busy: Busy) -> Self {
+        Self {
+            _call: call,
+            _busy: busy,
+        }
+    }
 }
 
 /// The body of a request: messages that are neither too long nor compressed, and come at a pace.
@@ -184,6 +201,11 @@ impl HttpBody for Held {
     fn is_end_stream(&self) -> bool {
         self.inner.is_end_stream()
     }
+}
+
+/// For a stream that was cut because its sender was too slow, or sent what is no message.
+fn refuse(code: Code, message: impl Into<String>) -> Status {
+    status(Refusal::new(code, message))
 }
 
 #[cfg(test)]

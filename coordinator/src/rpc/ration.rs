@@ -11,14 +11,12 @@ use std::time::Duration;
 
 use fedner_shared::machine::Machine;
 use fedner_shared::refusal::{Code, Refusal};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tower::Layer;
 
 use super::gate::status;
-use super::message::{Held, Measured, Pace};
-use crate::door::{Busy, UnderWay};
+use super::message::{Held, Measured, Pace, Ticket};
 use crate::identity::Caller;
 use crate::limits::Limits;
 use crate::tls::Peer;
@@ -40,13 +38,6 @@ pub struct Rations {
 pub struct Rationed<S> {
     inner: S,
     rations: Rations,
-}
-
-/// A call under way, until its answer has been sent.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    _call: UnderWay,
-    _busy: Busy,
 }
 
 impl Rations {
@@ -101,10 +92,7 @@ impl Rations {
             let message = "the request is compressed: expected plain messages";
             return Err(Refusal::new(Code::MessageCompressed, message));
         }
-        Ok(Ticket {
-            _call: peer.guest.call()?,
-            _busy: peer.activity.begin(),
-        })
+        Ok(Ticket::new(peer.guest.call()?, peer.activity.begin()))
     }
 }
 
@@ -150,9 +138,4 @@ where
             Ok(answer.map(|body| Body::new(Held::new(body, ticket))))
         })
     }
-}
-
-/// For a stream that was cut because its sender was too slow, or sent what is no message.
-pub(super) fn refuse(code: Code, message: impl Into<String>) -> Status {
-    status(Refusal::new(code, message))
 }

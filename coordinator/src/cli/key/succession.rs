@@ -12,10 +12,10 @@ use fedner_shared::sign::{SecretKey, Signed};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::super::certificate::write;
 use super::super::connect;
 use super::super::output::{Failed, Output};
 use super::super::plan::signing_key;
-use super::write;
 use crate::config::Paths;
 use crate::machine::ThisMachine;
 
