@@ -12,7 +12,8 @@ use fedner_shared::update::encode;
 
 use crate::op::Forgery;
 use crate::outsider::{Call, Message};
-use crate::prepared::{LABEL, SITES, declared_examples, site_key};
+use crate::plans::{LABEL, SITES};
+use crate::prepared::{declared_examples, site_key};
 
 /// A forged message about `run`, and what it would leave behind if it were taken.
 pub(crate) fn forge(

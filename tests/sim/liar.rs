@@ -15,7 +15,7 @@ use fedner_shared::time::Time;
 use rusqlite::{Connection, params};
 
 use crate::op::{Op, Scenario, Setting};
-use crate::prepared::SITES;
+use crate::plans::SITES;
 use crate::world::World;
 
 /// How the past is changed.

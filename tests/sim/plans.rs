@@ -7,7 +7,10 @@ use anyhow::Result;
 use fedner_shared::plan::{OptimizerName, Plan, Strategy};
 
 use crate::op::Setting;
-use crate::prepared::{LABEL, SITES};
+
+/// The institutions; a scenario takes the first few of them.
+pub(crate) const SITES: [&str; 4] = ["anna", "bert", "cora", "dora"];
+pub(crate) const LABEL: &str = "Disease";
 
 /// ε of one round at the noise of these plans lies between this and its double.
 const ONE_UPDATE: f64 = 6.5;

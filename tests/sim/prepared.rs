@@ -24,10 +24,7 @@ use tempfile::TempDir;
 
 use crate::machine::{EPOCH, SimMachine};
 use crate::network;
-
-/// The institutions; a scenario takes the first few of them.
-pub(crate) const SITES: [&str; 4] = ["anna", "bert", "cora", "dora"];
-pub(crate) const LABEL: &str = "Disease";
+use crate::plans::{SITES, any_plan};
 
 const SIZE: tiny::Size = tiny::Size {
     hidden: 4,
@@ -114,7 +111,7 @@ impl Prepared {
             };
             let registry = Registry::new(handle.clone(), blobs);
             registry.import("base".parse()?, files).await?;
-            let inputs = registry.inputs(crate::plans::any_plan()?).await?;
+            let inputs = registry.inputs(any_plan()?).await?;
             let mut issued = Vec::new();
             let authority = Arc::new(authority);
             for (site, name) in SITES.iter().enumerate() {

@@ -31,8 +31,8 @@ use crate::objects::SimObjects;
 use crate::op::{Forgery, Op, Scenario, Setting};
 use crate::outsider::{Answer, Call, Message, Outsider, Reply};
 use crate::place::Place;
-use crate::plans::{plan, write_policy};
-use crate::prepared::{SITES, folder, operator_key, prepared};
+use crate::plans::{SITES, plan, write_policy};
+use crate::prepared::{folder, operator_key, prepared};
 use crate::trainer::{Mood, SimTrainer};
 
 /// The least that a message takes; everything happens in steps of it.
