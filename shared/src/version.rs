@@ -7,7 +7,6 @@ use crate::id::{InstitutionId, RunId, VersionName};
 use crate::plan::{Method, Rule};
 use crate::skip::is_default;
 use crate::time::Time;
-use crate::view::Pruned;
 
 /// A model version. Its digest is that of its canonical JSON, without what is sealed in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,6 +162,33 @@ impl Version {
             Origin::Round(round) => Some(round),
             Origin::Import | Origin::Head { .. } | Origin::Prepared { .. } => None,
         }
+    }
+}
+
+/// How much of a version was let go on purpose. Its record and the receipts stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pruned {
+    /// The updates that it is the sum of.
+    Updates,
+    /// These, and its own files.
+    Files,
+}
+
+impl Pruned {
+    pub const ALL: [Self; 2] = [Self::Updates, Self::Files];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Updates => "updates",
+            Self::Files => "files",
+        }
+    }
+}
+
+impl std::fmt::Display for Pruned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use crate::plan::{Method, Unit};
 use crate::score::Scores;
 use crate::time::Time;
-use crate::version::Version;
+use crate::version::{Pruned, Version};
 
 /// A run at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,33 +112,6 @@ pub struct VersionView {
     /// What was let go on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<Pruned>,
-}
-
-/// How much of a version was let go on purpose. Its record and the receipts stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pruned {
-    /// The updates that it is the sum of.
-    Updates,
-    /// These, and its own files.
-    Files,
-}
-
-impl Pruned {
-    pub const ALL: [Self; 2] = [Self::Updates, Self::Files];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Updates => "updates",
-            Self::Files => "files",
-        }
-    }
-}
-
-impl std::fmt::Display for Pruned {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// Counts of one institution on its own held-out text.

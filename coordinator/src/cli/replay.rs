@@ -6,8 +6,8 @@ use fedner_shared::id::VersionName;
 use fedner_shared::keys::verify_by_any;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
-use fedner_shared::version::{Origin, Version};
-use fedner_shared::view::{Pruned, VersionRef};
+use fedner_shared::version::{Origin, Pruned, Version};
+use fedner_shared::view::VersionRef;
 use serde::Serialize;
 
 use super::output::{Failed, Output};

@@ -6,8 +6,8 @@ use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{Alias, PlanName, RunId, VersionName};
 use fedner_shared::refusal::Code;
-use fedner_shared::version::{Origin, Version};
-use fedner_shared::view::{Pruned, VersionRef, VersionView};
+use fedner_shared::version::{Origin, Pruned, Version};
+use fedner_shared::view::{VersionRef, VersionView};
 
 use super::{Engine, Failure, Fault};
 

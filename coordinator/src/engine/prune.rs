@@ -8,7 +8,8 @@ use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::id::{PlanName, RunId, VersionName};
 use fedner_shared::refusal::Code;
-use fedner_shared::view::{Pruned, VersionView};
+use fedner_shared::version::Pruned;
+use fedner_shared::view::VersionView;
 
 use super::{Engine, Failure};
 

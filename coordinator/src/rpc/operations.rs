@@ -11,7 +11,7 @@ use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::id::{InstitutionId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::view::Pruned;
+use fedner_shared::version::Pruned;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fedner_round::{Contribution, Run};
 use fedner_shared::digest::Digest;
-use fedner_shared::view::Pruned;
+use fedner_shared::version::Pruned;
 use rusqlite::OptionalExtension;
 
 use super::{Error, Tx, damaged, named};

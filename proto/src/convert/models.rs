@@ -2,8 +2,8 @@
 
 use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::score::{Counts, Scores};
-use fedner_shared::version::Version;
-use fedner_shared::view::{InstitutionScores, Pruned, VersionView};
+use fedner_shared::version::{Pruned, Version};
+use fedner_shared::view::{InstitutionScores, VersionView};
 
 use super::audits::{audit_from_wire, audit_to_wire};
 use super::{Result, digest, invalid, parsed};

@@ -14,8 +14,8 @@ use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
-use fedner_shared::version::Origin;
-use fedner_shared::view::{Pruned, VersionView};
+use fedner_shared::version::{Origin, Pruned};
+use fedner_shared::view::VersionView;
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::transport::Channel;
 

@@ -11,7 +11,7 @@ use fedner_shared::id::{InstitutionId, RunId, VersionName};
 use fedner_shared::keys::Succession;
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
-use fedner_shared::view::Pruned;
+use fedner_shared::version::Pruned;
 
 use crate::store::{Error, InstitutionState, StatementKind, StoredStatement, Tx};
 
