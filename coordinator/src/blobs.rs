@@ -246,11 +246,7 @@ impl Blobs {
 
     /// Removes the objects that are not in `keep` and were last written or renewed before
     /// `before`; how many there were.
-    pub async fn collect(
-        &self,
-        keep: &BTreeSet<Digest>,
-        before: SystemTime,
-    ) -> Result<usize, Error> {
+    pub async fn sweep(&self, keep: &BTreeSet<Digest>, before: SystemTime) -> Result<usize, Error> {
         let before = before.duration_since(SystemTime::UNIX_EPOCH);
         let before = before.unwrap_or_default().as_millis() as i64;
         let is_old = |object: &ObjectMeta| object.last_modified.timestamp_millis() < before;

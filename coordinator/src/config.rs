@@ -148,7 +148,7 @@ impl Paths {
         self.0.join("blobs")
     }
     /// Locked while unneeded objects are removed, or while a backup needs them all.
-    pub fn collecting(&self) -> PathBuf {
+    pub fn garbage_lock(&self) -> PathBuf {
         self.0.join("collecting.lock")
     }
     /// Uploads under way.

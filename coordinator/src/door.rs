@@ -231,7 +231,7 @@ impl Inside {
         let guest = if holder.starts_with(&institution) {
             Guest::member(limits)
         } else {
-            Guest::onlooker(limits)
+            Guest::viewer(limits)
         };
         self.guests.insert(holder.to_owned(), guest.clone());
         guest

@@ -5,7 +5,7 @@
 //! checked as they come: values out of range end the stream at once. Only when all bytes are
 //! there, and sound, does the run hear of the update.
 
-mod lines;
+mod upload_slots;
 mod writer;
 
 use fedner_shared::crash;
@@ -24,8 +24,8 @@ use crate::engine::statements::Vouched;
 use crate::engine::{Failure, Handle};
 use crate::machine::on_disk;
 use crate::observe;
-use lines::Lines;
-use writer::{Form, Writer};
+use upload_slots::UploadSlots;
+use writer::{UploadSpec, Writer};
 
 /// Unfinished updates of one institution that are kept.
 const UNFINISHED: usize = 2;
@@ -43,7 +43,7 @@ pub struct Swept {
 pub struct Intake {
     engine: Handle,
     blobs: Blobs,
-    lines: Lines,
+    lines: UploadSlots,
 }
 
 /// An upload that is receiving bytes.
@@ -61,7 +61,7 @@ impl Intake {
         Self {
             engine,
             blobs,
-            lines: Lines::default(),
+            lines: UploadSlots::default(),
         }
     }
 
@@ -115,7 +115,7 @@ impl Intake {
             let message = format!("the stream begins at byte {offset}: expected {present}");
             return Err(Refusal::new(Code::TransferOffset, message).into());
         }
-        let form = Form {
+        let form = UploadSpec {
             path: self.blobs.staging_path(&receipt.institution, receipt.blob),
             digest: receipt.blob,
             bytes: receipt.bytes,

@@ -1,7 +1,7 @@
 //! Model versions: imported, given a head, published from a round, computed again.
 
 mod audits;
-mod rounds;
+mod publish;
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::blobs::Blobs;
 use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
 use crate::machine::blocking;
 
-pub use rounds::Summation;
+pub use publish::Summation;
 
 /// Above this ratio of noise to signal a plan is refused unless forced.
 pub const LARGEST_NOISE_TO_SIGNAL: f64 = 20.0;

@@ -172,13 +172,13 @@ pub struct Check {
     pub name: String,
     /// Values, steps or units that were looked at.
     pub trials: u64,
-    #[serde(with = "crate::nullable")]
+    #[serde(with = "crate::serde_helpers::nullable")]
     pub found: f64,
     /// What chance gives a sound mechanism, with the confidence.
     pub at_least: Option<f64>,
     pub at_most: Option<f64>,
     /// The smallest defect that it would have noticed with a probability of 95 %; infinite for none.
-    #[serde(with = "crate::nullable")]
+    #[serde(with = "crate::serde_helpers::nullable")]
     pub notices: f64,
     pub confidence: f64,
 }
@@ -198,7 +198,7 @@ impl Check {
 pub struct Verdict {
     /// ε is at least this, unless the attack was luckier than `1 - confidence` allows.
     pub epsilon_lower_bound: f64,
-    #[serde(with = "crate::nullable")]
+    #[serde(with = "crate::serde_helpers::nullable")]
     pub epsilon_claimed: f64,
     pub delta: f64,
     pub confidence: f64,

@@ -148,7 +148,7 @@ codes! {
     AuditInvalid = "audit-invalid", Invalid, "see `fedner-client audit run --help` for what an attack needs";
     AuditModel = "audit-model-unknown", Missing, "audit a model as `fedner-coordinator model export` writes it, and name its version with `--model-version`";
     AuditLimit = "audit-limit", Exhausted, "as many reports of an institution are kept with a version as tell anything new";
-    NoReadings = "nothing-found", Missing, "check the spelling";
+    NothingFound = "nothing-found", Missing, "check the spelling";
 }
 
 /// For how long an institution's refusal of an assignment holds.

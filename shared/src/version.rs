@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::id::{InstitutionId, RunId, VersionName};
 use crate::plan::{Method, Rule};
-use crate::skip::is_default;
+use crate::serde_helpers::is_default;
 use crate::time::Time;
 
 /// A model version. Its digest is that of its canonical JSON, without what is sealed in it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fedner_client::agent::{
-    EvaluateJob, Outcome as Training, Outside, TrainJob, TrainedUpdate, Trainer,
+    Environment, EvaluateJob, Outcome as Training, TrainJob, TrainedUpdate, Trainer,
 };
 use fedner_client::dp_sgd;
 use fedner_client::training::{Error, Stop};
@@ -178,7 +178,7 @@ impl Trainer for Failing {
 #[test]
 fn every_error_of_a_training_is_told_alike() -> Result<()> {
     let base = Arc::new(Base::new(&plan("person"), |_| Ok(()))?);
-    let real = Outside::here().trainer;
+    let real = Environment::here().trainer;
     let sites = errors().into_iter().map(|(_, make)| Site {
         trainer: Some(Arc::new(Failing {
             make,
@@ -209,7 +209,7 @@ fn every_error_of_a_training_is_told_alike() -> Result<()> {
 #[test]
 fn every_error_of_an_evaluation_is_told_alike() -> Result<()> {
     let base = Arc::new(Base::new(&plan("person"), |_| Ok(()))?);
-    let real = Outside::here().trainer;
+    let real = Environment::here().trainer;
     let sites = errors().into_iter().map(|(_, make)| Site {
         trainer: Some(Arc::new(Failing {
             make,

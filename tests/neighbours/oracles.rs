@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fedner_client::agent::{
-    Defences, EvaluateJob, Outcome as Training, Outside, TrainJob, TrainedUpdate, Trainer,
+    Defences, Environment, EvaluateJob, Outcome as Training, TrainJob, TrainedUpdate, Trainer,
 };
 use fedner_client::training::Stop;
 use fedner_model::Sentence;
@@ -356,7 +356,7 @@ impl Trainer for Slow {
 #[test]
 fn the_time_of_a_training_is_not_told() -> Result<()> {
     let base = base("person")?;
-    let slow: Arc<dyn Trainer> = Arc::new(Slow(Outside::here().trainer));
+    let slow: Arc<dyn Trainer> = Arc::new(Slow(Environment::here().trainer));
     let site = |own: &[u8], defences| Site {
         trainer: Some(slow.clone()),
         defences,

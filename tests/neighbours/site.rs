@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fedner_client::agent::{Agent, Defences, Network, Outside, Trainer};
+use fedner_client::agent::{Agent, Defences, Environment, Network, Trainer};
 use fedner_client::config::Directory;
 use fedner_client::state::Store;
 use fedner_client::transport::TlsIdentity;
@@ -107,8 +107,8 @@ impl Site {
         let port = rogue.serve().await?;
         let folder = self.write(port)?;
         let directory = Directory::new(Some(folder.path().to_owned()))?;
-        let here = Outside::here();
-        let outside = Outside {
+        let here = Environment::here();
+        let outside = Environment {
             network: Arc::new(Plain),
             defences: self.defences,
             trainer: self.trainer.clone().unwrap_or_else(|| here.trainer.clone()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use fedner_client::agent::{Agent, Defences, Outside};
+use fedner_client::agent::{Agent, Defences, Environment};
 use fedner_client::config::Directory;
 use fedner_coordinator::blobs::Blobs;
 use fedner_coordinator::door::Door;
@@ -102,7 +102,7 @@ impl SiteHost {
     }
 
     async fn serve(&self) -> Result<()> {
-        let outside = Outside {
+        let outside = Environment {
             machine: self.machine.clone(),
             network: Arc::new(SimNetwork(self.machine.clone())),
             trainer: self.trainer.clone(),

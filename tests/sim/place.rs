@@ -40,7 +40,7 @@ impl Place {
         });
         Ok(Self {
             store: Store::open_read_only(&coordinator.join("state.sqlite"))?,
-            blobs: Blobs::over(objects, &directory.join("onlooker"))?,
+            blobs: Blobs::over(objects, &directory.join("viewer"))?,
             staging,
             sites: sites.collect::<Result<_>>()?,
         })

@@ -26,7 +26,7 @@ impl Agent {
             Ok(verified) => verified,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if self.outside.defences.pins
+        if self.environment.defences.pins
             && let Err(refusal) = self.check_base(&task, &plan, &version)?
         {
             return Ok(Err(refusal));
@@ -37,7 +37,7 @@ impl Agent {
         if let Err(refusal) = consent::allows(&policy, &self.identity, &plan) {
             return Ok(Err(refusal));
         }
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         let Some(consent) = self.store.consent_in_force(&task.plan, now)? else {
             let message = format!("no consent to the plan {} is in force", plan.name);
             return Ok(Err(Refusal::new(Code::ConsentMissing, message)));
@@ -146,7 +146,7 @@ impl Agent {
             plan: plan.clone(),
             signed,
             dimension: 0,
-            proposed: self.outside.machine.now(),
+            proposed: self.environment.machine.now(),
         };
         Ok((task, plan, version, known))
     }

@@ -32,7 +32,7 @@ impl Agent {
             blobs: self.blobs.clone(),
             policy: self.policy().await?,
             session: self.session.clone(),
-            now: self.outside.machine.now(),
+            now: self.environment.machine.now(),
             task: task.clone(),
             plan,
             version,
@@ -89,14 +89,14 @@ impl Agent {
         tracing::warn!("{task} is not done, and stays paid for: {cause}");
         let (plan, _) = self.background(task)?;
         let policy = self.policy_when_whole().await?;
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         if let Some(consent) = self.store.consent_in_force(&task.plan, now)? {
             let charge = (consent.examples, self.session.charge());
             let due = egress::due(&plan, &policy, charge, now);
             self.until(due, &plan, consent.examples).await;
         }
         let message = format!("{task} came to nothing; the log here says why");
-        let one_code = self.outside.defences.one_code && plan.privacy.unit != Unit::None;
+        let one_code = self.environment.defences.one_code && plan.privacy.unit != Unit::None;
         let told = if one_code { Code::NotDone } else { code };
         Ok(Event::Declined(Refusal::new(told, message)))
     }
@@ -107,10 +107,10 @@ impl Agent {
         let (Some(due), Some(step)) = (due, plan.release_step(units)) else {
             return;
         };
-        if !self.outside.defences.release_times {
+        if !self.environment.defences.release_times {
             return;
         }
-        let wait = due.since(self.outside.machine.now()).min(step);
+        let wait = due.since(self.environment.machine.now()).min(step);
         tokio::time::sleep(wait).await;
     }
 

@@ -36,7 +36,7 @@ impl Agent {
         let known: Vec<_> = self.store.plans()?.iter().map(|plan| plan.digest).collect();
         let consents: Vec<Signed> = self
             .store
-            .consents_in_force(self.outside.machine.now())?
+            .consents_in_force(self.environment.machine.now())?
             .into_iter()
             .map(|record| record.signed)
             .collect();
@@ -203,7 +203,7 @@ impl Agent {
             plan,
             signed,
             dimension: proposal.dimension,
-            proposed: self.outside.machine.now(),
+            proposed: self.environment.machine.now(),
         })
     }
 
@@ -229,7 +229,7 @@ impl Agent {
             return Ok(());
         }
         let settings = self.settings().await?;
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         for record in self.store.plans()? {
             let newest = self.store.consent(&record.digest)?;
             let standing = newest.map_or(Standing::Pending, |record| record.standing(now));
@@ -250,7 +250,7 @@ impl Agent {
                     consent.expires
                 ),
                 Err(error) => {
-                    if self.told.insert(record.digest) {
+                    if self.logged_plans.insert(record.digest) {
                         let name = &record.plan.name;
                         tracing::warn!("does not agree to the plan {name}: {error}");
                     }

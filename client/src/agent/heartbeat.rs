@@ -161,7 +161,7 @@ impl Agent {
     fn is_withdrawn(&self, task: &Task) -> bool {
         match self
             .store
-            .consent_in_force(&task.plan, self.outside.machine.now())
+            .consent_in_force(&task.plan, self.environment.machine.now())
         {
             Ok(consent) => consent.is_none(),
             Err(error) => {

@@ -63,7 +63,7 @@ impl Agent {
                         kept: history.newest.clone(),
                         shown: shown.clone(),
                         proof: answer.history_proof.clone(),
-                        found: self.outside.machine.now(),
+                        found: self.environment.machine.now(),
                         reason: refusal.message.clone(),
                     }))?;
                 self.count_refusal(refusal.code);

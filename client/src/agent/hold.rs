@@ -1,4 +1,4 @@
-//! Updates that wait for a person's word before their first byte leaves.
+//! Updates that wait for a person's decision before their first byte leaves.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use fedner_session::{Event, Release, Task};
 use fedner_shared::refusal::{Code, Refusal};
 
 use super::{Agent, Error};
-use crate::state::Word;
+use crate::state::Decision;
 
-/// How soon a word that is given by a command is acted upon.
+/// How soon a decision that is given by a command is acted upon.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl Agent {
@@ -25,7 +25,7 @@ impl Agent {
         if self
             .may_go(release)
             .await?
-            .is_some_and(|word| word == Word::Granted)
+            .is_some_and(|decision| decision == Decision::Granted)
         {
             return Ok(None);
         }
@@ -33,11 +33,11 @@ impl Agent {
             "{task}: the update waits for `fedner-client release grant {}`",
             release.receipt.short()
         );
-        let waiting = self.word_on(release);
+        let waiting = self.decision_on(release);
         let refusal = match self.with_heartbeat(task, Stage::Uploading, waiting).await {
-            Ok(word) => match word? {
-                Word::Granted => return Ok(None),
-                Word::Refused | Word::None => {
+            Ok(decision) => match decision? {
+                Decision::Granted => return Ok(None),
+                Decision::Refused | Decision::None => {
                     let message = format!("a person refused the update of {task}");
                     Refusal::new(Code::ReleaseRefused, message)
                 }
@@ -48,15 +48,15 @@ impl Agent {
         Ok(Some(Event::Dropped))
     }
 
-    /// The word that holds for the update; none while a person is waited for.
-    async fn may_go(&self, release: &Release) -> Result<Option<Word>, Error> {
-        let word = self.store.word(&release.receipt)?;
-        if word != Word::None {
-            return Ok(Some(word));
+    /// The decision that holds for the update; none while a person is waited for.
+    async fn may_go(&self, release: &Release) -> Result<Option<Decision>, Error> {
+        let decision = self.store.decision(&release.receipt)?;
+        if decision != Decision::None {
+            return Ok(Some(decision));
         }
         match self.policy().await {
-            Ok(policy) => Ok((!policy.hold).then_some(Word::Granted)),
-            // What is not whole allows nothing: a person's word or a whole policy is waited for.
+            Ok(policy) => Ok((!policy.hold).then_some(Decision::Granted)),
+            // What is not whole allows nothing: a person's decision or a whole policy is waited for.
             Err(Error::Config(error)) => {
                 self.told_of(&error);
                 Ok(None)
@@ -65,10 +65,10 @@ impl Agent {
         }
     }
 
-    async fn word_on(&self, release: &Release) -> Result<Word, Error> {
+    async fn decision_on(&self, release: &Release) -> Result<Decision, Error> {
         loop {
-            if let Some(word) = self.may_go(release).await? {
-                return Ok(word);
+            if let Some(decision) = self.may_go(release).await? {
+                return Ok(decision);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fedner_model::corpus::{ReadOptions, Reader, Shapes};
-use fedner_model::{Keep, Sentence, TrainOptions};
+use fedner_model::{KeptFiles, Sentence, TrainOptions};
 use fedner_session::Task;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::manifest::Manifest;
@@ -34,7 +34,7 @@ pub struct TrainJob {
     pub(super) reading: ReadOptions,
     pub(super) shapes: Shapes,
     pub(super) options: TrainOptions,
-    pub(super) keep: Keep,
+    pub(super) keep: KeptFiles,
     pub(super) sound: bool,
     /// With fewer sentences nothing is trained, where the plan protects nothing: elsewhere it would
     /// tell of the text.

@@ -12,7 +12,7 @@ use crate::transport::Coordinator;
 
 impl Agent {
     pub(super) async fn renew_if_due(&mut self) {
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         if !identity::is_due(self.identity.validity, now) && !self.identity.is_of_older_authority()
         {
             return;
@@ -37,7 +37,7 @@ impl Agent {
         let settings = self.directory.settings()?;
         self.identity = Arc::new(identity);
         let address = &settings.coordinator;
-        let network = &self.outside.network;
+        let network = &self.environment.network;
         let channel = network.dial(&(&settings).into(), &self.identity.tls)?;
         self.coordinator = Coordinator::over(address, channel).by(self.program.clone());
         self.gate = Gate::new(

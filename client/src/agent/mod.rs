@@ -8,12 +8,12 @@ mod accept;
 mod base;
 mod charge;
 mod check_in;
+mod environment;
 mod heartbeat;
 mod history;
 mod hold;
 mod jobs;
 mod keys;
-mod outside;
 mod rules;
 mod send;
 mod tidy;
@@ -40,8 +40,8 @@ use crate::training::LoadedModel;
 use crate::transport::{self, Coordinator};
 use crate::{consent, training};
 
+pub use environment::{Defences, Environment, Network, Outcome, Trainer};
 pub use jobs::{EvaluateJob, TrainJob, TrainedUpdate};
-pub use outside::{Defences, Network, Outcome, Outside, Trainer};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -92,14 +92,14 @@ impl Error {
 }
 
 /// How long to wait where only a person can mend what is wrong.
-const BARRED: Duration = Duration::from_secs(30);
+const RETRY_BARRED: Duration = Duration::from_secs(30);
 /// How often the time of the last contact is written.
 const CONTACT_EVERY: Duration = Duration::from_secs(5);
 
 /// The daemon of one institution.
 #[derive(Debug)]
 pub struct Agent {
-    outside: Outside,
+    environment: Environment,
     directory: Directory,
     _lock: Lock,
     store: Store,
@@ -121,7 +121,7 @@ pub struct Agent {
     backoff: Backoff,
     contact: Contact,
     /// Plans of which was said that they get no consent by themselves.
-    told: BTreeSet<Digest>,
+    logged_plans: BTreeSet<Digest>,
     /// The failure that was logged last; the same one again is not worth a line.
     reported: Option<String>,
     /// How far the upload under way had come when it was last asked.
@@ -141,7 +141,7 @@ pub struct Agent {
 
 impl Agent {
     /// Opens the directory; a second daemon is refused.
-    pub fn open(directory: Directory, outside: Outside) -> Result<Self, Error> {
+    pub fn open(directory: Directory, environment: Environment) -> Result<Self, Error> {
         let settings = directory.settings()?;
         directory.policy()?;
         let lock = directory.lock()?;
@@ -152,7 +152,7 @@ impl Agent {
         let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
         let identity = Arc::new(identity);
         let store = Store::open(&directory.database())?
-            .on(outside.machine.clone())
+            .on(environment.machine.clone())
             .with_heads(directory.heads(&settings));
         store.check_not_moved()?;
         // A broken ledger is found now, not after hours of training.
@@ -161,9 +161,11 @@ impl Agent {
         let storage_key = identity::storage_key(&directory, &settings)?;
         let blobs = Blobs::open(directory.blobs())?
             .sealed(storage_key.clone())
-            .on(outside.machine.clone());
-        let channel = outside.network.dial(&(&settings).into(), &identity.tls)?;
-        let program = transport::Session::of(outside.machine.seed()?);
+            .on(environment.machine.clone());
+        let channel = environment
+            .network
+            .dial(&(&settings).into(), &identity.tls)?;
+        let program = transport::Session::of(environment.machine.seed()?);
         Ok(Self {
             gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
             session: store.session()?,
@@ -180,12 +182,12 @@ impl Agent {
             material: None,
             trained: None,
             beat: Beat::default(),
-            backoff: Backoff::new(outside.machine.seed()?),
-            told: BTreeSet::new(),
+            backoff: Backoff::new(environment.machine.seed()?),
+            logged_plans: BTreeSet::new(),
             reported: None,
             uploaded: 0,
             declined: None,
-            outside,
+            environment,
             started: false,
             compared: Vec::new(),
             read: rules::Read::default(),
@@ -254,7 +256,7 @@ impl Agent {
         let not_done = matches!(&event, Event::Declined(refusal) if refusal.code == Code::NotDone);
         let failed = self.session.charge().filter(|_| not_done);
         let failed = failed.and(self.session.task()).map(|task| task.plan);
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         let transition = self.session.step(now, event).map_err(state::Error::from)?;
         match failed {
             Some(plan) => self.store.save_not_done(&transition.session, &plan)?,
@@ -301,7 +303,7 @@ impl Agent {
                 | Code::LedgerInvalid
                 | Code::LedgerBehind
                 | Code::ClientTooOld,
-            ) => BARRED,
+            ) => RETRY_BARRED,
             _ => wait,
         }
     }
@@ -330,7 +332,7 @@ impl Agent {
 
     /// The coordinator answered.
     fn heard(&mut self) {
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         let stale = |at: Time| now.since(at) >= CONTACT_EVERY;
         if self.contact.failure.is_some() || self.contact.succeeded.is_none_or(stale) {
             self.contact = Contact {

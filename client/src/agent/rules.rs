@@ -38,7 +38,7 @@ impl Read {
 impl Agent {
     /// The policy in force. An error where nothing is allowed, because the file is not whole.
     pub(super) async fn policy(&self) -> Result<Policy, Error> {
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         let found = rules::in_force(&self.store, &self.directory, now).await?;
         if found.changed {
             let digest = found.policy.digest();
@@ -80,7 +80,7 @@ impl Agent {
 
     /// From when on work is taken on, and why not before.
     pub(super) async fn later(&self) -> Result<Option<(Time, Code)>, Error> {
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         if let Some(until) = self.store.paused(now)? {
             return Ok(Some((until, Code::InstitutionPaused)));
         }

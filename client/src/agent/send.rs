@@ -50,7 +50,7 @@ impl Agent {
 
     /// Waits for the time of release. Nothing when it has come; else what became of the result.
     async fn wait_for_time(&mut self, task: &Task) -> Result<Option<Event>, Error> {
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         let consent = self.store.consent_in_force(&task.plan, now)?;
         let units = consent.map_or(1, |consent| consent.examples);
         let (plan, _) = self.background(task)?;
@@ -102,7 +102,7 @@ impl Agent {
 
     fn taken(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
         self.store
-            .mark_taken(&release.receipt, self.outside.machine.now())?;
+            .mark_taken(&release.receipt, self.environment.machine.now())?;
         self.uploaded = 0;
         self.heard();
         tracing::info!("{task}: the update of {} bytes is taken", release.bytes);
@@ -125,7 +125,8 @@ impl Agent {
         for attempt in 1.. {
             match self.coordinator.submit_evaluation(&released).await {
                 Ok(()) => {
-                    self.store.mark_taken(receipt, self.outside.machine.now())?;
+                    self.store
+                        .mark_taken(receipt, self.environment.machine.now())?;
                     self.heard();
                     tracing::info!("{task}: the counts are taken");
                     return Ok(Event::Submitted);
@@ -182,7 +183,7 @@ impl Agent {
         // Of text that is not protected everything may be told, so that people can mend it.
         let open =
             matches!(self.background(task), Ok((plan, _)) if plan.privacy.unit == Unit::None);
-        if self.outside.defences.one_code && !open {
+        if self.environment.defences.one_code && !open {
             egress::told(code)
         } else {
             code

@@ -35,7 +35,7 @@ impl Agent {
         if !told || !features.exists() {
             return Ok(());
         }
-        let now = self.outside.machine.now();
+        let now = self.environment.machine.now();
         for plan in &answer.under_way {
             if self.store.consent_in_force(plan, now)?.is_some() {
                 return Ok(());

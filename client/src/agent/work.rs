@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fedner_model::{Keep, TrainOptions};
+use fedner_model::{KeptFiles, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Session, Task, Transition};
 use fedner_shared::digest::Digest;
@@ -36,7 +36,7 @@ impl Agent {
         let lengths = files.iter().map(|file| {
             let inputs = plan.inputs.as_ref();
             let length = inputs.and_then(|inputs| inputs.length_of(file, &version.weights));
-            let open = (!self.outside.defences.pins).then_some(u64::MAX);
+            let open = (!self.environment.defences.pins).then_some(u64::MAX);
             (*file, length.or(open).unwrap_or_default())
         });
         let lengths: Vec<(Digest, u64)> = lengths.collect();
@@ -78,7 +78,7 @@ impl Agent {
         let institution = self.identity.institution.clone();
         let units = match self
             .store
-            .consent_in_force(&task.plan, self.outside.machine.now())?
+            .consent_in_force(&task.plan, self.environment.machine.now())?
         {
             Some(consent) => consent.examples,
             None => return Ok(Event::Declined(egress::consent_missing(&plan))),
@@ -92,11 +92,11 @@ impl Agent {
                 seed: training::seed(&plan, &institution, task.round, task.attempt),
                 schedule: (round - 1.0) / rounds..round / rounds,
             },
-            keep: Keep {
+            keep: KeptFiles {
                 checkpoint: Some(self.directory.training_checkpoint()),
                 features: Some(self.directory.features()),
                 key: Some(self.storage_key.clone()),
-                ..Keep::default()
+                ..KeptFiles::default()
             },
             data: self.resolved(&settings.data),
             shapes: self.store.shapes(&settings.reading)?,
@@ -106,12 +106,12 @@ impl Agent {
             plan,
             units,
             material,
-            sound: self.outside.defences.sound_text,
+            sound: self.environment.defences.sound_text,
             least,
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());
-        let worker = self.outside.trainer.train(job, stop);
+        let worker = self.environment.trainer.train(job, stop);
         let work = async {
             match worker.await {
                 Ok(trained) => Ok(Ok(trained)),
@@ -153,7 +153,7 @@ impl Agent {
             plan,
             policy,
             session: self.session.clone(),
-            now: self.outside.machine.now(),
+            now: self.environment.machine.now(),
             trained,
         };
         let worker = blocking(move || job.run());
@@ -200,7 +200,7 @@ impl Agent {
         };
         let stop = Stop::default();
         let guard = StopOnDrop(stop.clone());
-        let worker = self.outside.trainer.evaluate(job, stop);
+        let worker = self.environment.trainer.evaluate(job, stop);
         let work = async {
             let (code, cause) = match worker.await {
                 Ok(units) => match self.make_counts_ready(task, &plan, &policy, &units) {
@@ -243,7 +243,7 @@ impl Agent {
             policy,
             units,
             session: &self.session,
-            now: self.outside.machine.now(),
+            now: self.environment.machine.now(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use fedner_model::{Clip, Keep, Manner, Mechanism, Private, Sentence, TrainOptions};
+use fedner_model::{Clip, KeptFiles, Manner, Mechanism, Private, Sentence, TrainOptions};
 use fedner_shared::plan::Plan;
 
 use super::Error;
@@ -77,7 +77,7 @@ impl Watched<'_> {
             mechanism: &mut watch,
             ..private
         };
-        let keep = Keep::default();
+        let keep = KeptFiles::default();
         let manner = Manner::new(&keep, Some(private));
         let stop = Stop::default();
         training::train(&case.material, corpus, &case.tags, &options, manner, &stop)?;

@@ -163,12 +163,12 @@ fn find(store: &Store, text: &str) -> anyhow::Result<PlanRecord> {
                 "`{text}` means {} plans: give more digits of a digest",
                 more + 1
             );
-            Err(Refusal::new(Code::NoReadings, message).into())
+            Err(Refusal::new(Code::NothingFound, message).into())
         }
         (None, _) => {
             let message =
                 format!("no plan `{text}` was proposed: see `fedner-client consent list`");
-            Err(Refusal::new(Code::NoReadings, message).into())
+            Err(Refusal::new(Code::NothingFound, message).into())
         }
     }
 }

@@ -164,11 +164,11 @@ fn find<'a>(receipts: &'a [Receipt], text: &str) -> Result<&'a Receipt, Refusal>
         (Some(receipt), None) => Ok(receipt),
         (Some(_), Some(_)) => {
             let message = format!("`{text}` means several receipts: give more digits");
-            Err(Refusal::new(Code::NoReadings, message))
+            Err(Refusal::new(Code::NothingFound, message))
         }
         (None, _) => {
             let message = format!("no receipt `{text}`: see `fedner-client receipts list`");
-            Err(Refusal::new(Code::NoReadings, message))
+            Err(Refusal::new(Code::NothingFound, message))
         }
     }
 }

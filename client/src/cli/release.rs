@@ -18,7 +18,7 @@ use super::output::table;
 use crate::blobs::Blobs;
 use crate::identity;
 use crate::rules;
-use crate::state::{Store, Word};
+use crate::state::{Decision, Store};
 
 /// Let go, or keep, the updates that wait for a person: with `hold = true` in the policy
 ///
@@ -63,7 +63,7 @@ struct Waiting {
     round: u32,
     attempt: u32,
     since: Option<Time>,
-    word: Word,
+    word: Decision,
     /// What would leave, and nothing beside it: this statement with its signature,
     statement: Value,
     signature: String,
@@ -84,7 +84,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         State::Uploading { task, release, .. } => {
             let blobs = Blobs::open(directory.blobs())?;
             Waiting::of(&store, task, *release, (session.since, blobs))?
-                .filter(|waiting| hold || waiting.word == Word::Refused)
+                .filter(|waiting| hold || waiting.word == Decision::Refused)
         }
         State::Idle
         | State::Fetching { .. }
@@ -99,15 +99,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
             context.output.data(&rows, |rows| list(rows))?;
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Bytes { receipt, .. } => (receipt, Word::None),
-        Command::Grant { receipt, .. } => (receipt, Word::Granted),
-        Command::Refuse { receipt } => (receipt, Word::Refused),
+        Command::Bytes { receipt, .. } => (receipt, Decision::None),
+        Command::Grant { receipt, .. } => (receipt, Decision::Granted),
+        Command::Refuse { receipt } => (receipt, Decision::Refused),
     };
     let mut waiting = waiting
         .filter(|waiting| waiting.receipt.starts_with(receipt.as_str()))
         .ok_or_else(|| {
             let message = format!("no update `{receipt}` waits: see `fedner-client release list`");
-            Refusal::new(Code::NoReadings, message)
+            Refusal::new(Code::NothingFound, message)
         })?;
     if let Command::Bytes { to, .. } = &arguments.command {
         let key = identity::storage_key(&directory, &settings)?;
@@ -117,12 +117,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         write_secret(to, &bytes)?;
     } else if !matches!(arguments.command, Command::Grant { dry_run: true, .. }) {
         let digest = waiting.receipt.parse()?;
-        waiting.word = store.say(&digest, word)?;
+        waiting.word = store.decide(&digest, word)?;
     }
     context.output.data(&waiting, text)?;
     // The first word holds.
     Ok(ExitCode::from(u8::from(
-        waiting.word != Word::None && waiting.word != word,
+        waiting.word != Decision::None && waiting.word != word,
     )))
 }
 
@@ -142,7 +142,7 @@ impl Waiting {
             round: task.round,
             attempt: task.attempt,
             since,
-            word: store.word(&receipt.digest)?,
+            word: store.decision(&receipt.digest)?,
             statement: serde_json::from_str(&receipt.signed.body)?,
             signature: hex::encode(receipt.signed.signature.as_bytes()),
             file: blobs.place(&release.blob),
@@ -175,9 +175,9 @@ fn list(rows: &[Waiting]) -> String {
 
 fn text(waiting: &Waiting) -> String {
     let word = match waiting.word {
-        Word::None => "nothing was let go; this would leave",
-        Word::Granted => "granted; this leaves",
-        Word::Refused => "refused; this stays",
+        Decision::None => "nothing was let go; this would leave",
+        Decision::Granted => "granted; this leaves",
+        Decision::Refused => "refused; this stays",
     };
     format!(
         "{word}:\nthe {} bytes sealed in {}\nand the statement, signed {}:\n{}",

@@ -8,7 +8,7 @@ use fedner_shared::service::{self, Word};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, runtime};
-use crate::agent::{Agent, Outside};
+use crate::agent::{Agent, Environment};
 
 /// How long a training step may take to notice that it is to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     let agent = {
         // The connection belongs to the runtime, though it is only dialled when first used.
         let _inside = runtime.enter();
-        Agent::open(context.directory()?, Outside::here())?
+        Agent::open(context.directory()?, Environment::here())?
     };
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use fedner_model::{EarlyStopping, Keep, Manner, Sentence, TrainOptions};
+use fedner_model::{EarlyStopping, KeptFiles, Manner, Sentence, TrainOptions};
 use fedner_privacy::accountant::{Phase, pld};
 use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
@@ -365,13 +365,13 @@ fn check_arguments(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
 
 /// What the training leaves in the new directory until it has come to its end, and longer where it
 /// was asked to.
-fn kept_in(arguments: &Arguments) -> Keep {
+fn kept_in(arguments: &Arguments) -> KeptFiles {
     let to = &arguments.to;
     let features = arguments.features.clone();
-    Keep {
+    KeptFiles {
         checkpoint: Some(to.join("training.checkpoint")),
         features: Some(features.unwrap_or_else(|| to.join("features"))),
-        ..Keep::default()
+        ..KeptFiles::default()
     }
 }
 

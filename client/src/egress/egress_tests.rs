@@ -19,7 +19,7 @@ use fedner_shared::update::Decoder;
 use super::*;
 use crate::config::policy::tests::plan;
 use crate::identity::Validity;
-use crate::state::Word;
+use crate::state::Decision;
 use crate::state::tests::Place;
 use crate::training::RoundUpdate;
 use crate::transport::TlsIdentity;
@@ -501,7 +501,9 @@ fn a_held_update_is_paid_for_and_waits_for_a_person_over_restarts() {
     };
     let resume = |bench: &Bench| bench.gate().resume(&release, &bench.policy);
     assert_eq!(code(resume(&bench)), Code::ReleaseHeld);
-    store.say(&release.receipt, Word::Refused).expect("said");
+    store
+        .decide(&release.receipt, Decision::Refused)
+        .expect("said");
     assert_eq!(code(resume(&bench)), Code::ReleaseRefused);
     bench.policy.hold = false;
     assert_eq!(
@@ -522,7 +524,9 @@ fn a_person_lets_the_very_bytes_go_that_were_held() {
     let State::Uploading { release, .. } = store.session().expect("session").state else {
         panic!("the session uploads")
     };
-    store.say(&release.receipt, Word::Granted).expect("said");
+    store
+        .decide(&release.receipt, Decision::Granted)
+        .expect("said");
     let released = bench
         .gate()
         .resume(&release, &bench.policy)

@@ -19,7 +19,7 @@ use serde_json::json;
 use super::{Budget, Error, Gate, cost_of_update};
 use crate::blobs::{Blobs, Content};
 use crate::config::Policy;
-use crate::state::{Asked, PaidRelease, Receipt, ReceiptKind, Word};
+use crate::state::{Asked, Decision, PaidRelease, Receipt, ReceiptKind};
 use crate::training::RoundUpdate;
 
 /// An update that may leave: encoded, paid for and signed, all of it durable.
@@ -179,10 +179,10 @@ impl Gate {
             let message = format!("the update {} {what}", release.blob);
             Err(Error::Refused(Refusal::new(code, message)))
         };
-        match self.store.word(&release.receipt)? {
-            Word::Refused => refuse(Code::ReleaseRefused, "was refused by a person"),
-            Word::None if policy.hold => refuse(Code::ReleaseHeld, "waits for a person"),
-            Word::None | Word::Granted => Ok(()),
+        match self.store.decision(&release.receipt)? {
+            Decision::Refused => refuse(Code::ReleaseRefused, "was refused by a person"),
+            Decision::None if policy.hold => refuse(Code::ReleaseHeld, "waits for a person"),
+            Decision::None | Decision::Granted => Ok(()),
         }
     }
 }

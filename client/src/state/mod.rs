@@ -4,9 +4,9 @@
 //! this folder.
 
 mod consents;
+mod decisions;
 mod heads;
 mod ledger;
-mod notes;
 mod plans;
 mod policies;
 mod receipts;
@@ -14,7 +14,7 @@ mod release;
 mod schema;
 mod session;
 mod signing;
-mod words;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,13 +33,13 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use crate::machine::ThisMachine;
 
 pub use consents::{ConsentRecord, Standing};
+pub use decisions::Decision;
 pub use heads::Heads;
-pub use notes::{Contact, Contradiction, Forms, History};
 pub use plans::PlanRecord;
 pub use policies::{PolicyRecord, PolicySource};
 pub use receipts::{Asked, Receipt, ReceiptKind};
 pub use release::PaidRelease;
-pub use words::Word;
+pub use values::{Contact, Contradiction, Forms, History};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -6,7 +6,7 @@ use fedner_shared::digest::Digest;
 use rusqlite::{Connection, params};
 
 use super::receipts::Receipt;
-use super::{Error, Store, ledger, notes, receipts, session};
+use super::{Error, Store, ledger, receipts, session, values};
 
 /// Everything that must be durable before the first byte of an update leaves.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Store {
             if let Some(entry) = entry {
                 ledger::insert(transaction, entry)?;
             }
-            notes::put(transaction, session::SESSION, session)
+            values::put(transaction, session::SESSION, session)
         })?;
         self.keep_heads()
     }
@@ -37,7 +37,7 @@ impl Store {
         self.transaction("release update", |transaction| {
             refuse_used(transaction, &release.entry)?;
             receipts::insert(transaction, release.receipt)?;
-            notes::put(transaction, session::SESSION, release.session)
+            values::put(transaction, session::SESSION, release.session)
         })
     }
 
@@ -53,7 +53,7 @@ impl Store {
                 refuse_used(transaction, entry)?;
             }
             receipts::insert(transaction, receipt)?;
-            notes::put(transaction, session::SESSION, session)
+            values::put(transaction, session::SESSION, session)
         })
     }
 

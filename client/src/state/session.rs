@@ -6,7 +6,7 @@ use fedner_session::Session;
 use fedner_shared::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, notes};
+use super::{Error, Store, values};
 
 /// Attempts that came to nothing, by plan.
 const NOT_DONE: &str = "not_done";
@@ -23,28 +23,28 @@ pub(super) const SESSION: &str = "session";
 
 impl Store {
     pub fn session(&self) -> Result<Session, Error> {
-        self.note(SESSION)
+        self.value(SESSION)
     }
 
     /// The session after an attempt at this plan that came to nothing, and that it did, together.
     pub fn save_not_done(&self, session: &Session, plan: &Digest) -> Result<(), Error> {
         let consent = self.consent(plan)?.map(|record| record.signed.digest());
         self.transaction("save session", |t| {
-            let mut all: NotDone = notes::get(t, NOT_DONE)?;
+            let mut all: NotDone = values::get(t, NOT_DONE)?;
             let of = all.entry(plan.to_string()).or_default();
             if of.consent != consent {
                 *of = Failures { consent, count: 0 };
             }
             of.count += 1;
-            notes::put(t, NOT_DONE, &all)?;
-            notes::put(t, SESSION, session)
+            values::put(t, NOT_DONE, &all)?;
+            values::put(t, SESSION, session)
         })
     }
 
     /// How many attempts at the plan came to nothing under the newest consent.
     pub fn not_done(&self, plan: &Digest) -> Result<u32, Error> {
         let consent = self.consent(plan)?.map(|record| record.signed.digest());
-        let all: NotDone = self.note(NOT_DONE)?;
+        let all: NotDone = self.value(NOT_DONE)?;
         let of = all
             .get(&plan.to_string())
             .filter(|of| of.consent == consent);
@@ -52,6 +52,6 @@ impl Store {
     }
 
     pub fn save_session(&self, session: &Session) -> Result<(), Error> {
-        self.transaction("save session", |t| notes::put(t, SESSION, session))
+        self.transaction("save session", |t| values::put(t, SESSION, session))
     }
 }

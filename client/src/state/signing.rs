@@ -5,7 +5,7 @@ use fedner_shared::sign::{PublicKey, SecretKey, Signature, Signed, Statement};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use rusqlite::{Connection, params};
 
-use super::notes::{EARLIER_KEYS, get, put};
+use super::values::{EARLIER_KEYS, get, put};
 use super::{Error, Store};
 
 impl Store {

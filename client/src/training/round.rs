@@ -1,6 +1,6 @@
 //! One round's training.
 
-use fedner_model::{Keep, Manner, Sentence, TrainOptions};
+use fedner_model::{KeptFiles, Manner, Sentence, TrainOptions};
 use fedner_shared::plan::{Plan, Sampling};
 
 use super::error::Error;
@@ -51,7 +51,7 @@ pub fn train_round(
     sentences: &[Sentence],
     (plan, units): (&Plan, u32),
     options: &TrainOptions,
-    keep: &Keep,
+    keep: &KeptFiles,
     stop: &Stop,
 ) -> Result<RoundUpdate, Error> {
     let tags = plan.tags();

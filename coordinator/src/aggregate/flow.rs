@@ -11,7 +11,7 @@ const CHUNK: usize = 1 << 18;
 const UNDER_WAY: usize = 4;
 
 /// A reader whose bytes another thread has read already.
-pub(super) struct Ahead {
+pub(super) struct ReadAhead {
     chunks: Receiver<io::Result<Vec<u8>>>,
     /// Chunks to be filled again.
     empty: SyncSender<Vec<u8>>,
@@ -19,7 +19,7 @@ pub(super) struct Ahead {
     at: usize,
 }
 
-impl Ahead {
+impl ReadAhead {
     pub(super) fn new<'scope, R: Read + Send + 'scope>(
         scope: &'scope Scope<'scope, '_>,
         mut reader: R,
@@ -49,7 +49,7 @@ impl Ahead {
     }
 }
 
-impl Read for Ahead {
+impl Read for ReadAhead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.chunk.len() {
             // The thread ends after an empty chunk or an error.
@@ -67,7 +67,7 @@ impl Read for Ahead {
 }
 
 /// A writer that hands its bytes to a thread, which digests and writes them.
-pub(super) struct Behind<'scope> {
+pub(super) struct WriteBehind<'scope> {
     chunks: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
     chunk: Vec<u8>,
@@ -75,7 +75,7 @@ pub(super) struct Behind<'scope> {
     writer: Option<ScopedJoinHandle<'scope, io::Result<Digest>>>,
 }
 
-impl<'scope> Behind<'scope> {
+impl<'scope> WriteBehind<'scope> {
     pub(super) fn new<W: Write + Send + 'scope>(
         scope: &'scope Scope<'scope, '_>,
         mut out: W,
@@ -126,7 +126,7 @@ fn join(writer: Option<ScopedJoinHandle<'_, io::Result<Digest>>>) -> io::Result<
     written.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-impl Write for Behind<'_> {
+impl Write for WriteBehind<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(CHUNK - self.chunk.len());
         self.chunk.extend_from_slice(&bytes[..count]);

@@ -30,7 +30,7 @@ use fedner_shared::update::{self, add_to_weights};
 use rayon::prelude::*;
 
 pub use figures::{LastStep, measure};
-use flow::{Ahead, Behind};
+use flow::{ReadAhead, WriteBehind};
 use optimizer::Stepper;
 pub use source::{Source, VerifiedFile};
 use strategy::{Member, Reads};
@@ -154,14 +154,16 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
     let mut sum = Sum::new(open()?, manifest.dimension(), bound, combination)?;
     std::thread::scope(|scope| {
         let mut base = Positioned {
-            inner: Ahead::new(scope, base),
+            inner: ReadAhead::new(scope, base),
             position: 0,
         };
-        let mut out = Behind::new(scope, out);
+        let mut out = WriteBehind::new(scope, out);
         let optimizer = optimizing.as_ref().map(|optimizing| optimizing.optimizer);
         let mut moments = optimizing.map(|optimizing| Moments {
-            before: optimizing.before.map(|before| Ahead::new(scope, before)),
-            after: Behind::new(scope, optimizing.after),
+            before: optimizing
+                .before
+                .map(|before| ReadAhead::new(scope, before)),
+            after: WriteBehind::new(scope, optimizing.after),
         });
         for (offset, length) in segments {
             base.copy_until(offset, &mut out)?;
@@ -179,8 +181,8 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
 
 /// The moments of all weights, one after another, before and after the round.
 struct Moments<'scope> {
-    before: Option<Ahead>,
-    after: Behind<'scope>,
+    before: Option<ReadAhead>,
+    after: WriteBehind<'scope>,
 }
 
 impl Moments<'_> {

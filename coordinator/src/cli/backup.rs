@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::output::{Failed, Output};
 use crate::blobs::Blobs;
-use crate::collect::Hold;
 use crate::config::{Config, Paths};
+use crate::garbage::Hold;
 use crate::store::{self, Store};
 
 #[derive(Debug, Args)]
@@ -37,7 +37,8 @@ pub(super) async fn run(
     let config = Config::read(paths)?;
     let target = Paths::new(&arguments.to);
     create_private(target.directory())?;
-    let _hold = Hold::new(&paths.collecting()).map_err(Failed::io("lock", &paths.collecting()))?;
+    let _hold =
+        Hold::new(&paths.garbage_lock()).map_err(Failed::io("lock", &paths.garbage_lock()))?;
     let fault = |error: store::Error| Failed::fault(error.to_string());
     // The database first: what it refers to was written before it, and is held.
     store::backup(&paths.store(), &target.store()).map_err(fault)?;

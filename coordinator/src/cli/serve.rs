@@ -27,7 +27,7 @@ use crate::machine::ThisMachine;
 use crate::registry::Registry;
 use crate::rpc::{self, Services};
 use crate::store::Store;
-use crate::{collect, daily, engine, observe, tls, version};
+use crate::{daily, engine, garbage, observe, tls, version};
 
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -104,10 +104,10 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let registry = Registry::new(engine.clone(), blobs.clone());
     let publisher = tokio::spawn(registry.clone().carry_out(effects));
     let stop = CancellationToken::new();
-    let collector = tokio::spawn(collect::regularly(
+    let collector = tokio::spawn(garbage::collect_regularly(
         engine.clone(),
         blobs.clone(),
-        paths.collecting(),
+        paths.garbage_lock(),
         stop.clone(),
     ));
     let daily = tokio::spawn(daily::regularly(
@@ -116,7 +116,11 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         stop.clone(),
     ));
     let intake = Intake::new(engine.clone(), blobs.clone());
-    let sweeper = tokio::spawn(collect::sweep(engine.clone(), intake.clone(), stop.clone()));
+    let sweeper = tokio::spawn(garbage::sweep_uploads(
+        engine.clone(),
+        intake.clone(),
+        stop.clone(),
+    ));
     // Before anybody calls: the certificates of operator and viewer may have run out meanwhile.
     keys.renew_own(&engine).await?;
     let keeper = tokio::spawn(upkeep(keys.clone(), engine.clone(), stop.clone()));

@@ -84,7 +84,7 @@ impl Guest {
     }
 
     /// The operator or a viewer, whose streams of events are calls that last.
-    pub(crate) fn onlooker(limits: &Limits) -> Arc<Self> {
+    pub(crate) fn viewer(limits: &Limits) -> Arc<Self> {
         Self::with(
             limits,
             limits.requests_per_member + limits.watches_per_member,

@@ -5,8 +5,9 @@
 //! on. Others hold a [`Handle`], which is cheap to clone.
 
 mod arrivals;
+pub mod audits;
+pub mod check_in;
 mod clock;
-pub mod dispatch;
 mod failure;
 pub mod history;
 mod institutions;
@@ -16,7 +17,6 @@ pub mod models;
 mod presence;
 pub mod prune;
 mod records;
-pub mod reports;
 pub mod runs;
 pub mod statements;
 

@@ -11,7 +11,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::update::{self, Checker};
 use tokio::task::JoinHandle;
 
-use super::lines::Line;
+use super::upload_slots::UploadSlot;
 use crate::blobs;
 use crate::engine::{Failure, Fault};
 use crate::machine::begin;
@@ -20,7 +20,7 @@ const READ: usize = 1 << 18;
 
 /// What the bytes must be.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(super) struct UploadSpec {
     pub(super) path: PathBuf,
     pub(super) digest: Digest,
     pub(super) bytes: u64,
@@ -39,7 +39,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Goes on with what lies at the path. The line is held until the last byte is written.
-    pub(super) fn start(form: Form, line: Line) -> Self {
+    pub(super) fn start(form: UploadSpec, line: UploadSlot) -> Self {
         Self {
             work: Some(begin(move || Staged::open(form, line))),
         }
@@ -52,7 +52,7 @@ impl Writer {
     }
 
     /// No more bytes come: the line, once what came is written and, if it is all, found sound.
-    pub(super) async fn finish(mut self) -> Result<Line, Failure> {
+    pub(super) async fn finish(mut self) -> Result<UploadSlot, Failure> {
         let staged = self.settle().await?;
         begin(move || staged.finish()).await?
     }
@@ -68,8 +68,8 @@ impl Writer {
 /// What is known of the bytes so far.
 #[derive(Debug)]
 struct Staged {
-    form: Form,
-    line: Line,
+    form: UploadSpec,
+    line: UploadSlot,
     file: File,
     length: u64,
     /// Whether a part of it came in an earlier stream.
@@ -79,7 +79,7 @@ struct Staged {
 }
 
 impl Staged {
-    fn open(form: Form, line: Line) -> Result<Self, Failure> {
+    fn open(form: UploadSpec, line: UploadSlot) -> Result<Self, Failure> {
         let mut options = OpenOptions::new();
         options.create(true).append(true).read(true);
         let mut staged = Self {
@@ -131,7 +131,7 @@ impl Staged {
         checked.map_err(|error| self.unsound(&error))
     }
 
-    fn finish(self) -> Result<Line, Failure> {
+    fn finish(self) -> Result<UploadSlot, Failure> {
         if self.length < self.form.bytes {
             return Ok(self.line);
         }

@@ -9,7 +9,7 @@ use fedner_shared::version::Version;
 use fedner_shared::view::VersionView;
 
 use super::{Registry, invalid};
-use crate::engine::reports::audited;
+use crate::engine::audits::audited;
 use crate::engine::statements::Vouched;
 use crate::engine::{Failure, Fault};
 use crate::machine::blocking;

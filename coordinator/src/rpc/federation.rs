@@ -23,7 +23,7 @@ use super::Services;
 use super::gate::{Member, status};
 use super::stream::{Chunks, Cut as _, object};
 use crate::door::{Program, Ration};
-use crate::engine::dispatch::{CheckIn, Opened, Todo};
+use crate::engine::check_in::{CheckIn, Opened, Todo};
 use crate::engine::history::Shown;
 use crate::engine::statements::Vouched;
 use crate::{SOFTWARE, observe, version};

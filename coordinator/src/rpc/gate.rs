@@ -195,7 +195,7 @@ impl Services {
     }
 
     /// The way to the engine for who may look.
-    pub(super) fn onlooker<T>(&self, request: &Request<T>) -> Result<Handle, Status> {
+    pub(super) fn viewer<T>(&self, request: &Request<T>) -> Result<Handle, Status> {
         self.of_role(request, &[Role::Operator, Role::Viewer])
     }
 

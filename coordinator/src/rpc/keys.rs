@@ -236,7 +236,7 @@ impl Services {
         let now = engine.machine().now();
         let Some(mut person) = self.keys.person(role, &name) else {
             let message = format!("no certificate of the {} {name} is known", role.as_str());
-            return Err(status(Refusal::new(Code::NoReadings, message)));
+            return Err(status(Refusal::new(Code::NothingFound, message)));
         };
         person.revoked = Some(now.max(person.issued));
         let recorded = person.clone();

@@ -33,7 +33,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListRunsRequest>,
     ) -> Result<Response<v1::ListRunsResponse>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let views = engine
             .call(|engine| Ok(engine.run_views()))
             .await
@@ -47,7 +47,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetRunRequest>,
     ) -> Result<Response<v1::Run>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let name = request.into_inner().run;
         let view = engine
             .call(move |engine| {
@@ -66,7 +66,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListInstitutionsRequest>,
     ) -> Result<Response<v1::ListInstitutionsResponse>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let views = engine
             .call(crate::engine::Engine::institution_views)
             .await
@@ -79,7 +79,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetInstitutionRequest>,
     ) -> Result<Response<v1::Institution>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let name: InstitutionId =
             convert::parsed("institution", &request.into_inner().institution).map_err(status)?;
         let views = engine
@@ -102,7 +102,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let views = engine
             .call(crate::engine::Engine::model_views)
             .await
@@ -114,7 +114,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::ModelVersion>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let name = request.into_inner().version;
         let view = engine
             .call(move |engine| {
@@ -130,7 +130,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let name = request.into_inner().version;
         let line = engine
             .call(move |engine| {
@@ -145,7 +145,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
     type WatchStream = Events;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Events>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let place = guest(&request)?.watches.begin();
         let v1::WatchRequest { run, from } = request.into_inner();
         let run = match run.as_str() {
@@ -178,7 +178,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        let engine = self.0.onlooker(&request)?;
+        let engine = self.0.viewer(&request)?;
         let name = request.into_inner().run;
         let view = engine
             .call(move |engine| {
@@ -208,9 +208,9 @@ struct Following {
 }
 
 impl Following {
-    /// Sends events from the wanted one on, then new ones, until the onlooker goes, takes nothing for long,
+    /// Sends events from the wanted one on, then new ones, until the viewer goes, takes nothing for long,
     /// or begins too many other streams, or the coordinator stops. The store is the only source, so a slow
-    /// onlooker misses nothing and holds nothing.
+    /// viewer misses nothing and holds nothing.
     async fn follow(mut self) {
         let superseded = self.place.superseded();
         let stop = self.stop.clone().cancelled_owned();
@@ -247,7 +247,7 @@ impl Following {
             for entry in page {
                 self.next = entry.sequence + 1;
                 let event = self.sender.send(Ok(convert::entry_to_wire(&entry)));
-                // An onlooker that takes nothing for so long is gone; it may come back for the rest.
+                // A viewer that takes nothing for so long is gone; it may come back for the rest.
                 match tokio::time::timeout(STALLED, event).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) | Err(_) => return None,

@@ -3,8 +3,9 @@
 //! Every transaction has a name and is all or nothing; a step of a run is made durable here,
 //! snapshot, events and outbox together, before anybody acts on it.
 
-mod audit;
+mod audits;
 mod backup;
+mod events;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod heads;
@@ -13,7 +14,6 @@ mod invites;
 mod keys;
 mod models;
 mod objects;
-mod reports;
 mod runs;
 mod schema;
 
@@ -27,8 +27,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 use crate::machine::ThisMachine;
 use crate::observe;
 
-pub use audit::HistorySeen;
 pub use backup::backup;
+pub use events::HistorySeen;
 pub use institutions::{Institution, InstitutionState, Invite, InviteUse};
 pub use invites::OpenInvite;
 pub use keys::Person;

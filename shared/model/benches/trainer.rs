@@ -27,7 +27,9 @@ use std::time::Instant;
 
 use fedner_model::device::Device;
 use fedner_model::{Clip, Corpus, Encoded, Model, Progress, Sentence, Stage};
-use fedner_model::{Keep, Manner, Mechanism, Private, Tokenizer, TrainOptions, train, train_as};
+use fedner_model::{
+    KeptFiles, Manner, Mechanism, Private, Tokenizer, TrainOptions, train, train_as,
+};
 use fedner_privacy::dp_sgd_step::{PrivateSum, Settings};
 use fedner_privacy::noise::Generator;
 use fedner_shared::bert::{self, BertConfig};
@@ -251,7 +253,7 @@ fn synthetic(sentences: usize, sub_tokens: usize, tags: &[String]) -> Vec<Senten
 
 /// The times of training steps, without the first.
 fn steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
-    let keep = Keep::default();
+    let keep = KeptFiles::default();
     timed(arguments, method, Manner::new(&keep, None))
 }
 
@@ -307,7 +309,7 @@ fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Fail
         max_windows: 64,
         mechanism: &mut mechanism,
     };
-    let keep = Keep::default();
+    let keep = KeptFiles::default();
     timed(arguments, method, Manner::new(&keep, Some(private)))
 }
 

@@ -40,6 +40,6 @@ pub use tagged::Tagged;
 pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
 pub use train::{
-    Clip, EarlyStopping, Keep, Manner, Mechanism, Observer, Private, Progress, Stage, TrainOptions,
-    Trained, count_units, number_units, train, train_as, train_keeping,
+    Clip, EarlyStopping, KeptFiles, Manner, Mechanism, Observer, Private, Progress, Stage,
+    TrainOptions, Trained, count_units, number_units, train, train_as, train_keeping,
 };

@@ -8,7 +8,7 @@ use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::device::Device;
 use fedner_model::{Clip, Tagger};
 use fedner_model::{
-    Error, Keep, Manner, Mechanism, Model, Private, Progress, Sentence, Tagged, TrainOptions,
+    Error, KeptFiles, Manner, Mechanism, Model, Private, Progress, Sentence, Tagged, TrainOptions,
     losses, train_as,
 };
 use fedner_shared::bert::{HeadShape, follows};
@@ -296,7 +296,7 @@ fn a_crf_is_not_trained_on_gradients_clipped_by_unit() {
         max_windows: 64,
         mechanism: &mut Unasked,
     };
-    let keep = Keep::default();
+    let keep = KeptFiles::default();
     let manner = Manner::new(&keep, Some(private));
     let mut observer = |_: Progress| ControlFlow::Continue(());
     let refused = train_as(

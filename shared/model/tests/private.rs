@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{f1, notes, tags, tokenizer, untrained};
 use fedner_model::{
-    Clip, Error, Keep, Manner, Mechanism, Private, Progress, Sentence, TrainOptions, Trained,
+    Clip, Error, KeptFiles, Manner, Mechanism, Private, Progress, Sentence, TrainOptions, Trained,
     train_as,
 };
 use fedner_shared::checkpoint::Checkpoint;
@@ -81,7 +81,7 @@ fn run(
         corpus,
         how,
         mechanism,
-        &Keep::default(),
+        &KeptFiles::default(),
         &mut observer,
     )
 }
@@ -91,7 +91,7 @@ fn run_keeping(
     corpus: &[Sentence],
     (method, epochs, unit): (Method, u32, Unit),
     mechanism: &mut Open,
-    keep: &Keep,
+    keep: &KeptFiles,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, Error> {
     let learning_rate = match method {
@@ -228,10 +228,10 @@ fn a_stopped_training_goes_on_where_it_was() {
     let (base, corpus) = (untrained(1), notes(16));
     for method in METHODS {
         let directory = tempfile::tempdir().expect("directory");
-        let keep = Keep {
+        let keep = KeptFiles {
             checkpoint: Some(directory.path().join("training.checkpoint")),
             every: Duration::ZERO,
-            ..Keep::default()
+            ..KeptFiles::default()
         };
         let how = (method, 2, Unit::Document);
         let mut first = Open::new(1.0);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::{
-    EarlyStopping, Error, Keep, Manner, Progress, Sentence, Stage, TrainOptions, Trained, train,
-    train_as, train_keeping,
+    EarlyStopping, Error, KeptFiles, Manner, Progress, Sentence, Stage, TrainOptions, Trained,
+    train, train_as, train_keeping,
 };
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
@@ -334,7 +334,7 @@ fn train_in_pieces(
     base: &Checkpoint,
     corpus: &[Sentence],
     options: &TrainOptions,
-    keep: &Keep,
+    keep: &KeptFiles,
     cut_off: bool,
 ) -> (Trained, usize) {
     let checkpoint = keep.checkpoint.as_deref().expect("a path");
@@ -381,7 +381,7 @@ fn a_training_that_is_stopped_and_resumed_ends_with_the_same_bits() {
         let options = options(method, 2);
         let whole = run(&base, &corpus, &options).expect("trained");
         let directory = tempfile::tempdir().expect("directory");
-        let keep = Keep {
+        let keep = KeptFiles {
             checkpoint: Some(directory.path().join("checkpoint")),
             every: Duration::ZERO,
             features: Some(directory.path().join("features")),
@@ -399,7 +399,7 @@ fn a_training_that_is_stopped_and_resumed_ends_with_the_same_bits() {
 fn train_early(
     base: &Checkpoint,
     options: &TrainOptions,
-    keep: &Keep,
+    keep: &KeptFiles,
     (scores, stop_at): (&[f64], usize),
 ) -> (Result<Trained, Error>, Vec<Vec<f32>>) {
     let mut scored = Vec::new();
@@ -441,7 +441,7 @@ fn early_stopping_keeps_the_weights_of_the_best_epoch_also_over_a_resume() {
     for method in [Method::Head, Method::Full] {
         let base = untrained(7);
         let options = options(method, 5);
-        let nothing = Keep::default();
+        let nothing = KeptFiles::default();
         let (whole, scored) = train_early(&base, &options, &nothing, (&scores, usize::MAX));
         let whole = whole.expect("trained");
         // Two epochs after the second were no better: the fifth is not trained.
@@ -455,9 +455,9 @@ fn early_stopping_keeps_the_weights_of_the_best_epoch_also_over_a_resume() {
         assert_eq!(losses[0], losses[1], "{method}");
 
         let directory = tempfile::tempdir().expect("directory");
-        let keep = Keep {
+        let keep = KeptFiles {
             checkpoint: Some(directory.path().join("checkpoint")),
-            ..Keep::default()
+            ..KeptFiles::default()
         };
         // In the third epoch; and after its last step, before it is scored.
         for in_third in [1, all.steps / 5] {
@@ -476,7 +476,7 @@ fn steps_of_features(
     base: &Checkpoint,
     corpus: &[Sentence],
     options: &TrainOptions,
-    keep: &Keep,
+    keep: &KeptFiles,
 ) -> usize {
     let mut made = 0;
     let mut observer = |progress: Progress| {
@@ -502,9 +502,9 @@ fn steps_of_features(
 #[test]
 fn features_are_made_once_for_text_and_encoder() {
     let directory = tempfile::tempdir().expect("directory");
-    let keep = Keep {
+    let keep = KeptFiles {
         features: Some(directory.path().to_owned()),
-        ..Keep::default()
+        ..KeptFiles::default()
     };
     let options = options(Method::Head, 1);
     let made = |base: &Checkpoint, count| steps_of_features(base, &notes(count), &options, &keep);
@@ -524,10 +524,10 @@ fn features_are_sealed_where_there_is_a_key_and_of_no_use_with_another() {
     let base = untrained(8);
     let options = options(Method::Head, 1);
     let folder = || tempfile::tempdir().expect("directory");
-    let keep = |directory: &tempfile::TempDir, key: Option<u8>| Keep {
+    let keep = |directory: &tempfile::TempDir, key: Option<u8>| KeptFiles {
         features: Some(directory.path().to_owned()),
         key: key.map(|key| StorageKey::from_bytes([key; 32])),
-        ..Keep::default()
+        ..KeptFiles::default()
     };
     let file = |directory: &tempfile::TempDir| {
         let mut entries = std::fs::read_dir(directory.path()).expect("directory");
@@ -535,7 +535,7 @@ fn features_are_sealed_where_there_is_a_key_and_of_no_use_with_another() {
         (std::fs::read(&path).expect("read"), path)
     };
     let (plain, sealed) = (folder(), folder());
-    let made = |keep: &Keep| steps_of_features(&base, &notes(60), &options, keep);
+    let made = |keep: &KeptFiles| steps_of_features(&base, &notes(60), &options, keep);
     assert_eq!(made(&keep(&plain, None)), 2);
     assert_eq!(made(&keep(&sealed, Some(1))), 2);
     assert_eq!(made(&keep(&sealed, Some(1))), 0, "made once");
@@ -567,9 +567,9 @@ fn features_are_sealed_where_there_is_a_key_and_of_no_use_with_another() {
 fn frozen_layers_run_once_for_all_rounds_unless_activations_are_dropped() {
     for method in [Method::Full, Method::Lora] {
         let directory = tempfile::tempdir().expect("directory");
-        let keep = Keep {
+        let keep = KeptFiles {
             features: Some(directory.path().to_owned()),
-            ..Keep::default()
+            ..KeptFiles::default()
         };
         let mut options = options(method, 1);
         options.training.freeze_layers = 1;

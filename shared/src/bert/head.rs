@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BertConfig, Error, field_error};
 use crate::manifest::TensorSpec;
-use crate::skip::is_default;
+use crate::serde_helpers::is_default;
 
 /// A tagging head: linear on hidden states of a word and perhaps of its neighbours, its scores
 /// perhaps weighed along the sentence. The default is Hugging Face's: the last layer of the word

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, range, value};
 use super::{Plan, Weighting};
-use crate::skip::is_default;
+use crate::serde_helpers::is_default;
 
 /// The table `[aggregation]`. A plan that was signed without it is of FedAvg; a plan file that leaves
 /// keys out is given them before it is signed, see [`Plan::parse`].

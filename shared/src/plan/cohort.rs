@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::InstitutionId;
-use crate::skip::is_default;
+use crate::serde_helpers::is_default;
 
 /// Who takes part, and how long is waited for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

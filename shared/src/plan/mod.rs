@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::id::{InstitutionId, PlanName, VersionName};
+use crate::serde_helpers::is_default;
 use crate::sign::Statement;
-use crate::skip::is_default;
 
 pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM, left_out};
 pub use cohort::{Cohort, MembersSee, Weighting};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::bert::HeadShape;
-use crate::skip::is_default;
+use crate::serde_helpers::is_default;
 
 /// Settings of local training. The defaults are those of the Hugging Face reference run; a plan file
 /// whose unit is sampled has some of its own.

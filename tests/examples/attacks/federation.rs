@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use fedner_client::training::{LoadedModel, Stop, seed, train_round};
 use fedner_coordinator::aggregate::{Inputs, Weighted, aggregate};
 use fedner_model::device::Device;
-use fedner_model::{Evaluation, Keep, Model, Sentence, Tokenizer, TrainOptions};
+use fedner_model::{Evaluation, KeptFiles, Model, Sentence, Tokenizer, TrainOptions};
 use fedner_privacy::release::release;
 use fedner_shared::checkpoint::{Checkpoint, Layout};
 use fedner_shared::manifest::Manifest;
@@ -264,9 +264,9 @@ impl Federation {
         };
         // One corpus a directory; private training reads each sentence by itself.
         let kind = format!("{member}-{}-{}", text == Text::Triggered, plan.privacy.unit);
-        let keep = Keep {
+        let keep = KeptFiles {
             features: Some(self.features.path().join(kind)),
-            ..Keep::default()
+            ..KeptFiles::default()
         };
         let of = (plan, sentences.len() as u32);
         let update = train_round(&material, sentences, of, &options, &keep, &Stop::default())?;

@@ -3,7 +3,7 @@
 use burn::tensor::module::linear;
 use burn::tensor::{FloatDType, Tensor};
 
-use super::Book;
+use super::GradientTap;
 
 /// y = x·W + b.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub(super) struct Linear {
     pub(super) bias: Tensor<1>,
     pub(super) adapter: Option<Adapter>,
     /// Where what decides the weight's gradient is noted, if it is not on the tape itself.
-    pub(super) book: Option<Book>,
+    pub(super) book: Option<GradientTap>,
     /// Whether x·W is computed in bfloat16.
     pub(super) mixed: bool,
 }

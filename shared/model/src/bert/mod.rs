@@ -5,8 +5,8 @@
 
 mod attention;
 mod batch;
-mod book;
 mod dropout;
+mod gradient_tap;
 mod hidden;
 mod layers;
 mod linear;
@@ -19,8 +19,8 @@ use fedner_shared::plan::Trainable;
 use crate::crf::{self, Crf};
 use crate::{Error, kernels};
 pub(crate) use batch::Batch;
-pub(crate) use book::{Book, Factors};
 pub(crate) use dropout::Dropout;
+pub(crate) use gradient_tap::{Factors, GradientTap};
 pub(crate) use hidden::Hidden;
 use layers::{Embeddings, Layer};
 use linear::Linear;

@@ -11,7 +11,7 @@ use fedner_shared::plan::{Precision, Trainable};
 use super::attention::Attention;
 use super::layers::{Embeddings, Layer, LayerNorm};
 use super::linear::{Adapter, Linear};
-use super::{Bert, Book, Field, WORDS};
+use super::{Bert, Field, GradientTap, WORDS};
 use crate::{Error, crf};
 
 impl Bert {
@@ -93,7 +93,7 @@ impl Bert {
             let trained = trains(&format!("bert.encoder.layer.{index}.output.dense.weight"));
             // Query, key and value read the same.
             for (linear, place) in layer.linears().into_iter().zip([0, 0, 0, 1, 2, 3]) {
-                linear.book = (with_books && trained).then(|| Book::new(4 * index + place));
+                linear.book = (with_books && trained).then(|| GradientTap::new(4 * index + place));
             }
         }
         for slot in own.slots() {
@@ -185,7 +185,7 @@ pub(crate) struct Slot<'a> {
     pub(crate) name: String,
     pub(crate) tensor: SlotTensor<'a>,
     /// Where the factors of its gradient are noted instead of its gradient.
-    pub(crate) book: Option<Book>,
+    pub(crate) book: Option<GradientTap>,
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fedner_shared::scheme::Scheme;
+use fedner_shared::serde_helpers::is_default;
 use serde::{Deserialize, Serialize};
 
 use super::Format;
@@ -32,10 +33,6 @@ pub struct ReadOptions {
     /// Entity types and what they are called instead; those with an empty name are left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rename: BTreeMap<String, String>,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl ReadOptions {

@@ -12,7 +12,7 @@ use fedner_shared::seal::{FileKey, ID, OVERHEAD, StorageKey};
 use rayon::prelude::*;
 
 use super::examples::Example;
-use super::keep::{self, Keep};
+use super::kept_files::{self, KeptFiles};
 use super::{Observer, Progress, Stage};
 use crate::bert::{Batch, Bert};
 use crate::device::Device;
@@ -79,7 +79,7 @@ impl Frozen<'_> {
         self,
         (kind, layers): (&str, usize),
         lengths: impl Iterator<Item = usize>,
-        keep: &Keep,
+        keep: &KeptFiles,
         observer: &mut dyn Observer,
         run: impl Fn(&Bert, &Batch) -> Result<Vec<Vec<f32>>, Error> + Sync,
     ) -> Result<Cache, Error> {
@@ -126,7 +126,7 @@ impl Frozen<'_> {
         }
         let temporary = path.with_extension("new");
         remove_others(directory).map_err(fault)?;
-        let file = keep::private_file(&temporary).map_err(fault)?;
+        let file = kept_files::private_file(&temporary).map_err(fault)?;
         file.set_len(bytes).map_err(fault)?;
         let key = sealed.map(|key| write_header(&file, key));
         cache.place = stored(file, key.transpose().map_err(fault)?);
@@ -137,8 +137,8 @@ impl Frozen<'_> {
 
     /// What decides the numbers: layers, text, device, and what runs together.
     fn key(self, kind: &str, layers: usize) -> Result<Digest, Error> {
-        let encoder = keep::digest_of_layers(self.base, layers)?;
-        let text = keep::digest_of_examples(self.examples, false);
+        let encoder = kept_files::digest_of_layers(self.base, layers)?;
+        let text = kept_files::digest_of_examples(self.examples, false);
         let (device, grouping) = (self.device, self.grouping);
         Ok(Digest::of(
             format!("{kind}/{encoder}/{text}/{device:?}/{grouping:?}").as_bytes(),
@@ -253,7 +253,7 @@ impl Cache {
             let file = file.get_mut().unwrap_or_else(PoisonError::into_inner);
             file.sync_all()?;
             fs::rename(temporary, &*path)?;
-            keep::sync(path.parent().unwrap_or(Path::new(".")))?;
+            kept_files::sync(path.parent().unwrap_or(Path::new(".")))?;
         }
         Ok(())
     }

@@ -6,11 +6,11 @@ use fedner_shared::plan::Trainable;
 
 use super::TrainOptions;
 use super::adamw::Rates;
-use super::course::Learner;
 use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
 use super::pass::{Pass, Text};
 use super::state::State;
+use super::training_loop::Learner;
 use crate::Error;
 use crate::bert::{Bert, Dropout};
 

@@ -5,7 +5,7 @@ use fedner_shared::bert::HeadShape;
 use super::Observer;
 use super::cache::{Cache, Frozen};
 use super::examples::Example;
-use super::keep::Keep;
+use super::kept_files::KeptFiles;
 use crate::Error;
 use crate::bert::{Batch, Bert, Dropout, values};
 
@@ -52,7 +52,7 @@ impl Features {
     /// Finds the features of a corpus where `keep` says, or computes them.
     pub(super) fn prepare(
         frozen: Frozen<'_>,
-        keep: &Keep,
+        keep: &KeptFiles,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let config = &frozen.base.config;

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 
 use super::TrainOptions;
 use super::adamw::{self, Moments, Rates};
-use super::course::Learner;
 use super::examples::Example;
 use super::features::{Features, Words};
 use super::loss::Loss;
 use super::state::State;
+use super::training_loop::Learner;
 use crate::Error;
 use crate::crf::Crf;
 

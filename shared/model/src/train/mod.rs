@@ -3,23 +3,23 @@
 mod adamw;
 mod batches;
 mod cache;
-mod course;
-mod early;
+mod early_stopping;
 mod encoder;
 pub(crate) mod examples;
 mod features;
+mod frozen_layers;
 mod head;
-mod keep;
+mod kept_files;
 mod loss;
-mod lower;
-mod normal;
 mod optimizer;
 mod pass;
 mod private;
 mod private_encoder;
 mod private_head;
 mod schedule;
+mod standardise;
 mod state;
+mod training_loop;
 
 use std::ops::{ControlFlow, Range};
 
@@ -31,18 +31,18 @@ use fedner_shared::plan::{Method, Trainable, Training};
 use crate::device::Device;
 use crate::{Error, Sentence, Tokenizer};
 use cache::{Frozen, Grouping};
-use course::{Course, Order, Outcome};
-pub use early::EarlyStopping;
+pub use early_stopping::EarlyStopping;
 use encoder::EncoderLearner;
 use examples::{Example, examples, sound_examples};
 use features::Features;
+use frozen_layers::FrozenLayers;
 use head::HeadLearner;
-pub use keep::Keep;
-use lower::Lower;
+pub use kept_files::KeptFiles;
 use pass::Text;
 pub use private::{Clip, Mechanism, Private, count_units, number_units};
 use private_encoder::PrivateEncoderLearner;
 use private_head::PrivateHeadLearner;
+use training_loop::{Order, Outcome, TrainingLoop};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,7 +142,7 @@ pub fn train(
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
-    let keep = Keep::default();
+    let keep = KeptFiles::default();
     train_keeping(base, tokenizer, tags, corpus, options, &keep, observer)
 }
 
@@ -154,7 +154,7 @@ pub fn train_keeping(
     tags: &[String],
     corpus: &[Sentence],
     options: &TrainOptions,
-    keep: &Keep,
+    keep: &KeptFiles,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
     let manner = Manner::new(keep, None);
@@ -164,7 +164,7 @@ pub fn train_keeping(
 /// What a training has beside its options.
 #[derive(Debug)]
 pub struct Manner<'a> {
-    pub keep: &'a Keep,
+    pub keep: &'a KeptFiles,
     /// Each look at held-out text tells of it: a private training does not cover that.
     pub early_stopping: Option<EarlyStopping<'a>>,
     /// How, if the training is private: then the weights tell no more of the corpus than the
@@ -174,7 +174,7 @@ pub struct Manner<'a> {
 
 impl<'a> Manner<'a> {
     /// To the last epoch.
-    pub fn new(keep: &'a Keep, private: Option<Private<'a>>) -> Self {
+    pub fn new(keep: &'a KeptFiles, private: Option<Private<'a>>) -> Self {
         Self {
             keep,
             early_stopping: None,
@@ -228,7 +228,7 @@ pub fn train_as(
         early.as_ref(),
         private.as_ref(),
     )?;
-    let course = Course::new(options, order, steps_an_epoch, keep, name);
+    let course = TrainingLoop::new(options, order, steps_an_epoch, keep, name);
     let manifest = base.config.manifest(&trainable, tags.len());
     let frozen = Frozen {
         base,
@@ -243,7 +243,7 @@ pub fn train_as(
         Method::Full | Method::Lora | Method::FfaLora => {
             let (hidden, attention) = options.dropout(&base.config, private.is_some());
             let of = (&options.training, hidden.max(attention));
-            let lower = Lower::prepare(frozen, of, keep, observer)?;
+            let lower = FrozenLayers::prepare(frozen, of, keep, observer)?;
             let text = Text {
                 examples: &examples,
                 lower: lower.as_ref(),
@@ -305,8 +305,8 @@ fn name(
     early: Option<&EarlyStopping<'_>>,
     private: Option<&Private<'_>>,
 ) -> Result<Digest, Error> {
-    let base = keep::digest_of_model(base, tags.len())?;
-    let examples = keep::digest_of_examples(examples, true);
+    let base = kept_files::digest_of_model(base, tags.len())?;
+    let examples = kept_files::digest_of_examples(examples, true);
     let (method, training, seed) = (options.method, &options.training, options.seed);
     let schedule = (options.schedule.start, options.schedule.end);
     let all = (base, examples, tags, method, training, seed, schedule);

@@ -5,8 +5,8 @@ use fedner_shared::bert::BertConfig;
 
 use super::adamw::Rows;
 use super::examples::Example;
+use super::frozen_layers::FrozenLayers;
 use super::loss::Loss;
-use super::lower::Lower;
 use crate::bert::{Batch, Bert, Dropout, values};
 use crate::crf::Crf;
 use crate::device::Device;
@@ -17,7 +17,7 @@ use crate::{Encoded, Error};
 pub(super) struct Text<'a> {
     pub(super) examples: &'a [Example],
     /// What the frozen layers made of it, if any did.
-    pub(super) lower: Option<&'a Lower>,
+    pub(super) lower: Option<&'a FrozenLayers>,
     pub(super) config: &'a BertConfig,
     pub(super) device: Device,
 }

@@ -19,13 +19,13 @@ use fedner_shared::plan::Trainable;
 
 use super::TrainOptions;
 use super::adamw::Rates;
-use super::course::{Learner, Order};
-use super::keep;
+use super::kept_files;
 use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
 use super::pass::{Pass, Text};
 use super::private::Private;
 use super::state::State;
+use super::training_loop::{Learner, Order};
 use crate::Error;
 use crate::bert::{Bert, Dropout, SlotTensor};
 use balance::Balance;
@@ -113,7 +113,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             return Dropout::none();
         }
         let examples = unit.examples().map(|index| &self.text.examples[index]);
-        let text = keep::digest_of_examples(examples, true);
+        let text = kept_files::digest_of_examples(examples, true);
         let key = format!("{}/{step}/{text}", self.options.seed);
         let mut seed = [0; 8];
         seed.copy_from_slice(&Digest::of(key.as_bytes()).as_bytes()[..8]);

@@ -6,14 +6,14 @@ use rayon::prelude::*;
 
 use super::TrainOptions;
 use super::adamw::Rates;
-use super::course::{Learner, Order};
 use super::examples::Example;
 use super::features::{Features, Words};
 use super::head::{Gradient, Head};
 use super::loss::Loss;
-use super::normal::Normal;
 use super::private::{Clip, Private};
+use super::standardise::Standardiser;
 use super::state::State;
+use super::training_loop::{Learner, Order};
 use crate::Error;
 
 /// What the bias is multiplied with: its gradient is then about as large as that by one feature of
@@ -31,7 +31,7 @@ pub(super) struct PrivateHeadLearner<'a, 'm> {
     private: Private<'m>,
     features: Features,
     loss: Loss,
-    normal: Normal,
+    normal: Standardiser,
     /// In the coordinates of `normal`; its bias counts [`BIAS`] times.
     head: Head,
 }
@@ -46,7 +46,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         private: Private<'m>,
     ) -> Result<Self, Error> {
         let mut head = Head::new(base)?;
-        let normal = Normal::of(base)?;
+        let normal = Standardiser::of(base)?;
         normal.enter(&mut head.weight, &mut head.bias);
         for bias in &mut head.bias {
             *bias /= BIAS;

@@ -10,7 +10,7 @@ use fedner_shared::seal::StorageKey;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::keep;
+use super::kept_files;
 use crate::Error;
 
 /// Everything that decides the steps to come, by name.
@@ -74,7 +74,7 @@ impl State {
                 (name.as_str(), bytes)
             })
             .collect();
-        keep::write_whole(path, |writer| {
+        kept_files::write_whole(path, |writer| {
             let json = serde_json::to_string(&header)?;
             let views = tensors.iter().map(|(name, bytes)| {
                 let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rdp::Curve;
 use super::{Error, Phase, first_true, gdp, pld, value, zcdp};
-use fedner_shared::nullable;
+use fedner_shared::serde_helpers::nullable;
 
 /// Above this noise-to-signal ratio a plan is refused unless forced: what is averaged is noise.
 pub const MAX_NOISE_TO_SIGNAL: f64 = 20.0;

@@ -7,7 +7,7 @@ use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::Cost;
-use fedner_shared::nullable;
+use fedner_shared::serde_helpers::nullable;
 
 /// What the first entry names as the one before it.
 pub const GENESIS: Digest = Digest::from_bytes([0; 32]);

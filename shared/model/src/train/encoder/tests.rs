@@ -11,8 +11,8 @@ use crate::Tokenizer;
 use crate::device::Device;
 use crate::train::cache::{Frozen, Grouping};
 use crate::train::examples::Example;
-use crate::train::lower::Lower;
-use crate::train::{Keep, Progress};
+use crate::train::frozen_layers::FrozenLayers;
+use crate::train::{KeptFiles, Progress};
 
 fn fixture(file: &str) -> Vec<u8> {
     let fixtures = concat!(
@@ -54,7 +54,7 @@ fn examples(golden: &Value) -> Vec<Example> {
 pub(in crate::train) fn text<'a>(
     base: &'a Checkpoint,
     examples: &'a [Example],
-    lower: Option<&'a Lower>,
+    lower: Option<&'a FrozenLayers>,
 ) -> Text<'a> {
     Text {
         examples,
@@ -70,7 +70,7 @@ pub(in crate::train) fn lower(
     examples: &[Example],
     training: &Training,
     grouping: Grouping,
-) -> Option<Lower> {
+) -> Option<FrozenLayers> {
     let frozen = Frozen {
         base,
         examples,
@@ -78,7 +78,8 @@ pub(in crate::train) fn lower(
         grouping,
     };
     let observer = &mut |_: Progress| ControlFlow::Continue(());
-    Lower::prepare(frozen, (training, 0.0), &Keep::default(), observer).expect("frozen layers")
+    FrozenLayers::prepare(frozen, (training, 0.0), &KeptFiles::default(), observer)
+        .expect("frozen layers")
 }
 
 /// The loss of a batch, and its gradient by each weight that is trained.

@@ -12,7 +12,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<HashMap<Digest, Entry>>>);
+pub(super) struct UploadSlots(Arc<Mutex<HashMap<Digest, Entry>>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -25,21 +25,21 @@ struct Entry {
 
 /// The right to write to an object's staging file, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct UploadSlot {
     cut: CancellationToken,
     _busy: tokio::sync::OwnedMutexGuard<()>,
 }
 
-impl Lines {
+impl UploadSlots {
     /// Cuts the owner's earlier stream, and waits until that one has written its last byte.
     pub(super) async fn take_over(
         &self,
         owner: &InstitutionId,
         digest: Digest,
-    ) -> Result<Line, Refusal> {
+    ) -> Result<UploadSlot, Refusal> {
         let cut = CancellationToken::new();
         let busy = self.enter(owner, digest, &cut)?;
-        Ok(Line {
+        Ok(UploadSlot {
             _busy: busy.lock_owned().await,
             cut,
         })
@@ -79,7 +79,7 @@ impl Lines {
     }
 }
 
-impl Line {
+impl UploadSlot {
     pub(super) fn cut(&self) -> CancellationToken {
         self.cut.clone()
     }
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_stream_of_an_owner_wins_and_nobody_else_gets_in() {
-        let lines = Lines::default();
+        let lines = UploadSlots::default();
         let (anna, mercy) = (
             "anna".parse().expect("name"),
             "mercy".parse().expect("name"),

@@ -6,12 +6,12 @@ use fedner_shared::plan::Training;
 use super::Observer;
 use super::cache::{Cache, Frozen};
 use super::examples::Example;
-use super::keep::Keep;
+use super::kept_files::KeptFiles;
 use crate::Error;
 use crate::bert::{Batch, Bert, Dropout, Hidden};
 
 #[derive(Debug)]
-pub(super) struct Lower {
+pub(super) struct FrozenLayers {
     /// Frozen layers.
     layers: usize,
     /// Those of them that the head reads, the embeddings included.
@@ -21,13 +21,13 @@ pub(super) struct Lower {
     cache: Cache,
 }
 
-impl Lower {
+impl FrozenLayers {
     /// `None` where no whole layer is frozen below the last that the head reads, or where
     /// activations are dropped, others in each epoch.
     pub(super) fn prepare(
         frozen: Frozen<'_>,
         (training, dropout): (&Training, f64),
-        keep: &Keep,
+        keep: &KeptFiles,
         observer: &mut dyn Observer,
     ) -> Result<Option<Self>, Error> {
         let config = &frozen.base.config;

@@ -6,14 +6,14 @@ use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, notes};
+use super::{Error, Store, values};
 
 const REFUSALS: &str = "refusals";
 
 /// A person's word on one release, by its receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Word {
+pub enum Decision {
     /// Nobody has said anything yet.
     #[default]
     None,
@@ -21,7 +21,7 @@ pub enum Word {
     Refused,
 }
 
-impl Word {
+impl Decision {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "waits",
@@ -36,33 +36,33 @@ fn key(receipt: &Digest) -> String {
 }
 
 impl Store {
-    pub fn word(&self, receipt: &Digest) -> Result<Word, Error> {
-        self.note(&key(receipt))
+    pub fn decision(&self, receipt: &Digest) -> Result<Decision, Error> {
+        self.value(&key(receipt))
     }
 
     /// Keeps the first word on a release; answers with the one that holds.
-    pub fn say(&self, receipt: &Digest, word: Word) -> Result<Word, Error> {
+    pub fn decide(&self, receipt: &Digest, word: Decision) -> Result<Decision, Error> {
         let key = key(receipt);
-        self.transaction("say word", |transaction| {
-            let said = notes::get::<Word>(transaction, &key)?;
-            if said != Word::None {
+        self.transaction("decide", |transaction| {
+            let said = values::get::<Decision>(transaction, &key)?;
+            if said != Decision::None {
                 return Ok(said);
             }
-            notes::put(transaction, &key, &word)?;
+            values::put(transaction, &key, &word)?;
             Ok(word)
         })
     }
 
     /// How often each code was said to the coordinator instead of doing what it asked.
     pub fn refusals(&self) -> Result<BTreeMap<String, u64>, Error> {
-        self.note(REFUSALS)
+        self.value(REFUSALS)
     }
 
     pub fn count_refusal(&self, code: Code) -> Result<(), Error> {
         self.transaction("count refusal", |transaction| {
-            let mut counts = notes::get::<BTreeMap<String, u64>>(transaction, REFUSALS)?;
+            let mut counts = values::get::<BTreeMap<String, u64>>(transaction, REFUSALS)?;
             *counts.entry(code.as_str().to_owned()).or_default() += 1;
-            notes::put(transaction, REFUSALS, &counts)
+            values::put(transaction, REFUSALS, &counts)
         })
     }
 }
@@ -77,12 +77,18 @@ mod tests {
         let place = Place::new();
         let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
         let store = place.open();
-        assert_eq!(store.word(&one).expect("read"), Word::None);
-        assert_eq!(store.say(&one, Word::Granted).expect("said"), Word::Granted);
-        assert_eq!(store.say(&one, Word::Refused).expect("said"), Word::Granted);
+        assert_eq!(store.decision(&one).expect("read"), Decision::None);
+        assert_eq!(
+            store.decide(&one, Decision::Granted).expect("said"),
+            Decision::Granted
+        );
+        assert_eq!(
+            store.decide(&one, Decision::Refused).expect("said"),
+            Decision::Granted
+        );
         let again = place.open();
-        assert_eq!(again.word(&one).expect("read"), Word::Granted);
-        assert_eq!(again.word(&other).expect("read"), Word::None);
+        assert_eq!(again.decision(&one).expect("read"), Decision::Granted);
+        assert_eq!(again.decision(&other).expect("read"), Decision::None);
     }
 
     #[test]

@@ -13,14 +13,14 @@ const LEAST: f32 = 1e-2;
 /// neighbour is missing), so that clipping a gradient means the same for every word. γ and β are
 /// weights of the model version, so that nothing of it depends on the text.
 #[derive(Debug)]
-pub(super) struct Normal {
+pub(super) struct Standardiser {
     /// β
     shift: Vec<f32>,
     /// 1 / (γ·√n)
     scale: Vec<f32>,
 }
 
-impl Normal {
+impl Standardiser {
     pub(super) fn of(base: &Checkpoint) -> Result<Self, Error> {
         let root = (base.config.head_width() as f32).sqrt();
         let (mut shift, mut scale) = (Vec::new(), Vec::new());
@@ -87,8 +87,8 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
 mod tests {
     use super::*;
 
-    fn normal() -> Normal {
-        Normal {
+    fn normal() -> Standardiser {
+        Standardiser {
             shift: vec![0.5, -1.0, 2.0],
             scale: vec![2.0, -0.25, 1.5],
         }

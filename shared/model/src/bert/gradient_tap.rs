@@ -11,7 +11,7 @@ use burn::tensor::{Device, Gradients, Tensor};
 
 /// The notes of one layer in one pass; clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Book {
+pub(crate) struct GradientTap {
     /// Layers of one number have the same inputs.
     shared: usize,
     entry: Arc<OnceLock<Entry>>,
@@ -49,7 +49,7 @@ impl Factors {
     }
 }
 
-impl Book {
+impl GradientTap {
     /// An empty one, of a layer whose inputs are those of all layers with this number.
     pub(super) fn new(shared: usize) -> Self {
         Self {

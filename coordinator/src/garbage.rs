@@ -21,7 +21,12 @@ const EVERY: Duration = Duration::from_hours(1);
 const GRACE: Duration = Duration::from_hours(6);
 
 /// Collects now and then until `stop`, never while a backup holds the file `lock`.
-pub async fn regularly(engine: Handle, blobs: Blobs, lock: PathBuf, stop: CancellationToken) {
+pub async fn collect_regularly(
+    engine: Handle,
+    blobs: Blobs,
+    lock: PathBuf,
+    stop: CancellationToken,
+) {
     loop {
         let before = SystemTime::now().checked_sub(GRACE);
         match once(
@@ -45,7 +50,7 @@ pub async fn regularly(engine: Handle, blobs: Blobs, lock: PathBuf, stop: Cancel
 }
 
 /// Removes unfinished uploads with their rounds, until `stop`.
-pub async fn sweep(engine: Handle, intake: Intake, stop: CancellationToken) {
+pub async fn sweep_uploads(engine: Handle, intake: Intake, stop: CancellationToken) {
     let mut newest = engine.newest_event();
     loop {
         newest.mark_unchanged();
@@ -87,7 +92,7 @@ async fn once(
         return Ok(0);
     }
     let needed = engine.call(|engine| engine.needed_objects()).await?;
-    Ok(blobs.collect(&needed, before).await?)
+    Ok(blobs.sweep(&needed, before).await?)
 }
 
 /// Keeps anything from being collected for as long as it lives.
@@ -298,7 +303,7 @@ mod tests {
         async fn collect(&mut self) {
             let keep = self.store.read(|tx| tx.needed_objects()).expect("needed");
             let later = SystemTime::now() + Duration::from_hours(1);
-            self.blobs.collect(&keep, later).await.expect("collected");
+            self.blobs.sweep(&keep, later).await.expect("collected");
             for content in 0..=u8::MAX {
                 let digest = Digest::of(&[content]);
                 let here = self.blobs.contains(digest).await.expect("head");
@@ -330,9 +335,9 @@ mod tests {
         let digest = bench.put(1).await;
         let before = SystemTime::now() - Duration::from_hours(1);
         let none = BTreeSet::new();
-        assert_eq!(bench.blobs.collect(&none, before).await.expect("none"), 0);
+        assert_eq!(bench.blobs.sweep(&none, before).await.expect("none"), 0);
         let later = SystemTime::now() + Duration::from_hours(1);
-        assert_eq!(bench.blobs.collect(&none, later).await.expect("one"), 1);
+        assert_eq!(bench.blobs.sweep(&none, later).await.expect("one"), 1);
         assert!(!bench.blobs.contains(digest).await.expect("head"));
     }
 

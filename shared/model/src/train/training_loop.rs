@@ -7,9 +7,9 @@ use fedner_shared::manifest::Manifest;
 
 use super::adamw::Rates;
 use super::batches::grouped;
-use super::early::{EarlyStopping, Scored};
+use super::early_stopping::{EarlyStopping, Scored};
 use super::examples::Example;
-use super::keep::{self, Keep};
+use super::kept_files::{self, KeptFiles};
 use super::schedule::Schedule;
 use super::state::State;
 use super::{Observer, Progress, Stage, TrainOptions};
@@ -81,11 +81,11 @@ pub(super) struct Losses {
 
 /// Which steps are made, in which order, and what is kept of them on the way.
 #[derive(Debug)]
-pub(super) struct Course<'a> {
+pub(super) struct TrainingLoop<'a> {
     options: &'a TrainOptions,
     order: Order,
     schedule: Schedule,
-    keep: &'a Keep,
+    keep: &'a KeptFiles,
     /// Names this training among others.
     training: Digest,
 }
@@ -113,12 +113,12 @@ struct Position {
     scored: Scored,
 }
 
-impl<'a> Course<'a> {
+impl<'a> TrainingLoop<'a> {
     pub(super) fn new(
         options: &'a TrainOptions,
         order: Order,
         steps_an_epoch: usize,
-        keep: &'a Keep,
+        keep: &'a KeptFiles,
         training: Digest,
     ) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl<'a> Course<'a> {
             None => learner.weights(manifest)?,
         };
         if let Some(path) = &self.keep.checkpoint {
-            keep::remove(path)?;
+            kept_files::remove(path)?;
         }
         Ok(Outcome {
             weights,

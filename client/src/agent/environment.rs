@@ -15,7 +15,7 @@ use crate::transport::{self, Destination, TlsIdentity};
 
 /// The machine, the network and the trainer. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Outside {
+pub struct Environment {
     pub machine: Arc<dyn Machine>,
     pub network: Arc<dyn Network>,
     pub trainer: Arc<dyn Trainer>,
@@ -47,7 +47,7 @@ impl Default for Defences {
     }
 }
 
-impl Outside {
+impl Environment {
     /// This machine, mutual TLS, and training on the device of the plan.
     pub fn here() -> Self {
         Self {

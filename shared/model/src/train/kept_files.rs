@@ -16,7 +16,7 @@ use crate::Error;
 /// Where a training keeps what would be costly to lose. What it keeps was made of private text:
 /// the files are for their owner only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keep {
+pub struct KeptFiles {
     /// The training's checkpoint: written every so often and when the training is stopped, gone
     /// on from if it is there, removed at the end.
     pub checkpoint: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Keep {
     pub key: Option<StorageKey>,
 }
 
-impl Default for Keep {
+impl Default for KeptFiles {
     /// Nothing is kept.
     fn default() -> Self {
         Self {

@@ -110,7 +110,7 @@ fn text(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> 
 }
 
 impl Store {
-    pub(super) fn note<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T, Error> {
+    pub(super) fn value<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T, Error> {
         let text = self.query("read a note", |connection| text(connection, key))?;
         let Some(text) = text else {
             return Ok(T::default());
@@ -121,13 +121,13 @@ impl Store {
 
     /// Until when work is put off, by a person's word; nothing where it is not.
     pub fn paused(&self, now: Time) -> Result<Option<Time>, Error> {
-        let until: Option<Time> = self.note(PAUSED)?;
+        let until: Option<Time> = self.value(PAUSED)?;
         Ok(until.filter(|until| *until > now))
     }
 
     /// An error where the institution works from another directory now.
     pub fn check_not_moved(&self) -> Result<(), Error> {
-        match self.note::<Option<Moved>>(MOVED)? {
+        match self.value::<Option<Moved>>(MOVED)? {
             Some(Moved { to, at }) => Err(Error::Moved { to, at }),
             None => Ok(()),
         }
@@ -143,11 +143,11 @@ impl Store {
     }
 
     pub fn contact(&self) -> Result<Contact, Error> {
-        self.note(CONTACT)
+        self.value(CONTACT)
     }
 
     pub fn history(&self) -> Result<History, Error> {
-        self.note(HISTORY)
+        self.value(HISTORY)
     }
 
     pub fn save_history(&self, history: &History) -> Result<(), Error> {
@@ -156,7 +156,7 @@ impl Store {
 
     /// What the coordinator said that is to be trusted; without authorities where it has not said so yet.
     pub fn trust(&self) -> Result<Trust, Error> {
-        self.note(TRUST)
+        self.value(TRUST)
     }
 
     pub fn save_trust(&self, trust: &Trust) -> Result<(), Error> {
@@ -165,12 +165,12 @@ impl Store {
 
     /// The keys that signed for this institution before the present one.
     pub fn earlier_keys(&self) -> Result<Vec<PublicKey>, Error> {
-        self.note(EARLIER_KEYS)
+        self.value(EARLIER_KEYS)
     }
 
     /// What is known of the files that are read by `reading`.
     pub fn shapes(&self, reading: &ReadOptions) -> Result<Shapes, Error> {
-        let forms: Forms = self.note(FORMS)?;
+        let forms: Forms = self.value(FORMS)?;
         if forms.reading == *reading {
             return Ok(forms.files);
         }
