@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use fedner_model::{Clip, KeptFiles, Manner, Mechanism, Private, Sentence, TrainOptions};
+use fedner_model::{Clip, Mechanism, Private, Sentence, TrainHooks, TrainOptions};
 use fedner_shared::plan::Plan;
 
 use super::Error;
@@ -77,10 +77,12 @@ impl Watched<'_> {
             mechanism: &mut watch,
             ..private
         };
-        let keep = KeptFiles::default();
-        let manner = Manner::new(&keep, Some(private));
+        let hooks = TrainHooks {
+            private: Some(private),
+            ..TrainHooks::default()
+        };
         let stop = Stop::default();
-        training::train(&case.material, corpus, &case.tags, &options, manner, &stop)?;
+        training::train(&case.material, corpus, &case.tags, &options, hooks, &stop)?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use fedner_model::{EarlyStopping, KeptFiles, Manner, Sentence, TrainOptions};
+use fedner_model::{EarlyStopping, KeptFiles, Sentence, TrainHooks, TrainOptions};
 use fedner_privacy::accountant::{Phase, pld};
 use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
@@ -208,11 +208,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         held_out: digest_of_text(looked_at),
         score: &mut f1,
     });
-    let manner = Manner {
+    let hooks = TrainHooks {
+        kept_files: &keep,
         early_stopping,
-        ..Manner::new(&keep, steps.as_mut().map(|steps| steps.settings(&plan)))
+        private: steps.as_mut().map(|steps| steps.settings(&plan)),
     };
-    let trained = training::train(&material, &sentences, &tags, &options, manner, &stop)?;
+    let trained = training::train(&material, &sentences, &tags, &options, hooks, &stop)?;
     let seconds = began.elapsed().as_secs_f64();
     material.checkpoint = material
         .checkpoint

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fedner_model::TrainOptions;
 use fedner_model::device::Device;
-use fedner_model::{Manner, Sentence, Trained};
+use fedner_model::{Sentence, TrainHooks, Trained, Trainer};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Plan, Training};
@@ -62,7 +62,7 @@ pub fn train(
     sentences: &[Sentence],
     tags: &[String],
     options: &TrainOptions,
-    manner: Manner<'_>,
+    hooks: TrainHooks<'_>,
     stop: &Stop,
 ) -> Result<Trained, Error> {
     let mut shown = Progress::new("training");
@@ -72,16 +72,12 @@ pub fn train(
         });
         stop.flow()
     };
-    let (checkpoint, tokenizer) = (&material.checkpoint, &material.tokenizer);
-    Ok(fedner_model::train_as(
-        checkpoint,
-        tokenizer,
+    let trainer = Trainer {
+        base: &material.checkpoint,
+        tokenizer: &material.tokenizer,
         tags,
-        sentences,
-        options,
-        manner,
-        &mut observer,
-    )?)
+    };
+    Ok(trainer.run(sentences, options, hooks, &mut observer)?)
 }
 
 /// The plan's training settings on this institution's device: `auto` leaves it to the plan.

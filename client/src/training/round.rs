@@ -1,6 +1,6 @@
 //! One round's training.
 
-use fedner_model::{KeptFiles, Manner, Sentence, TrainOptions};
+use fedner_model::{KeptFiles, Sentence, TrainHooks, TrainOptions};
 use fedner_shared::plan::{Plan, Sampling};
 
 use super::error::Error;
@@ -59,8 +59,12 @@ pub fn train_round(
     let sampling = steps.as_ref().map(Steps::sampling);
     let mut once = || {
         let private = steps.as_mut().map(|steps| steps.settings(plan));
-        let manner = Manner::new(keep, private);
-        train(material, sentences, &tags, options, manner, stop)
+        let hooks = TrainHooks {
+            kept_files: keep,
+            private,
+            ..TrainHooks::default()
+        };
+        train(material, sentences, &tags, options, hooks, stop)
     };
     let trained = match once() {
         // An assignment that was dropped, or whose text or settings changed here meanwhile.

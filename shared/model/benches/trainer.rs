@@ -27,9 +27,7 @@ use std::time::Instant;
 
 use fedner_model::device::Device;
 use fedner_model::{Clip, Corpus, Encoded, Model, Progress, Sentence, Stage};
-use fedner_model::{
-    KeptFiles, Manner, Mechanism, Private, Tokenizer, TrainOptions, train, train_as,
-};
+use fedner_model::{Mechanism, Private, Tokenizer, TrainHooks, TrainOptions, Trainer};
 use fedner_privacy::dp_sgd_step::{PrivateSum, Settings};
 use fedner_privacy::noise::Generator;
 use fedner_shared::bert::{self, BertConfig};
@@ -253,8 +251,7 @@ fn synthetic(sentences: usize, sub_tokens: usize, tags: &[String]) -> Vec<Senten
 
 /// The times of training steps, without the first.
 fn steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
-    let keep = KeptFiles::default();
-    timed(arguments, method, Manner::new(&keep, None))
+    timed(arguments, method, TrainHooks::default())
 }
 
 /// Takes one sentence after another, and noises as it is told.
@@ -309,11 +306,21 @@ fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Fail
         max_windows: 64,
         mechanism: &mut mechanism,
     };
-    let keep = KeptFiles::default();
-    timed(arguments, method, Manner::new(&keep, Some(private)))
+    timed(
+        arguments,
+        method,
+        TrainHooks {
+            private: Some(private),
+            ..TrainHooks::default()
+        },
+    )
 }
 
-fn timed(arguments: &Arguments, method: Method, manner: Manner<'_>) -> Result<Vec<f64>, Failure> {
+fn timed(
+    arguments: &Arguments,
+    method: Method,
+    hooks: TrainHooks<'_>,
+) -> Result<Vec<f64>, Failure> {
     let (base, tokenizer, tags) = minilm()?;
     let base = base.prepared_for(&method.into(), 1);
     let corpus = synthetic(
@@ -330,15 +337,12 @@ fn timed(arguments: &Arguments, method: Method, manner: Manner<'_>) -> Result<Ve
         ControlFlow::Continue(())
     };
     let options = arguments.options(method, 1);
-    train_as(
-        &base,
-        &tokenizer,
-        &tags,
-        &corpus,
-        &options,
-        manner,
-        &mut observer,
-    )?;
+    Trainer {
+        base: &base,
+        tokenizer: &tokenizer,
+        tags: &tags,
+    }
+    .run(&corpus, &options, hooks, &mut observer)?;
     Ok(times.split_off(1))
 }
 
@@ -378,12 +382,15 @@ fn epochs(arguments: &Arguments, method: Method, epochs: u32) -> Result<Vec<f64>
         ControlFlow::Continue(())
     };
     let options = arguments.options(method, epochs);
-    train(
-        &base,
-        &tokenizer,
-        &tags,
+    Trainer {
+        base: &base,
+        tokenizer: &tokenizer,
+        tags: &tags,
+    }
+    .run(
         &corpus.sentences,
         &options,
+        TrainHooks::default(),
         &mut observer,
     )?;
     let starts = std::iter::once(0.0).chain(ends.iter().copied());

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use fedner_model::device::Device;
-use fedner_model::{Corpus, Model, Progress, Stage, Tokenizer, TrainOptions, evaluate, train};
+use fedner_model::{
+    Corpus, Model, Progress, Stage, Tokenizer, TrainHooks, TrainOptions, Trainer, evaluate,
+};
 use fedner_shared::bert;
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Method, Training};
@@ -66,12 +68,15 @@ fn main() -> Result<(), Failure> {
             }
             ControlFlow::Continue(())
         };
-        let trained = train(
-            &checkpoint,
-            &tokenizer,
-            &tags,
+        let trained = Trainer {
+            base: &checkpoint,
+            tokenizer: &tokenizer,
+            tags: &tags,
+        }
+        .run(
             &training.sentences,
             &options,
+            TrainHooks::default(),
             &mut observer,
         )?;
         let seconds = start.elapsed().as_secs_f64();

@@ -2,7 +2,7 @@
 //!
 //! A [`Corpus`] is read from annotated text, a [`Tokenizer`] cuts its words into sub-tokens, and a
 //! [`Model`] (a BERT encoder and a linear tagging head, Devlin et al. 2019, with a conditional random
-//! field or without) tags each word by its first sub-token. [`train()`] returns new weights in the order of
+//! field or without) tags each word by its first sub-token. [`Trainer::run`] returns new weights in the order of
 //! the plan's manifest; nothing in this crate knows of rounds, privacy or the network.
 
 #![cfg_attr(
@@ -40,6 +40,6 @@ pub use tagged::Tagged;
 pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
 pub use train::{
-    Clip, EarlyStopping, KeptFiles, Manner, Mechanism, Observer, Private, Progress, Stage,
-    TrainOptions, Trained, count_units, number_units, train, train_as, train_keeping,
+    Clip, EarlyStopping, KeptFiles, Mechanism, Observer, Private, Progress, Stage, TrainHooks,
+    TrainOptions, Trained, Trainer, count_units, number_units,
 };

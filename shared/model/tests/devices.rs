@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use common::{notes, tags, tiny_bert, tokenizer, untrained};
 use fedner_model::device::Device;
-use fedner_model::{Encoded, Model, Progress, TrainOptions, train};
+use fedner_model::{Encoded, Model, Progress, TrainHooks, TrainOptions, Trainer};
 use fedner_shared::plan::{Method, Training};
 
 /// With the feature `libtorch` there is at least one.
@@ -76,14 +76,12 @@ fn losses_of_an_epoch_agree() {
             losses.push(progress.loss);
             ControlFlow::Continue(())
         };
-        train(
-            &base,
-            &tokenizer(),
-            &tags(),
-            &corpus,
-            &options,
-            &mut observer,
-        )
+        Trainer {
+            base: &base,
+            tokenizer: &tokenizer(),
+            tags: &tags(),
+        }
+        .run(&corpus, &options, TrainHooks::default(), &mut observer)
         .expect("trained");
         losses
     };

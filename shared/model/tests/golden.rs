@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use common::{fixture, golden, tags, tiny_bert, tiny_weights, tokenizer};
 use fedner_model::device::Device;
-use fedner_model::{Encoded, Model, Progress, Sentence, TrainOptions, train};
+use fedner_model::{Encoded, Model, Progress, Sentence, TrainHooks, TrainOptions, Trainer};
 use fedner_shared::checkpoint;
 use fedner_shared::plan::{Method, Training};
 use serde_json::Value;
@@ -151,14 +151,12 @@ fn ten_steps_are_those_of_pytorch() {
         ControlFlow::Continue(())
     };
     let corpus = corpus(&golden);
-    let trained = train(
-        &base,
-        &tokenizer(),
-        &tags(),
-        &corpus,
-        &options,
-        &mut observer,
-    );
+    let trained = Trainer {
+        base: &base,
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(&corpus, &options, TrainHooks::default(), &mut observer);
     let trained = trained.expect("trained");
 
     assert!(

@@ -8,8 +8,8 @@ use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::device::Device;
 use fedner_model::{Clip, Tagger};
 use fedner_model::{
-    Error, KeptFiles, Manner, Mechanism, Model, Private, Progress, Sentence, Tagged, TrainOptions,
-    losses, train_as,
+    Error, KeptFiles, Mechanism, Model, Private, Progress, Sentence, Tagged, TrainHooks,
+    TrainOptions, Trainer, losses,
 };
 use fedner_shared::bert::{HeadShape, follows};
 use fedner_shared::checkpoint::Checkpoint;
@@ -297,16 +297,17 @@ fn a_crf_is_not_trained_on_gradients_clipped_by_unit() {
         mechanism: &mut Unasked,
     };
     let keep = KeptFiles::default();
-    let manner = Manner::new(&keep, Some(private));
+    let hooks = TrainHooks {
+        kept_files: &keep,
+        private: Some(private),
+        ..TrainHooks::default()
+    };
     let mut observer = |_: Progress| ControlFlow::Continue(());
-    let refused = train_as(
-        &base,
-        &tokenizer(),
-        &tags(),
-        &notes(8),
-        &options,
-        manner,
-        &mut observer,
-    );
+    let refused = Trainer {
+        base: &base,
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(&notes(8), &options, hooks, &mut observer);
     assert!(matches!(refused, Err(Error::PrivateCrf)), "{refused:?}");
 }

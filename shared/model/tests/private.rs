@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{f1, notes, tags, tokenizer, untrained};
 use fedner_model::{
-    Clip, Error, KeptFiles, Manner, Mechanism, Private, Progress, Sentence, TrainOptions, Trained,
-    train_as,
+    Clip, Error, KeptFiles, Mechanism, Private, Progress, Sentence, TrainHooks, TrainOptions,
+    Trained, Trainer,
 };
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Clipping, Method, Training, Unit};
@@ -118,18 +118,19 @@ fn run_keeping(
         max_windows: 64,
         mechanism,
     };
-    let manner = Manner::new(keep, Some(private));
+    let hooks = TrainHooks {
+        kept_files: keep,
+        private: Some(private),
+        ..TrainHooks::default()
+    };
     let base = base.clone().prepared_for(&method.into(), 1);
     let mut observer = |progress: Progress| observer(progress);
-    train_as(
-        &base,
-        &tokenizer(),
-        &tags(),
-        corpus,
-        &options,
-        manner,
-        &mut observer,
-    )
+    Trainer {
+        base: &base,
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(corpus, &options, hooks, &mut observer)
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::{
-    EarlyStopping, Error, KeptFiles, Manner, Progress, Sentence, Stage, TrainOptions, Trained,
-    train, train_as, train_keeping,
+    EarlyStopping, Error, KeptFiles, Progress, Sentence, Stage, TrainHooks, TrainOptions, Trained,
+    Trainer,
 };
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::digest::Digest;
@@ -103,14 +103,12 @@ fn every_step_is_told_and_a_stop_is_obeyed() {
         }
     };
     let options = options(Method::Head, 1);
-    let stopped = train(
-        &base,
-        &tokenizer(),
-        &tags(),
-        &notes(40),
-        &options,
-        &mut observer,
-    );
+    let stopped = Trainer {
+        base: &base,
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(&notes(40), &options, TrainHooks::default(), &mut observer);
     assert!(matches!(stopped, Err(Error::Stopped { step: 3, steps: 5 })));
     let (features, training) = (Stage::Features, Stage::Training);
     assert_eq!(
@@ -351,13 +349,18 @@ fn train_in_pieces(
             ControlFlow::Continue(())
         };
         let (tokenizer, tags) = (tokenizer(), tags());
-        let outcome = train_keeping(
+        let outcome = Trainer {
             base,
-            &tokenizer,
-            &tags,
+            tokenizer: &tokenizer,
+            tags: &tags,
+        }
+        .run(
             corpus,
             options,
-            keep,
+            TrainHooks {
+                kept_files: keep,
+                ..TrainHooks::default()
+            },
             &mut observer,
         );
         match outcome {
@@ -408,13 +411,14 @@ fn train_early(
         scored.push(weights.to_vec());
         Ok(left.next().expect("a score"))
     };
-    let manner = Manner {
+    let hooks = TrainHooks {
         early_stopping: Some(EarlyStopping {
             patience: 2,
             held_out: Digest::of(b"held out"),
             score: &mut score,
         }),
-        ..Manner::new(keep, None)
+        kept_files: keep,
+        ..TrainHooks::default()
     };
     let mut observer = |progress: Progress| {
         if progress.stage == Stage::Training && progress.step == stop_at {
@@ -423,15 +427,12 @@ fn train_early(
         ControlFlow::Continue(())
     };
     let (tokenizer, tags, corpus) = (tokenizer(), tags(), notes(40));
-    let trained = train_as(
+    let trained = Trainer {
         base,
-        &tokenizer,
-        &tags,
-        &corpus,
-        options,
-        manner,
-        &mut observer,
-    );
+        tokenizer: &tokenizer,
+        tags: &tags,
+    }
+    .run(&corpus, options, hooks, &mut observer);
     (trained, scored)
 }
 
@@ -483,13 +484,18 @@ fn steps_of_features(
         made += usize::from(progress.stage == Stage::Features);
         ControlFlow::Continue(())
     };
-    let trained = train_keeping(
+    let trained = Trainer {
         base,
-        &tokenizer(),
-        &tags(),
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(
         corpus,
         options,
-        keep,
+        TrainHooks {
+            kept_files: keep,
+            ..TrainHooks::default()
+        },
         &mut observer,
     );
     assert_eq!(
@@ -549,13 +555,18 @@ fn features_are_sealed_where_there_is_a_key_and_of_no_use_with_another() {
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     std::fs::write(&path, damaged).expect("damaged");
-    let trained = train_keeping(
-        &base,
-        &tokenizer(),
-        &tags(),
+    let trained = Trainer {
+        base: &base,
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(
         &notes(60),
         &options,
-        &keep(&sealed, Some(2)),
+        TrainHooks {
+            kept_files: &keep(&sealed, Some(2)),
+            ..TrainHooks::default()
+        },
         &mut |_: Progress| ControlFlow::Continue(()),
     );
     assert!(trained.is_err());

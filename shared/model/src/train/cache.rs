@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::examples::Example;
 use super::kept_files::{self, KeptFiles};
-use super::{Observer, Progress, Stage};
+use super::observer::{Observer, Progress, Stage};
 use crate::bert::{Batch, Bert};
 use crate::device::Device;
 use crate::{Encoded, Error};

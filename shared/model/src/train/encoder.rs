@@ -4,10 +4,10 @@ use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::Trainable;
 
-use super::TrainOptions;
 use super::adamw::Rates;
 use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
+use super::options::TrainOptions;
 use super::pass::{Pass, Text};
 use super::state::State;
 use super::training_loop::Learner;

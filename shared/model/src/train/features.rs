@@ -2,10 +2,10 @@
 
 use fedner_shared::bert::HeadShape;
 
-use super::Observer;
 use super::cache::{Cache, Frozen};
 use super::examples::Example;
 use super::kept_files::KeptFiles;
+use super::observer::Observer;
 use crate::Error;
 use crate::bert::{Batch, Bert, Dropout, values};
 

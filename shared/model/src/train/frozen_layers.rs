@@ -3,10 +3,10 @@
 
 use fedner_shared::plan::Training;
 
-use super::Observer;
 use super::cache::{Cache, Frozen};
 use super::examples::Example;
 use super::kept_files::KeptFiles;
+use super::observer::Observer;
 use crate::Error;
 use crate::bert::{Batch, Bert, Dropout, Hidden};
 

@@ -6,11 +6,11 @@ use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::manifest::Manifest;
 use rayon::prelude::*;
 
-use super::TrainOptions;
 use super::adamw::{self, Moments, Rates};
 use super::examples::Example;
 use super::features::{Features, Words};
 use super::loss::Loss;
+use super::options::TrainOptions;
 use super::state::State;
 use super::training_loop::Learner;
 use crate::Error;

@@ -28,15 +28,18 @@ pub struct KeptFiles {
     pub key: Option<StorageKey>,
 }
 
+/// Nothing is kept.
+pub(super) static NOTHING: KeptFiles = KeptFiles {
+    checkpoint: None,
+    every: Duration::from_mins(2),
+    features: None,
+    key: None,
+};
+
 impl Default for KeptFiles {
     /// Nothing is kept.
     fn default() -> Self {
-        Self {
-            checkpoint: None,
-            every: Duration::from_mins(2),
-            features: None,
-            key: None,
-        }
+        NOTHING.clone()
     }
 }
 

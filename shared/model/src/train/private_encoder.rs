@@ -17,11 +17,11 @@ use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::Trainable;
 
-use super::TrainOptions;
 use super::adamw::Rates;
 use super::kept_files;
 use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
+use super::options::TrainOptions;
 use super::pass::{Pass, Text};
 use super::private::Private;
 use super::state::State;

@@ -4,12 +4,12 @@ use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::manifest::Manifest;
 use rayon::prelude::*;
 
-use super::TrainOptions;
 use super::adamw::Rates;
 use super::examples::Example;
 use super::features::{Features, Words};
 use super::head::{Gradient, Head};
 use super::loss::Loss;
+use super::options::TrainOptions;
 use super::private::{Clip, Private};
 use super::standardise::Standardiser;
 use super::state::State;

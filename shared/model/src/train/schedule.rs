@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use fedner_shared::plan::Decay;
 
-use super::TrainOptions;
+use super::options::TrainOptions;
 
 /// The learning rates of one local training, which is a part of the run's schedule.
 #[derive(Debug, Clone)]

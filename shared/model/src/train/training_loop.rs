@@ -10,9 +10,10 @@ use super::batches::grouped;
 use super::early_stopping::{EarlyStopping, Scored};
 use super::examples::Example;
 use super::kept_files::{self, KeptFiles};
+use super::observer::{Observer, Progress, Stage};
+use super::options::TrainOptions;
 use super::schedule::Schedule;
 use super::state::State;
-use super::{Observer, Progress, Stage, TrainOptions};
 use crate::Error;
 
 /// What learns from batches, one step at a time.
@@ -134,7 +135,7 @@ impl<'a> TrainingLoop<'a> {
     /// the best.
     pub(super) fn run(
         &self,
-        learner: &mut impl Learner,
+        learner: &mut dyn Learner,
         manifest: &Manifest,
         mut early: Option<EarlyStopping<'_>>,
         observer: &mut dyn Observer,
@@ -185,7 +186,7 @@ impl<'a> TrainingLoop<'a> {
 
     fn step(
         &self,
-        learner: &mut impl Learner,
+        learner: &mut dyn Learner,
         batches: &[Vec<usize>],
         position: &mut Position,
     ) -> Result<Progress, Error> {
@@ -210,7 +211,7 @@ impl<'a> TrainingLoop<'a> {
         })
     }
 
-    fn save(&self, learner: &mut impl Learner, position: &Position) -> Result<(), Error> {
+    fn save(&self, learner: &mut dyn Learner, position: &Position) -> Result<(), Error> {
         let Some(path) = &self.keep.checkpoint else {
             return Ok(());
         };
@@ -221,7 +222,7 @@ impl<'a> TrainingLoop<'a> {
     }
 
     /// Where the kept checkpoint stood; the beginning without one.
-    fn resume(&self, learner: &mut impl Learner) -> Result<Position, Error> {
+    fn resume(&self, learner: &mut dyn Learner) -> Result<Position, Error> {
         let Some(path) = &self.keep.checkpoint else {
             return Ok(Position::default());
         };

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use fedner_model::device::Device;
 use fedner_model::{
-    Error, Model, Progress, Sentence, Tokenizer, TrainOptions, Trained, evaluate, train,
+    Error, Model, Progress, Sentence, Tokenizer, TrainHooks, TrainOptions, Trained, Trainer,
+    evaluate,
 };
 use fedner_shared::bert::{self, BertConfig};
 use fedner_shared::checkpoint::Checkpoint;
@@ -69,7 +70,12 @@ pub(crate) fn run(
     options: &TrainOptions,
 ) -> Result<Trained, Error> {
     let mut observer = |_: Progress| ControlFlow::Continue(());
-    train(base, &tokenizer(), &tags(), corpus, options, &mut observer)
+    Trainer {
+        base,
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(corpus, options, TrainHooks::default(), &mut observer)
 }
 
 /// The micro F1 of a model on a corpus.
