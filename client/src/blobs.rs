@@ -8,13 +8,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fedner_shared::crash;
+use fedner_host::crash;
+use fedner_host::files;
+use fedner_host::machine::Machine;
+use fedner_host::machine::ThisMachine;
 use fedner_shared::digest::Digest;
-use fedner_shared::machine::Machine;
 use fedner_shared::seal::StorageKey;
-
-use crate::files;
-use crate::machine::ThisMachine;
 
 pub use sealed::Content;
 use sealed::Sealing;

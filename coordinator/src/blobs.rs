@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use fedner_shared::crash;
+use fedner_host::crash;
+use fedner_host::machine::{blocking, on_disk};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use futures::TryStreamExt;
@@ -24,7 +25,6 @@ use object_store::{
 use tokio::sync::RwLock;
 
 use crate::config::{Config, Paths};
-use crate::machine::{blocking, on_disk};
 
 pub use verified::Verified;
 

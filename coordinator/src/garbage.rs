@@ -348,7 +348,7 @@ mod tests {
         let key = SecretKey::generate().expect("key").public();
         let Bench { store, blobs, .. } = bench;
         let digest = blobs.put(b"unneeded".to_vec()).await.expect("put");
-        let machine = std::sync::Arc::new(crate::machine::ThisMachine);
+        let machine = std::sync::Arc::new(fedner_host::machine::ThisMachine);
         let loaded = crate::engine::load(store, key, machine).expect("engine");
         let (engine, _effects, serving) = loaded.serve();
         tokio::spawn(serving);

@@ -8,7 +8,8 @@
 mod upload_slots;
 mod writer;
 
-use fedner_shared::crash;
+use fedner_host::crash;
+use fedner_host::machine::on_disk;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
@@ -22,7 +23,6 @@ use crate::blobs::{self, Blobs};
 use crate::engine::runs::Awaited;
 use crate::engine::statements::Vouched;
 use crate::engine::{Failure, Handle};
-use crate::machine::on_disk;
 use crate::observe;
 use upload_slots::UploadSlots;
 use writer::{UploadSpec, Writer};

@@ -16,9 +16,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use fedner_host::files::write_secret;
+use fedner_host::machine::Machine;
 use fedner_shared::keys::{Signs, Succession, Trust, newest};
-use fedner_shared::machine::Machine;
-use fedner_shared::private::write_secret;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{self, PublicKey, SecretKey, Signed};
 use fedner_shared::time::Time;

@@ -17,7 +17,6 @@ pub mod identity;
 pub mod intake;
 pub mod keys;
 pub mod limits;
-pub mod machine;
 pub mod observe;
 pub mod registry;
 pub mod rpc;

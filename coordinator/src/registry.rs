@@ -5,6 +5,7 @@ mod publish;
 
 use std::sync::Arc;
 
+use fedner_host::machine::blocking;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint, Layout};
 use fedner_shared::digest::Digest;
@@ -21,7 +22,6 @@ use tokio::sync::Mutex;
 
 use crate::blobs::Blobs;
 use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
-use crate::machine::blocking;
 
 pub use publish::Summation;
 

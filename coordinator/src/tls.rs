@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fedner_shared::machine::Machine as _;
+use fedner_host::machine::Machine as _;
+use fedner_host::machine::ThisMachine;
 use fedner_shared::refusal::Code;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,7 +28,6 @@ use crate::authority::{Authority, Identity};
 use crate::door::{Activity, Door, Guest, Place};
 use crate::identity::Caller;
 use crate::limits::Limits;
-use crate::machine::ThisMachine;
 use crate::observe;
 
 /// A peer that cannot finish a handshake in this time is not one.

@@ -1,6 +1,6 @@
 //! Death at every durable step: the run ends with the same weights as without it.
 //!
-//! The programs are built with crash points (`fedner_shared::crash`). A first, undisturbed run
+//! The programs are built with crash points (`fedner_host::crash`). A first, undisturbed run
 //! notes which points it reaches; each case then dies at one of them and is started again. The
 //! plan is deterministic: no noise, everybody needed, time enough.
 //!

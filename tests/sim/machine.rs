@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fedner_shared::machine::Machine;
+use fedner_host::machine::Machine;
 use fedner_shared::time::Time;
 
 /// Writes at one instant of a machine that does nothing else any more.

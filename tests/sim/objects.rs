@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fedner_host::machine::Machine;
 use fedner_shared::digest::Digest;
-use fedner_shared::machine::Machine;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use fedner_coordinator::authority::{Authority, Role};
 use fedner_coordinator::blobs::Blobs;
 use fedner_coordinator::engine;
-use fedner_coordinator::machine::ThisMachine;
 use fedner_coordinator::registry::{Registry, Uploaded};
 use fedner_coordinator::store::Store;
+use fedner_host::machine::ThisMachine;
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Inputs;
 use fedner_shared::sign::SecretKey;
@@ -180,7 +180,7 @@ fn der(pem: &str) -> Result<Vec<u8>> {
 fn write_site(directory: &Path, site: usize, certificate: &str, authority: &str) -> Result<()> {
     let identity = directory.join("identity");
     // Keys that others may read are refused.
-    fedner_shared::private::keep_to_owner();
+    fedner_host::files::keep_to_owner();
     fs::create_dir_all(&identity)?;
     fs::write(identity.join("tls.pem"), certificate)?;
     fs::write(
@@ -224,7 +224,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// Checks that `ThisMachine` is what programs get unless told otherwise.
 #[test]
 fn a_real_machine_lets_every_write_pass() {
-    use fedner_shared::machine::Machine as _;
+    use fedner_host::machine::Machine as _;
     assert!(ThisMachine.before_write("step run").is_ok());
     assert!(ThisMachine.after_write("step run").is_ok());
 }

@@ -1,5 +1,6 @@
 //! Paying for an attempt before private text is read, and the one answer for all that fails after.
 
+use fedner_host::machine::blocking;
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Kind, Session, Task, Transition};
 use fedner_shared::plan::{Plan, Unit};
@@ -11,7 +12,6 @@ use super::{Agent, Error};
 use crate::blobs::Blobs;
 use crate::config::Policy;
 use crate::egress::{self, ChargeRequest, Gate};
-use crate::machine::blocking;
 use crate::training::{self, LoadedModel};
 
 impl Agent {

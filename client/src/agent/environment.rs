@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use fedner_shared::machine::Machine;
+use fedner_host::machine::Machine;
+use fedner_host::machine::{ThisMachine, blocking};
 use fedner_shared::score::Scores;
 use tonic::transport::Channel;
 
 use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
-use crate::machine::{ThisMachine, blocking};
 use crate::training::{self, Stop};
 use crate::transport::{self, Destination, TlsIdentity};
 

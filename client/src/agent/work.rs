@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fedner_host::machine::blocking;
 use fedner_model::{KeptFiles, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Session, Task, Transition};
@@ -15,7 +16,6 @@ use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
 use super::{Agent, Error};
 use crate::config::Policy;
 use crate::egress::{self, EvaluationRequest, Gate, UpdateRequest};
-use crate::machine::blocking;
 use crate::training::{self, Stop};
 use crate::transport;
 

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use fedner_host::files;
 use fedner_shared::keys;
 use fedner_shared::sign::{PublicKey, SecretKey, Signed};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::files;
 
 pub use fedner_shared::audit::{
     AuditReport, AuditedModel, AuditedPlan, Check, Input, Outcome, Part,
@@ -46,8 +46,8 @@ impl SignedReport {
             file: file.clone(),
             source,
         })?;
-        crate::files::create_private_dir(&folder).map_err(fault)?;
-        files::write(&file, text.as_bytes()).map_err(fault)?;
+        fedner_host::files::create_private_dir(&folder).map_err(fault)?;
+        files::write_secret(&file, text.as_bytes()).map_err(fault)?;
         Ok(file)
     }
 

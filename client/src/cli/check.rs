@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_model::corpus::Reader;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::text::brief;
@@ -14,7 +15,7 @@ use crate::config::{Directory, Settings};
 use crate::identity::{self, Identity};
 use crate::state::Store;
 use crate::transport::{Coordinator, Error as TransportError, Says, Session};
-use crate::{SOFTWARE, clock, rules};
+use crate::{SOFTWARE, rules};
 
 /// Check connection, certificate, clock, data, device and disk, and say what to mend
 #[derive(Debug, clap::Args)]
@@ -120,7 +121,7 @@ fn state(directory: &Directory) -> Line {
 }
 
 fn certificate(identity: &Identity) -> Line {
-    let (validity, now) = (identity.validity, clock::now());
+    let (validity, now) = (identity.validity, ThisMachine.now());
     if now < validity.not_before {
         let message = format!(
             "it holds from {} on and the clock says {now}: expected a clock that is right",
@@ -155,7 +156,7 @@ fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line;
             .check_in(Says::default())
             .await
     });
-    let clock = format!("{}; both certificates hold at this time", clock::now());
+    let clock = format!("{}; both certificates hold at this time", ThisMachine.now());
     Ok(match checked {
         Ok(answer) => [
             Line::well(
@@ -171,10 +172,10 @@ fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line;
                 Code::ServerExpired | Code::ServerNotYetValid | Code::CertificateExpired
             );
             let clock = if of_time {
-                let message = format!("the clock says {}: is it right?", clock::now());
+                let message = format!("the clock says {}: is it right?", ThisMachine.now());
                 Line::failed("clock", &Refusal::new(refusal.code, message))
             } else {
-                Line::well("clock", clock::now().to_string())
+                Line::well("clock", ThisMachine.now().to_string())
             };
             [Line::failed("connection", &refusal), clock]
         }

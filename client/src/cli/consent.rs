@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_privacy::accountant::forecast_sampled;
 use fedner_shared::plan::{Plan, Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
@@ -14,7 +15,7 @@ use super::output::{self, table};
 use super::{Context, runtime};
 use crate::identity::Identity;
 use crate::state::{PlanRecord, Standing, Store};
-use crate::{clock, consent, rules};
+use crate::{consent, rules};
 
 /// Decide which plans this institution takes part in
 #[derive(Debug, clap::Args)]
@@ -78,7 +79,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     let policy = match &arguments.command {
         // What is granted is granted by the policy in force.
         Command::Grant { .. } => {
-            let now = clock::now();
+            let now = ThisMachine.now();
             runtime()?
                 .block_on(rules::in_force(&store, &directory, now))?
                 .policy
@@ -109,7 +110,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
             dry_run,
         } => {
             let record = find(&store, &plan)?;
-            let now = clock::now();
+            let now = ThisMachine.now();
             if let Err(error) = consent::check_text(terms, &record.plan) {
                 if !leave_out_faults {
                     return Err(error.into());
@@ -135,7 +136,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         }
         Command::Revoke { plan } => {
             let record = find(&store, &plan)?;
-            if !store.revoke_consents(&record.digest, clock::now())? {
+            if !store.revoke_consents(&record.digest, ThisMachine.now())? {
                 let message = format!("no consent to {} is in force", record.plan.name);
                 return Err(Refusal::new(Code::ConsentMissing, message).into());
             }
@@ -199,9 +200,9 @@ impl Row {
             ),
             base: base(plan),
             proposed: record.proposed,
-            consent: newest
-                .as_ref()
-                .map_or(Standing::Pending, |newest| newest.standing(clock::now())),
+            consent: newest.as_ref().map_or(Standing::Pending, |newest| {
+                newest.standing(ThisMachine.now())
+            }),
             examples: newest.as_ref().map(|newest| newest.consent.examples),
             expires: newest.as_ref().map(|newest| newest.consent.expires),
             forbidden: forbidden.map(|refusal| refusal.message),

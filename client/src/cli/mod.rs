@@ -29,7 +29,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use fedner_shared::private::keep_to_owner;
+use fedner_host::files::keep_to_owner;
 use fedner_shared::text::OneLine;
 
 use clap::{ArgAction, Args, Parser, Subcommand};

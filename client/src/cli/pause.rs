@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_shared::time::Time;
 use serde::Serialize;
 
 use super::Context;
-use crate::clock;
 use crate::state::Store;
 
 /// Without an end, work is put off for so long.
@@ -55,7 +55,7 @@ struct Report {
 }
 
 pub(super) fn pause(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let now = clock::now();
+    let now = ThisMachine.now();
     let minutes = arguments.minutes.map(|n| now + Duration::from_mins(1) * n);
     let until = arguments.until.map(|Until(time)| time);
     set(context, Some(until.or(minutes).unwrap_or(now + LONG)))
@@ -70,7 +70,7 @@ fn set(context: &Context, until: Option<Time>) -> anyhow::Result<ExitCode> {
     directory.settings()?;
     let store = Store::open(&directory.database())?;
     store.save_paused(until)?;
-    let paused_until = store.paused(clock::now())?;
+    let paused_until = store.paused(ThisMachine.now())?;
     let report = Report { paused_until };
     context
         .output

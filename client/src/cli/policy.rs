@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_shared::digest::Digest;
 use fedner_shared::time::Time;
 use serde::Serialize;
@@ -11,8 +12,8 @@ use serde::Serialize;
 use super::output::table;
 use super::{Context, runtime};
 use crate::config::{Directory, Hours, Policy};
+use crate::rules;
 use crate::state::{PolicyRecord, PolicySource, Store};
-use crate::{clock, rules};
 
 /// What this institution allows, whatever a plan says
 #[derive(Debug, clap::Args)]
@@ -74,7 +75,7 @@ fn show(context: &Context, store: &Store, directory: &Directory) -> anyhow::Resu
         let keys = toml::to_string(policy).unwrap_or_default();
         let mut text = format!("# {}\n{keys}", digest.short());
         if policy.hours.is_some()
-            && let Some(local) = Hours::wall_clock(clock::now())
+            && let Some(local) = Hours::wall_clock(ThisMachine.now())
         {
             let _ = writeln!(text, "# hours are by this clock: {local}");
         }
@@ -91,7 +92,7 @@ fn show(context: &Context, store: &Store, directory: &Directory) -> anyhow::Resu
 }
 
 fn apply(context: &Context, store: &Store, directory: &Directory) -> anyhow::Result<()> {
-    let applying = rules::apply(store, directory, clock::now());
+    let applying = rules::apply(store, directory, ThisMachine.now());
     let (before, policy) = runtime()?.block_on(applying)?;
     let applied = Applied {
         looser: looser(before.as_ref(), &policy),

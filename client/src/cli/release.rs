@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_host::files::write_secret;
 use fedner_session::{Release, State, Task};
 use fedner_shared::digest::Digest;
-use fedner_shared::private::write_secret;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use serde::Serialize;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use fedner_host::files;
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
 use super::Context;
-use crate::clock;
 use crate::config::{Directory, Error};
-use crate::files;
 use crate::state::Store;
 
 /// Move the institution to another directory or machine: the copy works, this directory no longer does
@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     }
     copy(&directory, &store, &to)?;
     // The copy is whole: only it works from now on.
-    store.save_moved(&to.display().to_string(), clock::now())?;
+    store.save_moved(&to.display().to_string(), ThisMachine.now())?;
     let report = Report {
         from: directory.root().to_owned(),
         to,
@@ -109,7 +109,7 @@ fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
             source,
         })?;
     }
-    files::write(to, &bytes).map_err(|source| Error::Write {
+    files::write_secret(to, &bytes).map_err(|source| Error::Write {
         file: to.to_owned(),
         source,
     })?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fedner_shared::service::{self, Word};
+use fedner_host::service::{self, Word};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, runtime};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_session::State;
 use fedner_shared::time::Time;
 use serde::Serialize;
@@ -11,9 +12,9 @@ use serde::Serialize;
 use super::Context;
 use super::output::{epsilon, table};
 use crate::config::Directory;
+use crate::egress;
 use crate::identity::Identity;
 use crate::state::{Contact, Standing, Store};
-use crate::{clock, egress};
 
 /// Show the daemon, the assignment at hand, and the plans
 #[derive(Debug, clap::Args)]
@@ -92,7 +93,7 @@ impl Report {
 }
 
 fn plans(store: &Store, identity: &Identity) -> anyhow::Result<Vec<PlanRow>> {
-    let now = clock::now();
+    let now = ThisMachine.now();
     let ledger = store.ledger()?;
     let receipts = store.receipts()?;
     let mut rows = Vec::new();

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use fedner_shared::private::{keep_owner, tighten};
+use fedner_host::files::{keep_owner, tighten};
 
 use super::{Error, Policy, Settings, read_toml, read_whole};
 use crate::state::Heads;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fedner_host::files;
 use fedner_proto::convert;
 use fedner_proto::v1::EnrolRequest;
 use fedner_shared::refusal::{Code, Refusal};
@@ -15,7 +16,6 @@ use super::{
     certificate_request, read, read_secret, validity, write,
 };
 use crate::config::{self, Directory, Invite, Policy, Settings};
-use crate::files;
 use crate::transport::{self, Destination};
 
 /// Where keys wait for the answer to an invite.

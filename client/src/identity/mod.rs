@@ -20,8 +20,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fedner_host::files;
+use fedner_host::files::check_secret;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::private::check_secret;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{self, PublicKey, SecretKey};
 use fedner_shared::time::Time;
@@ -32,7 +33,7 @@ use x509_parser::x509::X509Name;
 use zeroize::Zeroizing;
 
 use crate::transport::TlsIdentity;
-use crate::{config, files, transport};
+use crate::{config, transport};
 
 pub use enrol::{Enrolled, Way, enrol};
 pub use renew::{is_due, renew};
@@ -167,7 +168,7 @@ fn read_secret(file: &Path) -> Result<Zeroizing<String>, Error> {
 }
 
 fn write(file: &Path, contents: &str) -> Result<(), Error> {
-    files::write(file, contents.as_bytes()).map_err(|source| Error::Write {
+    files::write_secret(file, contents.as_bytes()).map_err(|source| Error::Write {
         file: file.to_owned(),
         source,
     })

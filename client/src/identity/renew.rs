@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use fedner_host::files;
 use fedner_shared::keys;
 use fedner_shared::time::Time;
 use rcgen::KeyPair;
@@ -13,7 +14,6 @@ use super::{
     certificate_request, validity, write,
 };
 use crate::config::Directory;
-use crate::files;
 use crate::transport::Coordinator;
 
 /// Whether less than a third of the certificate's life is left.

@@ -69,7 +69,7 @@ pub fn take_waiting_key(directory: &Directory) -> Result<(), Error> {
     let identity = directory.identity();
     let file = identity.join(SIGNING_KEY);
     fs::rename(identity.join(NEXT_SIGNING_KEY), &file)
-        .and_then(|()| crate::files::sync_dir(&identity))
+        .and_then(|()| fedner_host::files::sync_dir(&identity))
         .map_err(|source| Error::Write { file, source })
 }
 

@@ -19,18 +19,17 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fedner_host::crash;
+use fedner_host::files::another_owner;
+use fedner_host::machine::Machine;
+use fedner_host::machine::ThisMachine;
 use fedner_privacy::ledger as rules;
 use fedner_session::Rejection;
-use fedner_shared::crash;
 use fedner_shared::digest::Digest;
-use fedner_shared::machine::Machine;
-use fedner_shared::private::another_owner;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{Signature, Signed};
 use fedner_shared::time::Time;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
-
-use crate::machine::ThisMachine;
 
 pub use consents::{ConsentRecord, Standing};
 pub use decisions::Decision;

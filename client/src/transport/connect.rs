@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedner_host::Dialler;
+use fedner_host::dial::Dialler;
 use fedner_proto::FRAME_BYTES;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;

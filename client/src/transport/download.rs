@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fedner_host::machine::on_disk;
 use fedner_proto::v1::{Chunk, DownloadRequest};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
@@ -9,7 +10,6 @@ use tonic::Streaming;
 
 use super::{CALL, Coordinator, Error};
 use crate::blobs::Blobs;
-use crate::machine::on_disk;
 
 /// With no chunk for so long the connection counts as broken.
 const SILENCE: Duration = Duration::from_mins(1);

@@ -3,13 +3,13 @@
 use std::error::Error as StdError;
 use std::io;
 
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_proto::convert;
 use fedner_shared::refusal::{Code, Refusal};
 use rustls::{AlertDescription, CertificateError};
 use tonic::{Code as GrpcCode, Status};
 
 use super::shown::Shown;
-use crate::clock;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,7 +37,7 @@ impl Error {
         if let Some(refusal) = find::<rustls::Error>(status).and_then(|e| tls_refusal(address, e)) {
             return Self::Refused(refusal);
         }
-        if let Some(refused) = find::<fedner_host::Error>(status) {
+        if let Some(refused) = find::<fedner_host::dial::Error>(status) {
             return Self::Refused(Refusal::new(Code::ProxyRefused, refused.to_string()));
         }
         let reason = innermost(status);
@@ -153,7 +153,7 @@ fn tls_refusal(address: &str, error: &rustls::Error) -> Option<Refusal> {
     reason = "rustls has many reasons, all but these about a certificate of another authority"
 )]
 fn shown_refusal(address: &str, shown: &Shown) -> Refusal {
-    let now = clock::now();
+    let now = ThisMachine.now();
     let Shown {
         reason,
         subject,
@@ -247,7 +247,7 @@ mod tests {
         let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         let found = Error::of_status("h:1", &status(plain));
         assert_eq!(found.code(), Some(Code::NoTls));
-        let refused = fedner_host::Error::Refused {
+        let refused = fedner_host::dial::Error::Refused {
             proxy: "p:1".to_owned(),
             reason: "407".to_owned(),
         };

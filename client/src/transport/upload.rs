@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use fedner_host::machine::on_disk;
 use fedner_proto::CHUNK_BYTES;
 use fedner_proto::convert;
 use fedner_proto::v1::upload_request::Part;
@@ -13,7 +14,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{CALL, Coordinator, Error};
 use crate::blobs::Content;
 use crate::egress::Released;
-use crate::machine::on_disk;
 
 /// Chunks read ahead of the network.
 const AHEAD: usize = 4;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use fedner_host::machine::Machine as _;
+use fedner_host::machine::ThisMachine;
 use fedner_proto::v1;
 use fedner_proto::v1::operations_client::OperationsClient;
-use fedner_shared::machine::Machine as _;
 use fedner_shared::refusal::Code;
 use rcgen::{CertificateParams, KeyPair};
 use tonic::transport::Channel;
@@ -15,7 +16,6 @@ use super::output::Failed;
 use crate::authority::Life;
 use crate::config::Paths;
 use crate::identity::Caller;
-use crate::machine::ThisMachine;
 
 /// Renews the certificate in the directory in the last third of its life. Where the coordinator serves it does so by
 /// itself; operators elsewhere have their commands.

@@ -4,12 +4,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedner_host::{DIRECT, Dialler};
+use fedner_host::dial::{DIRECT, Dialler};
+use fedner_host::files::check_secret;
+use fedner_host::machine::Machine as _;
+use fedner_host::machine::ThisMachine;
 use fedner_proto::v1::monitoring_client::MonitoringClient;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::{FRAME_BYTES, MESSAGE_BYTES};
-use fedner_shared::machine::Machine as _;
-use fedner_shared::private::check_secret;
 use fedner_shared::refusal::Code;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -22,7 +23,6 @@ use zeroize::Zeroizing;
 use super::output::Failed;
 use crate::authority::Life;
 use crate::config::{Config, Paths, host_and_port};
-use crate::machine::ThisMachine;
 
 /// A coordinator whose clock has jumped renews the certificate in its directory within this time.
 const RENEWAL: Duration = Duration::from_secs(5);

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use clap::Args;
+use fedner_host::files::write_secret;
+use fedner_host::machine::Machine as _;
+use fedner_host::machine::ThisMachine;
 use fedner_shared::event::Event;
-use fedner_shared::machine::Machine as _;
-use fedner_shared::private::write_secret;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::SecretKey;
 use serde::Serialize;
@@ -15,7 +16,6 @@ use super::output::{Failed, Output};
 use crate::authority::{Authority, Role};
 use crate::config::{Config, Paths, host_and_port};
 use crate::limits::Limits;
-use crate::machine::ThisMachine;
 use crate::store::Store;
 
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use fedner_shared::private::keep_to_owner;
+use fedner_host::files::keep_to_owner;
 
 use crate::config::Paths;
 use output::{Failed, Output};

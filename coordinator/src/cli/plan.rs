@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use fedner_host::files::check_secret;
 use fedner_proto::v1;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_shared::digest::canonical_text;
 use fedner_shared::plan::{Inputs, Plan};
-use fedner_shared::private::check_secret;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{SecretKey, Signed};
 use tonic::transport::Channel;

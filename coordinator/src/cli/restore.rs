@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fedner_host::machine::Machine as _;
+use fedner_host::machine::ThisMachine;
 use fedner_shared::event::Event;
-use fedner_shared::machine::Machine as _;
 use fedner_shared::refusal::Code;
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use super::backup::{copy_file, copy_folder, create_private};
 use super::output::{Failed, Output};
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
-use crate::machine::ThisMachine;
 use crate::store::{self, Store};
 
 #[derive(Debug, Args)]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use fedner_host::files;
+use fedner_host::machine::ThisMachine;
+use fedner_host::service::{self, Word};
 use fedner_shared::keys::{Signs, line};
-use fedner_shared::private;
 use fedner_shared::refusal::Code;
-use fedner_shared::service::{self, Word};
 use fedner_shared::sign::PublicKey;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -23,7 +24,6 @@ use crate::engine::Handle;
 use crate::intake::Intake;
 use crate::keys::{Keys, Recorded, upkeep};
 use crate::limits::raise_open_files;
-use crate::machine::ThisMachine;
 use crate::registry::Registry;
 use crate::rpc::{self, Services};
 use crate::store::Store;
@@ -50,9 +50,9 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let limits = config.limits.clone().within_files(raise_open_files());
     let door = Door::new(limits);
     for secret in paths.secrets() {
-        private::check_secret(&secret)?;
+        files::check_secret(&secret)?;
     }
-    let closed = private::tighten(paths.directory(), &Paths::OURS);
+    let closed = files::tighten(paths.directory(), &Paths::OURS);
     for path in closed.map_err(Failed::io("close to others", paths.directory()))? {
         tracing::warn!(path = %path.display(), "others on this machine could read this; it was closed to them");
     }
@@ -78,7 +78,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         recorded,
         machine.clone(),
     )?;
-    private::keep_owner(paths.directory(), &Paths::OURS);
+    files::keep_owner(paths.directory(), &Paths::OURS);
     let blobs = Blobs::of(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {

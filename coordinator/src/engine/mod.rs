@@ -24,10 +24,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedner_host::machine::Machine;
 use fedner_round::{Input, Later, Members, Run};
 use fedner_shared::history::Tree;
 use fedner_shared::id::{InstitutionId, RunId};
-use fedner_shared::machine::Machine;
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};

@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fedner_host::machine::Machine;
+use fedner_host::machine::begin;
 use fedner_shared::digest::Digest;
-use fedner_shared::machine::Machine;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::update::{self, Checker};
 use tokio::task::JoinHandle;
@@ -14,7 +15,6 @@ use tokio::task::JoinHandle;
 use super::upload_slots::UploadSlot;
 use crate::blobs;
 use crate::engine::{Failure, Fault};
-use crate::machine::begin;
 
 const READ: usize = 1 << 18;
 

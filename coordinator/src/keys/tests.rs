@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use fedner_host::machine::ThisMachine;
 use rcgen::CertificateParams;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::engine::{self, Handle};
-use crate::machine::ThisMachine;
 use crate::store::Store;
 
 const DAY: Duration = Duration::from_hours(24);

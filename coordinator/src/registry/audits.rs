@@ -1,5 +1,6 @@
 //! Which version a report of an audit is about.
 
+use fedner_host::machine::blocking;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
@@ -12,7 +13,6 @@ use super::{Registry, invalid};
 use crate::engine::audits::audited;
 use crate::engine::statements::Vouched;
 use crate::engine::{Failure, Fault};
-use crate::machine::blocking;
 
 impl Registry {
     /// Keeps a report with the version that it is about: the one that is named, or all that are known to be

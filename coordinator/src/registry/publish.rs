@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 
+use fedner_host::machine::blocking;
 use fedner_round::Contribution;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Layout};
@@ -17,7 +18,6 @@ use super::Registry;
 use crate::aggregate::{self, Aggregated, Inputs, LastStep, Optimizing, VerifiedFile, Weighted};
 use crate::blobs::{Blobs, Verified};
 use crate::engine::{Failure, Fault, runs::Closing};
-use crate::machine::blocking;
 use crate::observe;
 use crate::store::Pending;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fedner_shared::machine::Machine;
+use fedner_host::machine::Machine;
 use fedner_shared::refusal::{Code, Refusal};
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};

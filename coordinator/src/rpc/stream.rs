@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use fedner_host::machine::on_disk;
 use fedner_proto::{CHUNK_BYTES, v1};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
@@ -17,7 +18,6 @@ use super::gate::status;
 use super::ration::STALLED;
 use crate::blobs::{self, Blobs};
 use crate::door::Stream as Place;
-use crate::machine::on_disk;
 use crate::observe;
 
 pub(super) type Chunks = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;

@@ -20,11 +20,11 @@ mod schema;
 use std::path::Path;
 use std::sync::Arc;
 
-use fedner_shared::crash;
-use fedner_shared::machine::Machine;
+use fedner_host::crash;
+use fedner_host::machine::Machine;
+use fedner_host::machine::ThisMachine;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 
-use crate::machine::ThisMachine;
 use crate::observe;
 
 pub use backup::backup;

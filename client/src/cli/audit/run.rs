@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ArgGroup;
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_model::Sentence;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::digest::Digest;
@@ -15,11 +16,11 @@ use super::super::models::HfModel;
 use super::super::reading::ReadArguments;
 use super::super::train::read_plan;
 use super::{own_identity, text};
+use crate::SOFTWARE;
 use crate::audit::membership::{self, Suspect};
 use crate::audit::report::{AuditedModel, AuditedPlan, Input, SignedReport};
 use crate::audit::{AuditReport, Outcome, exposure, one_run, steps, update};
 use crate::training::{self, read_file};
-use crate::{SOFTWARE, clock};
 
 /// Attack a plan's mechanism, a finished model, or both; the status is 1 where a claim is refuted
 ///
@@ -79,7 +80,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let mut report = AuditReport::new(
         SOFTWARE,
         identity.institution.clone(),
-        clock::now(),
+        ThisMachine.now(),
         arguments.confidence,
     );
     let plan = match &arguments.plan {

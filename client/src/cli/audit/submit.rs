@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_shared::audit::{AuditReport, Outcome};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, VersionName};
@@ -14,9 +15,9 @@ use super::own_identity;
 use crate::audit::report::SignedReport;
 use crate::blobs::Blobs;
 use crate::egress::{Gate, ReleasedAudit};
+use crate::rules;
 use crate::state::Store;
 use crate::transport::{Coordinator, Error as TransportError};
-use crate::{clock, rules};
 
 /// Send a signed report to the coordinator, which keeps it with the version of the model
 ///
@@ -49,17 +50,18 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     let identity = Arc::new(own_identity(context)?);
     let signed = SignedReport::read(&arguments.report)?.signed;
     let store = Store::open(&directory.database())?;
-    let in_force = rules::in_force(&store, &directory, clock::now());
+    let in_force = rules::in_force(&store, &directory, ThisMachine.now());
     let policy = runtime()?.block_on(in_force)?.policy;
     let blobs = Blobs::open(directory.blobs())?;
     let gate = Gate::new(store.clone(), blobs, Arc::clone(&identity));
-    let released = gate.release_audit(&signed, arguments.model_version, &policy, clock::now())?;
+    let released =
+        gate.release_audit(&signed, arguments.model_version, &policy, ThisMachine.now())?;
     let sent: Result<(), TransportError> = runtime()?.block_on(async {
         let coordinator = Coordinator::new(&(&settings).into(), &identity.tls)?;
         coordinator.submit_audit(&released).await
     });
     sent?;
-    store.mark_taken(&signed.digest(), clock::now())?;
+    store.mark_taken(&signed.digest(), ThisMachine.now())?;
     context
         .output
         .data(&Submitted::of(&released)?, |submitted| {

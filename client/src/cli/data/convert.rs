@@ -157,14 +157,15 @@ fn write(
                 let stem = format!("{:05}-{name}", index + 1);
                 for (ending, contents) in [("txt", text), ("ann", annotations)] {
                     let file = to.join(format!("{stem}.{ending}"));
-                    crate::files::write(&file, contents.as_bytes())
+                    fedner_host::files::write_secret(&file, contents.as_bytes())
                         .with_context(|| format!("write {}", file.display()))?;
                 }
             }
             return Ok(());
         }
     };
-    crate::files::write(to, contents.as_bytes()).with_context(|| format!("write {}", to.display()))
+    fedner_host::files::write_secret(to, contents.as_bytes())
+        .with_context(|| format!("write {}", to.display()))
 }
 
 fn read_back(format: Written, to: &Path) -> anyhow::Result<Corpus> {

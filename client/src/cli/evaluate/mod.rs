@@ -146,7 +146,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let found = training::evaluate(&material, sentences, &tags, &settings, &stop)?;
     if let Some(file) = &arguments.predictions {
         let columns = columns(sentences, &found.predictions);
-        crate::files::write(file, columns.as_bytes())
+        fedner_host::files::write_secret(file, columns.as_bytes())
             .with_context(|| format!("write {}", file.display()))?;
     }
     let report = Report {

@@ -75,7 +75,7 @@ impl Sink {
                 for (file, contents) in files.iter().zip(contents) {
                     let parent = file.parent().unwrap_or(directory);
                     fs::create_dir_all(parent)
-                        .and_then(|()| crate::files::write(file, contents.as_bytes()))
+                        .and_then(|()| fedner_host::files::write_secret(file, contents.as_bytes()))
                         .with_context(|| format!("write {}", file.display()))?;
                 }
             }

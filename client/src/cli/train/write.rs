@@ -48,7 +48,7 @@ fn write(to: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
     for (name, contents) in files {
         let path = to.join(name);
-        crate::files::write(&path, contents)
+        fedner_host::files::write_secret(&path, contents)
             .with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use fedner_host::machine::Machine as _;
+use fedner_host::machine::ThisMachine;
 use fedner_proto::{convert, v1};
 use fedner_shared::keys::{Signs, Succession};
-use fedner_shared::machine::Machine as _;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::{SecretKey, Signed};
@@ -17,7 +18,6 @@ use super::super::connect;
 use super::super::output::{Failed, Output};
 use super::super::plan::signing_key;
 use crate::config::Paths;
-use crate::machine::ThisMachine;
 
 /// What the old key's holder hands over.
 #[derive(Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fedner_host::machine::ThisMachine;
 use fedner_shared::audit::{Outcome, Part, Verdict};
 use fedner_shared::sign::{SecretKey, Signed};
 use fedner_shared::time::Time;
@@ -9,7 +10,6 @@ use fedner_shared::version::{Origin, Version};
 
 use super::*;
 use crate::engine::{Loaded, load};
-use crate::machine::ThisMachine;
 use crate::store::{Institution, InstitutionState, Store, fixture};
 
 const ANNA: u8 = 1;

@@ -4,8 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use fedner_shared::refusal::{Code, Refusal};
+
 use crate::crash;
-use crate::refusal::{Code, Refusal};
 
 /// What others on the machine may do with a file or directory, as bits of its mode.
 const OTHERS: u32 = 0o077;
@@ -69,6 +70,23 @@ pub fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {
     crash::point("before rename", "file");
     fs::rename(&temporary, path)?;
     sync_dir(directory)
+}
+
+/// Makes a directory that only its owner may enter.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    set_mode(path, 0o700)
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn set_mode(_path: &Path, _mode: u32) -> io::Result<()> {
+    Ok(())
 }
 
 /// Makes a rename or a new name in `directory` durable.
