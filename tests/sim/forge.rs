@@ -63,6 +63,9 @@ pub(crate) fn two_consents(run: &Run, site: usize, now: Time, salt: u64) -> Mess
     }
 }
 
+/// Forgeries are of the first institutions.
+const FEW: usize = 4;
+
 struct Forger<'a> {
     run: &'a Run,
     site: usize,
@@ -85,7 +88,7 @@ impl Forger<'_> {
             }
             Forgery::ForeignKey => self.update(self.honest(), |_| (), &site_key(50)),
             Forgery::OtherAuthor => {
-                let other = (self.site + 1) % SITES.len();
+                let other = (self.site + 1) % FEW;
                 self.receipt(|receipt| receipt.institution = SITES[other].parse().expect("a name"))
             }
             Forgery::Garbage => self.bytes(format!("garbage {}", self.salt).into_bytes()),
@@ -124,7 +127,7 @@ impl Forger<'_> {
                 counts.true_positives = beyond;
             }),
             Forgery::ConsentZero => self.consent(0, self.site),
-            Forgery::ConsentAuthor => self.consent(7, (self.site + 1) % SITES.len()),
+            Forgery::ConsentAuthor => self.consent(7, (self.site + 1) % FEW),
             Forgery::StaleDecline => {
                 let (run, round) = (self.run.id.to_string(), self.run.plan.rounds + 100);
                 (Call::Decline { run, round }, Vec::new())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use fedner_host::machine::Machine;
@@ -21,6 +22,8 @@ pub(crate) struct SimMachine {
     /// By how many milliseconds its clock is ahead of the simulation's.
     ahead: AtomicI64,
     powered: AtomicBool,
+    /// When in the simulation it was suspended, and who waits for it to go on.
+    asleep: Mutex<Option<(Duration, Vec<Waker>)>>,
     starts: AtomicU64,
     seed: u64,
     disk: Mutex<Disk>,
@@ -59,6 +62,7 @@ impl SimMachine {
         Self {
             ahead: AtomicI64::new(0),
             powered: AtomicBool::new(true),
+            asleep: Mutex::default(),
             starts: AtomicU64::new(0),
             seed,
             disk: Mutex::default(),
@@ -67,12 +71,41 @@ impl SimMachine {
 
     /// Its clock when the simulation has run for `elapsed`.
     pub(crate) fn at(&self, elapsed: Duration) -> Time {
+        let elapsed = self.sleep().as_ref().map_or(elapsed, |(since, _)| *since);
         let passed = elapsed.as_millis() as i64 + self.ahead.load(Ordering::Relaxed);
         Time::from_millis(EPOCH.as_millis() + passed)
     }
 
     pub(crate) fn set_clock(&self, by_seconds: i64) {
         self.ahead.fetch_add(by_seconds * 1000, Ordering::Relaxed);
+    }
+
+    /// By how many seconds its clock is ahead.
+    pub(crate) fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed) / 1000
+    }
+
+    /// Its clock stands still, and nothing goes in or out, until it is woken.
+    pub(crate) fn suspend(&self, elapsed: Duration) {
+        self.sleep().get_or_insert((elapsed, Vec::new()));
+    }
+
+    pub(crate) fn wake(&self) {
+        let (_, waiting) = self.sleep().take().unwrap_or_default();
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether it is suspended; whoever asks is woken with it.
+    pub(crate) fn is_asleep(&self, waker: &Waker) -> bool {
+        let mut asleep = self.sleep();
+        let waiting = asleep
+            .as_mut()
+            .map(|(_, waiting)| waiting.push(waker.clone()));
+        waiting.is_some()
+    }
+
+    fn sleep(&self) -> MutexGuard<'_, Option<(Duration, Vec<Waker>)>> {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn start(&self) {

@@ -9,7 +9,7 @@
 //! | files of uploads and downloads under way | objects of the coordinator, in memory |
 //! | noise and rounding, from the operating system | clocks, jitter, disk errors, power |
 //!
-//! A scenario is a setting and a list of operations ([`op`]), made up from a seed and shrunk by
+//! A scenario is a setting and a list of operations ([`op`]), mishaps of institutions among them ([`mishap`]), made up from a seed and shrunk by
 //! proptest. After each operation a naive model ([`model`]) follows the events and looks at what
 //! is on the disks. Work that blocks is done in place and every choice comes from the seed; only the
 //! noise, whose generator nothing may replace, is drawn afresh, and histories therefore name digests
@@ -27,6 +27,7 @@ mod hosts;
 mod liar;
 mod logs;
 mod machine;
+mod mishap;
 mod model;
 mod naive;
 mod network;
@@ -130,4 +131,117 @@ fn a_coordinator_that_rewrites_forks_or_truncates_its_history_is_found_out_by_ev
     outcome.expect("noticed");
     let told = errors.iter().any(|line| line.contains("history-rewritten"));
     assert!(told, "{errors:?}");
+}
+
+/// Beside the first program a copy of its directory gets no work, so that nothing is paid for twice.
+#[test]
+fn a_copy_of_a_directory_spends_nothing_while_the_first_one_works() {
+    let _alone = alone();
+    let setting = op::Setting {
+        sites: 2,
+        quorum: 2,
+        rounds: 3,
+        noise: true,
+        poor: false,
+        shy: false,
+        training: 5,
+        strategy: Strategy::FedAvg,
+        optimizer: None,
+        guarded: false,
+    };
+    let scenario = op::Scenario {
+        seed: 1,
+        setting,
+        ops: Vec::new(),
+    };
+    let mut world = world::World::new(&scenario).expect("a world");
+    world.begin().expect("begins");
+    let mut apply = |op| world.apply(op).expect("applied");
+    apply(op::Op::Clone { site: 0 });
+    for _ in 0..10 {
+        apply(op::Op::Wait { seconds: 4 });
+    }
+    let spent = world.spent(0).expect("ledgers");
+    assert!(
+        spent[0] >= 6,
+        "three updates, paid for and confirmed: {spent:?}"
+    );
+    assert!(spent[1] <= 1, "what the first had begun: {spent:?}");
+    // Nor does it take the first one's place once that is off: it knows less than was spent.
+    world
+        .apply(op::Op::Crash {
+            machine: 1,
+            power: false,
+        })
+        .expect("applied");
+    world.apply(op::Op::SecondRun).expect("applied");
+    world
+        .pass(std::time::Duration::from_mins(2))
+        .expect("passes");
+    let alone = world.spent(0).expect("ledgers");
+    assert_eq!(alone[0], spent[0], "it is off");
+    assert_eq!(alone[1], spent[1], "it is an old copy");
+}
+
+/// Updates that are ready and paid for while the coordinator is suspended are taken when it goes on.
+#[test]
+fn a_coordinator_that_was_suspended_or_whose_clock_was_set_costs_nobody_an_attempt() {
+    let _alone = alone();
+    let suspended = op::Op::Sleep {
+        machine: 0,
+        seconds: 290,
+    };
+    let ahead = op::Op::ClockJump {
+        machine: 0,
+        seconds: 3600,
+    };
+    for fault in [suspended, ahead] {
+        let setting = op::Setting {
+            sites: 3,
+            quorum: 3,
+            rounds: 2,
+            noise: true,
+            poor: false,
+            shy: false,
+            training: 7,
+            strategy: Strategy::FedAvg,
+            optimizer: None,
+            guarded: false,
+        };
+        let ops = vec![op::Op::Wait { seconds: 3 }, fault];
+        let scenario = op::Scenario {
+            seed: 1,
+            setting,
+            ops,
+        };
+        let report = campaign::run(&scenario).expect("passes");
+        let said = |text: &str| report.log.iter().any(|line| line.contains(text));
+        assert!(!said("round_repeated"), "{:#?}", report.log);
+        assert_eq!(report.published, 2, "{:#?}", report.log);
+    }
+}
+
+/// `FEDNER_SOAK=full` lets 20 institutions work for a year.
+#[test]
+fn a_federation_works_for_months_and_its_directories_stay_as_small_as_they_were() {
+    let _alone = alone();
+    let full = std::env::var("FEDNER_SOAK").is_ok_and(|soak| soak == "full");
+    let (sites, days) = if full { (20, 366) } else { (3, 120) };
+    let (year, errors) = logs::errors_of(|| world::soak(sites, days));
+    let year = year.expect("nothing that should not be was refused");
+    say(&format!("{year:#?}"));
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(year.runs, days.div_ceil(7));
+    assert_eq!(year.published, 2 * year.runs as usize);
+    // Each certificate holds for 90 days, and gives way in the last 30.
+    assert!(year.renewed >= sites * (days as usize / 90), "{year:?}");
+    assert!(year.pruned >= days as usize / 40, "{year:?}");
+    let last = year.months.last().expect("months");
+    // The versions that are kept, and those of a run since, each with its updates.
+    let most = 6 * (sites + 2) + 10;
+    let small = |month: &world::Sizes| month.objects <= most && month.files < 50_000;
+    assert!(year.months.iter().all(small), "{year:#?}");
+    // The write-ahead log stays at some megabytes; receipts and ledger grow with what was released.
+    let most = 8_000_000 + 40_000 * u64::from(year.runs);
+    assert!(last.database <= most, "{year:#?}");
 }

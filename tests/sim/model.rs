@@ -4,10 +4,11 @@
 //! memory, and follows the events one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use fedner_client::egress;
-use fedner_client::state::ReceiptKind;
+use fedner_client::state::{ReceiptKind, Store as SiteStore};
 use fedner_privacy::ledger::{Entry as LedgerEntry, Stage};
 use fedner_round::{Phase, Run};
 use fedner_shared::digest::Digest;
@@ -17,6 +18,7 @@ use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::plan::{DecidedBy, OnRegression, Plan, Unit, Weighting};
 use fedner_shared::refusal::Code;
 use fedner_shared::statement::UpdateReceipt;
+use fedner_shared::time::Time;
 use fedner_shared::version::{Origin, Version};
 
 use crate::naive;
@@ -31,6 +33,7 @@ const MEMBER_BYTES: usize = 1500;
 #[derive(Debug, Default)]
 struct Attempt {
     base: Option<Digest>,
+    began: Option<Time>,
     number: (u32, u32),
     open: BTreeMap<InstitutionId, Digest>,
     closed: bool,
@@ -56,8 +59,14 @@ pub(crate) struct Model {
     consents: BTreeSet<(RunId, Digest)>,
     /// The largest ε that the coordinator was told of each run by each institution.
     told: BTreeMap<(RunId, InstitutionId), f64>,
+    /// What paid for the updates of each institution that were taken.
+    taken: BTreeMap<InstitutionId, BTreeSet<Digest>>,
+    /// By how much the coordinator's clock was set back altogether.
+    pub(crate) set_back: Duration,
     /// What nothing may be left of.
     pub(crate) forged: BTreeSet<Digest>,
+    /// Ledgers are looked at in the end only.
+    pub(crate) patient: bool,
     /// The events, as two runs of one seed must both tell them.
     pub(crate) log: Vec<String>,
 }
@@ -77,7 +86,7 @@ impl Model {
         let outbox = place.outbox()?;
         let runs: BTreeSet<_> = outbox.iter().map(|pending| &pending.run).collect();
         ensure!(runs.len() == outbox.len(), "a run has two sums under way");
-        if news {
+        if news && !self.patient {
             self.check_ledgers(place)?;
         }
         self.check_staging(place)
@@ -150,6 +159,7 @@ impl Model {
                     run,
                     Attempt {
                         base: Some(base),
+                        began: Some(entry.time),
                         number: (round, attempt),
                         ..Attempt::default()
                     },
@@ -229,7 +239,10 @@ impl Model {
                 let plan = place.run(&run)?.plan;
                 naive::check_figures(&plan, &updates, &open.open, objects)?;
             }
-            Event::RoundClosed { updates, .. } => {
+            Event::RoundClosed {
+                updates, missing, ..
+            } => {
+                self.closed_in_time(&run, updates, &missing, entry.time, place)?;
                 let open = self.attempts.entry(run).or_default();
                 ensure!(
                     updates == open.open.len(),
@@ -300,10 +313,27 @@ impl Model {
         epsilon: Option<f64>,
         place: &mut Place,
     ) -> Result<()> {
-        let site = place.site(institution)?;
-        let receipts = site.receipts()?;
-        let receipt = receipts.iter().find(|receipt| receipt.blob == Some(update));
-        let receipt = receipt.context("an update was taken that has no receipt")?;
+        // Of a copy of the directory, perhaps, that took the place of the first.
+        let mut found = None;
+        for site in place.directories(institution)? {
+            let mut receipts = site.receipts()?.into_iter();
+            let receipt = receipts.find(|receipt| receipt.blob == Some(update));
+            found = found.or(receipt.map(|receipt| (site, receipt)));
+        }
+        let (site, receipt) = found.context("an update was taken that has no receipt")?;
+        let paid = receipt.paid_by().context("an update was taken unpaid")?;
+        let ledger = site.ledger()?;
+        let debits = self.taken.entry(institution.clone()).or_default();
+        for earlier in &*debits {
+            ensure!(
+                ledger.contains(earlier),
+                "{institution} knows nothing of what it spent before, in {earlier}"
+            );
+        }
+        ensure!(
+            debits.insert(paid),
+            "{institution} paid once for two updates"
+        );
         let statement: UpdateReceipt = receipt.signed.peek()?;
         ensure!(statement.run == *run, "an update was taken in another run");
         ensure!(
@@ -314,7 +344,7 @@ impl Model {
             .ledger_head
             .context("the receipt names no ledger")?;
         ensure!(
-            site.ledger()?.contains(&head),
+            ledger.contains(&head),
             "an update was taken that was not debited"
         );
         let told = self
@@ -403,38 +433,44 @@ impl Model {
     fn check_ledgers(&self, place: &mut Place) -> Result<()> {
         for ((run, institution), told) in &self.told {
             let plan = place.run(run)?.plan;
-            let site = place.site(institution)?;
-            let ledger = site.ledger()?;
-            let updates = site.receipts()?;
-            let updates = updates.iter().filter(|receipt| {
-                receipt.kind == ReceiptKind::Update && receipt.is_for(&plan.digest())
-            });
-            let debits: BTreeSet<_> = ledger
-                .entries()
-                .iter()
-                .filter(|entry| entry.stage == Stage::Debited && entry.debit.plan == plan.digest())
-                .map(LedgerEntry::digest)
-                .collect();
-            let mut used = BTreeSet::new();
-            for receipt in updates {
-                let paid = receipt.paid_by().context("an update was signed unpaid")?;
-                ensure!(
-                    debits.contains(&paid),
-                    "{institution} signed an update unpaid"
-                );
-                ensure!(
-                    used.insert(paid),
-                    "{institution} paid for two updates at once"
-                );
+            let mut most = 0.0_f64;
+            for site in place.directories(institution)? {
+                most = most.max(check_ledger(site, institution, &plan)?);
             }
-            if plan.privacy.unit != Unit::None {
-                let spent = egress::spent(&ledger, institution, &plan).unwrap_or_default();
-                ensure!(
-                    spent >= *told,
-                    "{institution} has spent {spent}: the coordinator knows of {told}"
-                );
-            }
+            ensure!(
+                most >= *told || plan.privacy.unit == Unit::None,
+                "{institution} has spent {most}: the coordinator knows of {told}"
+            );
         }
+        Ok(())
+    }
+
+    /// An attempt comes to nothing at its deadline, or when the quorum cannot be reached any more: whoever put it off
+    /// ends nothing.
+    fn closed_in_time(
+        &self,
+        run: &RunId,
+        updates: usize,
+        missing: &[InstitutionId],
+        at: Time,
+        place: &mut Place,
+    ) -> Result<()> {
+        let state = place.run(run)?;
+        let cohort = &state.plan.cohort;
+        let stays = |name: &&InstitutionId| {
+            let member = state.members.get(name);
+            member.is_some_and(|member| member.left.is_none())
+        };
+        let open = missing.iter().filter(stays).count();
+        if updates >= cohort.quorum || updates + open < cohort.quorum {
+            return Ok(());
+        }
+        let began = self.attempts.get(run).and_then(|attempt| attempt.began);
+        let began = began.context("an attempt that never began was closed")?;
+        ensure!(
+            at + self.set_back >= began + cohort.train_timeout(),
+            "{missing:?} were still open: closed at {at}, begun at {began}"
+        );
         Ok(())
     }
 
@@ -446,6 +482,34 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Each update was signed after it was paid for, once; ε that the plan has cost this directory.
+fn check_ledger(site: &SiteStore, institution: &InstitutionId, plan: &Plan) -> Result<f64> {
+    let ledger = site.ledger()?;
+    let updates = site.receipts()?;
+    let updates = updates
+        .iter()
+        .filter(|receipt| receipt.kind == ReceiptKind::Update && receipt.is_for(&plan.digest()));
+    let debits: BTreeSet<_> = ledger
+        .entries()
+        .iter()
+        .filter(|entry| entry.stage == Stage::Debited && entry.debit.plan == plan.digest())
+        .map(LedgerEntry::digest)
+        .collect();
+    let mut used = BTreeSet::new();
+    for receipt in updates {
+        let paid = receipt.paid_by().context("an update was signed unpaid")?;
+        ensure!(
+            debits.contains(&paid),
+            "{institution} signed an update unpaid"
+        );
+        ensure!(
+            used.insert(paid),
+            "{institution} paid for two updates at once"
+        );
+    }
+    Ok(egress::spent(&ledger, institution, plan).unwrap_or_default())
 }
 
 /// A version is what the plain average gives, and what replaying it gives.

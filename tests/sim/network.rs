@@ -152,6 +152,9 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check()?;
+        if self.machine.is_asleep(cx.waker()) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -163,6 +166,9 @@ impl AsyncWrite for Connection {
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
+        if self.machine.is_asleep(cx.waker()) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_write(cx, buffer)
     }
 

@@ -4,6 +4,7 @@ use fedner_shared::plan::{OptimizerName, Strategy};
 use proptest::prelude::{Strategy as Drawn, *};
 
 use crate::machine::Side;
+use crate::mishap::{File, No, Spoilt};
 
 /// A federation and what happens to it.
 #[derive(Debug, Clone)]
@@ -87,6 +88,34 @@ pub(crate) enum Op {
     ClockJump {
         machine: usize,
         seconds: i32,
+    },
+    /// The machine is suspended: nothing goes in or out, and its clock stands still until it goes on.
+    Sleep {
+        machine: usize,
+        seconds: u16,
+    },
+    /// The clock of one machine, or all of them, is set by so many days.
+    Years {
+        machine: Option<usize>,
+        days: i16,
+    },
+    /// A file of the site is away, or is being written.
+    Spoil {
+        site: usize,
+        file: File,
+        how: Spoilt,
+    },
+    /// Its files are as they were.
+    Mend {
+        site: usize,
+    },
+    /// A copy of the site's directory runs beside it from now on.
+    Clone {
+        site: usize,
+    },
+    Decline {
+        site: usize,
+        no: No,
     },
     /// Every clock jumps: everybody was suspended.
     Asleep {
@@ -209,6 +238,8 @@ impl Op {
             Self::Crash { power: true, .. } => "power loss".to_owned(),
             Self::Crash { power: false, .. } => "kill".to_owned(),
             Self::Forge { forgery, .. } => format!("forge {forgery:?}").to_lowercase(),
+            Self::Spoil { file, how, .. } => format!("{file:?} {how:?}").to_lowercase(),
+            Self::Decline { no, .. } => format!("no {}", no.name()),
             other => {
                 let text = format!("{other:?}");
                 text.split([' ', '{'])
@@ -286,6 +317,7 @@ fn op() -> impl Drawn<Value = Op> {
         3 => who().prop_map(|site| Op::Duplicate { site }),
         1 => who().prop_map(|site| Op::TwoConsents { site }),
         10 => operator(),
+        10 => mishap(),
     ]
 }
 
@@ -298,6 +330,32 @@ fn network() -> impl Drawn<Value = Op> {
         2 => (who(), 100..4000u16).prop_map(|(site, millis)| Op::Slow { site, millis }),
         2 => (who(), 1..20u8).prop_map(|(site, percent)| Op::Lossy { site, percent }),
         6 => who().prop_map(|site| Op::Heal { site }),
+    ]
+}
+
+fn mishap() -> impl Drawn<Value = Op> {
+    let who = || 0..4usize;
+    let files = prop::sample::select(vec![
+        File::Policy,
+        File::Policy,
+        File::Settings,
+        File::Corpus,
+    ]);
+    let spoilt = prop::sample::select(vec![Spoilt::Away, Spoilt::Empty, Spoilt::Half]);
+    let no = prop_oneof![
+        3 => (1..5u8).prop_map(No::Later),
+        3 => Just(No::Attempt),
+        1 => Just(No::ForGood),
+    ];
+    prop_oneof![
+        6 => (who(), files, spoilt).prop_map(|(site, file, how)| Op::Spoil { site, file, how }),
+        1 => who().prop_map(|site| Op::Spoil { site, file: File::Policy, how: Spoilt::Looser }),
+        5 => who().prop_map(|site| Op::Mend { site }),
+        2 => who().prop_map(|site| Op::Clone { site }),
+        3 => (0..5usize, 5..300u16).prop_map(|(machine, seconds)| Op::Sleep { machine, seconds }),
+        1 => (prop::option::of(0..5usize), -1200..1200i16)
+            .prop_map(|(machine, days)| Op::Years { machine, days }),
+        4 => (who(), no).prop_map(|(site, no)| Op::Decline { site, no }),
     ]
 }
 

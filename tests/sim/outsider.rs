@@ -1,6 +1,7 @@
 //! A machine beside the federation: the operator's commands, and whoever got hold of a site's keys.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fedner_proto::v1::control_run_request::Action;
@@ -39,6 +40,8 @@ pub(crate) struct Message {
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
     CreateRun(Signed),
+    /// So many versions of each model stay.
+    Prune(u32),
     Control(String, Action),
     SetState(String, State),
     /// Run and institution.
@@ -76,11 +79,23 @@ pub(crate) enum Reply {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outsider {
     answers: Arc<Mutex<Vec<Answer>>>,
+    /// Newer than those that simulations begin with.
+    certificates: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
 }
 
 impl Outsider {
     pub(crate) fn take_answers(&self) -> Vec<Answer> {
         std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn renew(&self, caller: &str, certificate: Vec<u8>) {
+        self.renewed().insert(caller.to_owned(), certificate);
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn run(
@@ -90,8 +105,12 @@ impl Outsider {
     ) -> turmoil::Result {
         while let Some(message) = inbox.recv().await {
             let (answers, machine) = (self.answers.clone(), machine.clone());
+            let renewed = self.renewed().get(&message.caller).cloned();
+            let first = || prepared().certificates.get(&message.caller).cloned();
+            let certificate = renewed.or_else(first).unwrap_or_default();
             tokio::spawn(async move {
-                let said = tokio::time::timeout(PATIENCE, send(&message, machine)).await;
+                let sent = send(&message, certificate, machine);
+                let said = tokio::time::timeout(PATIENCE, sent).await;
                 let result = match said {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(status)) => Err(reply(&status)),
@@ -112,9 +131,11 @@ fn reply(status: &Status) -> Reply {
     }
 }
 
-async fn send(message: &Message, machine: Arc<SimMachine>) -> Result<(), Status> {
-    let certificate = prepared().certificates.get(&message.caller);
-    let certificate = certificate.cloned().unwrap_or_default();
+async fn send(
+    message: &Message,
+    certificate: Vec<u8>,
+    machine: Arc<SimMachine>,
+) -> Result<(), Status> {
     let channel = network::dial(&network::address(), certificate, machine)
         .map_err(|error| Status::internal(error.to_string()))?;
     let mut operations = OperationsClient::new(channel.clone());
@@ -124,6 +145,13 @@ async fn send(message: &Message, machine: Arc<SimMachine>) -> Result<(), Status>
             let plan = Some(convert::signed_to_wire(&plan));
             let request = v1::CreateRunRequest { plan, force: true };
             operations.create_run(request).await.map(|_| ())
+        }
+        Call::Prune(keep) => {
+            let request = v1::PruneModelsRequest {
+                keep,
+                ..v1::PruneModelsRequest::default()
+            };
+            operations.prune_models(request).await.map(|_| ())
         }
         Call::Control(run, action) => {
             let action = action.into();

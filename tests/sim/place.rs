@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use fedner_client::state::Store as SiteStore;
@@ -24,6 +25,8 @@ pub(crate) struct Place {
     blobs: Blobs,
     staging: PathBuf,
     sites: BTreeMap<InstitutionId, SiteStore>,
+    /// Copies of their directories.
+    copies: Vec<(InstitutionId, SiteStore)>,
 }
 
 impl Place {
@@ -43,6 +46,7 @@ impl Place {
             blobs: Blobs::over(objects, &directory.join("viewer"))?,
             staging,
             sites: sites.collect::<Result<_>>()?,
+            copies: Vec::new(),
         })
     }
 
@@ -82,9 +86,33 @@ impl Place {
             .with_context(|| format!("{name} takes no part"))
     }
 
+    /// A copy of its directory is looked at from now on.
+    pub(crate) fn add_copy(&mut self, name: InstitutionId, directory: &Path) -> Result<()> {
+        let store = SiteStore::open(&directory.join("state.sqlite"))?;
+        self.copies.push((name, store));
+        Ok(())
+    }
+
+    /// The directories of an institution: its own, then copies of it.
+    pub(crate) fn directories(&self, name: &InstitutionId) -> Result<Vec<&SiteStore>> {
+        let copies = self.copies.iter().filter(|(of, _)| of == name);
+        let copies = copies.map(|(_, store)| store);
+        Ok([self.site(name)?].into_iter().chain(copies).collect())
+    }
+
+    /// Removes objects that nothing needs, as the coordinator does within some hours; how many stay.
+    pub(crate) fn collect(&mut self) -> Result<usize> {
+        let needed = self.store.read(|tx| tx.needed_objects())?;
+        let later = SystemTime::now() + Duration::from_hours(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(self.blobs.sweep(&needed, later))?;
+        Ok(needed.len())
+    }
+
     /// Whether some institution has a receipt for that update.
     pub(crate) fn is_released(&self, update: Digest) -> Result<bool> {
-        for site in self.sites.values() {
+        let copies = self.copies.iter().map(|(_, store)| store);
+        for site in self.sites.values().chain(copies) {
             if site
                 .receipts()?
                 .iter()

@@ -9,7 +9,10 @@ use fedner_shared::plan::{OptimizerName, Plan, Strategy};
 use crate::op::Setting;
 
 /// The institutions; a scenario takes the first few of them.
-pub(crate) const SITES: [&str; 4] = ["anna", "bert", "cora", "dora"];
+pub(crate) const SITES: [&str; 20] = [
+    "anna", "bert", "cora", "dora", "emil", "fred", "gina", "hugo", "inga", "jan", "karl", "lena",
+    "mona", "nils", "olga", "paul", "rosa", "sven", "tina", "udo",
+];
 pub(crate) const LABEL: &str = "Disease";
 
 /// ε of one round at the noise of these plans lies between this and its double.

@@ -15,6 +15,7 @@ use fedner_host::machine::ThisMachine;
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Inputs;
 use fedner_shared::sign::SecretKey;
+use fedner_shared::time::Time;
 use fedner_tests::tiny;
 use object_store::memory::InMemory;
 use rcgen::{CertificateParams, KeyPair};
@@ -159,6 +160,14 @@ impl Prepared {
         Ok(Authority::read(&self.authority.0, &self.authority.1)?)
     }
 
+    /// A new certificate of the operator's.
+    pub(crate) fn operator_at(&self, now: Time) -> Result<Vec<u8>> {
+        der(&self
+            .authority()?
+            .person("operator", Role::Operator, now)?
+            .certificate)
+    }
+
     /// The objects that every simulation begins with.
     pub(crate) fn objects(&self) -> InMemory {
         self.objects.fork()
@@ -205,7 +214,8 @@ fn write_site(directory: &Path, site: usize, certificate: &str, authority: &str)
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a directory with everything in it, as `cp -r` or the image of a machine does.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
         let path: PathBuf = entry?.path();

@@ -6,7 +6,10 @@ use std::time::Duration;
 use fedner_client::agent::{EvaluateJob, Outcome, TrainJob, TrainedUpdate, Trainer};
 use fedner_client::training::{RoundUpdate, Stop};
 use fedner_shared::digest::Digest;
+use fedner_shared::refusal::Refusal;
 use fedner_shared::score::{Counts, Scores};
+
+use crate::mishap;
 
 const EVALUATION: Duration = Duration::from_millis(500);
 
@@ -17,6 +20,8 @@ pub(crate) struct Mood {
     pub(crate) late: u32,
     /// The next training gives no usable update.
     pub(crate) diverges: bool,
+    /// The text of the next training is not as it should be.
+    pub(crate) refuses: bool,
 }
 
 #[derive(Debug)]
@@ -31,6 +36,10 @@ impl Trainer for SimTrainer {
         let seconds = self.seconds + mood.late;
         Box::pin(async move {
             tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+            if mood.refuses {
+                let message = "line 3 has no tag";
+                return Err(Refusal::new(mishap::OF_TEXT, message).into());
+            }
             job.sentences()?;
             let manifest = job.manifest().clone();
             let mut values = values(&job, manifest.dimension());

@@ -1,15 +1,15 @@
 //! Runs one scenario: machines, network, operations one after another, and the model beside it.
 
+mod people;
+mod soak;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fedner_client::config::Directory;
-use fedner_client::consent;
-use fedner_client::identity::Identity;
 use fedner_client::state::Store as SiteStore;
 use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::v1::set_institution_state_request::State;
@@ -21,22 +21,27 @@ use tokio::sync::mpsc;
 use turmoil::Sim;
 
 use crate::duplicate;
-use crate::forge::{forge, two_consents};
+use crate::forge::two_consents;
 use crate::hosts::{CoordinatorHost, SiteHost};
 use crate::logs::anonymous;
 use crate::machine::SimMachine;
+use crate::mishap::Folder;
 use crate::model::Model;
 use crate::network::COORDINATOR;
 use crate::objects::SimObjects;
-use crate::op::{Forgery, Op, Scenario, Setting};
+use crate::op::{Op, Scenario, Setting};
 use crate::outsider::{Answer, Call, Message, Outsider, Reply};
 use crate::place::Place;
 use crate::plans::{SITES, plan, write_policy};
 use crate::prepared::{folder, operator_key, prepared};
 use crate::trainer::{Mood, SimTrainer};
 
+pub(crate) use soak::{Sizes, soak};
+
 /// The least that a message takes; everything happens in steps of it.
 const TICK: Duration = Duration::from_millis(100);
+/// Seconds by which a clock is wrong that somebody sets right in the end: certificates and consents end.
+const WRONG: i64 = 20 * 86_400;
 const ELSEWHERE: &str = "elsewhere";
 
 /// What became of a scenario.
@@ -60,6 +65,9 @@ pub(crate) struct World {
     machines: Vec<Arc<SimMachine>>,
     up: Vec<bool>,
     moods: Vec<Arc<Mutex<Mood>>>,
+    folders: Vec<Folder>,
+    /// The machines on which copies of institutions' directories run.
+    copies: BTreeMap<usize, Arc<SimMachine>>,
     objects: Arc<SimObjects>,
     place: Place,
     model: Model,
@@ -113,11 +121,13 @@ impl World {
         };
         sim.host(COORDINATOR, move || coordinator.clone().run());
         let mut moods = Vec::new();
+        let mut folders = Vec::new();
         for site in 0..setting.sites {
             let mood = Arc::new(Mutex::new(Mood::default()));
             moods.push(mood.clone());
             let directory = directory.path().join(SITES[site]);
             write_policy(&directory, setting, site)?;
+            folders.push(Folder::new(directory.clone()));
             let host = SiteHost {
                 directory,
                 machine: machines[site + 1].clone(),
@@ -140,6 +150,8 @@ impl World {
             directory,
             machines,
             moods,
+            folders,
+            copies: BTreeMap::new(),
             objects,
             place,
             model: Model::default(),
@@ -241,13 +253,39 @@ impl World {
                 self.machines[machine % (sites + 1)].fill_disk(writes.into());
             }
             Op::ClockJump { machine, seconds } => {
-                self.machines[machine % (sites + 1)].set_clock(seconds.into());
+                self.set_clock(machine % (sites + 1), seconds.into());
             }
             Op::Asleep { hours } => {
-                for machine in &self.machines {
-                    machine.set_clock(i64::from(hours) * 3600);
+                for machine in 0..=sites {
+                    self.set_clock(machine, i64::from(hours) * 3600);
                 }
             }
+            Op::Sleep { machine, seconds } => {
+                let machine = self.machines[machine % (sites + 1)].clone();
+                machine.suspend(self.sim.elapsed());
+                self.pass(Duration::from_secs(seconds.into()))?;
+                machine.wake();
+            }
+            Op::Years { machine, days } => {
+                let machines = match machine {
+                    Some(machine) => vec![machine % (sites + 1)],
+                    None => (0..=sites).collect(),
+                };
+                for machine in machines {
+                    self.set_clock(machine, i64::from(days) * 86_400);
+                }
+            }
+            Op::Spoil { site, file, how } => {
+                let site = site % sites;
+                self.folders[site].spoil(file, how)?;
+                // What was begun before is let go.
+                self.pass(Duration::from_secs(1))?;
+                let store = self.place.site(&SITES[site].parse()?)?;
+                self.folders[site].note_silence(store)?;
+            }
+            Op::Mend { site } => self.folders[site % sites].mend()?,
+            Op::Clone { site } => self.copy(site % sites)?,
+            Op::Decline { site, no } => self.decline(site % sites, no)?,
             Op::Late { site } => self.mood(site % sites, |mood| mood.late = 60),
             Op::Diverge { site } => self.mood(site % sites, |mood| mood.diverges = true),
             Op::Forge { site, forgery } => self.forge(site % sites, forgery)?,
@@ -289,12 +327,11 @@ impl World {
         self.pass(Duration::from_millis(500))
     }
 
-    fn mood(&self, site: usize, change: impl FnOnce(&mut Mood)) {
-        change(
-            &mut self.moods[site]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+    fn set_clock(&mut self, machine: usize, by_seconds: i64) {
+        self.machines[machine].set_clock(by_seconds);
+        if machine == 0 && by_seconds < 0 {
+            self.model.set_back += Duration::from_secs(by_seconds.unsigned_abs());
+        }
     }
 
     fn set_state(&mut self, site: usize, state: State) {
@@ -341,51 +378,6 @@ impl World {
         }
     }
 
-    /// What a person at the institution does with the client's commands.
-    fn consent(&mut self, site: usize, grant: bool) -> Result<()> {
-        let now = self.machines[site + 1].at(self.sim.elapsed());
-        let root = self.directory.path().join(SITES[site]);
-        let directory = Directory::new(Some(root))?;
-        let name = SITES[site].parse()?;
-        let identity = Identity::load(&directory.identity(), name)?;
-        let store = self.place.site(&identity.institution)?;
-        let (settings, policy) = (directory.settings()?, directory.policy()?);
-        let terms = consent::Terms {
-            directory: &directory,
-            settings: &settings,
-            policy: &policy,
-        };
-        for record in store.plans()? {
-            if grant {
-                // Refused where the policy or the plan says so.
-                let _ = consent::grant(store, &identity, terms, &record, None, now);
-            } else {
-                store.revoke_consents(&record.digest, now)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn forge(&mut self, site: usize, forgery: Forgery) -> Result<()> {
-        self.salt += 1;
-        let now = self.machines[site + 1].at(self.sim.elapsed());
-        for run in self.place.runs()? {
-            let name = SITES[site].parse()?;
-            let granted = run
-                .members
-                .get(&name)
-                .is_some_and(|member| member.consent.is_some());
-            // To decline a plan that it has not agreed to is any member's right.
-            if forgery == Forgery::StaleDecline && !granted {
-                continue;
-            }
-            let (message, traces) = forge(&run, site, forgery, now, self.salt);
-            self.model.forged.extend(traces);
-            self.say(message);
-        }
-        Ok(())
-    }
-
     /// Lets simulated time pass. A machine that lost its power in it stays off for a while.
     pub(crate) fn pass(&mut self, time: Duration) -> Result<()> {
         let until = self.sim.elapsed() + time;
@@ -417,6 +409,10 @@ impl World {
                 );
             }
         }
+        for (site, folder) in self.folders.iter().enumerate() {
+            let name = SITES[site].parse()?;
+            folder.check(self.place.site(&name)?, &name)?;
+        }
         self.model.look(&mut self.place, &self.objects)
     }
 
@@ -429,12 +425,20 @@ impl World {
 
     /// Everything is mended, and everybody comes back: every run must come to an end.
     fn rest(&mut self) -> Result<()> {
+        for site in self.copies.keys() {
+            self.sim.crash(format!("{}-copy", SITES[*site]));
+        }
         for (number, machine) in self.machines.clone().iter().enumerate() {
             machine.mend();
+            if machine.ahead().abs() > WRONG {
+                self.set_clock(number, -machine.ahead());
+            }
             self.restart(number);
         }
         for site in 0..self.setting.sites {
             self.heal(site);
+            self.folders[site].mend()?;
+            self.place.site(&SITES[site].parse()?)?.save_paused(None)?;
             self.set_state(site, State::Active);
             self.consent(site, true)?;
         }
