@@ -435,10 +435,10 @@ impl World {
             }
             self.restart(number);
         }
-        for site in 0..self.setting.sites {
+        for (site, name) in SITES.iter().enumerate().take(self.setting.sites) {
             self.heal(site);
             self.folders[site].mend()?;
-            self.place.site(&SITES[site].parse()?)?.save_paused(None)?;
+            self.place.site(&name.parse()?)?.save_paused(None)?;
             self.set_state(site, State::Active);
             self.consent(site, true)?;
         }
