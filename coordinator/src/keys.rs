@@ -64,13 +64,14 @@ pub struct Keys {
     machine: Arc<dyn Machine>,
     /// Where they lie; nowhere in simulations.
     paths: Option<Paths>,
-    names: Vec<String>,
     state: RwLock<State>,
     tls: watch::Sender<Arc<ServerConfig>>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// By which institutions dial.
+    names: Vec<String>,
     /// The authority that the server's certificate is of.
     serving: Arc<Authority>,
     /// The one that signs certificates for others, where it is another.
@@ -169,6 +170,7 @@ impl Keys {
         let server = serving.server(&names, machine.now())?;
         let people = recorded.people.into_iter();
         let mut state = State {
+            names,
             serving: Arc::new(serving),
             next: next.map(Arc::new),
             server,
@@ -185,7 +187,6 @@ impl Keys {
         Ok(Arc::new(Self {
             machine,
             paths,
-            names,
             state: RwLock::new(state),
             tls,
         }))
@@ -356,8 +357,8 @@ impl Keys {
     /// The older authority is trusted no more; its fingerprint.
     pub fn withdraw_authority(&self) -> Result<String, Error> {
         let next = self.next()?;
-        let server = next.server(&self.names, self.machine.now())?;
         let mut state = self.write();
+        let server = next.server(&state.names, self.machine.now())?;
         if let Some(paths) = &self.paths {
             rename(&paths.next_authority_key(), &paths.authority_key())?;
             settle(paths)?;
@@ -374,9 +375,15 @@ impl Keys {
     pub fn replace_server(&self) -> Result<String, Error> {
         let mut state = self.write();
         let now = self.machine.now();
-        state.server = state.serving.server(&self.names, now)?;
+        state.server = state.serving.server(&state.names, now)?;
         self.tls.send_replace(state.tls()?);
         Ok(authority::sha256_of_pem(&state.server.certificate)?)
+    }
+
+    /// The same under other names.
+    pub fn rename_server(&self, names: Vec<String>) -> Result<String, Error> {
+        self.write().names = names;
+        self.replace_server()
     }
 
     /// Until when the server's certificate holds.

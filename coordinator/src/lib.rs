@@ -19,6 +19,7 @@ pub mod keys;
 pub mod limits;
 pub mod observe;
 pub mod registry;
+pub mod reload;
 pub mod rpc;
 pub mod store;
 pub mod tls;

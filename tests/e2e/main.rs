@@ -13,6 +13,7 @@ mod history;
 mod leaving;
 mod members;
 mod methods;
+mod network;
 mod old_copy;
 mod pruning;
 mod rations;

@@ -72,7 +72,7 @@ impl CoordinatorHost {
             federation: "simulated".to_owned(),
             address: network::address(),
             door: door.clone(),
-            min_client: None,
+            min_client: tokio::sync::watch::channel(None).1,
             stop: CancellationToken::new(),
         };
         let connections = network::listen(self.machine.clone(), door).await?;

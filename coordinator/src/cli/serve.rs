@@ -18,16 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Failed, Output};
 use crate::blobs::Blobs;
-use crate::config::{Config, Paths, host_and_port};
+use crate::config::{Config, Paths};
 use crate::door::Door;
 use crate::engine::Handle;
 use crate::intake::Intake;
 use crate::keys::{Keys, Recorded, upkeep};
 use crate::limits::raise_open_files;
 use crate::registry::Registry;
+use crate::reload::{self, Reload};
 use crate::rpc::{self, Services};
 use crate::store::Store;
-use crate::{daily, engine, garbage, observe, tls, version};
+use crate::{daily, engine, garbage, observe, tls};
 
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -45,8 +46,6 @@ struct Listening {
 
 pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let config = Config::read(paths)?;
-    let config_read = config.clone();
-    let (host, _) = host_and_port(&config.address)?;
     let limits = config.limits.clone().within_files(raise_open_files());
     let door = Door::new(limits);
     for secret in paths.secrets() {
@@ -70,7 +69,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     });
     let recorded = recorded.map_err(|e| Failed::fault(e.to_string()))?;
     let machine = Arc::new(ThisMachine);
-    let names = [vec![host], config.names.clone()].concat();
+    let names = reload::names(&config)?;
     let keys = Keys::open(
         paths.clone(),
         names,
@@ -79,6 +78,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         machine.clone(),
     )?;
     files::keep_owner(paths.directory(), &Paths::OURS);
+    let reload = Reload::new(paths.clone(), config.clone(), keys.clone());
     let blobs = Blobs::of(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
@@ -134,7 +134,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         federation: config.name,
         address: config.address,
         door: door.clone(),
-        min_client: config.min_client.as_deref().and_then(version::parse),
+        min_client: reload.min_client(),
         stop: stop.clone(),
     };
     let local = listener
@@ -151,7 +151,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
     let connections = tls::accept(listener, keys.tls(), door, stop.clone());
-    tokio::spawn(hangups(paths.clone(), config_read));
+    tokio::spawn(hangups(reload));
     tokio::spawn(alive(alive_engine));
     service::notify(Word::Ready);
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
@@ -210,17 +210,13 @@ async fn alive(engine: Handle) {
     }
 }
 
-/// A reload: says whether the file is whole, and that it is used at the next start. The one in use stays.
-async fn hangups(paths: Paths, used: Config) {
+/// A reload. What is in use stays where the file is not whole.
+async fn hangups(mut reload: Reload) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
     while hangup.recv().await.is_some() {
-        match Config::read(&paths) {
-            Ok(config) if config == used => tracing::info!("coordinator.toml is as it was"),
-            Ok(_) => tracing::warn!("coordinator.toml has changed: it is used at the next start"),
-            Err(error) => tracing::warn!("{error}; the configuration in use stays"),
-        }
+        reload.look();
     }
 }
 

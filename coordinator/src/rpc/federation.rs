@@ -60,8 +60,9 @@ impl v1::federation_server::Federation for Federation {
         let mut under_way: BTreeSet<Digest> =
             under_way.collect::<Result<_, _>>().map_err(status)?;
         let software = text::brief(&message.software);
-        if let Some(least) = &self.0.min_client {
-            version::require(&software, least).map_err(status)?;
+        let least = *self.0.min_client.borrow();
+        if let Some(least) = least {
+            version::require(&software, &least).map_err(status)?;
         }
         let wanted = Duration::from_millis(message.wait_ms.into());
         let _waiting = observe::Waiting::new();

@@ -31,7 +31,7 @@ use crate::engine::Handle;
 use crate::intake::Intake;
 use crate::keys::Keys;
 use crate::registry::Registry;
-use crate::version::Version;
+use crate::reload::MinClient;
 
 /// Streams of one connection that may be reset for what is wrong with them before it is closed.
 const RESETS: usize = 64;
@@ -53,7 +53,7 @@ pub struct Services {
     pub address: String,
     pub door: Arc<Door>,
     /// Clients that are older are refused.
-    pub min_client: Option<Version>,
+    pub min_client: MinClient,
     /// Ends long polls and streams when the coordinator stops.
     pub stop: CancellationToken,
 }
