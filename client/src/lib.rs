@@ -26,7 +26,6 @@ pub mod discreet;
 pub mod dp_sgd;
 pub mod egress;
 pub mod identity;
-mod progress;
 pub mod rules;
 pub mod sound;
 pub mod state;

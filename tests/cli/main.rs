@@ -107,3 +107,25 @@ fn completions_are_written_for_every_shell() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stdout_that_fails_is_told_and_a_reader_that_went_away_is_none() -> Result<()> {
+    for program in [&binaries()?.coordinator, &binaries()?.client] {
+        let write_to = |stdout: std::process::Stdio| {
+            let mut command = Command::new(program);
+            command.args(["completions", "bash"]).stdout(stdout);
+            command.output().context("start the program")
+        };
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let output = write_to(full.into())?;
+        let said = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("hint: this is a fault"), "{said}");
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let output = write_to(writer.into())?;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    Ok(())
+}

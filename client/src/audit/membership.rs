@@ -1,6 +1,7 @@
 //! Was this text trained on? A model is often surer of the tags of text that it has seen (Yeom et al.
 //! 2018, "Privacy Risk in Machine Learning", Section 3.2: the attack by loss).
 
+use fedner_host::progress::Progress;
 use fedner_model::device::Device;
 use fedner_model::{Loss, Model, Sentence, Tagger, losses, number_units};
 use fedner_privacy::audit::one_run::Guesses;
@@ -12,7 +13,6 @@ use fedner_shared::refusal::{Code, Refusal};
 use super::Error;
 use super::claim::Claim;
 use super::report::Part;
-use crate::progress::Progress;
 use crate::training::LoadedModel;
 
 /// Sub-tokens of a window, and windows read together.

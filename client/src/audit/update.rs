@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use fedner_host::progress::Progress;
 use fedner_privacy::audit::mechanism::{self, Products};
 use fedner_privacy::audit::{self, canary};
 use fedner_privacy::release::Releaser;
@@ -14,7 +15,6 @@ use super::claim::Claim;
 use super::power::{Normal, power};
 use super::report::Part;
 use super::steps::Attacked;
-use crate::progress::Progress;
 
 /// Releases `runs` updates of the largest norm and as many of none, of `weights` weights each, and
 /// tells them apart by what was encoded. The claim is that of one round: no claim is lower.

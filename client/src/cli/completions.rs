@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use fedner_host::output;
 
-use super::{Cli, Context, output};
+use super::{Cli, Context};
 
 /// Write a shell's completions to stdout
 #[derive(Debug, clap::Args)]

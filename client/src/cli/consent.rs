@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use fedner_host::machine::{Machine as _, ThisMachine};
+use fedner_host::output::table;
 use fedner_privacy::accountant::forecast_sampled;
 use fedner_shared::plan::{Plan, Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 use serde::Serialize;
 
-use super::output::{self, table};
 use super::{Context, runtime};
+use crate::cli::figures::epsilon;
 use crate::identity::Identity;
 use crate::state::{PlanRecord, Standing, Store};
 use crate::{consent, rules};
@@ -269,9 +270,9 @@ fn cost(record: &PlanRecord, units: Option<u32>, padded: bool) -> String {
     format!(
         "hides {whose} up to ε = {} after {} rounds ({} after the first; δ = {delta:e}){counts}, by noise {:.2} \
          times as large as the signal can be{time}",
-        output::epsilon(forecast.epsilon_rdp),
+        epsilon(forecast.epsilon_rdp),
         plan.rounds,
-        output::epsilon(first.unwrap_or_default()),
+        epsilon(first.unwrap_or_default()),
         forecast.noise_to_signal
     )
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_host::progress::Progress;
 use fedner_model::Tokenizer;
 use fedner_model::corpus::{
     FileInspection, InspectOptions, Inspection, LabelCheck, Lengths, Shared, SubTokens, inspect,
@@ -17,7 +18,6 @@ use fedner_shared::refusal::{Code, Refusal};
 
 use super::Context;
 use super::reading::ReadArguments;
-use crate::progress::Progress;
 use crate::training::{self, code_of_problem};
 
 /// Look at annotated text before it is trained on, or write it in another format

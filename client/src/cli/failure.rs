@@ -3,20 +3,18 @@
 use std::error::Error as StdError;
 use std::process::ExitCode;
 
+use fedner_host::output::Output;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::{checkpoint, plan};
 
-use super::output::Output;
 use crate::{agent, audit, config, consent, egress, identity, rules, state, training, transport};
 
 /// Prints the error; 1 where the user or a peer is at fault, 3 where we are.
-pub(super) fn report(error: &anyhow::Error, output: Output) -> ExitCode {
-    if let Some(refusal) = error.chain().find_map(refusal_of) {
-        output.refusal(&refusal);
-        return ExitCode::from(1);
+pub(super) fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
+    match error.chain().find_map(refusal_of) {
+        Some(refusal) => output.refused(&refusal),
+        None => output.fault(&format!("{error:#}")),
     }
-    output.fault(&format!("{error:#}"));
-    ExitCode::from(3)
 }
 
 fn refusal_of(error: &(dyn StdError + 'static)) -> Option<Refusal> {

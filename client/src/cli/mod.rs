@@ -8,9 +8,9 @@ mod data;
 mod enroll;
 mod evaluate;
 mod failure;
+mod figures;
 mod key;
 mod models;
-pub(crate) mod output;
 mod pause;
 mod policy;
 mod predict;
@@ -25,18 +25,14 @@ mod train;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Args, Parser, Subcommand};
 use fedner_host::files::keep_to_owner;
-use fedner_shared::text::OneLine;
-
-use clap::{ArgAction, Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use fedner_host::output::{self, Output, OutputArguments};
 
 use crate::config::Directory;
-use output::{Format, Output};
 
 /// Trains beside an institution's text and lets only clipped, noised updates leave.
 #[derive(Debug, Parser)]
@@ -59,15 +55,8 @@ struct Global {
         hide_env_values = true
     )]
     dir: Option<PathBuf>,
-    /// How data is written to stdout
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    output: Format,
-    /// Say nothing but errors
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Say more; twice: still more
-    #[arg(long, short, global = true, action = ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,22 +103,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli: Cli = match output::parse(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to stdout with status 0, mistakes to stderr with status 2.
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            return match error.print() {
-                Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::from(3),
-            };
-        }
+        Err(status) => return status,
     };
-    log_to_stderr(&cli.global);
-    let output = Output::new(cli.global.output);
     let context = Context {
         directory: cli.global.dir,
-        output,
+        output: cli.global.output.open("fedner_client"),
     };
     let outcome = dispatch(&context, cli.command);
     if let Ok(directory) = context.directory() {
@@ -137,7 +117,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     match outcome {
         Ok(code) => code,
-        Err(error) => failure::report(&error, output),
+        Err(error) => failure::report(&error, &context.output),
     }
 }
 
@@ -164,24 +144,6 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(arguments) => audit::run(context, arguments),
         Command::Completions(arguments) => completions::run(context, &arguments),
     }
-}
-
-fn log_to_stderr(global: &Global) {
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn,fedner_client=info",
-        (false, 1) => "info,fedner_client=debug",
-        (false, _) => "debug",
-    };
-    let filter = EnvFilter::try_from_env("FEDNER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // Set already only where a test runs several commands in one process.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || OneLine::new(std::io::stderr(), colour))
-        .with_target(false)
-        .with_ansi(colour)
-        .try_init();
 }
 
 /// A runtime for the commands that talk to the coordinator.

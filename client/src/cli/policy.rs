@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use fedner_host::machine::{Machine as _, ThisMachine};
+use fedner_host::output::table;
 use fedner_shared::digest::Digest;
 use fedner_shared::time::Time;
 use serde::Serialize;
 
-use super::output::table;
 use super::{Context, runtime};
 use crate::config::{Directory, Hours, Policy};
 use crate::rules;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_host::output::table;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::keys::verify_by_any;
 use fedner_shared::refusal::{Code, Refusal};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Context;
-use super::output::table;
+use crate::cli::figures::epsilon;
 use crate::identity::Identity;
 use crate::state::{Receipt, ReceiptKind, Store};
 
@@ -219,8 +220,7 @@ fn list(rows: &[Row]) -> String {
             number(row.round.map(u64::from)),
             number(row.attempt.map(u64::from)),
             number(row.bytes),
-            row.epsilon_after
-                .map_or("-".to_owned(), super::output::epsilon),
+            row.epsilon_after.map_or("-".to_owned(), epsilon),
             if row.taken { "taken" } else { "kept" }.to_owned(),
             row.time.to_string(),
         ]

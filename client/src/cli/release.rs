@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use fedner_host::files::write_secret;
+use fedner_host::output::table;
 use fedner_session::{Release, State, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
@@ -14,7 +15,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Context;
-use super::output::table;
 use crate::blobs::Blobs;
 use crate::identity;
 use crate::rules;

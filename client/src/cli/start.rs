@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fedner_host::service::{self, Word};
+use fedner_host::signal::{Terminate, hangups};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, runtime};
@@ -28,7 +29,12 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
         let stop = CancellationToken::new();
         let signalled = stop.clone();
         let mut terminate = Terminate::new().context("wait for signals")?;
-        tokio::spawn(hangups());
+        // Configuration is read whenever it is needed, so that nothing is to be done, and the work goes on.
+        tokio::spawn(hangups(|| {
+            tracing::info!(
+                "asked to reload: client.toml and policy.toml are looked at before each use"
+            );
+        }));
         tokio::spawn(alive());
         service::notify(Word::Ready);
         tokio::spawn(async move {
@@ -52,56 +58,5 @@ async fn alive() {
     loop {
         service::notify(Word::Alive);
         tokio::time::sleep(every).await;
-    }
-}
-
-/// A reload, or the end of the terminal: configuration is read whenever it is needed, so that nothing is
-/// to be done, and the work goes on.
-#[cfg(unix)]
-async fn hangups() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
-    };
-    while hangup.recv().await.is_some() {
-        tracing::info!(
-            "asked to reload: client.toml and policy.toml are looked at before each use"
-        );
-    }
-}
-
-#[cfg(not(unix))]
-async fn hangups() {}
-
-/// SIGTERM or ctrl-c.
-#[cfg(unix)]
-struct Terminate(tokio::signal::unix::Signal);
-
-#[cfg(unix)]
-impl Terminate {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self(signal(SignalKind::terminate())?))
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.0.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Terminate;
-
-#[cfg(not(unix))]
-impl Terminate {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn received(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
     }
 }

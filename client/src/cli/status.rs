@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use fedner_host::machine::{Machine as _, ThisMachine};
+use fedner_host::output::table;
 use fedner_session::State;
 use fedner_shared::time::Time;
 use serde::Serialize;
 
 use super::Context;
-use super::output::{epsilon, table};
+use crate::cli::figures::epsilon;
 use crate::config::Directory;
 use crate::egress;
 use crate::identity::Identity;

@@ -20,8 +20,8 @@ use serde::Serialize;
 use super::Context;
 use super::evaluate::Entities;
 use super::models::HfModel;
-use super::output;
 use super::reading::ReadArguments;
+use crate::cli::figures::epsilon;
 use crate::dp_sgd::Steps;
 use crate::sound;
 use crate::training::{self, LoadedModel, Stop};
@@ -402,7 +402,7 @@ fn text(report: &Report) -> String {
             text,
             "\nε = {} (δ = {:e}) for each {} of {}: {} steps of noise multiplier {}, each with a part of \
              {:.4} of them",
-            output::epsilon(privacy.epsilon),
+            epsilon(privacy.epsilon),
             privacy.delta,
             privacy.unit,
             privacy.units,

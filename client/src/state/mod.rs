@@ -19,10 +19,10 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fedner_host::crash;
 use fedner_host::files::another_owner;
 use fedner_host::machine::Machine;
 use fedner_host::machine::ThisMachine;
+use fedner_host::sqlite::{self, CommitError};
 use fedner_privacy::ledger as rules;
 use fedner_session::Rejection;
 use fedner_shared::digest::Digest;
@@ -108,8 +108,8 @@ impl Store {
             source,
         };
         let mut connection = Connection::open(file).map_err(fault)?;
-        schema::configure(&connection).map_err(fault)?;
-        let found = schema::version(&mut connection).map_err(fault)?;
+        sqlite::configure(&connection).map_err(fault)?;
+        let found = sqlite::migrate(&mut connection, schema::MIGRATIONS).map_err(fault)?;
         if found != schema::VERSION {
             return Err(Error::Schema {
                 expected: schema::VERSION,
@@ -163,13 +163,11 @@ impl Store {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fault)?;
         let value = work(&transaction).map_err(fault)?;
-        let disk = |source| Error::Disk { name, source };
-        self.machine.before_write(name).map_err(disk)?;
-        crash::point("before commit", name);
-        transaction.commit().map_err(fault)?;
-        crash::point("after commit", name);
-        self.machine.after_write(name).map_err(disk)?;
-        Ok(value)
+        match sqlite::commit(transaction, name, self.machine.as_ref()) {
+            Ok(()) => Ok(value),
+            Err(CommitError::Database(source)) => Err(Error::Transaction { name, source }),
+            Err(CommitError::Disk(source)) => Err(Error::Disk { name, source }),
+        }
     }
 
     fn query<T>(

@@ -1,14 +1,10 @@
 //! Tables, and the version that this program reads.
 
-use std::time::Duration;
-
-use rusqlite::Connection;
-
 /// The schema that this program makes. Older ones are brought up to it.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3];
+pub(super) const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE notes (
@@ -94,36 +90,13 @@ CREATE TABLE policies (
 ) STRICT;
 ";
 
-pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(10))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // Every commit is on disk before anything leaves.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)
-}
-
-/// Makes the tables in an empty database, and brings those of an older one up to date, all of it or
-/// nothing; answers with the version of the schema there is then.
-pub(super) fn version(connection: &mut Connection) -> rusqlite::Result<i64> {
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if !(0..VERSION).contains(&found) {
-        return Ok(found);
-    }
-    for step in &MIGRATIONS[found as usize..] {
-        transaction.execute_batch(step)?;
-    }
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()?;
-    Ok(VERSION)
-}
-
 #[cfg(test)]
 mod tests {
     use fedner_shared::digest::Digest;
     use fedner_shared::sign::{Signature, Signed};
     use fedner_shared::time::Time;
+
+    use rusqlite::Connection;
 
     use super::*;
     use crate::state::tests::Place;

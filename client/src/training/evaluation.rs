@@ -1,5 +1,6 @@
 //! Tagging held-out text, and counting.
 
+use fedner_host::progress::Progress;
 use fedner_model::{Evaluation, Model, Sentence, Tokenizer};
 use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::Training;
@@ -7,7 +8,6 @@ use fedner_shared::plan::Training;
 use super::Stop;
 use super::error::Error;
 use super::model::LoadedModel;
-use crate::progress::Progress;
 
 /// Sentences in a batch of an evaluation, whose result does not depend on it.
 const EVALUATED_TOGETHER: usize = 32;

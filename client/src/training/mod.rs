@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fedner_host::progress::Progress;
 use fedner_model::TrainOptions;
 use fedner_model::device::Device;
 use fedner_model::{Sentence, TrainHooks, Trained, Trainer};
@@ -19,7 +20,6 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Plan, Training};
 use fedner_shared::refusal::{Code, Refusal};
 
-use crate::progress::Progress;
 pub use corpora::{Corpora, read_corpora, read_sentences, read_with};
 pub use error::{Error, code_of_corpus, code_of_problem};
 pub use evaluation::{evaluate, f1_with};

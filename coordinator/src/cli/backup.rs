@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fedner_host::output::Output;
 use fedner_shared::refusal::Code;
 use serde::Serialize;
 
-use super::output::{Failed, Output};
+use super::failed::Failed;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
 use crate::garbage::Hold;
@@ -71,7 +72,7 @@ pub(super) async fn run(
             "wrote {} events and {} objects to {}",
             w.events, w.objects, w.backup
         )
-    });
+    })?;
     if written.pruned > 0 {
         output.say(format!(
             "{} versions had been pruned: what they lack is not in it either",

@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
-use super::output::Failed;
+use super::failed::Failed;
 use crate::authority::Life;
 use crate::config::Paths;
 use crate::identity::Caller;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use zeroize::Zeroizing;
 
-use super::output::Failed;
+use super::failed::Failed;
 use crate::authority::Life;
 use crate::config::{Config, Paths, host_and_port};
 

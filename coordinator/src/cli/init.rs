@@ -7,12 +7,13 @@ use clap::Args;
 use fedner_host::files::write_secret;
 use fedner_host::machine::Machine as _;
 use fedner_host::machine::ThisMachine;
+use fedner_host::output::Output;
 use fedner_shared::event::Event;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::SecretKey;
 use serde::Serialize;
 
-use super::output::{Failed, Output};
+use super::failed::Failed;
 use crate::authority::{Authority, Role};
 use crate::config::{Config, Paths, host_and_port};
 use crate::limits::Limits;
@@ -114,7 +115,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
             "Created a coordinator in {}\nauthority {}\nNext: fedner-coordinator --dir {} serve",
             created.directory, created.authority_sha256, created.directory
         )
-    });
+    })?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `institution`: who takes part.
 
 use clap::Subcommand;
+use fedner_host::output::{Output, or_dash, table};
 use fedner_proto::v1::set_institution_state_request::State;
 use fedner_proto::{convert, v1};
 use fedner_shared::digest::canonical_text;
@@ -10,7 +11,7 @@ use fedner_shared::refusal::Refusal;
 use fedner_shared::view::InstitutionView;
 
 use super::connect;
-use super::output::{Failed, Output, or_dash, table};
+use super::failed::Failed;
 use crate::config::Paths;
 use crate::store::Store;
 
@@ -43,7 +44,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 .into_iter()
                 .map(convert::institution_from_wire);
             let views: Vec<InstitutionView> = views.collect::<Result<_, Refusal>>()?;
-            output.data(&views, |views| render(views));
+            output.data(&views, |views| render(views))?;
             Ok(())
         }
         Command::Show { institution } => {
@@ -52,7 +53,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 .get_institution(v1::GetInstitutionRequest { institution })
                 .await?;
             let view = convert::institution_from_wire(answer.into_inner())?;
-            output.data(&view, |view| render(std::slice::from_ref(view)));
+            output.data(&view, |view| render(std::slice::from_ref(view)))?;
             Ok(())
         }
         Command::History { institution } => history(institution, paths, output),
@@ -79,7 +80,7 @@ fn history(institution: InstitutionId, paths: &Paths, output: &Output) -> Result
         digests,
         entries,
     };
-    output.data(&export, canonical_text);
+    output.data(&export, canonical_text)?;
     Ok(())
 }
 
@@ -129,6 +130,7 @@ fn render(views: &[InstitutionView]) -> String {
             "software",
             "remark",
         ],
+        &[],
         views.iter().map(row),
     )
 }

@@ -1,13 +1,14 @@
 //! `invite`: a one-time way in for an institution.
 
 use clap::{Args, Subcommand};
+use fedner_host::output::{Output, table};
 use fedner_proto::v1;
 use fedner_shared::refusal::Code;
 use fedner_shared::time::Time;
 use serde::Serialize;
 
 use super::connect;
-use super::output::{Failed, Output, table};
+use super::failed::Failed;
 use crate::config::Paths;
 
 #[derive(Debug, Args)]
@@ -64,9 +65,10 @@ async fn manage(command: Command, paths: &Paths, output: &Output) -> Result<(), 
                 };
                 table(
                     ["institution", "expires", "lets it come back"],
+                    &[],
                     invites.iter().map(row),
                 )
-            });
+            })?;
         }
         Command::Withdraw { institution } => {
             let request = v1::WithdrawInvitesRequest {
@@ -121,7 +123,7 @@ pub(super) async fn run(
     let text = toml::to_string(&invite).map_err(|error| Failed::fault(error.to_string()))?;
     output.data(&invite, |_| {
         format!("# A one-time invite to a fedner federation. Whoever holds it can enrol: hand it over in private.\n{text}")
-    });
+    })?;
     if answer.reenrol {
         output.say("the name is known: who uses this invite takes its place, with its account");
     }

@@ -5,6 +5,7 @@ mod succession;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use fedner_host::output::{Output, or_dash, table};
 use fedner_proto::v1;
 use fedner_proto::v1::rotate_key_request::Which;
 use fedner_shared::time::Time;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::{certificate_request, generate, renew, write};
 use super::connect;
-use super::output::{Failed, Output, or_dash, table};
+use super::failed::Failed;
 use crate::config::Paths;
 
 #[derive(Debug, Subcommand)]
@@ -168,9 +169,10 @@ async fn list(paths: &Paths, output: &Output) -> Result<(), Failed> {
         };
         table(
             ["what", "name", "state", "until", "fingerprint"],
+            &[],
             rows.iter().map(line),
         )
-    });
+    })?;
     Ok(())
 }
 

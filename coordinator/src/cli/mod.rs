@@ -3,12 +3,12 @@
 mod backup;
 mod certificate;
 mod connect;
+mod failed;
 mod init;
 mod institution;
 mod invite;
 mod key;
 mod model;
-mod output;
 mod plan;
 mod replay;
 mod restore;
@@ -21,9 +21,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use fedner_host::files::keep_to_owner;
+use fedner_host::output::{self, Output, OutputArguments};
 
 use crate::config::Paths;
-use output::{Failed, Output};
+use failed::Failed;
 
 /// Coordinates federated training of one named-entity model. Institutions keep their text.
 #[derive(Debug, Parser)]
@@ -37,21 +38,8 @@ struct Arguments {
         value_name = "DIR"
     )]
     dir: Option<PathBuf>,
-    /// How data is written to stdout
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT"
-    )]
-    output: output::Format,
-    /// Say nothing but data and errors
-    #[arg(long, short, global = true)]
-    quiet: bool,
-    /// Say more; twice for everything
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    output: OutputArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -95,12 +83,14 @@ enum Command {
 /// failed check, 2 wrong usage, 3 a fault of our own.
 pub fn main() -> ExitCode {
     keep_to_owner();
-    let arguments = Arguments::parse();
-    let output = Output::new(arguments.output, arguments.quiet);
-    output::start_logging(arguments.verbose, arguments.quiet);
+    let arguments: Arguments = match output::parse(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
+    let output = arguments.output.open("fedner_coordinator");
     match dispatch(arguments, &output) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => output.fail(&failed),
+        Err(failed) => failed.report(&output),
     }
 }
 
@@ -125,8 +115,9 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
         Command::Backup(arguments) => runtime()?.block_on(backup::run(arguments, &paths, output)),
         Command::Restore(arguments) => runtime()?.block_on(restore::run(arguments, &paths, output)),
         Command::Completions { shell } => {
-            Output::completions(shell, &mut Arguments::command());
-            Ok(())
+            let (mut script, mut command) = (Vec::new(), Arguments::command());
+            clap_complete::generate(shell, &mut command, "fedner-coordinator", &mut script);
+            Ok(output::raw(&script)?)
         }
     }
 }

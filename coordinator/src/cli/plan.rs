@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use fedner_host::files::check_secret;
+use fedner_host::output::Output;
 use fedner_proto::v1;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_shared::digest::canonical_text;
@@ -15,7 +16,7 @@ use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 use super::connect;
-use super::output::{Failed, Output};
+use super::failed::Failed;
 use crate::config::Paths;
 
 #[derive(Debug, Subcommand)]
@@ -36,7 +37,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
         Command::Prepare { plan } => {
             let mut plan = parse(&plan)?;
             prepare(&mut plan, &mut connect::operations(paths).await?).await?;
-            output.data(&plan, canonical_text);
+            output.data(&plan, canonical_text)?;
             Ok(())
         }
         Command::Sign { prepared, key } => {
@@ -54,7 +55,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             let signed = Signed::new(&plan, &signing_key(&key)?);
             output.data(&signed, |signed| {
                 serde_json::to_string(signed).unwrap_or_default()
-            });
+            })?;
             output.say(format!(
                 "signed the plan {} ({}): base {}, {} rounds, method {}, unit {}",
                 plan.name,

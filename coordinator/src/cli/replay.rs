@@ -1,6 +1,7 @@
 //! `replay`: the proof that a version is what its updates make of its parent.
 
 use clap::Args;
+use fedner_host::output::Output;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::VersionName;
 use fedner_shared::keys::verify_by_any;
@@ -10,7 +11,7 @@ use fedner_shared::version::{Origin, Pruned, Version};
 use fedner_shared::view::VersionRef;
 use serde::Serialize;
 
-use super::output::{Failed, Output};
+use super::failed::Failed;
 use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
@@ -125,7 +126,7 @@ pub(super) async fn run(
             "{}: {verdict}\nrecorded {}\ncomputed {}",
             r.version, r.recorded, r.computed
         )
-    });
+    })?;
     if same {
         return Ok(());
     }

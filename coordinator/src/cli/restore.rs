@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use fedner_host::machine::Machine as _;
 use fedner_host::machine::ThisMachine;
+use fedner_host::output::Output;
 use fedner_shared::event::Event;
 use fedner_shared::refusal::Code;
 use serde::Serialize;
 
 use super::backup::{copy_file, copy_folder, create_private};
-use super::output::{Failed, Output};
+use super::failed::Failed;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
 use crate::store::{self, Store};
@@ -74,6 +75,6 @@ pub(super) async fn run(
             "restored {} events and {} objects, all verified, to {}\nNext: fedner-coordinator --dir {} serve",
             r.events, r.objects, r.directory, r.directory
         )
-    });
+    })?;
     Ok(())
 }

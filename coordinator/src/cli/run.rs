@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use fedner_host::output::{Output, or_dash, table};
 use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::{convert, v1};
 use fedner_shared::event::{Entry, Event};
@@ -14,7 +15,7 @@ use fedner_shared::sign::Signed;
 use fedner_shared::view::{Explanation, MemberView, RunView};
 use serde::Serialize;
 
-use super::output::{Failed, Output, or_dash, table};
+use super::failed::Failed;
 use super::{connect, plan};
 use crate::config::Paths;
 
@@ -131,7 +132,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 .into_iter()
                 .map(convert::run_from_wire);
             let views: Vec<RunView> = views.collect::<Result<_, Refusal>>()?;
-            output.data(&views, |views| render_all(views));
+            output.data(&views, |views| render_all(views))?;
             Ok(())
         }
         Command::Show { run } => {
@@ -140,7 +141,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 .get_run(v1::GetRunRequest { run })
                 .await?;
             let view = convert::run_from_wire(answer.into_inner())?;
-            output.data(&view, render_one);
+            output.data(&view, render_one)?;
             Ok(())
         }
         Command::Watch { run, all } => watch(run, all, paths, output).await,
@@ -150,7 +151,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 .explain(v1::ExplainRequest { run })
                 .await?;
             let view = convert::explanation_from_wire(answer.into_inner())?;
-            output.data(&view, render_explanation);
+            output.data(&view, render_explanation)?;
             Ok(())
         }
     }
@@ -242,7 +243,7 @@ async fn create_run(
     };
     output.data(&created, |created| {
         format!("created run {}\nplan {}", created.run, created.plan)
-    });
+    })?;
     match noise_to_signal {
         Some(ratio) => output.say(format!(
             "{} weights leave each institution a round, with noise {:.2} times the signal in the mean; each sees its ε with `fedner-client consent list`",
@@ -312,7 +313,7 @@ async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result
                 while let Ok(Some(message)) = stream.message().await {
                     let entry = convert::entry_from_wire(&message)?;
                     from = entry.sequence + 1;
-                    output.data(&entry, render_entry);
+                    output.data(&entry, render_entry)?;
                     if let Some(end) = end_of(&run, &entry.event) {
                         return end;
                     }
@@ -390,6 +391,7 @@ fn render_all(views: &[RunView]) -> String {
     };
     table(
         ["run", "state", "round", "method", "unit", "version"],
+        &[2],
         views.iter().map(row),
     )
 }
@@ -427,6 +429,7 @@ fn render_one(view: &RunView) -> String {
                 "cos last",
                 "last seen",
             ],
+            &[2, 3, 4, 5, 6, 7],
             view.members.iter().map(row)
         )
     );

@@ -7,16 +7,17 @@ use std::time::Duration;
 use clap::Args;
 use fedner_host::files;
 use fedner_host::machine::ThisMachine;
+use fedner_host::output::Output;
 use fedner_host::service::{self, Word};
+use fedner_host::signal::{Terminate, hangups};
 use fedner_shared::keys::{Signs, line};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Failed, Output};
+use super::failed::Failed;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
 use crate::door::Door;
@@ -78,7 +79,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         machine.clone(),
     )?;
     files::keep_owner(paths.directory(), &Paths::OURS);
-    let reload = Reload::new(paths.clone(), config.clone(), keys.clone());
+    let mut reload = Reload::new(paths.clone(), config.clone(), keys.clone());
     let blobs = Blobs::of(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
@@ -145,13 +146,14 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             listening: local.to_string(),
         },
         |l| format!("listening on {}", l.listening),
-    );
+    )?;
 
     let (router, health) = rpc::router(services)
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
     let connections = tls::accept(listener, keys.tls(), door, stop.clone());
-    tokio::spawn(hangups(reload));
+    let mut terminate = Terminate::new().map_err(|e| Failed::fault(e.to_string()))?;
+    tokio::spawn(hangups(move || reload.look()));
     tokio::spawn(alive(alive_engine));
     service::notify(Word::Ready);
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
@@ -168,7 +170,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             let _ = tokio::time::timeout(NOTICE, &mut serving).await;
         }
         result = &mut serving => result.map_err(|e| Failed::fault(format!("the server failed: {e}")))?,
-        () = asked_to_stop() => {
+        () = terminate.received() => {
             service::notify(Word::Stopping);
             output.say("stopping: finishing transfers under way");
             stop.cancel();
@@ -207,31 +209,6 @@ async fn alive(engine: Handle) {
     while engine.call(|_| Ok(())).await.is_ok() {
         service::notify(Word::Alive);
         tokio::time::sleep(every).await;
-    }
-}
-
-/// A reload. What is in use stays where the file is not whole.
-async fn hangups(mut reload: Reload) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
-    };
-    while hangup.recv().await.is_some() {
-        reload.look();
-    }
-}
-
-async fn asked_to_stop() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                terminate.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }
 

@@ -5,6 +5,7 @@ mod events;
 use std::collections::BTreeSet;
 
 use clap::Args;
+use fedner_host::output::Output;
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::history::{Seen, Tree};
@@ -16,7 +17,7 @@ use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::version::{Round, Version};
 use serde::Serialize;
 
-use super::output::{Failed, Output};
+use super::failed::Failed;
 use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
@@ -117,7 +118,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
                 .push(format!("history that {author} countersigned: {problem}"));
         }
     }
-    output.data(&verdict, render);
+    output.data(&verdict, render)?;
     match verdict.problems.len() {
         0 => Ok(()),
         count => Err(Failed::refuse(

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use fedner_host::sqlite;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{Error, schema};
@@ -14,8 +15,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), Error> {
     schema::check(&connection)?;
     let name = "back up";
     let path = to.to_string_lossy();
-    connection
-        .busy_timeout(std::time::Duration::from_secs(10))
+    sqlite::wait(&connection)
         .and_then(|()| connection.execute("VACUUM INTO ?1", [path.as_ref()]))
         .map_err(|source| Error::Transaction { name, source })?;
     File::open(to)

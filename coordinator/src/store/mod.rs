@@ -20,9 +20,9 @@ mod schema;
 use std::path::Path;
 use std::sync::Arc;
 
-use fedner_host::crash;
 use fedner_host::machine::Machine;
 use fedner_host::machine::ThisMachine;
+use fedner_host::sqlite::{self, CommitError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 
 use crate::observe;
@@ -84,7 +84,7 @@ impl Store {
     /// Creates the database, or opens it if its schema is known.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut connection = Connection::open(path).map_err(Error::Open)?;
-        configure(&connection).map_err(Error::Open)?;
+        sqlite::configure(&connection).map_err(Error::Open)?;
         schema::migrate(&mut connection)?;
         Ok(Self {
             connection,
@@ -122,11 +122,10 @@ impl Store {
         let transaction = self.connection.transaction().map_err(failed)?;
         let tx = Tx(transaction);
         let value = work(&tx)?;
-        self.machine.before_write(name).map_err(disk(name))?;
-        crash::point("before commit", name);
-        tx.0.commit().map_err(failed)?;
-        crash::point("after commit", name);
-        self.machine.after_write(name).map_err(disk(name))?;
+        sqlite::commit(tx.0, name, self.machine.as_ref()).map_err(|error| match error {
+            CommitError::Database(source) => Error::Transaction { name, source },
+            CommitError::Disk(source) => Error::Disk { name, source },
+        })?;
         observe::count_commit(name);
         Ok(value)
     }
@@ -164,17 +163,6 @@ impl Store {
             Err(Error::Damaged(verdict))
         }
     }
-}
-
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))
-}
-
-fn disk(name: &'static str) -> impl Fn(std::io::Error) -> Error {
-    move |source| Error::Disk { name, source }
 }
 
 /// For the methods of [`Tx`]: names the failing statement.

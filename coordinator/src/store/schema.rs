@@ -1,12 +1,12 @@
 //! The schema, its version, and the way from older ones.
 
+use fedner_host::sqlite;
 use rusqlite::Connection;
 
 use super::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
 const KNOWN: &[i64] = &[1, 2, 3, 4, 5, 6, 7, 8];
-const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
 const MIGRATIONS: &[&str] = &[
@@ -181,35 +181,24 @@ CREATE TABLE ledger_heads (
 ) STRICT;
 ";
 
-pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
-    let found: i64 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(Error::Open)?;
+pub(super) fn check(connection: &Connection) -> Result<(), Error> {
+    known(sqlite::version(connection).map_err(Error::Open)?)
+}
+
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    let name = "migrate schema";
+    let migrated = sqlite::migrate(connection, MIGRATIONS);
+    known(migrated.map_err(|source| Error::Transaction { name, source })?)
+}
+
+fn known(found: i64) -> Result<(), Error> {
     if found == 0 || KNOWN.contains(&found) {
-        return Ok(found);
+        return Ok(());
     }
     Err(Error::Schema {
         found,
         known: KNOWN,
     })
-}
-
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    for version in check(connection)?..CURRENT {
-        migrate_from(connection, version).map_err(|source| Error::Transaction {
-            name: "migrate schema",
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-/// One step, all of it or nothing.
-fn migrate_from(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(MIGRATIONS[version as usize])?;
-    transaction.pragma_update(None, "user_version", version + 1)?;
-    transaction.commit()
 }
 
 #[cfg(test)]
@@ -223,9 +212,8 @@ mod tests {
     /// A database as a program of that schema version left it.
     fn older(path: &std::path::Path, version: i64) {
         let mut connection = Connection::open(path).expect("raw");
-        for from in 0..version {
-            migrate_from(&mut connection, from).expect("a step");
-        }
+        let steps = &MIGRATIONS[..version as usize];
+        sqlite::migrate(&mut connection, steps).expect("older");
         connection
             .execute_batch(
                 "INSERT INTO plans VALUES ('p', '{}');
@@ -257,7 +245,8 @@ mod tests {
 
     #[test]
     fn every_older_schema_is_brought_up_to_date_with_what_it_holds() {
-        assert_eq!(KNOWN.last(), Some(&CURRENT));
+        let current = MIGRATIONS.len() as i64;
+        assert_eq!(KNOWN.last(), Some(&current));
         for version in KNOWN {
             let folder = tempfile::tempdir().expect("folder");
             let path = folder.path().join("s.sqlite");
@@ -268,7 +257,7 @@ mod tests {
             assert_eq!(store.read(|tx| tx.runs()).expect("runs"), [run()]);
             drop(store);
             let connection = Connection::open(&path).expect("raw");
-            assert_eq!(check(&connection).expect("known"), CURRENT);
+            assert_eq!(sqlite::version(&connection).expect("known"), current);
             let rows: i64 = connection
                 .query_row(
                     "SELECT (SELECT count(*) FROM plans) + (SELECT count(*) FROM invites)

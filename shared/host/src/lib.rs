@@ -6,10 +6,18 @@
 //! | [`machine`] | the clock, the jitter and the disk, which a simulation replaces; work that blocks |
 //! | [`files`] | files for their owner alone, which are there as a whole or not at all |
 //! | [`crash`] | the places where a program may die that must lose nothing there |
+//! | [`sqlite`] | opening a database, migrating it, and named commits |
+//! | [`output`] | text, JSON, tables, errors, exit status and the log |
+//! | [`progress`] | how far long work has come |
+//! | [`signal`] | what a daemon is asked by signals |
 //! | [`service`] | what a service manager is told |
 
 pub mod crash;
 pub mod dial;
 pub mod files;
 pub mod machine;
+pub mod output;
+pub mod progress;
 pub mod service;
+pub mod signal;
+pub mod sqlite;

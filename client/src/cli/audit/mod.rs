@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use fedner_host::output;
 use fedner_shared::sign::PublicKey;
 
-use super::{Context, output};
+use super::Context;
 use crate::audit::exposure;
 use crate::audit::report::SignedReport;
 use crate::identity::Identity;

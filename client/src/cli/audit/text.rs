@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
+use fedner_host::output::table;
 use fedner_shared::audit::{AuditReport, Exposures, Outcome, Roc};
-
-use super::super::output::table;
 
 pub(super) fn of(report: &AuditReport) -> String {
     let mut text = String::new();

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
+use fedner_host::output::table;
 use fedner_model::{Confused, Confusion, Frequent, Mistake, Named};
 use serde::Serialize;
 
-use super::super::output::table;
 use crate::training::Corpora;
 
 /// A frequent mistake, with the files of its examples.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use fedner_host::output::table;
 use fedner_model::{Averages, TagCounts, TokenReport};
 use fedner_shared::score::{Counts, Scores};
 use serde::Serialize;
-
-use super::super::output::table;
 
 /// Exactly matched entities, as seqeval and conlleval count them.
 #[derive(Debug, PartialEq, Serialize)]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use fedner_host::progress::Progress;
 use fedner_model::{Model, Tagger};
 use fedner_shared::refusal::{Code, Refusal};
 
@@ -15,7 +16,6 @@ use self::sink::Sink;
 use self::source::{Source, Text};
 use super::Context;
 use super::models::HfModel;
-use crate::progress::Progress;
 use crate::training::Error;
 
 /// Find the entities of plain text: `--text`, `--file`, `--folder`, or stdin
@@ -103,7 +103,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         }
     }
     drop(shown);
-    sink.finish(context.output)?;
+    sink.finish(&context.output)?;
     match source.unread() {
         Some(refusal) => Err(refusal.into()),
         None => Ok(ExitCode::SUCCESS),

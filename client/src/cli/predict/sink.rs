@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use fedner_host::output::{Output, raw, table};
 use fedner_model::{Entity, Prediction, brat, conll, json_line};
 use fedner_shared::refusal::{Code, Refusal};
 
-use super::super::output::{Output, raw, table};
 use super::Written;
 use super::source::{Source, Text};
 
@@ -83,7 +83,7 @@ impl Sink {
         Ok(())
     }
 
-    pub(super) fn finish(self, output: Output) -> anyhow::Result<()> {
+    pub(super) fn finish(self, output: &Output) -> anyhow::Result<()> {
         if let Self::Kept(entities) = self {
             output.data(&entities, |entities| {
                 let rows = entities.iter().map(row);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use fedner_host::output::table;
 use fedner_privacy::accountant::{
     self, Accountant, Forecast, MAX_NOISE_TO_SIGNAL, forecast, forecast_sampled, least_noise,
     noise_multiplier, solve_noise_multiplier,
@@ -14,7 +15,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::output::{epsilon, table};
+use crate::cli::figures::epsilon;
 use crate::cli::train::read_plan;
 
 /// Say what a plan would cost, before anything runs

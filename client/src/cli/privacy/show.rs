@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use fedner_host::output::table;
 use fedner_privacy::ledger::{Cost, Entry, Ledger, Limit, Stage};
 use fedner_shared::plan::Unit;
 use fedner_shared::time::Time;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::output::{epsilon, table};
+use crate::cli::figures::epsilon;
 use crate::config::Policy;
 use crate::egress;
 use crate::rules;

@@ -8,7 +8,7 @@ use fedner_shared::plan::Plan;
 use fedner_shared::score::Scores;
 
 use super::{Arguments, Report};
-use crate::cli::output;
+use crate::cli::figures::epsilon;
 
 pub(super) fn write_model(
     arguments: &Arguments,
@@ -65,7 +65,7 @@ pub(super) fn write_card(
     let privacy = match &report.privacy {
         Some(privacy) => format!(
             "ε = {} (δ = {:e}) for each {} of {}, by `--private`",
-            output::epsilon(privacy.epsilon),
+            epsilon(privacy.epsilon),
             privacy.delta,
             privacy.unit,
             privacy.units

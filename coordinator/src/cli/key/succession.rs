@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fedner_host::machine::Machine as _;
 use fedner_host::machine::ThisMachine;
+use fedner_host::output::Output;
 use fedner_proto::{convert, v1};
 use fedner_shared::keys::{Signs, Succession};
 use fedner_shared::plan::Plan;
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::super::certificate::write;
 use super::super::connect;
-use super::super::output::{Failed, Output};
+use super::super::failed::Failed;
 use super::super::plan::signing_key;
 use crate::config::Paths;
 
@@ -54,7 +55,7 @@ pub(super) async fn open_plans(paths: &Paths, output: &Output) -> Result<(), Fai
     let plans = fetch(paths).await?;
     output.data(&plans, |plans| {
         serde_json::to_string(plans).unwrap_or_default()
-    });
+    })?;
     Ok(())
 }
 
@@ -70,7 +71,7 @@ pub(super) fn succeed(plans: &Path, old: &Path, to: &Path, output: &Output) -> R
     write(to, &pem(&new)?)?;
     output.data(&handover, |handover| {
         serde_json::to_string(handover).unwrap_or_default()
-    });
+    })?;
     told(&new, output);
     Ok(())
 }

@@ -8,6 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fedner_host::output::Output;
+use fedner_host::progress::Progress;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::{convert, v1};
 use fedner_shared::bert::BertConfig;
@@ -16,11 +18,10 @@ use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use fedner_shared::version::{Origin, Pruned};
 use fedner_shared::view::VersionView;
-use indicatif::{ProgressBar, ProgressStyle};
 use tonic::transport::Channel;
 
 use crate::cli::connect;
-use crate::cli::output::{Failed, Output};
+use crate::cli::failed::Failed;
 use crate::config::Paths;
 
 const CONFIG: &str = "config.json";
@@ -88,7 +89,7 @@ pub(super) async fn run(
         None
     };
     let own_head = !config.head.is_plain();
-    output.data(&view, |view| report(view, &to, base.as_deref(), own_head));
+    output.data(&view, |view| report(view, &to, base.as_deref(), own_head))?;
     Ok(())
 }
 
@@ -244,17 +245,13 @@ impl Objects {
         };
         let mut chunks = self.0.get_object(request).await?.into_inner();
         let mut hasher = blake3::Hasher::new();
-        let bar = ProgressBar::new_spinner().with_style(
-            ProgressStyle::with_template("{msg} {bytes}")
-                .unwrap_or(ProgressStyle::default_spinner()),
-        );
-        bar.set_message(file.to_owned());
+        let shown = Progress::bytes(file);
         while let Some(chunk) = chunks.message().await? {
             hasher.update(&chunk.data);
-            bar.inc(chunk.data.len() as u64);
+            shown.came(chunk.data.len());
             take(&chunk.data)?;
         }
-        bar.finish_and_clear();
+        drop(shown);
         let found = Digest::from_bytes(*hasher.finalize().as_bytes());
         if found != digest {
             return Err(Failed::fault(format!(

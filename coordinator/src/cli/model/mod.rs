@@ -7,6 +7,7 @@ mod prune;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use fedner_host::output::{Output, or_dash, table};
 use fedner_proto::{CHUNK_BYTES, convert, v1};
 use fedner_shared::audit::Verdict;
 use fedner_shared::checkpoint::{self, Directory};
@@ -16,7 +17,7 @@ use fedner_shared::version::Origin;
 use fedner_shared::view::{AuditView, VersionView};
 
 use super::connect;
-use super::output::{Failed, Output, or_dash, table};
+use super::failed::Failed;
 use crate::config::Paths;
 
 #[derive(Debug, Subcommand)]
@@ -82,7 +83,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 .get_model(v1::GetModelRequest { version })
                 .await?;
             let view = convert::version_from_wire(answer.into_inner())?;
-            output.data(&view, render_one);
+            output.data(&view, render_one)?;
             Ok(())
         }
         Command::Tag { version, alias } => move_alias(alias, version, false, paths, output).await,
@@ -123,7 +124,7 @@ async fn import(
     let view = convert::version_from_wire(operations.import_model(request).await?.into_inner())?;
     output.data(&view, |view| {
         format!("imported {} {}", view.version.name, view.digest)
-    });
+    })?;
     Ok(())
 }
 
@@ -190,7 +191,7 @@ async fn move_alias(
     )?;
     output.data(&view, |view| {
         format!("{alias} is {} {}", view.version.name, view.digest.short())
-    });
+    })?;
     Ok(())
 }
 
@@ -235,9 +236,10 @@ fn show_all(models: Vec<v1::ModelVersion>, output: &Output) -> Result<(), Failed
                 "aliases",
                 "pruned",
             ],
+            &[4, 5, 6],
             views.iter().map(row),
         )
-    });
+    })?;
     Ok(())
 }
 
@@ -310,6 +312,7 @@ fn render_one(view: &VersionView) -> String {
         lines.push(String::new());
         lines.push(table(
             ["institution", "weight", "ε", "F1", "update", "receipt"],
+            &[1, 2, 3],
             rows,
         ));
     }
@@ -336,7 +339,11 @@ fn evaluations(view: &VersionView) -> String {
             total.false_positives.to_string(),
         ]
     });
-    table(["evaluated by", "F1", "found", "missed", "imagined"], rows)
+    table(
+        ["evaluated by", "F1", "found", "missed", "imagined"],
+        &[1, 2, 3, 4],
+        rows,
+    )
 }
 
 /// A row for each bound, and one for a report without any.
@@ -356,7 +363,7 @@ fn audits(views: &[AuditView]) -> String {
     let head = [
         "audit by", "at", "verdict", "attack", "δ", "at least", "claimed", "claim",
     ];
-    table(head, rows)
+    table(head, &[4, 5, 6], rows)
 }
 
 fn audit_row(view: &AuditView, found: Option<(&str, &Verdict)>) -> [String; 8] {

@@ -1,12 +1,13 @@
 //! `model prune`: a disk that does not only fill.
 
 use clap::Args;
+use fedner_host::output::Output;
 use fedner_proto::v1;
 use serde::Serialize;
 
 use crate::cli::connect;
+use crate::cli::failed::Failed;
 use crate::cli::invite::parse_span;
-use crate::cli::output::{Failed, Output};
 use crate::config::Paths;
 
 #[derive(Debug, Args)]
@@ -83,7 +84,7 @@ pub(super) async fn run(
             let_go.versions.join(", "),
             let_go.objects
         )
-    });
+    })?;
     match (dry_run, let_go.versions.is_empty()) {
         (_, true) => {}
         (true, false) => output.say("nothing was changed"),

@@ -7,19 +7,29 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
+/// Shown until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     bar: Option<ProgressBar>,
-    label: &'static str,
+    label: String,
     last: Instant,
 }
 
 impl Progress {
-    pub(crate) fn new(label: &'static str) -> Self {
+    /// Of work in steps.
+    pub fn new(label: &str) -> Self {
+        Self::with("{prefix} {bar:30} {pos}/{len} {msg} {eta}", label)
+    }
+
+    /// Of a transfer whose length is not known.
+    pub fn bytes(label: &str) -> Self {
+        Self::with("{prefix} {bytes}", label)
+    }
+
+    fn with(template: &str, label: &str) -> Self {
         let wanted = std::io::stderr().is_terminal() && tracing::enabled!(tracing::Level::INFO);
         let bar = wanted.then(|| {
-            let bar = ProgressBar::new(0).with_prefix(label);
-            let template = "{prefix} {bar:30} {pos}/{len} {msg} {eta}";
+            let bar = ProgressBar::new(0).with_prefix(label.to_owned());
             bar.with_style(
                 ProgressStyle::with_template(template)
                     .unwrap_or_else(|_| ProgressStyle::default_bar()),
@@ -27,12 +37,20 @@ impl Progress {
         });
         Self {
             bar,
-            label,
+            label: label.to_owned(),
             last: Instant::now(),
         }
     }
 
-    pub(crate) fn at(&mut self, done: usize, total: usize, message: impl FnOnce() -> String) {
+    /// So many bytes more have come.
+    pub fn came(&self, bytes: usize) {
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes as u64);
+        }
+    }
+
+    /// So many steps are done.
+    pub fn at(&mut self, done: usize, total: usize, message: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
