@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fedner_model::corpus::{self, Reader};
+use fedner_model::corpus;
 use fedner_shared::plan::{Plan, Unit, Weighting};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
@@ -110,7 +110,7 @@ pub fn check_text(terms: Terms<'_>, plan: &Plan) -> Result<(), Error> {
         policy,
     } = terms;
     let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
-    let read = training::read_corpora(&paths, &plan.labels, &settings.reading);
+    let read = training::read_corpora(&paths, &plan.labels, directory.reader(settings));
     let sentences = read.map_err(|error| {
         let unnamed = || Refusal::new(Code::CorpusInvalid, error.to_string());
         error.refusal().unwrap_or_else(unnamed)
@@ -142,7 +142,7 @@ fn forms(settings: &Settings, directory: &Directory) -> Forms {
     };
     for file in settings.data.iter().chain(&settings.held_out) {
         let file = directory.resolve(file);
-        let mut reader = Reader::new(settings.reading.clone());
+        let mut reader = directory.reader(settings);
         if let Ok(summary) = reader.stream(&file, &mut |_| {}) {
             forms.files.insert(file, summary.shape());
         }
@@ -217,7 +217,7 @@ fn held_out_of(
 
 fn count(files: &[PathBuf], settings: &Settings, directory: &Directory) -> Result<u32, Error> {
     let paths: Vec<PathBuf> = files.iter().map(|p| directory.resolve(p)).collect();
-    let (mut reader, mut sentences) = (Reader::new(settings.reading.clone()), 0);
+    let (mut reader, mut sentences) = (directory.reader(settings), 0);
     for path in &paths {
         sentences += reader.corpus(path)?.sentences.len();
     }

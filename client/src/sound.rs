@@ -26,7 +26,7 @@ pub fn sound_sentences(
     mut reader: Reader,
 ) -> Result<Vec<Sentence>, Error> {
     if plan.privacy.unit == Unit::None {
-        return crate::training::read_with(reader, files, &plan.labels);
+        return crate::training::read_corpora(files, &plan.labels, reader);
     }
     let mut sentences = Vec::new();
     for file in files {

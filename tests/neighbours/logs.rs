@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
 use fedner_client::training;
-use fedner_model::corpus::ReadOptions;
+use fedner_model::corpus::Reader;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -117,7 +117,7 @@ fn no_word_of_the_text_is_logged() -> Result<()> {
     let file = folder.path().join("odd.conll");
     std::fs::write(&file, format!("odd B-{SECRET}\n"))?;
     let labels = ["Disease".to_owned()];
-    let error = training::read_corpora(&[file], &labels, &ReadOptions::default());
+    let error = training::read_corpora(&[file], &labels, Reader::default());
     tracing::warn!("{}", error.err().context("a fault")?);
     assert!(log.text().contains(SECRET));
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fedner_model::corpus::{ReadOptions, Reader, Shapes};
+use fedner_model::corpus::{Reader, Shapes};
 use fedner_model::{KeptFiles, Sentence, TrainOptions};
 use fedner_session::Task;
 use fedner_shared::id::InstitutionId;
@@ -31,8 +31,8 @@ pub struct TrainJob {
     pub(super) units: u32,
     pub(super) material: LoadedModel,
     pub(super) data: Vec<PathBuf>,
-    pub(super) reading: ReadOptions,
-    pub(super) shapes: Shapes,
+    /// With what is known of the files.
+    pub(super) reader: Reader,
     pub(super) options: TrainOptions,
     pub(super) keep: KeptFiles,
     pub(super) sound: bool,
@@ -57,10 +57,10 @@ impl TrainJob {
     /// What is sound of the text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
         if !self.sound {
-            return training::read_corpora(&self.data, &self.plan.labels, &self.reading);
+            let reader = self.reader.clone().with_shapes(Shapes::default());
+            return training::read_corpora(&self.data, &self.plan.labels, reader);
         }
-        let reader = Reader::new(self.reading.clone()).with_shapes(self.shapes.clone());
-        sound_sentences(&self.data, &self.plan, reader)
+        sound_sentences(&self.data, &self.plan, self.reader.clone())
     }
 
     pub(super) fn run(self, stop: &Stop) -> Result<TrainedUpdate, Error> {
@@ -115,8 +115,8 @@ impl TrainJob {
 #[derive(Debug)]
 pub struct EvaluateJob {
     pub(super) held_out: Vec<PathBuf>,
-    pub(super) reading: ReadOptions,
-    pub(super) shapes: Shapes,
+    /// With what is known of the files.
+    pub(super) reader: Reader,
     pub(super) device: String,
     pub(super) task: Task,
     pub(super) plan: Plan,
@@ -134,8 +134,7 @@ impl EvaluateJob {
 
     /// What is sound of the held-out text.
     pub fn sentences(&self) -> Result<Vec<Sentence>, Error> {
-        let reader = Reader::new(self.reading.clone()).with_shapes(self.shapes.clone());
-        sound_sentences(&self.held_out, &self.plan, reader)
+        sound_sentences(&self.held_out, &self.plan, self.reader.clone())
     }
 
     /// The counts of each unit.

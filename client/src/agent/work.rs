@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fedner_host::machine::blocking;
+use fedner_model::corpus::Reader;
 use fedner_model::{KeptFiles, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Event, Session, Task, Transition};
@@ -14,7 +15,7 @@ use fedner_shared::time::Time;
 
 use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
 use super::{Agent, Error};
-use crate::config::Policy;
+use crate::config::{Policy, Settings};
 use crate::egress::{self, EvaluationRequest, Gate, UpdateRequest};
 use crate::training::{self, Stop};
 use crate::transport;
@@ -99,8 +100,7 @@ impl Agent {
                 ..KeptFiles::default()
             },
             data: self.resolved(&settings.data),
-            shapes: self.store.shapes(&settings.reading)?,
-            reading: settings.reading.clone(),
+            reader: self.reader(&settings)?,
             institution,
             task: task.clone(),
             plan,
@@ -191,8 +191,7 @@ impl Agent {
         let policy = self.policy().await?;
         let job = EvaluateJob {
             held_out: self.resolved(&settings.held_out),
-            shapes: self.store.shapes(&settings.reading)?,
-            reading: settings.reading.clone(),
+            reader: self.reader(&settings)?,
             device: settings.device,
             task: task.clone(),
             plan: plan.clone(),
@@ -245,6 +244,12 @@ impl Agent {
             session: &self.session,
             now: self.environment.machine.now(),
         })
+    }
+
+    /// By which text is read, with what was known of its files when the institution agreed.
+    fn reader(&self, settings: &Settings) -> Result<Reader, Error> {
+        let shapes = self.store.shapes(&settings.reading)?;
+        Ok(self.directory.reader(settings).with_shapes(shapes))
     }
 
     pub(super) fn resolved(&self, paths: &[PathBuf]) -> Vec<PathBuf> {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use fedner_host::machine::{Machine as _, ThisMachine};
-use fedner_model::corpus::Reader;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::text::brief;
 use serde::Serialize;
@@ -203,7 +202,7 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
         let message = "client.toml has no `data`: expected at least one file";
         return Line::failed(check, &Refusal::new(Code::CorpusEmpty, message));
     }
-    let mut reader = Reader::new(settings.reading.clone());
+    let mut reader = directory.reader(settings);
     let (mut sentences, mut labels) = (0, std::collections::BTreeSet::new());
     for file in files {
         match reader.corpus(&directory.resolve(file)) {

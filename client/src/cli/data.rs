@@ -67,7 +67,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let most = model.as_ref().map_or(usize::MAX, |(_, most)| *most);
     let planned = plan.as_ref().map(|plan| plan.training.max_tokens);
     let options = InspectOptions {
-        read: arguments.reading.options(),
+        reader: arguments.reading.reader(),
         tokenizer: model.as_ref().map(|(tokenizer, _)| tokenizer),
         max_tokens: arguments.max_tokens.or(planned).unwrap_or(most).min(most),
         labels: plan.as_ref().map(|plan| plan.labels.as_slice()),

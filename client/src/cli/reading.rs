@@ -1,8 +1,11 @@
 //! How annotated text is read: arguments that several commands share.
 
+use std::sync::Arc;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fedner_model::corpus::{
-    Columns, Discontinuous, Format, InvalidTags, Offsets, Overlaps, ReadOptions, Scheme, renaming,
+    Annotated, Columns, Discontinuous, Format, InvalidTags, Offsets, Overlaps, ReadOptions, Reader,
+    Scheme, renaming,
 };
 
 #[derive(Debug, clap::Args)]
@@ -33,9 +36,20 @@ pub(super) struct ReadArguments {
     /// Give an entity type another name, or leave it out with none after the `=`
     #[arg(long, value_name = "OLD=NEW", value_parser = renaming)]
     rename: Vec<(String, String)>,
+    /// Entity types that the text annotates, where these are not all: what it says of others is left
+    /// open
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    annotated_types: Option<Vec<String>>,
 }
 
 impl ReadArguments {
+    pub(super) fn reader(&self) -> Reader {
+        Reader::new(self.options()).with_annotated(Annotated {
+            types: self.annotated_types.clone().map(Arc::from),
+            ..Annotated::default()
+        })
+    }
+
     pub(super) fn options(&self) -> ReadOptions {
         ReadOptions {
             format: self.format,

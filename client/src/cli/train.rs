@@ -180,14 +180,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         tokenizer: model.tokenizer,
     };
     let sentences =
-        training::read_corpora(&arguments.data, &plan.labels, &arguments.reading.options())?;
+        training::read_corpora(&arguments.data, &plan.labels, arguments.reading.reader())?;
     let sentences = sound::within_cap(&plan, sentences);
     let held_out = match arguments.held_out.as_slice() {
         [] => None,
-        files => Some(training::read_sentences(
-            files,
-            &arguments.reading.options(),
-        )?),
+        files => Some(training::read_sentences(files, arguments.reading.reader())?),
     };
     let options = TrainOptions {
         method: plan.method,

@@ -2,8 +2,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fedner_host::files::{keep_owner, tighten};
+use fedner_model::corpus::{Annotated, Reader};
 
 use super::{Error, Policy, Settings, read_toml, read_whole};
 use crate::state::Heads;
@@ -97,6 +99,21 @@ impl Directory {
     pub fn heads(&self, settings: &Settings) -> Option<Heads> {
         let file = settings.ledger_heads.as_ref()?;
         Some(Heads::at(self.resolve(file)))
+    }
+
+    /// What the files of `settings` are declared to annotate, by where they lie.
+    pub fn annotated(&self, settings: &Settings) -> Annotated {
+        let of_file = settings.annotated_types_of.iter();
+        let of_file = of_file.map(|(file, types)| (self.resolve(file), types.clone().into()));
+        Annotated {
+            types: settings.annotated_types.clone().map(Arc::from),
+            of_file: of_file.collect(),
+        }
+    }
+
+    /// By which the corpora of `settings` are read.
+    pub fn reader(&self, settings: &Settings) -> Reader {
+        Reader::new(settings.reading.clone()).with_annotated(self.annotated(settings))
     }
 
     pub fn settings(&self) -> Result<Settings, Error> {

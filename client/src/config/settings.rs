@@ -1,5 +1,6 @@
 //! `client.toml`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fedner_model::corpus::ReadOptions;
@@ -59,6 +60,13 @@ pub struct Settings {
     /// when the end of the ledger was cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger_heads: Option<PathBuf>,
+    /// The entity types that the corpora annotate, where these are not all that a plan may ask for. Elsewhere
+    /// a word without a tag may be of any other type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotated_types: Option<Vec<String>>,
+    /// The same of single files, named as in `data` and `held_out`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotated_types_of: BTreeMap<PathBuf, Vec<String>>,
     /// How the corpora are read.
     #[serde(default)]
     pub reading: ReadOptions,
@@ -93,6 +101,8 @@ impl Settings {
             declared_held_out: None,
             storage_key: None,
             ledger_heads: None,
+            annotated_types: None,
+            annotated_types_of: BTreeMap::new(),
             reading: ReadOptions::default(),
         }
     }
@@ -118,6 +128,11 @@ impl Settings {
         if let Some(both) = self.data.iter().find(|path| self.held_out.contains(path)) {
             let found = both.display().to_string();
             return wrong("held_out", found, "files that are not in `data`");
+        }
+        let names = |file: &&PathBuf| !self.data.contains(file) && !self.held_out.contains(file);
+        if let Some(unknown) = self.annotated_types_of.keys().find(names) {
+            let found = unknown.display().to_string();
+            return wrong("annotated_types_of", found, "files of `data` or `held_out`");
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Reading the institution's text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fedner_model::Sentence;
-use fedner_model::corpus::{self, Corpus, ReadOptions, Reader};
+use fedner_model::corpus::{self, Corpus, Reader};
 use fedner_shared::refusal::{Code, Refusal};
 
 use super::error::Error;
@@ -28,19 +28,13 @@ impl Corpora {
 pub fn read_corpora(
     files: &[PathBuf],
     labels: &[String],
-    options: &ReadOptions,
-) -> Result<Vec<Sentence>, Error> {
-    read_with(Reader::new(options.clone()), files, labels)
-}
-
-/// The same by a reader that knows of files already.
-pub fn read_with(
     reader: Reader,
-    files: &[PathBuf],
-    labels: &[String],
 ) -> Result<Vec<Sentence>, Error> {
-    read_checked(files, reader, |corpus| {
-        for label in corpus.check_labels(labels)? {
+    let annotated = reader.annotated().clone();
+    read_checked(files, reader, |file, corpus| {
+        let expected = annotated.among(labels, file);
+        let absent = corpus.check_labels(labels)?;
+        for label in absent.iter().filter(|label| expected.contains(label)) {
             tracing::warn!("{} has no entity of the type {label}", corpus.name);
         }
         Ok(())
@@ -49,14 +43,14 @@ pub fn read_with(
 }
 
 /// The sentences of all files, whatever their types.
-pub fn read_sentences(files: &[PathBuf], options: &ReadOptions) -> Result<Corpora, Error> {
-    read_checked(files, Reader::new(options.clone()), |_| Ok(()))
+pub fn read_sentences(files: &[PathBuf], reader: Reader) -> Result<Corpora, Error> {
+    read_checked(files, reader, |_, _| Ok(()))
 }
 
 fn read_checked(
     files: &[PathBuf],
     mut reader: Reader,
-    check: impl Fn(&Corpus) -> Result<(), corpus::Error>,
+    check: impl Fn(&Path, &Corpus) -> Result<(), corpus::Error>,
 ) -> Result<Corpora, Error> {
     let mut corpora = Corpora::default();
     for file in files {
@@ -64,7 +58,7 @@ fn read_checked(
         for notice in corpus.summary.notices() {
             tracing::warn!("{}: {notice}", corpus.name);
         }
-        check(&corpus)?;
+        check(file, &corpus)?;
         corpora.sentences.extend(corpus.sentences);
         let end = corpora.sentences.len();
         corpora.files.push((corpus.name, end));

@@ -148,10 +148,10 @@ pub fn code_of_corpus(error: &corpus::Error) -> Code {
 
 /// The code of one problem: that which the user can decide about has its own.
 pub fn code_of_problem(problem: &corpus::Problem) -> Code {
-    if problem.code == corpus::TAG_SEQUENCE {
-        Code::CorpusTags
-    } else {
-        Code::CorpusInvalid
+    match problem.code {
+        corpus::TAG_SEQUENCE => Code::CorpusTags,
+        corpus::NOT_ANNOTATED => Code::LabelsMismatch,
+        _ => Code::CorpusInvalid,
     }
 }
 

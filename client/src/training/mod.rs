@@ -20,7 +20,7 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Plan, Training};
 use fedner_shared::refusal::{Code, Refusal};
 
-pub use corpora::{Corpora, read_corpora, read_sentences, read_with};
+pub use corpora::{Corpora, read_corpora, read_sentences};
 pub use error::{Error, code_of_corpus, code_of_problem};
 pub use evaluation::{evaluate, f1_with};
 pub use model::LoadedModel;

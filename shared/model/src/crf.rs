@@ -10,6 +10,7 @@ use fedner_shared::checkpoint::{Checkpoint, Error};
 use rayon::prelude::*;
 
 use crate::Tagged;
+use crate::train::tag_sets::TagSets;
 
 pub(crate) const START: &str = "crf.start_transitions";
 pub(crate) const TRANSITIONS: &str = "crf.transitions";
@@ -90,12 +91,17 @@ impl Crf {
     }
 
     /// The logarithm of the probability that a sentence has these tags, negated. `scores` is
-    /// [words, tags], row-major.
-    pub(crate) fn loss(&self, scores: &[f32], targets: &[usize]) -> f64 {
+    /// [words, tags], row-major. Where words may have one of several tags, it is that of all sequences
+    /// of such tags together (Bellare and McCallum 2007, section 3).
+    pub(crate) fn loss(&self, scores: &[f32], targets: &[usize], sets: &TagSets) -> f64 {
         if targets.is_empty() {
             return 0.0;
         }
-        self.total(&self.forward(scores)) - self.score(scores, targets)
+        let own = match barred(scores, targets, sets) {
+            Some(allowed) => self.total(&self.forward(&allowed)),
+            None => self.score(scores, targets),
+        };
+        self.total(&self.forward(scores)) - own
     }
 
     /// The same loss. `scores` becomes its gradient by the scores; that by the field's weights is
@@ -104,39 +110,60 @@ impl Crf {
         &self,
         scores: &mut [f32],
         targets: &[usize],
+        sets: &TagSets,
         by_weights: &mut [f32],
     ) -> f64 {
         let Some(last) = targets.len().checked_sub(1) else {
             return 0.0;
         };
         let tags = self.tags;
-        let (forward, backward) = (self.forward(scores), self.backward(scores));
-        let total = self.total(&forward);
-        let loss = total - self.score(scores, targets);
+        let mut allowed = barred(scores, targets, sets);
         let (start, rest) = by_weights.split_at_mut(tags);
         let (transitions, end) = rest.split_at_mut(tags * tags);
-        for word in 1..=last {
+        // The gradient is what tags and transitions are expected among all sequences, less what they
+        // are expected among the allowed ones.
+        let own = match &mut allowed {
+            Some(allowed) => self.expect(allowed, -1.0, transitions),
+            None => self.score(scores, targets),
+        };
+        let total = self.expect(scores, 1.0, transitions);
+        if let Some(allowed) = &allowed {
+            add(scores, allowed);
+        } else {
+            for (word, target) in targets.iter().enumerate() {
+                scores[word * tags + target] -= 1.0;
+                if let Some(before) = word.checked_sub(1) {
+                    transitions[targets[before] * tags + target] -= 1.0;
+                }
+            }
+        }
+        // start(y) and the score of y at the first word enter alike, and so do those of the last.
+        add(start, &scores[..tags]);
+        add(end, &scores[last * tags..]);
+        total - own
+    }
+
+    /// ln Z. `scores` become the probabilities of each word's tags, and those of two tags one after
+    /// another are added to `transitions`; all `sign` times.
+    fn expect(&self, scores: &mut [f32], sign: f64, transitions: &mut [f32]) -> f64 {
+        let tags = self.tags;
+        let (forward, backward) = (self.forward(scores), self.backward(scores));
+        let total = self.total(&forward);
+        for word in 1..scores.len() / tags {
             for from in 0..tags {
                 let before = forward[(word - 1) * tags + from] - total;
                 for to in 0..tags {
                     let place = word * tags + to;
                     let here = f64::from(scores[place]) + backward[place];
                     let both = (before + self.transition(from, to) + here).exp();
-                    transitions[from * tags + to] += both as f32;
+                    transitions[from * tags + to] += (sign * both) as f32;
                 }
             }
-            transitions[targets[word - 1] * tags + targets[word]] -= 1.0;
         }
         for (score, (forward, backward)) in scores.iter_mut().zip(forward.iter().zip(&backward)) {
-            *score = (forward + backward - total).exp() as f32;
+            *score = (sign * (forward + backward - total).exp()) as f32;
         }
-        for (word, target) in targets.iter().enumerate() {
-            scores[word * tags + target] -= 1.0;
-        }
-        // start(y) and the score of y at the first word enter alike, and so do those of the last.
-        add(start, &scores[..tags]);
-        add(end, &scores[last * tags..]);
-        loss
+        total
     }
 
     /// The losses of some sentences together, divided by `total`, and their gradient by the field's
@@ -145,6 +172,7 @@ impl Crf {
         &self,
         scores: &mut [f32],
         sentences: &[&[usize]],
+        sets: &TagSets,
         total: f64,
     ) -> (f32, Vec<f32>) {
         let mut rest = &mut scores[..];
@@ -156,7 +184,7 @@ impl Crf {
         let own: Vec<_> = own.collect();
         let gradient = |(scores, targets): (&mut [f32], &[usize])| {
             let mut by_weights = vec![0.0; self.weights.len()];
-            let loss = self.gradient(scores, targets, &mut by_weights);
+            let loss = self.gradient(scores, targets, sets, &mut by_weights);
             (loss, by_weights)
         };
         let parts: Vec<(f64, Vec<f32>)> = own.into_par_iter().map(gradient).collect();
@@ -264,6 +292,25 @@ impl Crf {
     }
 }
 
+/// The scores of a sentence with those of tags that its words may not have out of reach; `None` where
+/// each word has one tag.
+fn barred(scores: &[f32], targets: &[usize], sets: &TagSets) -> Option<Vec<f32>> {
+    if targets.iter().all(|target| sets.is_single(*target)) {
+        return None;
+    }
+    let mut barred = vec![NEVER; scores.len()];
+    let rows = barred.chunks_exact_mut(sets.tags().len());
+    for ((row, own), target) in rows
+        .zip(scores.chunks_exact(sets.tags().len()))
+        .zip(targets)
+    {
+        for tag in sets.of(*target) {
+            row[*tag] = own[*tag];
+        }
+    }
+    Some(barred)
+}
+
 fn add(sum: &mut [f32], values: &[f32]) {
     for (sum, value) in sum.iter_mut().zip(values) {
         *sum += value;
@@ -290,9 +337,20 @@ fn log_sum(count: usize, value: impl Fn(usize) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Sentence;
 
     const TAGS: usize = 3;
     const WORDS: usize = 4;
+
+    /// With a set of the first and the last tag.
+    fn sets() -> TagSets {
+        let tags = ["O", "B-A", "B-B"].map(str::to_owned);
+        let of_a = Sentence {
+            annotated: Some(["A".to_owned()].into()),
+            ..Sentence::default()
+        };
+        TagSets::new(&tags, &[of_a])
+    }
 
     fn number(index: usize) -> f32 {
         ((index * 7919 + 13) % 97) as f32 / 20.0 - 2.4
@@ -330,7 +388,7 @@ mod tests {
             .sum();
         let mut sum = 0.0;
         for y in sequences() {
-            let loss = crf.loss(&scores, &y);
+            let loss = crf.loss(&scores, &y, &sets());
             let expected = z.ln() - crf.score(&scores, &y);
             assert!((loss - expected).abs() < 1e-9, "{y:?}: {loss} {expected}");
             sum += (-loss).exp();
@@ -340,16 +398,23 @@ mod tests {
 
     #[test]
     fn the_gradient_is_that_of_differences() {
-        let (crf, scores, targets) = (crf(), scores(), [0, 1, 2, 1]);
+        // The second time the second and the third word may be outside or of the second type.
+        for targets in [[0, 1, 2, 1], [0, 3, 3, 1]] {
+            gradient_is_that_of_differences(targets);
+        }
+    }
+
+    fn gradient_is_that_of_differences(targets: [usize; 4]) {
+        let (crf, scores, sets) = (crf(), scores(), sets());
         let (mut by_scores, mut by_weights) = (scores.clone(), vec![0.0; crf.weights.len()]);
-        let loss = crf.gradient(&mut by_scores, &targets, &mut by_weights);
-        assert!((loss - crf.loss(&scores, &targets)).abs() < 1e-12);
+        let loss = crf.gradient(&mut by_scores, &targets, &sets, &mut by_weights);
+        assert!((loss - crf.loss(&scores, &targets, &sets)).abs() < 1e-12);
         let slope = |at: &dyn Fn(f32) -> f64| (at(1e-2) - at(-1e-2)) / 2e-2;
         for (index, found) in by_scores.iter().enumerate() {
             let expected = slope(&|shift| {
                 let mut scores = scores.clone();
                 scores[index] += shift;
-                crf.loss(&scores, &targets)
+                crf.loss(&scores, &targets, &sets)
             });
             assert!((expected - f64::from(*found)).abs() < 1e-4, "score {index}");
         }
@@ -357,7 +422,7 @@ mod tests {
             let expected = slope(&|shift| {
                 let mut crf = crf.clone();
                 crf.weights[index] += shift;
-                crf.loss(&scores, &targets)
+                crf.loss(&scores, &targets, &sets)
             });
             assert!(
                 (expected - f64::from(*found)).abs() < 1e-4,
@@ -367,12 +432,24 @@ mod tests {
     }
 
     #[test]
+    fn open_words_have_the_probability_of_all_their_sequences() {
+        let (crf, scores, sets) = (crf(), scores(), sets());
+        let all: f64 = [0, 2]
+            .into_iter()
+            .flat_map(|second| [0, 2].map(|third| [0, second, third, 1]))
+            .map(|targets| (-crf.loss(&scores, &targets, &sets)).exp())
+            .sum();
+        let found = crf.loss(&scores, &[0, 3, 3, 1], &sets);
+        assert!((found + all.ln()).abs() < 1e-9, "{found} {}", -all.ln());
+    }
+
+    #[test]
     fn sentences_together_have_the_mean_of_their_losses_and_gradients() {
         let (crf, mut scores) = (crf(), scores());
         let (mut by_scores, mut by_weights) = (scores.clone(), vec![0.0; crf.weights.len()]);
-        let loss = crf.gradient(&mut by_scores[..TAGS], &[2], &mut by_weights)
-            + crf.gradient(&mut by_scores[TAGS..], &[1, 2, 0], &mut by_weights);
-        let (found, all) = crf.gradients(&mut scores, &[&[2], &[1, 2, 0]], 4.0);
+        let loss = crf.gradient(&mut by_scores[..TAGS], &[2], &sets(), &mut by_weights)
+            + crf.gradient(&mut by_scores[TAGS..], &[1, 2, 0], &sets(), &mut by_weights);
+        let (found, all) = crf.gradients(&mut scores, &[&[2], &[1, 2, 0]], &sets(), 4.0);
         assert!((f64::from(found) - loss / 4.0).abs() < 1e-6);
         let expected = by_weights.iter().chain(&by_scores);
         for (found, expected) in all.iter().chain(&scores).zip(expected) {
@@ -391,7 +468,7 @@ mod tests {
         assert_eq!(Some(&tags), best);
         for (word, tagged) in found.iter().enumerate() {
             let having = all.iter().filter(|y| y[word] == tagged.tag);
-            let expected: f64 = having.map(|y| (-crf.loss(&scores, y)).exp()).sum();
+            let expected: f64 = having.map(|y| (-crf.loss(&scores, y, &sets())).exp()).sum();
             let found = f64::from(tagged.probability);
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
@@ -427,15 +504,15 @@ mod tests {
 
     #[test]
     fn neither_nothing_nor_large_scores_are_a_fault() {
-        let crf = crf();
+        let (crf, sets) = (crf(), sets());
         assert_eq!(crf.most_probable(&[]), []);
-        assert!(crf.loss(&[], &[]).abs() < f64::EPSILON);
+        assert!(crf.loss(&[], &[], &sets).abs() < f64::EPSILON);
         let mut by_weights = vec![0.0; crf.weights.len()];
-        assert!(crf.gradient(&mut [], &[], &mut by_weights).abs() < f64::EPSILON);
+        assert!(crf.gradient(&mut [], &[], &sets, &mut by_weights).abs() < f64::EPSILON);
         let mut large = [3e4, -3e4, 0.0, -3e4, 3e4, 0.0];
-        assert!(crf.loss(&large, &[0, 1]).abs() < 1e-6);
-        assert!((crf.loss(&large, &[1, 1]) - 6e4).abs() < 10.0);
-        crf.gradient(&mut large, &[1, 1], &mut by_weights);
+        assert!(crf.loss(&large, &[0, 1], &sets).abs() < 1e-6);
+        assert!((crf.loss(&large, &[1, 1], &sets) - 6e4).abs() < 10.0);
+        crf.gradient(&mut large, &[1, 1], &sets, &mut by_weights);
         let all = large.iter().chain(&by_weights);
         assert!(all.into_iter().all(|value| value.is_finite()));
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ArgGroup;
 use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_model::Sentence;
-use fedner_model::corpus::ReadOptions;
+use fedner_model::corpus::Reader;
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Method, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
@@ -211,9 +211,9 @@ fn attack_model(
     let device = arguments.device.parse();
     let device = device.map_err(|error| training::Error::from(fedner_model::Error::from(error)))?;
     let suspect = Suspect::load((material, tags), device)?;
-    let options = arguments.reading.options();
+    let reader = arguments.reading.reader();
     let mut read = |role: &str, files: &[PathBuf]| -> anyhow::Result<Vec<Sentence>> {
-        let (sentences, input) = read_input(role, files, &options)?;
+        let (sentences, input) = read_input(role, files, &reader)?;
         report.inputs.push(input);
         Ok(sentences)
     };
@@ -230,7 +230,7 @@ fn attack_model(
         }
     }
     if !arguments.planted.is_empty() {
-        let (planted, input) = read_input("planted", &arguments.planted, &options)?;
+        let (planted, input) = read_input("planted", &arguments.planted, &reader)?;
         report.inputs.push(input);
         let exposures = exposure::attack(&suspect, &planted, arguments.candidates.max(1))?;
         report.exposure = Some(exposures);
@@ -242,9 +242,9 @@ fn attack_model(
 fn read_input(
     role: &str,
     files: &[PathBuf],
-    options: &ReadOptions,
+    reader: &Reader,
 ) -> anyhow::Result<(Vec<Sentence>, Input)> {
-    let sentences = training::read_sentences(files, options)?.sentences;
+    let sentences = training::read_sentences(files, reader.clone())?.sentences;
     let content: Vec<_> = sentences.iter().map(|s| (&s.words, &s.tags)).collect();
     let input = Input {
         role: role.to_owned(),

@@ -82,7 +82,7 @@ pub(super) fn run(context: &Context, arguments: &Convert) -> anyhow::Result<Exit
         let message = format!("{} would be written over", to.display());
         return Err(Refusal::new(Code::AlreadyExists, message).into());
     }
-    let mut reader = Reader::new(arguments.reading.options());
+    let mut reader = arguments.reading.reader();
     let mut sentences = Vec::new();
     for file in &arguments.files {
         let corpus = reader.corpus(file).map_err(training::Error::from)?;

@@ -133,8 +133,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         return Err(Refusal::new(Code::AlreadyExists, message).into());
     }
     let (material, tags, head) = HfModel::tagger(&arguments.model)?;
-    let options = arguments.reading.options();
-    let corpora = training::read_sentences(&arguments.data, &options)?;
+    let reader = arguments.reading.reader();
+    let corpora = training::read_sentences(&arguments.data, reader)?;
     let sentences = &corpora.sentences;
     let settings = Training {
         batch_size: arguments.batch_size.max(1),

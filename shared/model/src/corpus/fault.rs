@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// The code of [`Fault::TagSequence`].
 pub const TAG_SEQUENCE: &str = "tag-sequence";
+/// The code of [`Fault::NotAnnotated`].
+pub const NOT_ANNOTATED: &str = "type-not-annotated";
 
 /// What is wrong with a line of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +91,15 @@ pub enum Fault {
         tag: String,
         before: String,
         scheme: &'static str,
+    },
+
+    #[error(
+        "the sentence has an entity of the type {label}: `annotated_types` says that its file annotates {}",
+        or_none(annotated)
+    )]
+    NotAnnotated {
+        label: String,
+        annotated: Vec<String>,
     },
 
     #[error("the line is not JSON (column {column}): {reason}")]
@@ -277,6 +288,7 @@ impl Fault {
             Self::SeveralTags { .. } => "tags-several",
             Self::TagPlace { .. } => "tag-misplaced",
             Self::TagSequence { .. } => TAG_SEQUENCE,
+            Self::NotAnnotated { .. } => NOT_ANNOTATED,
             Self::Json { .. } => "json-syntax",
             Self::JsonObject { .. } => "json-no-object",
             Self::KeyTwice { .. } => "json-key-twice",

@@ -16,6 +16,7 @@
 #[macro_use]
 mod choices;
 
+mod annotated;
 mod brat;
 mod bytes;
 mod conll;
@@ -44,10 +45,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
+pub use annotated::Annotated;
 pub use bytes::decode;
 pub use escape::escaped;
-pub use fault::{Fault, Problem, TAG_SEQUENCE};
+pub use fault::{Fault, NOT_ANNOTATED, Problem, TAG_SEQUENCE};
 pub use fedner_shared::scheme::Scheme;
 pub use format::Format;
 pub use inspect::{
@@ -78,8 +81,20 @@ pub struct Sentence {
     pub document: Option<u32>,
     /// Whom the text is about.
     pub person: Option<String>,
+    /// The entity types that its file annotates; `None` where it annotates all that a model knows.
+    pub annotated: Option<Arc<[String]>>,
     /// The line of its first word, counted from 1.
     pub line: usize,
+}
+
+impl Sentence {
+    /// Whether the file of the sentence annotates what a tag says; `O` says nothing.
+    pub fn annotates(&self, tag: &str) -> bool {
+        match (&self.annotated, tag.split_once('-')) {
+            (Some(annotated), Some((_, label))) => annotated.iter().any(|known| known == label),
+            (None, _) | (_, None) => true,
+        }
+    }
 }
 
 /// The sentences of one file.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use super::annotated::{Annotated, declare};
 use super::conll::layout::Layout;
 use super::formats::{self, Parser};
 use super::lines::Lines;
@@ -15,10 +16,11 @@ use super::{Corpus, Error, Format, brat, xml};
 
 /// Reads files. Documents are numbered through all files that one reader reads, and those of one
 /// name are one document.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Reader {
     options: ReadOptions,
     shapes: Shapes,
+    annotated: Annotated,
     documents: Documents,
 }
 
@@ -36,6 +38,16 @@ impl Reader {
         Self { shapes, ..self }
     }
 
+    /// The same, with what files are declared to annotate.
+    #[must_use]
+    pub fn with_annotated(self, annotated: Annotated) -> Self {
+        Self { annotated, ..self }
+    }
+
+    pub fn annotated(&self) -> &Annotated {
+        &self.annotated
+    }
+
     /// Reads a file, or a folder of BRAT files, and hands on each sentence and each problem as it
     /// comes. A malformed line is left out of its sentence, a malformed record as a whole.
     ///
@@ -45,6 +57,11 @@ impl Reader {
         let failed = |source| Error::Read {
             name: name.clone(),
             source,
+        };
+        let declared = self.annotated.of(path).cloned();
+        let sink: &mut dyn FnMut(Item) = match &declared {
+            None => sink,
+            Some(annotated) => &mut |item| sink(declare(item, &name, annotated)),
         };
         let shape = self.shapes.get(path).cloned();
         let known = self.options.format.or(shape.as_ref().map(|s| s.format));

@@ -302,7 +302,7 @@ impl Summary {
 }
 
 /// Documents by number.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Documents {
     count: u32,
     named: HashMap<String, u32>,

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use fedner_shared::plan::Training;
 
 use crate::train::examples::{Example, examples};
+use crate::train::tag_sets::TagSets;
 use crate::{Encoded, Error, Sentence, Tagger};
 
 /// The cross-entropy of a sentence's own tags.
@@ -39,7 +40,8 @@ pub fn losses(
         max_tokens: tagger.max_tokens,
         ..Training::default()
     };
-    let mut windows = examples(model.config(), tagger.tokenizer, tags, sentences, &reading)?;
+    let sets = TagSets::new(tags, sentences);
+    let mut windows = examples(model.config(), tagger.tokenizer, &sets, sentences, &reading)?;
     if windows.is_empty() {
         return Err(Error::EmptyCorpus);
     }
@@ -58,10 +60,12 @@ pub fn losses(
             let (own, others) = rest.split_at(targets.len() * tags.len());
             rest = others;
             loss.sum += if let Some(crf) = model.crf() {
-                crf.loss(own, targets)
+                crf.loss(own, targets, &sets)
             } else {
                 let words = targets.iter().zip(own.chunks_exact(tags.len()));
-                words.map(|(target, row)| surprise(row, *target)).sum()
+                words
+                    .map(|(target, row)| surprise(row, sets.of(*target)))
+                    .sum()
             };
         }
         done += batch.len();
@@ -73,12 +77,15 @@ pub fn losses(
     Ok(losses)
 }
 
-/// −ln of the softmax of `scores` at `target`.
-fn surprise(scores: &[f32], target: usize) -> f64 {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let apart = |score: f32| f64::from(score - largest);
-    let sum: f64 = scores.iter().map(|score| apart(*score).exp()).sum();
-    sum.ln() - apart(scores[target])
+/// −ln of the softmax of `scores` at `tags` together.
+fn surprise(scores: &[f32], tags: &[usize]) -> f64 {
+    let log_sum = |scores: &mut dyn Iterator<Item = f32>| {
+        let scores: Vec<f64> = scores.map(f64::from).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+        largest + sum.ln()
+    };
+    log_sum(&mut scores.iter().copied()) - log_sum(&mut tags.iter().map(|tag| scores[*tag]))
 }
 
 #[cfg(test)]
@@ -91,9 +98,12 @@ mod tests {
         let sum: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
         for (target, score) in scores.iter().enumerate() {
             let expected = -(f64::from(*score).exp() / sum).ln();
-            assert!((surprise(&scores, target) - expected).abs() < 1e-12);
+            assert!((surprise(&scores, &[target]) - expected).abs() < 1e-12);
         }
-        assert!((surprise(&[0.0, 2000.0], 0) - 2000.0).abs() < 1e-9);
-        assert!(surprise(&[0.0, 2000.0], 1).abs() < 1e-12);
+        assert!((surprise(&[0.0, 2000.0], &[0]) - 2000.0).abs() < 1e-9);
+        assert!(surprise(&[0.0, 2000.0], &[1]).abs() < 1e-12);
+        let both = -((scores[0].exp() + scores[2].exp()) / sum as f32).ln();
+        assert!((surprise(&scores, &[0, 2]) - f64::from(both)).abs() < 1e-6);
+        assert!(surprise(&scores, &[0, 1, 2]).abs() < 1e-12);
     }
 }

@@ -6,6 +6,7 @@ mod losses;
 mod pairs;
 mod report;
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use fedner_shared::scheme::{HeadTags, Scheme};
@@ -68,7 +69,8 @@ pub fn evaluate(
     let strict = head.as_ref().filter(|head| ends(head)).map(|_| {
         let mut strict = Scores::default();
         for (sentence, words) in sentences.iter().zip(&tagged) {
-            strict.count_strict_with_ends(&sentence.tags, &tagger.names(words, None));
+            let predicted = tagger.names(words, None);
+            strict.count_strict_with_ends(&sentence.tags, &annotated(sentence, &predicted));
         }
         strict
     });
@@ -87,14 +89,16 @@ pub fn evaluate(
 }
 
 impl Evaluation {
-    /// Compares the tags of `sentences` with those predicted, a tag a word.
+    /// Compares the tags of `sentences` with those predicted, a tag a word. What is predicted of a type
+    /// that a sentence does not annotate counts neither as right nor as wrong.
     pub fn of(sentences: &[Sentence], predictions: Vec<Vec<String>>) -> Self {
         let (mut scores, mut strict) = (Scores::default(), Scores::default());
         let (mut tokens, mut offsets) = (TokenReport::default(), Scores::default());
         for (sentence, predicted) in sentences.iter().zip(&predictions) {
+            tokens.count(sentence, predicted);
+            let predicted = &annotated(sentence, predicted);
             scores.count(&sentence.tags, predicted);
             strict.count_strict(&sentence.tags, predicted);
-            tokens.count(&sentence.tags, predicted);
             count_offsets(&mut offsets, sentence, predicted);
         }
         let pairs = paired(sentences, &predictions);
@@ -114,7 +118,7 @@ impl Evaluation {
         let mut scores = vec![Scores::default(); count];
         let pairs = sentences.iter().zip(&self.predictions);
         for ((sentence, predicted), unit) in pairs.zip(units) {
-            scores[*unit].count(&sentence.tags, predicted);
+            scores[*unit].count(&sentence.tags, &annotated(sentence, predicted));
         }
         scores
     }
@@ -124,6 +128,18 @@ impl Evaluation {
     pub fn errors(&self, sentences: &[Sentence], most: usize) -> Vec<Frequent> {
         errors::frequent(sentences, &paired(sentences, &self.predictions), most)
     }
+}
+
+/// The predicted tags that count for a sentence: those of types that it does not annotate are outside.
+fn annotated<'a>(sentence: &Sentence, predicted: &'a [String]) -> Cow<'a, [String]> {
+    if sentence.annotated.is_none() {
+        return Cow::Borrowed(predicted);
+    }
+    let counted = |tag: &String| {
+        let tag = if sentence.annotates(tag) { tag } else { "O" };
+        tag.to_owned()
+    };
+    Cow::Owned(predicted.iter().map(counted).collect())
 }
 
 /// Counts the entities of a sentence by the places that the corpus gives them.
@@ -156,6 +172,6 @@ fn count_offsets(scores: &mut Scores, sentence: &Sentence, predicted: &[String])
 
 fn paired(sentences: &[Sentence], predictions: &[Vec<String>]) -> Vec<Vec<Pair>> {
     let both = sentences.iter().zip(predictions);
-    both.map(|(sentence, predicted)| pairs::pairs(&sentence.tags, predicted))
+    both.map(|(sentence, predicted)| pairs::pairs(&sentence.tags, &annotated(sentence, predicted)))
         .collect()
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use fedner_shared::score::Counts;
 use serde::Serialize;
 
+use crate::Sentence;
+
 /// Words by tag.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct TokenReport {
@@ -37,14 +39,18 @@ pub struct Averages {
 }
 
 impl TokenReport {
-    /// Counts one sentence.
-    pub fn count(&mut self, gold: &[String], predicted: &[String]) {
-        for (gold, predicted) in gold.iter().zip(predicted) {
+    /// Counts one sentence. A word outside of every entity that is given a type which the sentence does not
+    /// annotate is left out: nothing says whether that is right.
+    pub fn count(&mut self, sentence: &Sentence, predicted: &[String]) {
+        for (gold, predicted) in sentence.tags.iter().zip(predicted) {
+            let known = sentence.annotates(predicted);
             if gold == predicted {
                 self.tag(gold).true_positives += 1;
-            } else {
+            } else if known || gold.contains('-') {
                 self.tag(gold).false_negatives += 1;
-                self.tag(predicted).false_positives += 1;
+                if known {
+                    self.tag(predicted).false_positives += 1;
+                }
             }
         }
     }

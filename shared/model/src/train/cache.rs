@@ -138,7 +138,7 @@ impl Frozen<'_> {
     /// What decides the numbers: layers, text, device, and what runs together.
     fn key(self, kind: &str, layers: usize) -> Result<Digest, Error> {
         let encoder = kept_files::digest_of_layers(self.base, layers)?;
-        let text = kept_files::digest_of_examples(self.examples, false);
+        let text = kept_files::digest_of_examples(self.examples, None);
         let (device, grouping) = (self.device, self.grouping);
         Ok(Digest::of(
             format!("{kind}/{encoder}/{text}/{device:?}/{grouping:?}").as_bytes(),

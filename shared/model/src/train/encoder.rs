@@ -10,6 +10,7 @@ use super::optimizer::{Gradient, Optimizer};
 use super::options::TrainOptions;
 use super::pass::{Pass, Text};
 use super::state::State;
+use super::tag_sets::TagSets;
 use super::training_loop::Learner;
 use crate::Error;
 use crate::bert::{Bert, Dropout};
@@ -29,7 +30,7 @@ impl<'a> EncoderLearner<'a> {
         text: Text<'a>,
         options: &'a TrainOptions,
         trainable: &Trainable,
-        tags: &[String],
+        sets: &TagSets,
     ) -> Result<Self, Error> {
         let (config, training, device) = (&base.config, &options.training, text.device);
         let bert = Bert::load_to_train(base, &device.plain().autodiff(), trainable)?;
@@ -40,7 +41,7 @@ impl<'a> EncoderLearner<'a> {
             options,
             optimizer: Optimizer::new(&mut bert, training.proximal_mu)?,
             bert,
-            loss: Loss::new(training, tags),
+            loss: Loss::new(training, sets),
             dropout: Dropout::new(hidden, attention, options.seed),
         })
     }

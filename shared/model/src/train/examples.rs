@@ -3,6 +3,7 @@
 use fedner_shared::bert::BertConfig;
 use fedner_shared::plan::Training;
 
+use super::tag_sets::TagSets;
 use crate::{Encoded, Error, Sentence, Tokenizer};
 
 /// A sentence, or a window of a long one, with the tags to learn.
@@ -11,7 +12,7 @@ pub(crate) struct Example {
     /// Its number in the corpus.
     pub(crate) sentence: usize,
     pub(crate) encoded: Encoded,
-    /// One a word that has a sub-token, as an index into the tags.
+    /// One a word that has a sub-token, as the [`TagSets`] have them.
     pub(crate) targets: Vec<usize>,
 }
 
@@ -19,7 +20,7 @@ pub(crate) struct Example {
 pub(crate) fn examples(
     config: &BertConfig,
     tokenizer: &Tokenizer,
-    tags: &[String],
+    sets: &TagSets,
     corpus: &[Sentence],
     training: &Training,
 ) -> Result<Vec<Example>, Error> {
@@ -27,7 +28,7 @@ pub(crate) fn examples(
     let windows = tokenizer.windows_of_sentences(corpus, limit)?;
     let mut examples = Vec::with_capacity(corpus.len());
     for (number, (sentence, windows)) in corpus.iter().zip(windows).enumerate() {
-        add(&mut examples, (number, sentence), windows, (config, tags))?;
+        add(&mut examples, (number, sentence), windows, (config, sets))?;
     }
     Ok(examples)
 }
@@ -37,11 +38,11 @@ pub(crate) fn examples(
 pub(super) fn sound_examples(
     config: &BertConfig,
     tokenizer: &Tokenizer,
-    tags: &[String],
+    sets: &TagSets,
     corpus: &[Sentence],
     training: &Training,
 ) -> Vec<Example> {
-    if let Ok(examples) = examples(config, tokenizer, tags, corpus, training) {
+    if let Ok(examples) = examples(config, tokenizer, sets, corpus, training) {
         return examples;
     }
     let limit = training.max_tokens.min(config.max_position_embeddings);
@@ -51,7 +52,7 @@ pub(super) fn sound_examples(
         let windows = windows.map(|windows| windows.into_iter().flatten().collect());
         let mut own = Vec::new();
         let added =
-            windows.and_then(|windows| add(&mut own, (number, sentence), windows, (config, tags)));
+            windows.and_then(|windows| add(&mut own, (number, sentence), windows, (config, sets)));
         match added {
             Ok(()) => all.append(&mut own),
             Err(_) => left_out += 1,
@@ -65,9 +66,9 @@ fn add(
     examples: &mut Vec<Example>,
     (number, sentence): (usize, &Sentence),
     windows: Vec<Encoded>,
-    (config, tags): (&BertConfig, &[String]),
+    (config, sets): (&BertConfig, &TagSets),
 ) -> Result<(), Error> {
-    let mut targets = targets(sentence, tags)?.into_iter();
+    let mut targets = targets(sentence, sets)?.into_iter();
     for encoded in windows {
         crate::model::check_ids(&[&encoded], config)?;
         let own = encoded.first.iter().zip(targets.by_ref());
@@ -85,10 +86,12 @@ fn add(
     Ok(())
 }
 
-/// The tag of each word, as an index into the tags.
-fn targets(sentence: &Sentence, tags: &[String]) -> Result<Vec<usize>, Error> {
+/// What each word may be tagged with.
+fn targets(sentence: &Sentence, sets: &TagSets) -> Result<Vec<usize>, Error> {
+    let tags = sets.tags();
     let target = |tag: &String| {
         let found = tags.iter().position(|known| known == tag);
+        let found = found.map(|tag| sets.target(tag, sentence));
         found.ok_or_else(|| Error::UnknownTag {
             tag: tag.clone(),
             line: sentence.line,

@@ -12,6 +12,7 @@ use super::features::{Features, Words};
 use super::loss::Loss;
 use super::options::TrainOptions;
 use super::state::State;
+use super::tag_sets::TagSets;
 use super::training_loop::Learner;
 use crate::Error;
 use crate::crf::Crf;
@@ -30,7 +31,7 @@ impl<'a> HeadLearner<'a> {
         examples: &'a [Example],
         features: Features,
         options: &'a TrainOptions,
-        tags: &[String],
+        sets: &TagSets,
     ) -> Result<Self, Error> {
         let mut head = Head::new(base)?;
         head.hold(options.training.proximal_mu);
@@ -38,7 +39,7 @@ impl<'a> HeadLearner<'a> {
             examples,
             options,
             features,
-            loss: Loss::new(&options.training, tags),
+            loss: Loss::new(&options.training, sets),
             head,
         })
     }
@@ -49,7 +50,7 @@ impl Learner for HeadLearner<'_> {
         let words = self.features.words(self.examples, &batches.concat())?;
         let head = &mut self.head;
         let (loss, mut gradient) = match &head.crf {
-            Some(crf) => head.gradient_of_sentences(&words, crf),
+            Some(crf) => head.gradient_of_sentences(&words, crf, self.loss.sets()),
             None => head.gradient(&words.pairs(), 1.0, &self.loss),
         };
         let largest = self.options.training.max_grad_norm;
@@ -257,11 +258,12 @@ impl Head {
     }
 
     /// The mean loss a word of the sentences under the CRF, and its gradient.
-    fn gradient_of_sentences(&self, words: &Words, crf: &Crf) -> (f32, Gradient) {
+    fn gradient_of_sentences(&self, words: &Words, crf: &Crf, sets: &TagSets) -> (f32, Gradient) {
         let rows = words.pairs();
         let scores: Vec<Vec<f32>> = rows.par_iter().map(|(x, _)| self.scores(x, 1.0)).collect();
         let mut scores = scores.concat();
-        let (loss, by_crf) = crf.gradients(&mut scores, &words.sentences(), rows.len() as f64);
+        let (sentences, count) = (words.sentences(), rows.len() as f64);
+        let (loss, by_crf) = crf.gradients(&mut scores, &sentences, sets, count);
         let errors = scores.chunks_exact(self.bias.len());
         let along = rows.iter().map(|(x, _)| *x).zip(errors);
         let mut gradient = self.gradient_along(&along.collect::<Vec<_>>(), 1.0, 1.0);

@@ -11,6 +11,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::seal::StorageKey;
 
 use super::examples::Example;
+use super::tag_sets::TagSets;
 use crate::Error;
 
 /// Where a training keeps what would be costly to lose. What it keeps was made of private text:
@@ -136,10 +137,11 @@ fn update_with_floats(hasher: &mut blake3::Hasher, values: &[f32]) {
     }
 }
 
-/// The digest of what a model sees of a corpus, with the tags to learn or without.
+/// The digest of what a model sees of a corpus, with the tags to learn, where their sets are given. It is
+/// the same whatever else has sets of tags.
 pub(super) fn digest_of_examples<'a>(
     examples: impl IntoIterator<Item = &'a Example>,
-    with_targets: bool,
+    targets_of: Option<&TagSets>,
 ) -> Digest {
     let mut hasher = blake3::Hasher::new();
     let mut add = |number: usize| {
@@ -157,9 +159,14 @@ pub(super) fn digest_of_examples<'a>(
         for first in &encoded.first {
             add(first.map_or(0, |first| first + 1));
         }
-        if with_targets {
-            for target in targets {
-                add(*target);
+        for target in targets.iter().filter(|_| targets_of.is_some()) {
+            match targets_of.filter(|sets| !sets.is_single(*target)) {
+                // A number that no tag has, and what the word may have instead.
+                Some(sets) => {
+                    add(usize::MAX - sets.of(*target).len());
+                    sets.of(*target).iter().copied().for_each(&mut add);
+                }
+                None => add(*target),
             }
         }
     }

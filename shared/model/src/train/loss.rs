@@ -1,11 +1,15 @@
-//! The loss of a word: cross-entropy, weighted by type or focused on what is hard.
+//! The loss of a word: cross-entropy, weighted by type or focused on what is hard, or the marginal likelihood of
+//! several tags.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use fedner_shared::plan::Training;
 
+use super::tag_sets::TagSets;
+
 /// -wₜ·(1 - p)^γ·ln p, with p the softmax probability of the right tag t, summed over the words of
-/// a step and divided by the sum of their weights wₜ.
+/// a step and divided by the sum of their weights wₜ. Where one of several tags may be right
+/// ([`TagSets`]), p is the sum of their probabilities, and the weight is that of `O`.
 ///
 /// With γ = 0 it is the weighted cross-entropy of `torch.nn.CrossEntropyLoss(weight=w)`; with
 /// γ > 0 the focal loss (Lin et al. 2017, equation 5), α being w.
@@ -15,61 +19,99 @@ pub(super) struct Loss {
     weights: Vec<f32>,
     weighted: bool,
     gamma: f32,
+    sets: TagSets,
 }
 
+/// Beside this the exponential of any score is 0.
+const NEVER: f32 = -1e9;
+
 impl Loss {
-    pub(super) fn new(training: &Training, tags: &[String]) -> Self {
+    pub(super) fn new(training: &Training, sets: &TagSets) -> Self {
         let weight = |tag: &String| {
             let label = tag.split_once('-').map_or(tag.as_str(), |(_, label)| label);
             let weight = training.class_weights.get(label).copied();
             weight.unwrap_or(1.0) as f32
         };
         Self {
-            weights: tags.iter().map(weight).collect(),
+            weights: sets.tags().iter().map(weight).collect(),
             weighted: !training.class_weights.is_empty(),
             gamma: training.focal_gamma as f32,
+            sets: sets.clone(),
         }
+    }
+
+    pub(super) fn sets(&self) -> &TagSets {
+        &self.sets
+    }
+
+    /// A set has the weight of its first tag, which is `O`.
+    fn weight(&self, target: usize) -> f32 {
+        self.weights[self.sets.of(target)[0]]
     }
 
     /// What the losses of these words are divided with, over a whole step.
     pub(super) fn total(&self, targets: impl Iterator<Item = usize>) -> f64 {
-        targets.map(|target| f64::from(self.weights[target])).sum()
+        targets.map(|target| f64::from(self.weight(target))).sum()
     }
 
     /// The words' part of the loss of a step with the weight `total`.
     pub(super) fn of_logits(&self, logits: Tensor<2>, targets: &[usize], total: f64) -> Tensor<1> {
         let (rows, device) = (targets.len(), logits.device().inner());
-        let indices = targets.iter().map(|target| *target as i32).collect();
-        let data = TensorData::new::<i32, _>(indices, [rows, 1]);
-        let indices = Tensor::<2, Int>::from_data(data, &device);
-        let mut logs = log_softmax(logits, 1).gather(1, indices);
+        let mut logs = self.logs(log_softmax(logits, 1), targets);
         if self.gamma > 0.0 {
             let others = logs.clone().exp().neg() + 1.0;
             // A certain word has no gradient, where the power's own would be infinite for γ < 1.
             logs = logs * others.clamp_min(1e-12).powf_scalar(self.gamma);
         }
         if self.weighted {
-            let weights = targets.iter().map(|target| self.weights[*target]).collect();
+            let weights = targets.iter().map(|target| self.weight(*target)).collect();
             let data = TensorData::new::<f32, _>(weights, [rows, 1]);
             logs = logs * Tensor::<2>::from_data(data, &device);
         }
         logs.sum() * (-1.0 / total)
     }
 
+    /// The logarithm of each word's p, of those of all tags: [words, 1].
+    fn logs(&self, all: Tensor<2>, targets: &[usize]) -> Tensor<2> {
+        let ([rows, tags], device) = (all.dims(), all.device().inner());
+        if targets.iter().all(|target| self.sets.is_single(*target)) {
+            let indices = targets.iter().map(|target| *target as i32).collect();
+            let data = TensorData::new::<i32, _>(indices, [rows, 1]);
+            return all.gather(1, Tensor::<2, Int>::from_data(data, &device));
+        }
+        let mut barred = vec![NEVER; rows * tags];
+        for (row, target) in barred.chunks_exact_mut(tags).zip(targets) {
+            for tag in self.sets.of(*target) {
+                row[*tag] = 0.0;
+            }
+        }
+        let barred = Tensor::<2>::from_data(TensorData::new(barred, [rows, tags]), &device);
+        let allowed = all + barred;
+        // What is taken off and added again has no gradient.
+        let largest = allowed.clone().detach().max_dim(1);
+        let sum = (allowed - largest.clone()).exp().sum_dim(1);
+        sum.log() + largest
+    }
+
     /// The loss of one word, undivided. `scores` becomes its gradient by the scores.
     pub(super) fn of_scores(&self, scores: &mut [f32], target: usize) -> f32 {
+        let allowed = self.sets.of(target);
         let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let own = scores[target] - largest;
+        // Of several tags each has its part q of their probability, of one tag the whole.
+        let (own, parts) = match allowed {
+            [_] => (scores[target] - largest, Vec::new()),
+            _ => parts(scores, allowed, largest),
+        };
         for score in scores.iter_mut() {
             *score = (*score - largest).exp();
         }
         let sum: f32 = scores.iter().sum();
         let log = own - sum.ln();
-        let (weight, gamma) = (self.weights[target], self.gamma);
+        let (weight, gamma) = (self.weight(target), self.gamma);
         let mut factor = weight;
         let mut loss = -weight * log;
         if gamma > 0.0 {
-            // By the scores: (p - e)·((1 - p)^γ - γ·p·(1 - p)^(γ - 1)·ln p).
+            // By the scores: (p - q)·((1 - p)^γ - γ·p·(1 - p)^(γ - 1)·ln p).
             let p = log.exp();
             let others = (1.0 - p).max(1e-12);
             let focus = others.powf(gamma);
@@ -79,9 +121,26 @@ impl Loss {
         for score in scores.iter_mut() {
             *score *= factor / sum;
         }
-        scores[target] -= factor;
+        if let [only] = allowed {
+            scores[*only] -= factor;
+        }
+        for (tag, part) in allowed.iter().zip(parts) {
+            scores[*tag] -= factor * part;
+        }
         loss
     }
+}
+
+/// ln Σ exp of the scores of some tags, `largest` taken off, and each one's part of the sum.
+fn parts(scores: &[f32], tags: &[usize], largest: f32) -> (f32, Vec<f32>) {
+    let own = tags.iter().map(|tag| scores[*tag]);
+    let top = own.clone().fold(f32::NEG_INFINITY, f32::max);
+    let mut parts: Vec<f32> = own.map(|score| (score - top).exp()).collect();
+    let sum: f32 = parts.iter().sum();
+    for part in &mut parts {
+        *part /= sum;
+    }
+    (top - largest + sum.ln(), parts)
 }
 
 #[cfg(test)]
@@ -89,36 +148,46 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::Sentence;
     use crate::bert::{leaf, values};
 
     const LOGITS: [f32; 12] = [
         1.0, -0.5, 0.2, 3.0, 0.1, 0.4, -1.0, 2.0, 0.0, 9.0, -4.0, 0.5,
     ];
     const TARGETS: [usize; 4] = [0, 2, 1, 0];
+    /// The first and the last word may have the second type too.
+    const OPEN: [usize; 4] = [3, 2, 1, 3];
 
     fn loss(weights: Vec<f32>, gamma: f32) -> Loss {
-        let weighted = true;
+        let tags = ["O", "B-A", "B-B"].map(str::to_owned);
+        let of_a = Sentence {
+            annotated: Some(["A".to_owned()].into()),
+            ..Sentence::default()
+        };
         Loss {
             weights,
-            weighted,
+            weighted: true,
             gamma,
+            sets: TagSets::new(&tags, &[of_a]),
         }
     }
 
-    fn losses() -> Vec<Loss> {
+    fn losses() -> Vec<(Loss, [usize; 4])> {
         let mut all = Vec::new();
         for gamma in [0.0, 0.5, 2.0] {
             for weights in [[1.0, 1.0, 1.0], [0.5, 3.0, 2.0]] {
-                all.push(loss(weights.to_vec(), gamma));
+                for targets in [TARGETS, OPEN] {
+                    all.push((loss(weights.to_vec(), gamma), targets));
+                }
             }
         }
         all
     }
 
-    fn by_rows(loss: &Loss, logits: &[f32]) -> (f64, Vec<f32>) {
-        let total = loss.total(TARGETS.into_iter());
+    fn by_rows(loss: &Loss, targets: [usize; 4], logits: &[f32]) -> (f64, Vec<f32>) {
+        let total = loss.total(targets.into_iter());
         let mut gradient = logits.to_vec();
-        let rows = gradient.chunks_exact_mut(3).zip(TARGETS);
+        let rows = gradient.chunks_exact_mut(3).zip(targets);
         let sum: f64 = rows
             .map(|(row, target)| f64::from(loss.of_scores(row, target)))
             .sum();
@@ -131,14 +200,14 @@ mod tests {
     #[test]
     fn both_forms_agree_in_value_and_gradient() {
         let device = Device::flex().autodiff();
-        for loss in losses() {
-            let total = loss.total(TARGETS.into_iter());
+        for (loss, targets) in losses() {
+            let total = loss.total(targets.into_iter());
             let logits: Tensor<2> = leaf(TensorData::new(LOGITS.to_vec(), [4, 3]), &device);
-            let value = loss.of_logits(logits.clone(), &TARGETS, total);
+            let value = loss.of_logits(logits.clone(), &targets, total);
             let found = values(value.clone().inner()).expect("value")[0];
             let mut gradients = value.backward();
             let gradient = values(logits.grad_remove(&mut gradients).expect("gradient"));
-            let (expected, by_rows) = by_rows(&loss, &LOGITS);
+            let (expected, by_rows) = by_rows(&loss, targets, &LOGITS);
             assert!((f64::from(found) - expected).abs() < 1e-6, "{loss:?}");
             for (a, b) in gradient.expect("values").iter().zip(&by_rows) {
                 assert!((a - b).abs() < 1e-6, "{a} {b} {loss:?}");
@@ -148,13 +217,13 @@ mod tests {
 
     #[test]
     fn the_gradient_is_that_of_differences() {
-        for loss in losses() {
-            let (_, gradient) = by_rows(&loss, &LOGITS);
+        for (loss, targets) in losses() {
+            let (_, gradient) = by_rows(&loss, targets, &LOGITS);
             for index in 0..LOGITS.len() {
                 let at = |shift: f32| {
                     let mut logits = LOGITS;
                     logits[index] += shift;
-                    by_rows(&loss, &logits).0
+                    by_rows(&loss, targets, &logits).0
                 };
                 let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
                 let found = f64::from(gradient[index]);
@@ -175,6 +244,22 @@ mod tests {
                 own * f64::from(loss.weights[target])
             })
             .sum();
-        assert!((by_rows(&loss, &LOGITS).0 - sum / 6.0).abs() < 1e-6);
+        assert!((by_rows(&loss, TARGETS, &LOGITS).0 - sum / 6.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn several_tags_have_the_loss_of_their_probabilities_together() {
+        let loss = loss(vec![1.0; 3], 0.0);
+        for row in LOGITS.chunks_exact(3) {
+            let exps: Vec<f64> = row.iter().map(|s| f64::from(*s).exp()).collect();
+            let expected = -((exps[0] + exps[2]) / exps.iter().sum::<f64>()).ln();
+            let found = f64::from(loss.of_scores(&mut row.to_vec(), 3));
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+        // All of them far below the one that is not allowed.
+        let mut row = [-300.0, 300.0, -301.0];
+        assert!((loss.of_scores(&mut row, 3) - 599.687).abs() < 1e-2);
+        assert!(row.iter().all(|value| value.is_finite()));
+        assert!((row[0] + 0.731).abs() < 1e-3 && (row[1] - 1.0).abs() < 1e-6);
     }
 }

@@ -21,6 +21,7 @@ mod private_head;
 mod schedule;
 mod standardise;
 mod state;
+pub(crate) mod tag_sets;
 mod trainer;
 mod training_loop;
 

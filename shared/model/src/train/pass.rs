@@ -7,6 +7,7 @@ use super::adamw::Rows;
 use super::examples::Example;
 use super::frozen_layers::FrozenLayers;
 use super::loss::Loss;
+use super::tag_sets::TagSets;
 use crate::bert::{Batch, Bert, Dropout, values};
 use crate::crf::Crf;
 use crate::device::Device;
@@ -57,7 +58,7 @@ impl Pass {
         let targets = examples.map(|example| example.targets.as_slice());
         let targets: Vec<&[usize]> = targets.collect();
         let (value, slope) = if let Some(crf) = bert.crf()? {
-            of_sentences(bert, &crf, logits, &targets, total)?
+            of_sentences(bert, &crf, logits, (&targets, loss.sets()), total)?
         } else {
             let loss = loss.of_logits(logits, &targets.concat(), total);
             (values(loss.clone().inner())?[0], loss)
@@ -84,12 +85,12 @@ fn of_sentences(
     bert: &Bert,
     crf: &Crf,
     logits: Tensor<2>,
-    targets: &[&[usize]],
+    (targets, sets): (&[&[usize]], &TagSets),
     total: f64,
 ) -> Result<(f32, Tensor<1>), Error> {
     let (shape, device) = (logits.dims(), logits.device().inner());
     let mut scores = values(logits.clone().inner())?;
-    let (loss, by_weights) = crf.gradients(&mut scores, targets, total);
+    let (loss, by_weights) = crf.gradients(&mut scores, targets, sets, total);
     let by_logits = Tensor::<2>::from_data(TensorData::new(scores, shape), &device);
     let slope = (logits * by_logits).sum();
     let along = bert.along_crf(&by_weights).ok_or(Error::NoHead)?;

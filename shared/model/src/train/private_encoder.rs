@@ -25,6 +25,7 @@ use super::options::TrainOptions;
 use super::pass::{Pass, Text};
 use super::private::Private;
 use super::state::State;
+use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
 use crate::Error;
 use crate::bert::{Bert, Dropout, SlotTensor};
@@ -63,7 +64,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
         (text, units): (Text<'a>, &'a [Vec<usize>]),
         options: &'a TrainOptions,
         trainable: &Trainable,
-        tags: &[String],
+        sets: &TagSets,
         private: Private<'m>,
     ) -> Result<Self, Error> {
         let device = text.device;
@@ -79,7 +80,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             balance: Balance::new(&mut bert, base.config.head_width()),
             limits: limits(&bert),
             bert,
-            loss: Loss::new(&options.training, tags),
+            loss: Loss::new(&options.training, sets),
             workers: Workers::new(device)?,
         })
     }
@@ -113,7 +114,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             return Dropout::none();
         }
         let examples = unit.examples().map(|index| &self.text.examples[index]);
-        let text = kept_files::digest_of_examples(examples, true);
+        let text = kept_files::digest_of_examples(examples, Some(self.loss.sets()));
         let key = format!("{}/{step}/{text}", self.options.seed);
         let mut seed = [0; 8];
         seed.copy_from_slice(&Digest::of(key.as_bytes()).as_bytes()[..8]);

@@ -13,6 +13,7 @@ use super::options::TrainOptions;
 use super::private::{Clip, Private};
 use super::standardise::Standardiser;
 use super::state::State;
+use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
 use crate::Error;
 
@@ -42,7 +43,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         (examples, units): (&'a [Example], &'a [Vec<usize>]),
         features: Features,
         options: &'a TrainOptions,
-        tags: &[String],
+        sets: &TagSets,
         private: Private<'m>,
     ) -> Result<Self, Error> {
         let mut head = Head::new(base)?;
@@ -58,7 +59,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
             options,
             private,
             features,
-            loss: Loss::new(&options.training, tags),
+            loss: Loss::new(&options.training, sets),
             normal,
             head,
         })
@@ -159,6 +160,7 @@ mod tests {
     use fedner_shared::plan::Training;
 
     use super::*;
+    use crate::Sentence;
     use crate::bert::{leaf, values};
 
     /// The gradient that every unit is clipped by is that of its mean loss by weight and bias.
@@ -169,9 +171,15 @@ mod tests {
         let weight: Vec<f32> = (0..tags * width).map(number).collect();
         let bias: Vec<f32> = (50..50 + tags).map(number).collect();
         let rows: Vec<f32> = (100..100 + words * width).map(number).collect();
-        let targets = [0, 2, 1, 0, 0];
-        let names: Vec<String> = ["O", "B-A", "I-A"].map(str::to_owned).to_vec();
-        let loss = Loss::new(&Training::default(), &names);
+        // Where the fourth word stands only the first type is annotated.
+        let targets = [0, 2, 1, 3, 0];
+        let names = ["O", "B-A", "B-B"].map(str::to_owned);
+        let of_a = Sentence {
+            annotated: Some(["A".to_owned()].into()),
+            ..Sentence::default()
+        };
+        let sets = TagSets::new(&names, &[of_a]);
+        let loss = Loss::new(&Training::default(), &sets);
 
         let device = Device::flex().autodiff();
         let w: Tensor<2> = leaf(TensorData::new(weight.clone(), [tags, width]), &device);

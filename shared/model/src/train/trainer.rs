@@ -18,6 +18,7 @@ use super::pass::Text;
 use super::private::{self, Private};
 use super::private_encoder::PrivateEncoderLearner;
 use super::private_head::PrivateHeadLearner;
+use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order, Outcome, TrainingLoop};
 use crate::device::Device;
 use crate::{Error, Sentence, Tokenizer};
@@ -98,12 +99,13 @@ impl Trainer<'_> {
         let trainable = options.trainable(&base.config);
         check_base(base, tags.len(), &trainable, private.is_some())?;
         let (config, training) = (&base.config, &options.training);
+        let sets = &TagSets::new(tags, corpus);
         let (examples, units) = if let Some(private) = &private {
             // Whether there is text at all must not show: steps without a unit are noise alone.
-            let sound = sound_examples(config, tokenizer, tags, corpus, training);
+            let sound = sound_examples(config, tokenizer, sets, corpus, training);
             private::pooled(private, corpus, sound)?
         } else {
-            let all = examples(config, tokenizer, tags, corpus, training)?;
+            let all = examples(config, tokenizer, sets, corpus, training)?;
             if all.is_empty() {
                 return Err(Error::EmptyCorpus);
             }
@@ -117,7 +119,7 @@ impl Trainer<'_> {
         };
         let name = name(
             base,
-            tags,
+            sets,
             &examples,
             options,
             early.as_ref(),
@@ -135,7 +137,7 @@ impl Trainer<'_> {
             },
         };
         let mut lower = None;
-        let trained = (options, &trainable, tags);
+        let trained = (options, &trainable, sets);
         let mut learner = learner(frozen, trained, &units, private, &mut lower, keep, observer)?;
         let outcome = all_epochs.run(learner.as_mut(), &manifest, early, observer)?;
         let Outcome {
@@ -159,7 +161,7 @@ impl Trainer<'_> {
 /// What learns the method's weights, once frozen layers have run over the corpus.
 fn learner<'a, 'm: 'a>(
     frozen: Frozen<'a>,
-    (options, trainable, tags): (&'a TrainOptions, &Trainable, &[String]),
+    (options, trainable, sets): (&'a TrainOptions, &Trainable, &TagSets),
     units: &'a [Vec<usize>],
     private: Option<Private<'m>>,
     lower: &'a mut Option<FrozenLayers>,
@@ -175,11 +177,11 @@ fn learner<'a, 'm: 'a>(
     if options.method == Method::Head {
         let features = Features::prepare(frozen, keep, observer)?;
         return Ok(match private {
-            None => Box::new(HeadLearner::new(base, examples, features, options, tags)?),
+            None => Box::new(HeadLearner::new(base, examples, features, options, sets)?),
             Some(private) => {
                 let of = (examples, units);
                 Box::new(PrivateHeadLearner::new(
-                    base, of, features, options, tags, private,
+                    base, of, features, options, sets, private,
                 )?)
             }
         });
@@ -194,11 +196,11 @@ fn learner<'a, 'm: 'a>(
         device,
     };
     Ok(match private {
-        None => Box::new(EncoderLearner::new(base, text, options, trainable, tags)?),
+        None => Box::new(EncoderLearner::new(base, text, options, trainable, sets)?),
         Some(private) => {
             let of = (text, units);
             Box::new(PrivateEncoderLearner::new(
-                base, of, options, trainable, tags, private,
+                base, of, options, trainable, sets, private,
             )?)
         }
     })
@@ -207,14 +209,15 @@ fn learner<'a, 'm: 'a>(
 /// The digest of all that decides a training's result.
 fn name(
     base: &Checkpoint,
-    tags: &[String],
+    sets: &TagSets,
     examples: &[Example],
     options: &TrainOptions,
     early: Option<&EarlyStopping<'_>>,
     private: Option<&Private<'_>>,
 ) -> Result<Digest, Error> {
+    let tags = sets.tags();
     let base = kept_files::digest_of_model(base, tags.len())?;
-    let examples = kept_files::digest_of_examples(examples, true);
+    let examples = kept_files::digest_of_examples(examples, Some(sets));
     let (method, training, seed) = (options.method, &options.training, options.seed);
     let schedule = (options.schedule.start, options.schedule.end);
     let all = (base, examples, tags, method, training, seed, schedule);

@@ -19,13 +19,13 @@ use self::lengths::Histogram;
 pub use self::lengths::Lengths;
 use self::sub_tokens::Counter;
 pub use self::sub_tokens::SubTokens;
-use super::{Error, Format, Item, Problem, ReadOptions, Reader, Scheme, Sentence, Summary};
+use super::{Error, Format, Item, Problem, Reader, Scheme, Sentence, Summary};
 use crate::Tokenizer;
 
 /// What to look at besides the files themselves.
 #[derive(Debug, Clone, Default)]
 pub struct InspectOptions<'a> {
-    pub read: ReadOptions,
+    pub reader: Reader,
     /// Counts sub-tokens where given.
     pub tokenizer: Option<&'a Tokenizer>,
     /// The longest sentence that the model reads at once, in sub-tokens with the special ones.
@@ -103,7 +103,7 @@ pub fn inspect(
     options: &InspectOptions,
     observer: &mut dyn FnMut(usize),
 ) -> Result<Inspection, Error> {
-    let mut reader = Reader::new(options.read.clone());
+    let mut reader = options.reader.clone();
     let mut seen = Seen::default();
     let (mut files, mut summaries, mut read) = (Vec::new(), Vec::new(), 0);
     for path in paths {

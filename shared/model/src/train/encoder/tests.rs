@@ -99,11 +99,12 @@ fn loss_and_gradients(
         schedule: 0.0..1.0,
     };
     let tags = vec!["O".to_owned(); base.tags().expect("head")];
+    let sets = TagSets::new(&tags, &[]);
     let text = Text {
         device,
         ..text(base, examples, None)
     };
-    let mut learner = EncoderLearner::new(base, text, &options, trainable, &tags).expect("learner");
+    let mut learner = EncoderLearner::new(base, text, &options, trainable, &sets).expect("learner");
     let batch: Vec<usize> = (0..examples.len()).collect();
     let total = learner
         .loss

@@ -6,13 +6,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::Encoded;
 use crate::device::Device;
 use crate::train::cache::Grouping;
 use crate::train::encoder::EncoderLearner;
 use crate::train::encoder::tests::{adapted, checkpoint, lower, text as text_of};
 use crate::train::examples::Example;
 use crate::train::{Clip, Mechanism};
+use crate::{Encoded, Sentence};
 
 /// Releases sums as they are, and keeps them.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ fn example(length: usize, random: &mut ChaCha8Rng) -> Example {
     Example {
         sentence: 0,
         encoded: Encoded { ids, first },
-        targets: (0..tagged).map(|_| random.random_range(0..5)).collect(),
+        targets: (0..tagged).map(|_| random.random_range(0..6)).collect(),
     }
 }
 
@@ -94,8 +94,14 @@ fn private(clip: f64, mechanism: &mut Open) -> Private<'_> {
     }
 }
 
-fn tags() -> Vec<String> {
-    vec!["O".to_owned(); 5]
+/// Two types; the sixth target is what a word is outside of where only the first type is annotated.
+fn sets() -> TagSets {
+    let tags = ["O", "B-A", "I-A", "B-B", "I-B"].map(str::to_owned);
+    let of_a = Sentence {
+        annotated: Some(["A".to_owned()].into()),
+        ..Sentence::default()
+    };
+    TagSets::new(&tags, &[of_a])
 }
 
 fn lora() -> Lora {
@@ -149,9 +155,9 @@ fn alone(
     examples: &[Example],
     unit: &[usize],
 ) -> (f64, Vec<(String, Vec<f32>)>) {
-    let (options, tags) = (options(trainable, Some(0.0)), tags());
+    let (options, sets) = (options(trainable, Some(0.0)), sets());
     let text = text_of(base, examples, None);
-    let mut learner = EncoderLearner::new(base, text, &options, trainable, &tags).expect("learner");
+    let mut learner = EncoderLearner::new(base, text, &options, trainable, &sets).expect("learner");
     let words: usize = unit.iter().map(|i| examples[*i].targets.len()).sum();
     let (loss, gradient) = learner.gradient(unit, words as f64, 1).expect("gradient");
     (
@@ -225,13 +231,13 @@ fn norms_and_clipped_sums_are_those_of_each_unit_alone() {
         }
         let whole = norm(expected.iter().copied());
 
-        let (options, tags, mut mechanism) = (options(trainable, None), tags(), Open::default());
+        let (options, sets, mut mechanism) = (options(trainable, None), sets(), Open::default());
         let lower = lower(base, &examples, &options.training, Grouping::Alone);
         assert_eq!(lower.is_some(), trainable.freeze_layers > 0);
         let of = (text_of(base, &examples, None), units.as_slice());
         let how = private(clip, &mut mechanism);
         let mut learner =
-            PrivateEncoderLearner::new(base, of, &options, trainable, &tags, how).expect("learner");
+            PrivateEncoderLearner::new(base, of, &options, trainable, &sets, how).expect("learner");
         let limits = all_limits(learner.limits);
         let with_lower = limits.map(|limits| (limits, lower.as_ref()));
         for (limits, lower) in limits
@@ -283,18 +289,18 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
     let (examples, units) = text();
     for case in all_trainable() {
         let (trainable, base) = &case;
-        let (options, tags, mut mechanism) = (options(trainable, None), tags(), Open::default());
+        let (options, sets, mut mechanism) = (options(trainable, None), sets(), Open::default());
         let how = private(f64::INFINITY, &mut mechanism);
         let of = (text_of(base, &examples, None), units.as_slice());
         let mut learner =
-            PrivateEncoderLearner::new(base, of, &options, trainable, &tags, how).expect("learner");
+            PrivateEncoderLearner::new(base, of, &options, trainable, &sets, how).expect("learner");
         let rates = Rates {
             learning_rate: 0.01,
             weight_decay: 0.01,
             step: 1,
         };
         learner.step(&units, rates).expect("step");
-        let manifest = base.config.manifest(trainable, tags.len());
+        let manifest = base.config.manifest(trainable, sets.tags().len());
         let found = learner.weights(&manifest).expect("weights");
 
         let mut plain = Bert::load_to_train(base, &Device::Cpu.plain(), trainable).expect("model");
@@ -303,7 +309,7 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
         for unit in units.iter().filter(|unit| !unit.is_empty()) {
             let text = text_of(base, &examples, None);
             let mut learner =
-                EncoderLearner::new(base, text, &undropped, trainable, &tags).expect("learner");
+                EncoderLearner::new(base, text, &undropped, trainable, &sets).expect("learner");
             let words: usize = unit.iter().map(|i| examples[*i].targets.len()).sum();
             let (_, gradient) = learner.gradient(unit, words as f64, 1).expect("gradient");
             let flat = gradient.flat(&mut learner.bert);
@@ -349,7 +355,7 @@ fn what_a_unit_adds_is_the_same_to_the_last_bit_whoever_else_is_there() {
         .zip([None, Some(0.3)].into_iter().cycle())
     {
         let (trainable, base) = case;
-        let (options, tags) = (options(&trainable, dropout), tags());
+        let (options, sets) = (options(&trainable, dropout), sets());
         let mut others = text().0;
         others.swap(0, 10);
         // Each unit's place among the others is another without the first one.
@@ -363,7 +369,7 @@ fn what_a_unit_adds_is_the_same_to_the_last_bit_whoever_else_is_there() {
             };
             let of = (text_of(&base, examples, lower.as_ref()), units);
             let mut learner =
-                PrivateEncoderLearner::new(&base, of, &options, &trainable, &tags, how)
+                PrivateEncoderLearner::new(&base, of, &options, &trainable, &sets, how)
                     .expect("learner");
             let one = [units[units.len() - 1].clone()];
             let (own, _) = learner.clipped_sum(&one, 4).expect("sum");
@@ -387,11 +393,11 @@ fn dropout_is_off_unless_asked_for_and_is_new_in_every_step() {
     let trainable = Trainable::from(Method::Full);
     let base = checkpoint("model.safetensors");
     let sum = |dropout: Option<f64>, step: usize| {
-        let (options, tags, mut mechanism) =
-            (options(&trainable, dropout), tags(), Open::default());
+        let (options, sets, mut mechanism) =
+            (options(&trainable, dropout), sets(), Open::default());
         let how = private(0.1, &mut mechanism);
         let of = (text_of(&base, &examples, None), units.as_slice());
-        let mut learner = PrivateEncoderLearner::new(&base, of, &options, &trainable, &tags, how)
+        let mut learner = PrivateEncoderLearner::new(&base, of, &options, &trainable, &sets, how)
             .expect("learner");
         learner.clipped_sum(&units, step).expect("sum").0.values
     };
@@ -407,15 +413,15 @@ fn what_is_not_finite_adds_nothing() {
     let (examples, units) = text();
     let trainable = Trainable::from(Method::Full);
     let base = checkpoint("model.safetensors");
-    let manifest = base.config.manifest(&trainable, tags().len());
+    let manifest = base.config.manifest(&trainable, sets().tags().len());
     let mut weights = base.flatten(&manifest).expect("weights");
     weights.fill(f32::NAN);
     let base = base.with_weights(&manifest, &weights).expect("weights");
-    let (options, tags, mut mechanism) = (options(&trainable, None), tags(), Open::default());
+    let (options, sets, mut mechanism) = (options(&trainable, None), sets(), Open::default());
     let how = private(0.1, &mut mechanism);
     let of = (text_of(&base, &examples, None), units.as_slice());
     let mut learner =
-        PrivateEncoderLearner::new(&base, of, &options, &trainable, &tags, how).expect("learner");
+        PrivateEncoderLearner::new(&base, of, &options, &trainable, &sets, how).expect("learner");
     let (sum, _) = learner.clipped_sum(&units, 1).expect("sum");
     assert!(sum.values.iter().all(|value| value.to_bits() == 0));
 }
