@@ -1,13 +1,14 @@
 //! What the institution agrees to: a signed statement for each plan, within its policy.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fedner_model::corpus;
+use fedner_model::{Sentence, corpus};
 use fedner_shared::plan::{Plan, Unit, Weighting};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
-use fedner_shared::statement::Consent;
+use fedner_shared::statement::{Annotation, Consent};
 use fedner_shared::time::Time;
 
 use crate::config::{Directory, Policy, Settings};
@@ -95,10 +96,74 @@ pub fn draft(
         institution: identity.institution.clone(),
         examples,
         held_out,
+        annotation: annotation_of(&record.plan, settings, directory),
         policy: policy.digest(),
         at: now,
         expires: now + DAY * policy.consent_days,
     })
+}
+
+/// Which of the plan's types the files to train on are declared to annotate; `None` for all.
+pub fn annotation_of(
+    plan: &Plan,
+    settings: &Settings,
+    directory: &Directory,
+) -> Option<Annotation> {
+    let annotated = directory.annotated(settings);
+    let files = settings.data.iter().map(|file| directory.resolve(file));
+    let declared = files.map(|file| annotated.among(&plan.labels, &file));
+    let declared: Vec<Vec<&String>> = declared.collect();
+    let with = |label: &&String| declared.iter().filter(|own| own.contains(label)).count();
+    let of = |wanted: &dyn Fn(usize) -> bool| -> Vec<String> {
+        let labels = plan.labels.iter().filter(|label| wanted(with(label)));
+        labels.cloned().collect()
+    };
+    let types = of(&|count| count == declared.len());
+    let in_part = of(&|count| count > 0 && count < declared.len());
+    (types.len() < plan.labels.len()).then_some(Annotation { types, in_part })
+}
+
+/// Whether the files are still declared to annotate what the consent says.
+pub fn check_annotation(
+    consent: &Consent,
+    plan: &Plan,
+    settings: &Settings,
+    directory: &Directory,
+) -> Result<(), Refusal> {
+    if annotation_of(plan, settings, directory) == consent.annotation {
+        return Ok(());
+    }
+    let message = format!(
+        "client.toml declares other annotated types than the consent to the plan {}",
+        plan.name
+    );
+    Err(Refusal::new(Code::AnnotationUndeclared, message))
+}
+
+/// Refuses types that nothing is declared of and that no file has: whether they never occur or are not
+/// annotated, the people here know.
+fn check_declared(plan: &Plan, sentences: &[Sentence], settings: &Settings) -> Result<(), Refusal> {
+    if settings.annotated_types.is_some() || !settings.annotated_types_of.is_empty() {
+        return Ok(());
+    }
+    let tags = sentences.iter().flat_map(|sentence| &sentence.tags);
+    let found: BTreeSet<&str> = tags
+        .filter_map(|tag| Some(tag.split_once('-')?.1))
+        .collect();
+    let absent = plan
+        .labels
+        .iter()
+        .filter(|label| !found.contains(label.as_str()));
+    let absent: Vec<&str> = absent.map(String::as_str).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the data has no entity of the types {}, which the plan {} asks for: say whether it annotates them",
+        absent.join(", "),
+        plan.name
+    );
+    Err(Refusal::new(Code::AnnotationUndeclared, message))
 }
 
 /// Looks at the text that a plan would be trained on, for the people who are asked to agree: later it
@@ -124,6 +189,7 @@ pub fn check_text(terms: Terms<'_>, plan: &Plan) -> Result<(), Error> {
         );
         return Err(Refusal::new(Code::CorpusEmpty, message).into());
     }
+    check_declared(plan, &sentences, settings)?;
     if plan.privacy.unit.is_sampled()
         && let Err(error) = fedner_model::count_units(plan.privacy.unit, &sentences)
     {
@@ -283,6 +349,16 @@ mod tests {
             grant(&store, &identity(), terms, &self.record, examples, NOW)
         }
 
+        fn check_text(&self) -> Result<(), Error> {
+            let directory = Directory::new(Some(self.place.path().to_owned())).expect("directory");
+            let terms = Terms {
+                directory: &directory,
+                settings: &directory.settings().expect("settings"),
+                policy: &directory.policy().expect("policy"),
+            };
+            check_text(terms, &self.record.plan)
+        }
+
         fn code(&self, examples: Option<u32>) -> Code {
             let error = self.grant(examples).expect_err("refused");
             error.refusal().expect("refusal").code
@@ -330,6 +406,79 @@ mod tests {
         let much = declared("declared_held_out = 2000000", shares, protected());
         let refusal = much.expect_err("too many").refusal().expect("refusal");
         assert_eq!(refusal.code, Code::ExamplesOutOfRange);
+    }
+
+    fn of_two_types() -> Plan {
+        let mut two = plan("none");
+        two.labels = ["Disease", "Gene"].map(str::to_owned).to_vec();
+        two
+    }
+
+    #[test]
+    fn a_type_that_no_file_has_must_be_declared_absent_or_unannotated() {
+        let bench = |settings: &str| {
+            let data = format!("data = [\"train.conll\"]\n{settings}");
+            Bench::new(of_two_types(), &data, "allow_no_privacy = true")
+        };
+        let code = |settings: &str| {
+            let outcome = bench(settings).check_text();
+            outcome.map_err(|error| error.refusal().map(|refusal| refusal.code))
+        };
+        assert_eq!(code(""), Err(Some(Code::AnnotationUndeclared)));
+        assert_eq!(code("annotated_types = [\"Disease\"]"), Ok(()));
+        assert_eq!(code("annotated_types = [\"Disease\", \"Gene\"]"), Ok(()));
+        // The text has a disease.
+        let contradicted = code("annotated_types = [\"Gene\"]");
+        assert_eq!(contradicted, Err(Some(Code::LabelsMismatch)));
+        let said = bench("annotated_types = [\"Gene\"]")
+            .check_text()
+            .expect_err("contradicted");
+        assert!(said.to_string().contains("train.conll, line 3"), "{said}");
+    }
+
+    #[test]
+    fn what_the_text_annotates_is_signed_with_the_consent() {
+        let files = "data = [\"train.conll\", \"more.conll\"]\n";
+        let signed = |settings: &str| {
+            let settings = format!("{files}{settings}");
+            let bench = Bench::new(of_two_types(), &settings, "allow_no_privacy = true");
+            std::fs::write(bench.place.path().join("more.conll"), "d O\n").expect("written");
+            bench.grant(Some(3)).expect("granted").annotation
+        };
+        let of = |types: &[&str], in_part: &[&str]| {
+            let list = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
+            Some(Annotation {
+                types: list(types),
+                in_part: list(in_part),
+            })
+        };
+        assert_eq!(signed(""), None);
+        assert_eq!(
+            signed("annotated_types = [\"Gene\", \"Disease\", \"Drug\"]"),
+            None
+        );
+        let one = "annotated_types = [\"Disease\"]\n";
+        assert_eq!(signed(one), of(&["Disease"], &[]));
+        let by_file = format!("{one}[annotated_types_of]\n\"more.conll\" = [\"Gene\"]");
+        assert_eq!(signed(&by_file), of(&[], &["Disease", "Gene"]));
+        let both = "[annotated_types_of]\n\"more.conll\" = [\"Gene\"]";
+        assert_eq!(signed(both), of(&["Gene"], &["Disease"]));
+    }
+
+    #[test]
+    fn another_declaration_than_the_consents_is_not_trained_on() {
+        let data = "data = [\"train.conll\"]\nannotated_types = [\"Disease\"]";
+        let bench = Bench::new(of_two_types(), data, "allow_no_privacy = true");
+        let consent = bench.grant(Some(3)).expect("granted");
+        let directory = Directory::new(Some(bench.place.path().to_owned())).expect("directory");
+        let check = |settings: &Settings| {
+            check_annotation(&consent, &bench.record.plan, settings, &directory)
+                .map_err(|refusal| refusal.code)
+        };
+        let mut settings = directory.settings().expect("settings");
+        assert_eq!(check(&settings), Ok(()));
+        settings.annotated_types = None;
+        assert_eq!(check(&settings), Err(Code::AnnotationUndeclared));
     }
 
     #[test]

@@ -98,6 +98,7 @@ codes! {
     ModelExists = "model-exists", Exists, "this very model was imported already";
     ModelPruned = "model-pruned", Missing, "`model prune` let go of it on purpose; a backup from before may have it";
     CheckpointInvalid = "checkpoint-invalid", Invalid, "give a Hugging Face directory of a BERT model: config.json, tokenizer.json or vocab.txt, and model.safetensors or its parts";
+    AnnotationUndeclared = "annotation-undeclared", Invalid, "list the entity types that your text annotates as `annotated_types` in client.toml, then grant the plan again";
     LabelsMismatch = "labels-mismatch", Invalid, "make the labels of plan, model and corpus the same";
     // Updates.
     UpdateUnexpected = "update-unexpected", State, "nothing is awaited from this institution in this round";

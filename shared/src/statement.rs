@@ -1,5 +1,8 @@
 //! What institutions sign: their consent, and a receipt for each thing that leaves them.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -19,11 +22,47 @@ pub struct Consent {
     /// The declared number of held-out sentences, which bounds the counts on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<u32>,
+    /// Which of the plan's types the text annotates; absent where it annotates all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotation: Option<Annotation>,
     /// The institution's policy at that moment.
     pub policy: Digest,
     pub at: Time,
     /// No assignment after this instant is covered.
     pub expires: Time,
+}
+
+/// The entity types of a plan that an institution's text annotates. It is declared, and public.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Annotation {
+    /// In every file, in the order of the plan.
+    pub types: Vec<String>,
+    /// In some files only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_part: Vec<String>,
+}
+
+impl Annotation {
+    /// Whether it names types of `labels` only, and each once.
+    pub fn is_within(&self, labels: &[String]) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut all = self.types.iter().chain(&self.in_part);
+        all.all(|label| labels.contains(label) && seen.insert(label))
+    }
+}
+
+impl fmt::Display for Annotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.types.as_slice() {
+            [] => f.write_str("no type")?,
+            types => f.write_str(&types.join(", "))?,
+        }
+        match self.in_part.as_slice() {
+            [] => Ok(()),
+            part => write!(f, "; in some files {}", part.join(", ")),
+        }
+    }
 }
 
 impl Statement for Consent {

@@ -8,6 +8,7 @@ use crate::figures::Figures;
 use crate::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use crate::plan::{Method, Unit};
 use crate::score::Scores;
+use crate::statement::Annotation;
 use crate::time::Time;
 use crate::version::{Pruned, Version};
 
@@ -54,6 +55,9 @@ pub struct MemberView {
     /// `aside` or `left`.
     pub state: String,
     pub examples: Option<u32>,
+    /// Which of the plan's types its text annotates; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotation: Option<Annotation>,
     pub epsilon: Option<f64>,
     pub last_seen: Option<Time>,
     /// F1 on its own held-out text of the newest version that was evaluated.

@@ -72,6 +72,7 @@ impl Hand {
             institution: self.name.clone(),
             examples,
             held_out: None,
+            annotation: None,
             policy: Digest::of(b"policy"),
             at: Time::from_millis(0),
             expires: Time::from_millis(i64::MAX / 2),

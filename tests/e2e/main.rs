@@ -1,5 +1,6 @@
 //! The real programs together: real processes, real TLS on loopback, a tiny BERT, generated notes.
 
+mod annotation;
 mod audit;
 mod backup;
 mod bad_input;

@@ -28,6 +28,7 @@ fn consent(hand: &Hand, plan: Digest, number: i64) -> v1::Signed {
         institution: "i0".parse().expect("name"),
         examples: 50,
         held_out: None,
+        annotation: None,
         policy: Digest::of(b"policy"),
         at: Time::from_millis(number),
         expires: Time::from_millis(i64::MAX / 2),

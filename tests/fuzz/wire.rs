@@ -117,6 +117,10 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
             cosine_to_last_step: Some(f64::NAN),
             aside: "the operator: round 3".into(),
             refused: "data-unavailable".into(),
+            annotation: Some(v1::Annotation {
+                types: vec!["Drug".into()],
+                in_part: vec!["Disease\u{202e}".into()],
+            }),
         }],
         ..Default::default()
     };

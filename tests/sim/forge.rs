@@ -228,6 +228,7 @@ impl Forger<'_> {
             institution: SITES[author].parse().expect("a name"),
             examples,
             held_out: None,
+            annotation: None,
             policy: Digest::of(&self.salt.to_le_bytes()),
             at: self.now,
             expires: self.now + Duration::from_hours(24),

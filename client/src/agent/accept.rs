@@ -59,7 +59,12 @@ impl Agent {
         if let Err(refusal) = allowed.and_then(|()| policy.allows_now(now)) {
             return Ok(Err(refusal));
         }
-        let held_out = self.settings().await?.held_out;
+        let settings = self.settings().await?;
+        let declared = consent::check_annotation(&consent, &plan, &settings, &self.directory);
+        if let Err(refusal) = declared {
+            return Ok(Err(refusal));
+        }
+        let held_out = settings.held_out;
         if kind == Kind::Evaluate {
             if let Err(refusal) = policy.allows_evaluation(&plan) {
                 return Ok(Err(refusal));

@@ -189,6 +189,7 @@ impl Agent {
         let (plan, _) = self.background(task)?;
         let settings = self.settings().await?;
         let policy = self.policy().await?;
+        let types = self.counted_types(&plan, &settings);
         let job = EvaluateJob {
             held_out: self.resolved(&settings.held_out),
             reader: self.reader(&settings)?,
@@ -202,7 +203,7 @@ impl Agent {
         let worker = self.environment.trainer.evaluate(job, stop);
         let work = async {
             let (code, cause) = match worker.await {
-                Ok(units) => match self.make_counts_ready(task, &plan, &policy, &units) {
+                Ok(units) => match self.make_counts_ready(task, &plan, &policy, (&units, &types)) {
                     Ok(transition) => return Ok(Ok(transition)),
                     Err(egress::Error::Refused(refusal)) => {
                         (refusal.code, refusal.code.to_string())
@@ -234,16 +235,30 @@ impl Agent {
         task: &Task,
         plan: &Plan,
         policy: &Policy,
-        units: &[Scores],
+        (units, types): (&[Scores], &[String]),
     ) -> Result<Transition, egress::Error> {
         self.gate.release_evaluation(&EvaluationRequest {
             task,
             plan,
             policy,
             units,
+            types,
             session: &self.session,
             now: self.environment.machine.now(),
         })
+    }
+
+    /// The plan's types that some held-out file annotates: there is nothing to say of the others.
+    fn counted_types(&self, plan: &Plan, settings: &Settings) -> Vec<String> {
+        let annotated = self.directory.annotated(settings);
+        let files = self.resolved(&settings.held_out);
+        let counted = |label: &&String| {
+            let own = std::slice::from_ref(*label);
+            files
+                .iter()
+                .any(|file| !annotated.among(own, file).is_empty())
+        };
+        plan.labels.iter().filter(counted).cloned().collect()
     }
 
     /// By which text is read, with what was known of its files when the institution agreed.

@@ -9,6 +9,7 @@ use fedner_host::output::table;
 use fedner_privacy::accountant::forecast_sampled;
 use fedner_shared::plan::{Plan, Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::statement::Annotation;
 use fedner_shared::time::Time;
 use serde::Serialize;
 
@@ -67,6 +68,8 @@ struct Row {
     proposed: Time,
     consent: Standing,
     examples: Option<u32>,
+    /// Which of the labels the text is declared to annotate; absent where it annotates all.
+    annotation: Option<Annotation>,
     expires: Option<Time>,
     /// Why the policy does not allow it; absent where it does.
     forbidden: Option<String>,
@@ -92,11 +95,14 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         settings: &settings,
         policy: &policy,
     };
-    let declared = settings.declared_examples;
     let row = |record: &PlanRecord| -> anyhow::Result<Row> {
         let allowed = consent::allows(&policy, &identity, &record.plan);
-        let padded = policy.release_padding;
-        Row::of(&store, record, (declared, padded), allowed.err())
+        let declared = Declared {
+            examples: settings.declared_examples,
+            annotation: consent::annotation_of(&record.plan, &settings, &directory),
+            padded: policy.release_padding,
+        };
+        Row::of(&store, record, declared, allowed.err())
     };
     match arguments.command {
         Command::List => {
@@ -175,11 +181,19 @@ fn find(store: &Store, text: &str) -> anyhow::Result<PlanRecord> {
     }
 }
 
+/// What the institution says beforehand, without a look at its text.
+struct Declared {
+    examples: Option<u32>,
+    annotation: Option<Annotation>,
+    /// Whether results leave at the plan's times only.
+    padded: bool,
+}
+
 impl Row {
     fn of(
         store: &Store,
         record: &PlanRecord,
-        (declared, padded): (Option<u32>, bool),
+        declared: Declared,
         forbidden: Option<Refusal>,
     ) -> anyhow::Result<Self> {
         let newest = store.consent(&record.digest)?;
@@ -196,8 +210,11 @@ impl Row {
             max_epsilon: protected.then_some(plan.privacy.max_epsilon),
             cost: cost(
                 record,
-                newest.as_ref().map(|n| n.consent.examples).or(declared),
-                padded,
+                newest
+                    .as_ref()
+                    .map(|n| n.consent.examples)
+                    .or(declared.examples),
+                declared.padded,
             ),
             base: base(plan),
             proposed: record.proposed,
@@ -205,6 +222,11 @@ impl Row {
                 newest.standing(ThisMachine.now())
             }),
             examples: newest.as_ref().map(|newest| newest.consent.examples),
+            // What was signed, or what would be.
+            annotation: match &newest {
+                Some(newest) => newest.consent.annotation.clone(),
+                None => declared.annotation,
+            },
             expires: newest.as_ref().map(|newest| newest.consent.expires),
             forbidden: forbidden.map(|refusal| refusal.message),
         })
@@ -300,6 +322,9 @@ fn text(rows: &[Row]) -> String {
     for row in rows {
         let _ = write!(text, "\n{}: {}", row.name, row.cost);
         let _ = write!(text, "\n{} {}", row.name, row.base);
+        if let Some(annotation) = &row.annotation {
+            let _ = write!(text, "\n{}: the text annotates {annotation}", row.name);
+        }
         if let Some(reason) = &row.forbidden {
             text.push_str("\nnot allowed: ");
             text.push_str(reason);

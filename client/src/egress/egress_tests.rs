@@ -88,6 +88,7 @@ impl Bench {
             institution: "st-anna".parse().expect("name"),
             examples: 7,
             held_out: None,
+            annotation: None,
             policy: self.policy.digest(),
             at: NOW,
             expires: Time::from_millis(2_000_000),
@@ -402,6 +403,10 @@ fn counted() -> Vec<Scores> {
 
 impl Bench {
     fn release_counts(&self) -> Result<EvaluationReceipt, Error> {
+        self.release_counts_of(&self.plan.labels)
+    }
+
+    fn release_counts_of(&self, types: &[String]) -> Result<EvaluationReceipt, Error> {
         let (task, units) = (self.evaluation(1), counted());
         let session = self.charged(&task, NOW)?;
         let transition = self.gate().release_evaluation(&EvaluationRequest {
@@ -409,6 +414,7 @@ impl Bench {
             plan: &self.plan,
             policy: &self.policy,
             units: &units,
+            types,
             session: &session,
             now: NOW,
         })?;
@@ -438,6 +444,28 @@ fn exact_counts_leave_only_where_the_policy_says_so_and_only_those_of_the_plan()
     let store = bench.place.open();
     assert_eq!(store.receipts().expect("receipts").len(), 1);
     assert!(store.ledger().expect("ledger").entries().is_empty());
+}
+
+/// Of a type that is declared not to be annotated there is nothing to count, with noise or without.
+#[test]
+fn counts_are_of_the_types_that_the_text_is_declared_to_annotate() {
+    for noise in [0.0, 20.0] {
+        let mut bench = Bench::new("institution");
+        bench.policy.share_evaluation = true;
+        bench.policy.exact_evaluation = true;
+        bench.plan.privacy.evaluation_noise = noise;
+        bench.plan.labels = ["Disease", "Gene", "Patient"].map(str::to_owned).to_vec();
+        bench.consent();
+        let types = ["Gene", "Patient"].map(str::to_owned);
+        let receipt = bench.release_counts_of(&types).expect("released");
+        let labels: Vec<_> = receipt.scores.by_type.keys().collect();
+        let expected: &[&str] = if noise > 0.0 {
+            &["Gene", "Patient"]
+        } else {
+            &["Patient"]
+        };
+        assert_eq!(labels, expected);
+    }
 }
 
 #[test]

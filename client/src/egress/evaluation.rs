@@ -37,6 +37,8 @@ pub struct EvaluationRequest<'a> {
     pub policy: &'a Policy,
     /// The counts of each unit.
     pub units: &'a [Scores],
+    /// The plan's types that the text is declared to annotate, in the order of the plan.
+    pub types: &'a [String],
     /// In the state `evaluating`, with its charge.
     pub session: &'a Session,
     pub now: Time,
@@ -57,8 +59,8 @@ impl Gate {
             None => None,
         };
         let scores = match &paid {
-            Some((noise, _)) => noised(request.units, plan, *noise)?,
-            None => exact(request.units, plan),
+            Some((noise, _)) => noised(request.units, request.types, *noise)?,
+            None => exact(request.units, request.types),
         };
         let statement = EvaluationReceipt {
             run: task.run.clone(),
@@ -126,22 +128,23 @@ impl Gate {
     }
 }
 
-/// The sum of the units' counts. Types that are not of the plan would tell what else the institution
-/// annotates.
-fn exact(units: &[Scores], plan: &Plan) -> Scores {
+/// The sum of the units' counts of `types`. Types that are not of the plan would tell what else the
+/// institution annotates.
+fn exact(units: &[Scores], types: &[String]) -> Scores {
     let mut sum = Scores::default();
     for unit in units {
         sum.merge(unit);
     }
-    sum.by_type.retain(|label, _| plan.labels.contains(label));
+    sum.by_type.retain(|label, _| types.contains(label));
     sum
 }
 
-/// The same with noise, for every type of the plan: that one has no entity here would tell of it.
-fn noised(units: &[Scores], plan: &Plan, noise: CountNoise) -> Result<Scores, counts::Error> {
-    let mut sum = ClippedCounts::new(noise, 3 * plan.labels.len());
+/// The same with noise, for each of the types, which are declared: that one has no entity here would tell
+/// of it.
+fn noised(units: &[Scores], types: &[String], noise: CountNoise) -> Result<Scores, counts::Error> {
+    let mut sum = ClippedCounts::new(noise, 3 * types.len());
     for unit in units {
-        let of = plan.labels.iter().map(|label| unit.of(label));
+        let of = types.iter().map(|label| unit.of(label));
         let flat = of.flat_map(|counts: Counts| {
             [
                 counts.true_positives,
@@ -152,7 +155,7 @@ fn noised(units: &[Scores], plan: &Plan, noise: CountNoise) -> Result<Scores, co
         sum.add(&flat.collect::<Vec<u64>>())?;
     }
     let released = sum.release()?;
-    let by_type = plan.labels.iter().zip(released.chunks_exact(3));
+    let by_type = types.iter().zip(released.chunks_exact(3));
     let by_type = by_type.map(|(label, counts)| {
         let counts = Counts {
             true_positives: counts[0],

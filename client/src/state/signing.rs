@@ -86,6 +86,7 @@ mod tests {
             institution: "anna".parse().expect("name"),
             examples: 5,
             held_out: None,
+            annotation: None,
             policy: Digest::of(b"policy"),
             at: Time::from_millis(0),
             expires: Time::from_millis(9),

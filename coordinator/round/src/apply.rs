@@ -264,6 +264,17 @@ impl StepBuilder {
                 largest,
             });
         }
+        let labels = &self.run.plan.labels;
+        if consent
+            .annotation
+            .as_ref()
+            .is_some_and(|own| !own.is_within(labels))
+        {
+            return Err(Rejection::Annotation {
+                institution,
+                expected: labels.clone(),
+            });
+        }
         if consent.expires <= self.now {
             return Err(Rejection::NoConsent {
                 run: self.run.id.clone(),
@@ -274,6 +285,7 @@ impl StepBuilder {
         let granted = Granted {
             examples,
             held_out: consent.held_out,
+            annotation: consent.annotation,
             statement,
             expires: consent.expires,
         };

@@ -256,6 +256,10 @@ fn member_view(institution: &InstitutionId, member: &Member, round: u32) -> Memb
         institution: institution.clone(),
         state: member.state(round).to_owned(),
         examples: member.consent.as_ref().map(|granted| granted.examples),
+        annotation: member
+            .consent
+            .as_ref()
+            .and_then(|granted| granted.annotation.clone()),
         epsilon: member.epsilon,
         last_seen: member.last_seen,
         f1: member.scores.as_ref().map(|scores| scores.total().f1()),

@@ -6,6 +6,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::figures::{Aside, Figures};
 use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
+use fedner_shared::statement::Annotation;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,9 @@ pub struct Granted {
     /// The declared number of held-out sentences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<u32>,
+    /// Which of the plan's types its text annotates; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotation: Option<Annotation>,
     /// The digest of the signed statement.
     pub statement: Digest,
     pub expires: Time,

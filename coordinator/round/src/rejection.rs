@@ -103,6 +103,13 @@ pub enum Rejection {
         run: RunId,
         institution: InstitutionId,
     },
+    #[error(
+        "{institution} declares to annotate other types than {expected:?}, or one of them twice"
+    )]
+    Annotation {
+        institution: InstitutionId,
+        expected: Vec<String>,
+    },
     #[error("the evaluation counts entities of type `{found}`: expected only {expected:?}")]
     Label {
         expected: Vec<String>,
@@ -116,7 +123,7 @@ impl Rejection {
             Self::State { .. } | Self::NotAside { .. } => Code::RunState,
             Self::NotInCohort { .. } => Code::NotInCohort,
             Self::NoConsent { .. } => Code::ConsentMissing,
-            Self::OtherPlan { .. } => Code::ConsentInvalid,
+            Self::OtherPlan { .. } | Self::Annotation { .. } => Code::ConsentInvalid,
             Self::Examples { .. } | Self::HeldOut { .. } => Code::ExamplesOutOfRange,
             Self::Stale { .. } | Self::Round { .. } => Code::RoundStale,
             Self::Quorum { .. } => Code::QuorumLost,

@@ -440,6 +440,11 @@ fn render_one(view: &RunView) -> String {
         text = format!("{text}\n\n{gate}");
     }
     for member in &view.members {
+        if let Some(annotation) = &member.annotation {
+            text = format!("{text}\n\n{} annotates {annotation}", member.institution);
+        }
+    }
+    for member in &view.members {
         if let Some(aside) = &member.aside {
             text = format!("{text}\n\n{} is set aside: {aside}", member.institution);
         }

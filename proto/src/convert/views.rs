@@ -6,6 +6,7 @@ use fedner_shared::digest::canonical_text;
 use fedner_shared::event::Entry;
 use fedner_shared::figures::Figures;
 use fedner_shared::plan::{Method, Unit};
+use fedner_shared::statement::Annotation;
 use fedner_shared::time::Time;
 use fedner_shared::view::{Explanation, InstitutionView, MemberView, RunView};
 
@@ -82,6 +83,10 @@ fn member_to_wire(view: &MemberView) -> v1::Member {
         cosine_to_last_step: view.figures.and_then(|figures| figures.to_last_step),
         aside: view.aside.clone().unwrap_or_default(),
         refused: view.refused.clone().unwrap_or_default(),
+        annotation: view.annotation.clone().map(|own| v1::Annotation {
+            types: own.types,
+            in_part: own.in_part,
+        }),
     }
 }
 
@@ -90,6 +95,10 @@ fn member_from_wire(message: v1::Member) -> Result<MemberView> {
         institution: parsed("institution", &message.institution)?,
         state: shown(message.state),
         examples: message.examples,
+        annotation: message.annotation.map(|own| Annotation {
+            types: own.types.into_iter().map(shown).collect(),
+            in_part: own.in_part.into_iter().map(shown).collect(),
+        }),
         epsilon: message.epsilon,
         last_seen: message.last_seen_ms.map(time),
         f1: message.f1,

@@ -135,6 +135,7 @@ impl Hollow {
             institution: self.name.clone(),
             examples: 100,
             held_out: None,
+            annotation: None,
             policy: Digest::of(b"policy"),
             at: Time::from_millis(0),
             expires: Time::from_millis(i64::MAX / 2),

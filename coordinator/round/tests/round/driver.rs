@@ -102,6 +102,7 @@ impl Driver {
             institution: id(name),
             examples,
             held_out: None,
+            annotation: None,
             policy: Digest::of(b"policy"),
             at: self.now,
             expires: self.now + Duration::from_secs(1_000_000),

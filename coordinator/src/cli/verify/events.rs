@@ -386,6 +386,7 @@ mod tests {
             institution: anna(),
             examples,
             held_out: None,
+            annotation: None,
             policy: Digest::of(b"policy"),
             at: Time::from_millis(0),
             expires: Time::from_millis(9),
