@@ -57,7 +57,7 @@ fn an_institution_says_which_types_its_text_annotates() -> Result<()> {
     let model = setting.cluster.coordinate(&["model", "show", "notes@3"])?;
     let types = |name: &str| -> Result<Vec<String>> {
         let own = of(&model["scores"], name)?;
-        let by_type = own["scores"]["by_type"].as_object().context("types")?;
+        let by_type = own["scores"].as_object().context("types")?;
         Ok(by_type.keys().cloned().collect())
     };
     assert_eq!(types("i1")?, ["Date"]);
