@@ -86,6 +86,8 @@ limits! {
     audits_per_hour: 120 in 1..=100_000;
     /// Countersigned histories of events that are kept of one member, an hour; others are passed over.
     histories_per_hour: 60 in 1..=100_000;
+    /// Pages of its own receipts that one member is told, an hour.
+    receipt_pages_per_hour: 600 in 1..=100_000;
 }
 
 /// Files that the coordinator keeps open for itself: store, log, objects, the runtime.

@@ -145,7 +145,7 @@ codes! {
     AlreadyExists = "already-exists", Exists, "choose another directory or remove the old one";
     Unreachable = "coordinator-unreachable", State, "is it running, and is the address right? see `fedner-client check`";
     LedgerInvalid = "ledger-invalid", State, "the ledger's chain is broken; restore the directory from a backup and tell the operator";
-    LedgerBehind = "ledger-behind", State, "this directory is an old copy; bring back the newest one: what was spent since would not be counted";
+    LedgerBehind = "ledger-behind", State, "this directory is an old copy; bring back the newest one: what was spent since would not be counted. Where that is lost for good: `fedner-client privacy recover`";
     AuditInvalid = "audit-invalid", Invalid, "see `fedner-client audit run --help` for what an attack needs";
     AuditModel = "audit-model-unknown", Missing, "audit a model as `fedner-coordinator model export` writes it, and name its version with `--model-version`";
     AuditLimit = "audit-limit", Exhausted, "as many reports of an institution are kept with a version as tell anything new";

@@ -11,7 +11,7 @@ use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::time::Time;
 
 use crate::bad_input::Hand;
-use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
+use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
 
 /// What an old copy does not know of was spent all the same, so that nothing more may leave by it.
 #[test]
@@ -49,6 +49,72 @@ fn a_client_with_an_old_copy_of_its_ledger_is_barred_until_the_newest_is_back() 
     fs::rename(&newest, &directory)?;
     setting.cluster.start_client("i0")?;
     setting.wait_for_state(&third, "completed", MINUTES)?;
+    Ok(())
+}
+
+/// A disk is lost for good: a person has the books rebuilt from what the coordinator keeps, and it takes part again.
+#[test]
+fn an_institution_that_lost_its_disk_comes_back_with_what_it_must_have_spent() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(1, 12)?;
+    let private = "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 4.0\ndelta = 1e-5\n\
+                   max_epsilon = 50.0\nevaluation_noise = 4.0";
+    let run = |setting: &Setting, seed: u32| -> Result<String> {
+        let plan = plan(1, 1, 2, "head", "", private);
+        setting.start_run(&plan.replace("seed = 7", &format!("seed = {seed}")))
+    };
+    let first = run(&setting, 1)?;
+    setting.wait_for_state(&first, "completed", MINUTES)?;
+    let spent = |setting: &Setting| setting.cluster.consult("i0", &["privacy", "show"]);
+    let before = spent(&setting)?;
+    setting.cluster.kill_client("i0")?;
+    fs::remove_dir_all(setting.cluster.client_directory("i0"))?;
+
+    let invite = setting
+        .cluster
+        .coordinator_command(&["invite", "i0", "--reenrol"])?;
+    let invite = fedner_tests::process::run(invite)?.stdout;
+    let file = setting.path("again.toml");
+    fs::write(&file, invite)?;
+    setting.enrol_with("i0", 0, 12, &file)?;
+    // Its books are empty: it is barred, as an old copy is, and `check` says so too.
+    let check = setting.cluster.client_command("i0", &["check"])?.output()?;
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(
+        said.contains("ledger-behind") && said.contains("privacy recover"),
+        "{said}"
+    );
+    setting.cluster.start_client("i0")?;
+    let second = run(&setting, 2)?;
+    wait_for_log(&setting.cluster.log("i0"), "ledger-behind")?;
+    let beside = setting
+        .cluster
+        .client_command("i0", &["privacy", "recover"])?;
+    assert!(
+        refused(beside)?.contains("state-invalid"),
+        "the daemon runs"
+    );
+    setting.cluster.kill_client("i0")?;
+
+    let would = setting
+        .cluster
+        .consult("i0", &["privacy", "recover", "--dry-run"])?;
+    assert_eq!(
+        spent(&setting)?["accounts"].as_array().map(Vec::len),
+        Some(0),
+        "{would}"
+    );
+    let found = setting.cluster.consult("i0", &["privacy", "recover"])?;
+    assert_eq!(found["debits"], 4, "two updates and two counts: {found}");
+    assert_eq!(found["without_receipt"], 0, "{found}");
+    assert_eq!(found, would);
+    let after = spent(&setting)?;
+    assert_eq!(epsilons(&after), epsilons(&before), "{after} {before}");
+    setting.cluster.consult("i0", &["privacy", "verify"])?;
+    let again = setting.cluster.consult("i0", &["privacy", "recover"])?;
+    assert_eq!(again["debits"], 0, "once: {again}");
+    setting.cluster.start_client("i0")?;
+    setting.wait_for_state(&second, "completed", MINUTES)?;
     Ok(())
 }
 
@@ -95,6 +161,13 @@ fn the_second_place_of_the_heads_tells_of_an_old_copy() -> Result<()> {
     let (sound, said) = verify(&setting)?;
     assert!(sound, "{said}");
     Ok(())
+}
+
+/// Every ε of an answer, in its order.
+fn epsilons(shown: &serde_json::Value) -> Vec<String> {
+    let text = shown.to_string();
+    let parts = text.split("\"epsilon\":").skip(1);
+    parts.map(|part| part.chars().take(8).collect()).collect()
 }
 
 fn one_round(seed: u32) -> String {

@@ -1,7 +1,7 @@
 //! A small federation to test with.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -85,7 +85,23 @@ impl Setting {
     }
 
     pub(crate) fn enrol(&self, name: &str, number: usize, documents: usize) -> Result<()> {
-        self.cluster.enrol(&Member {
+        self.cluster.enrol(&self.member(name, number, documents)?)
+    }
+
+    /// The same with the invite in that file.
+    pub(crate) fn enrol_with(
+        &self,
+        name: &str,
+        number: usize,
+        documents: usize,
+        invite: &Path,
+    ) -> Result<()> {
+        let member = self.member(name, number, documents)?;
+        self.cluster.enrol_with(&member, invite)
+    }
+
+    fn member(&self, name: &str, number: usize, documents: usize) -> Result<Member> {
+        Ok(Member {
             name: name.to_owned(),
             data: self.text(number, Split::Train, documents)?,
             held_out: self.text(number, Split::Devel, documents.div_ceil(4))?,

@@ -272,6 +272,13 @@ impl Federation for Rogue {
         Err(Status::unimplemented("audits"))
     }
 
+    async fn list_receipts(
+        &self,
+        _: Request<v1::ListReceiptsRequest>,
+    ) -> Result<Response<v1::ListReceiptsResponse>, Status> {
+        Err(Status::unimplemented("receipts"))
+    }
+
     async fn replace_signing_key(
         &self,
         _: Request<v1::ReplaceSigningKeyRequest>,

@@ -89,10 +89,7 @@ impl Agent {
 
     fn compare_ledger(&mut self, heads: Vec<Digest>) -> Result<(), Error> {
         if heads != self.compared {
-            let ledger = self.store.ledger()?;
-            let behind = heads
-                .iter()
-                .try_for_each(|head| egress::check_not_behind(&ledger, head));
+            let behind = egress::check_heads(&self.store, &heads)?;
             behind.map_err(consent::Error::Refused)?;
         }
         self.compared = heads;

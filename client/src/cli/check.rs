@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use fedner_host::machine::{Machine as _, ThisMachine};
+use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::text::brief;
 use serde::Serialize;
 
 use super::{Context, runtime};
 use crate::config::{Directory, Settings};
+use crate::egress::check_heads;
 use crate::identity::{self, Identity};
 use crate::state::Store;
 use crate::transport::{Coordinator, Error as TransportError, Says, Session};
@@ -40,7 +42,7 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     match Identity::load(&directory.identity(), settings.institution.clone()) {
         Ok(identity) => {
             lines.push(certificate(&identity));
-            lines.extend(connection(&settings, &identity)?);
+            lines.extend(connection(&directory, &settings, &identity)?);
         }
         Err(error) => {
             let refusal = error.refusal().unwrap_or_else(|| other(&error));
@@ -146,7 +148,11 @@ fn certificate(identity: &Identity) -> Line {
 
 /// Connects and checks in without waiting. The certificate's dates are checked by both sides in
 /// the handshake, so that it also shows a clock that is far off.
-fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line; 2]> {
+fn connection(
+    directory: &Directory,
+    settings: &Settings,
+    identity: &Identity,
+) -> anyhow::Result<Vec<Line>> {
     let address = &settings.coordinator;
     let checked: Result<_, TransportError> = runtime()?.block_on(async {
         let coordinator = Coordinator::new(&settings.into(), &identity.tls)?;
@@ -157,12 +163,13 @@ fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line;
     });
     let clock = format!("{}; both certificates hold at this time", ThisMachine.now());
     Ok(match checked {
-        Ok(answer) => [
+        Ok(answer) => vec![
             Line::well(
                 "connection",
                 format!("{address} answers{}", of(&answer.software)),
             ),
             Line::well("clock", clock),
+            books(directory, &answer.ledger_heads),
         ],
         Err(error) => {
             let refusal = error.refusal().unwrap_or_else(|| other(&error));
@@ -176,9 +183,22 @@ fn connection(settings: &Settings, identity: &Identity) -> anyhow::Result<[Line;
             } else {
                 Line::well("clock", ThisMachine.now().to_string())
             };
-            [Line::failed("connection", &refusal), clock]
+            vec![Line::failed("connection", &refusal), clock]
         }
     })
+}
+
+/// Whether the ledger has what the coordinator has seen receipts of, as the daemon asks before it works.
+fn books(directory: &Directory, heads: &[Digest]) -> Line {
+    let found = Store::open(&directory.database()).and_then(|store| check_heads(&store, heads));
+    match found {
+        Ok(Ok(())) => Line::well("receipts", "the ledger has what the coordinator has seen"),
+        Ok(Err(refusal)) => Line::failed("receipts", &refusal),
+        Err(error) => Line::failed(
+            "receipts",
+            &error.refusal().unwrap_or_else(|| other(&error)),
+        ),
+    }
 }
 
 fn of(software: &str) -> String {

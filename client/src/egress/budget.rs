@@ -4,7 +4,7 @@ use fedner_privacy::ledger::{Account, Cost, Debit, Entry, Kind, Ledger, Limit, R
 use fedner_privacy::sensitivity::squared_bound;
 use fedner_session::Task;
 use fedner_shared::digest::Digest;
-use fedner_shared::id::InstitutionId;
+use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::plan::{CountNoise, Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
@@ -86,6 +86,31 @@ pub fn cost_of_counts(noise: CountNoise) -> Cost {
     }
 }
 
+/// A release of a plan, by its digest, at that run, round and attempt.
+pub(super) fn debit(
+    institution: &InstitutionId,
+    (plan, digest): (&Plan, Digest),
+    (run, round, attempt): (RunId, u32, u32),
+    (kind, cost): (Kind, Cost),
+) -> Debit {
+    let privacy = &plan.privacy;
+    let delta = match privacy.unit {
+        Unit::None => NO_DELTA,
+        Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => privacy.delta,
+    };
+    Debit {
+        account: account(institution, privacy.unit),
+        plan: digest,
+        run,
+        round,
+        attempt,
+        kind,
+        cost,
+        delta,
+        per_person: privacy.max_per_person,
+    }
+}
+
 /// What one more release is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget<'a> {
@@ -122,22 +147,19 @@ impl Budget<'_> {
 
     /// What is asked for.
     pub fn wish(&self) -> Debit {
-        let privacy = &self.plan.privacy;
-        let delta = match privacy.unit {
-            Unit::None => NO_DELTA,
-            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => privacy.delta,
-        };
-        Debit {
-            account: account(self.institution, privacy.unit),
-            plan: self.task.plan,
-            run: self.task.run.clone(),
-            round: self.task.round,
-            attempt: self.task.attempt,
-            kind: self.kind,
-            cost: self.cost,
-            delta,
-            per_person: privacy.max_per_person,
-        }
+        let Task {
+            run,
+            round,
+            attempt,
+            ..
+        } = self.task;
+        let place = (run.clone(), *round, *attempt);
+        debit(
+            self.institution,
+            (self.plan, self.task.plan),
+            place,
+            (self.kind, self.cost),
+        )
     }
 
     fn refusal(&self, refused: &Refused) -> Refusal {

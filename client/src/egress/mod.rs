@@ -28,6 +28,7 @@ mod budget;
 mod charge;
 mod evaluation;
 mod reason;
+mod recovery;
 mod update;
 
 use std::io;
@@ -52,6 +53,7 @@ pub use budget::{Budget, account, check_not_behind, cost_of_counts, cost_of_upda
 pub use charge::ChargeRequest;
 pub use evaluation::{EvaluationRequest, ReleasedEvaluation};
 pub use reason::{Reason, told};
+pub use recovery::{Rebuilt, check_heads, rebuild};
 pub use update::{Released, UpdateRequest, due};
 
 #[derive(Debug, thiserror::Error)]

@@ -36,6 +36,18 @@ impl Heads {
         self.check_text(&text, ledger)
     }
 
+    /// Puts a file of another ledger aside, and begins one for this ledger.
+    pub fn begin_anew(&self, ledger: &Ledger) -> Result<(), Error> {
+        if self.check(ledger).is_err() {
+            let aside = self.file.with_extension("lost");
+            fs::rename(&self.file, aside).map_err(|source| Error::File {
+                file: self.file.clone(),
+                source,
+            })?;
+        }
+        self.keep(ledger)
+    }
+
     /// Appends the heads that the file lacks; on disk before this returns.
     pub fn keep(&self, ledger: &Ledger) -> Result<(), Error> {
         let text = self.text()?;

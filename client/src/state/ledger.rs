@@ -1,11 +1,15 @@
 //! The ledger's entries. The rules are `fedner_privacy::ledger`'s.
 
+use std::collections::BTreeSet;
+
 use fedner_privacy::ledger::{Entry, Ledger};
 use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::time::Time;
 use rusqlite::{Connection, params};
 
-use super::{Error, Store};
+use super::{Error, Store, values};
+
+const RECOVERED: &str = "recovered";
 
 impl Store {
     /// The verified ledger.
@@ -35,6 +39,23 @@ impl Store {
             Ok(())
         })?;
         self.keep_heads()
+    }
+
+    /// Adds what a lost ledger must have held, and keeps the names that its entries had, all in one.
+    pub fn recover(&self, entries: &[Entry], heads: &BTreeSet<Digest>) -> Result<(), Error> {
+        let mut known = self.recovered()?;
+        known.extend(heads);
+        self.transaction("recover ledger", |transaction| {
+            for entry in entries {
+                insert(transaction, entry)?;
+            }
+            values::put(transaction, RECOVERED, &known)
+        })
+    }
+
+    /// Entries of a lost ledger that are accounted for by others.
+    pub fn recovered(&self) -> Result<BTreeSet<Digest>, Error> {
+        self.value(RECOVERED)
     }
 
     /// The ledger entry that a receipt names: the debit that paid for what left.

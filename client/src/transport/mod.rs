@@ -8,6 +8,7 @@ mod connect;
 mod download;
 mod error;
 mod pinned;
+mod receipts;
 mod session;
 mod shown;
 mod tls;
@@ -25,6 +26,7 @@ use tonic::transport::Channel;
 pub use calls::{Answer, POLL, Says, Todo, Told};
 pub use connect::{Destination, endpoint};
 pub use error::Error;
+pub use receipts::KeptReceipt;
 pub use session::Session;
 pub use tls::TlsIdentity;
 

@@ -22,16 +22,18 @@ pub(crate) enum Ration {
     Upload,
     Audit,
     History,
+    Receipts,
 }
 
 impl Ration {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Consent,
         Self::Decline,
         Self::Renewal,
         Self::Upload,
         Self::Audit,
         Self::History,
+        Self::Receipts,
     ];
 
     /// How many an hour, and at once.
@@ -43,6 +45,7 @@ impl Ration {
             Self::Upload => (limits.uploads_per_hour, 120),
             Self::Audit => (limits.audits_per_hour, 60),
             Self::History => (limits.histories_per_hour, 2),
+            Self::Receipts => (limits.receipt_pages_per_hour, 200),
         };
         (hourly, hourly.min(burst))
     }
@@ -55,6 +58,7 @@ impl Ration {
             Self::Upload => "begun uploads",
             Self::Audit => "reports of audits",
             Self::History => "countersigned histories",
+            Self::Receipts => "pages of receipts",
         }
     }
 }

@@ -294,7 +294,7 @@ impl Engine {
         }))
     }
 
-    fn signed_plan(&mut self, digest: Digest) -> Result<Signed, Failure> {
+    pub(super) fn signed_plan(&mut self, digest: Digest) -> Result<Signed, Failure> {
         let found = self.store.read(|tx| tx.plan(digest))?;
         found.ok_or_else(|| {
             Fault::Inconsistent(format!("plan {} is missing", digest.short())).into()

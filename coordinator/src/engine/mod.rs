@@ -16,6 +16,7 @@ mod keys;
 pub mod models;
 mod presence;
 pub mod prune;
+pub mod receipts;
 mod records;
 pub mod runs;
 pub mod statements;

@@ -26,6 +26,7 @@ use crate::door::{Program, Ration};
 use crate::engine::check_in::{CheckIn, Opened, Todo};
 use crate::engine::history::Shown;
 use crate::engine::statements::Vouched;
+use crate::store::StatementKind;
 use crate::{SOFTWARE, observe, version};
 
 /// How often it is looked whether an upload is still wanted.
@@ -323,6 +324,33 @@ impl v1::federation_server::Federation for Federation {
             .await
             .map_err(status)?;
         Ok(Response::new(v1::SubmitAuditResponse {}))
+    }
+
+    async fn list_receipts(
+        &self,
+        request: Request<v1::ListReceiptsRequest>,
+    ) -> Result<Response<v1::ListReceiptsResponse>, Status> {
+        let member = self.0.institution(&request).await?;
+        member.guest.take(Ration::Receipts).map_err(status)?;
+        let after = request.into_inner().after;
+        let name = member.name.clone();
+        let (kept, more) = member
+            .engine
+            .call(move |engine| engine.receipts_of(&name, after))
+            .await
+            .map_err(status)?;
+        let receipts = kept.iter().map(|kept| v1::KeptReceipt {
+            place: kept.place,
+            receipt: Some(convert::signed_to_wire(&kept.receipt)),
+            evaluation: kept.kind == StatementKind::Evaluation,
+            plan: Some(convert::signed_to_wire(&kept.plan)),
+            dimension: kept.dimension,
+            units: kept.units,
+        });
+        Ok(Response::new(v1::ListReceiptsResponse {
+            receipts: receipts.collect(),
+            more,
+        }))
     }
 
     async fn replace_signing_key(

@@ -119,6 +119,41 @@ impl Tx<'_> {
             .transpose()
     }
 
+    /// Receipts of updates and evaluations by this institution that were accepted after that place, oldest first.
+    pub fn receipts_of(
+        &self,
+        author: &InstitutionId,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<(u64, StatementKind, Signed)>, Error> {
+        let failed = named("list receipts");
+        let sql = "SELECT rowid, kind, signed FROM statements
+                   WHERE author = ?1 AND rowid > ?2 AND kind IN ('update', 'evaluation')
+                   ORDER BY rowid LIMIT ?3";
+        let mut statement = self.0.prepare(sql).map_err(&failed)?;
+        let key = params![author.as_str(), after as i64, most as i64];
+        let rows = statement
+            .query_map(key, |row| {
+                let kind: String = row.get(1)?;
+                Ok((row.get::<_, i64>(0)?, kind, row.get::<_, String>(2)?))
+            })
+            .map_err(&failed)?;
+        rows.map(|row| {
+            let (place, kind, signed) = row.map_err(&failed)?;
+            let kind = if kind == StatementKind::Update.as_str() {
+                StatementKind::Update
+            } else {
+                StatementKind::Evaluation
+            };
+            Ok((
+                place as u64,
+                kind,
+                serde_json::from_str(&signed).map_err(damaged)?,
+            ))
+        })
+        .collect()
+    }
+
     /// The number the next version of `model` will have.
     pub fn next_number(&self, model: &PlanName) -> Result<u32, Error> {
         self.0

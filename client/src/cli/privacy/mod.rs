@@ -1,6 +1,7 @@
-//! `privacy show`, `privacy verify`, `privacy forecast`.
+//! `privacy show`, `privacy verify`, `privacy forecast`, `privacy recover`.
 
 mod forecast;
+mod recover;
 mod show;
 mod verify;
 
@@ -24,6 +25,7 @@ enum Command {
     /// Check the ledger's chain and figures, and that every receipt is in it
     Verify,
     Forecast(forecast::Arguments),
+    Recover(recover::Arguments),
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -31,5 +33,6 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         Command::Show => show::run(context),
         Command::Verify => verify::run(context),
         Command::Forecast(arguments) => forecast::run(context, &arguments),
+        Command::Recover(arguments) => recover::run(context, &arguments),
     }
 }
