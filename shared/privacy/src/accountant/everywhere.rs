@@ -136,6 +136,24 @@ proptest! {
     }
 }
 
+/// What once overflowed on the way to a figure that does not.
+#[test]
+fn ratios_and_squares_beyond_the_range_are_no_figures() {
+    let (q, noise, delta) = (f64::from(-15).exp2(), 0.005_166_138_972_965_522, 0.014);
+    let of = |noise| pld::epsilon(&[phase(q, noise, 1), phase(1.0, noise, 1)], delta);
+    let (once, twice) = (
+        of(noise).expect("in range"),
+        of(2.0 * noise).expect("in range"),
+    );
+    assert!(0.0 < twice && twice < once && once < 1e6, "{once} {twice}");
+    let of = |noise| gdp::epsilon(gdp::mu(1 << 30, noise), 5e-324);
+    let (once, twice) = (of(4.8e170), of(9.6e170));
+    assert!(
+        0.0 < twice && twice <= once && once < 1e-100,
+        "{once} {twice}"
+    );
+}
+
 /// What once came out as nothing, or as a panic.
 #[test]
 fn hardly_any_noise_is_never_free() {

@@ -43,6 +43,10 @@ pub fn delta(mu: f64, epsilon: f64) -> f64 {
     // e^ε Φ(−far) in logarithms: neither factor can overflow alone.
     let first = libm::exp(ln_tail(near));
     let second = libm::exp(epsilon + ln_tail(far));
+    if first + second <= 0.0 {
+        // Both underflow, and what rounding can amount to is less than any number.
+        return 0.0;
+    }
     // What rounding in the arguments, in the logarithms and in the difference can amount to.
     let allowance = 4.0 * f64::EPSILON * (16.0 + epsilon + far * far);
     (first - second + allowance * (first + second)).clamp(0.0, 1.0)

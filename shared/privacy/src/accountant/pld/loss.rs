@@ -191,10 +191,10 @@ impl Edge {
         };
         let (excess, size) = (one + other, one.abs() + other.abs());
         if excess >= size * UNCLEAR {
-            return Self::beyond(phase, libm::log(excess / q), size / excess);
+            return Self::beyond(phase, ln_ratio(excess, q), size / excess);
         }
         // Below it, or by so little above that all its tail may be one or the other's.
-        let least = Self::beyond(phase, libm::log(2.0 * UNCLEAR * size / q), 0.0);
+        let least = Self::beyond(phase, ln_ratio(2.0 * UNCLEAR * size, q), 0.0);
         let surely_below = excess < -size * UNCLEAR;
         Self {
             plain: least.plain.all_doubted(surely_below),
@@ -238,6 +238,16 @@ impl Edge {
             plain,
             ((1.0 - q) * plain + q * shifted) * (1.0 + 4.0 * f64::EPSILON),
         )
+    }
+}
+
+/// ln(a/q), also where the ratio itself is beyond the range of f64.
+fn ln_ratio(a: f64, q: f64) -> f64 {
+    let ratio = a / q;
+    if ratio.is_finite() {
+        libm::log(ratio)
+    } else {
+        libm::log(a) - libm::log(q)
     }
 }
 
