@@ -5,6 +5,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedner_shared::refusal::Code;
+use fedner_shared::state::RunState;
 use fedner_shared::time::Time;
 use fedner_shared::view::{InstitutionView, RunView};
 use metrics::{
@@ -124,19 +125,6 @@ pub(crate) fn record_aggregation(seconds: f64) {
     histogram!(AGGREGATION).record(seconds);
 }
 
-/// The states that a run may have, so that those without a run are 0.
-const STATES: [&str; 9] = [
-    "created",
-    "recruiting",
-    "collecting",
-    "aggregating",
-    "evaluating",
-    "paused",
-    "completed",
-    "failed",
-    "cancelled",
-];
-
 /// What an operator looks at daily. The names are of institutions that the operator let in.
 pub(crate) fn show(institutions: &[InstitutionView], runs: &[RunView]) {
     let seconds = |time: Time| time.as_millis() as f64 / 1000.0;
@@ -147,9 +135,10 @@ pub(crate) fn show(institutions: &[InstitutionView], runs: &[RunView]) {
         }
         gauge!(CERTIFICATE, "institution" => name).set(seconds(view.certificate_expires));
     }
-    for state in STATES {
-        let count = runs.iter().filter(|run| run.state == state).count();
-        gauge!(RUNS, "state" => state).set(count as f64);
+    // Those without a run are 0.
+    for state in RunState::ALL {
+        let count = runs.iter().filter(|run| run.state == *state).count();
+        gauge!(RUNS, "state" => state.as_str()).set(count as f64);
     }
 }
 

@@ -20,6 +20,7 @@ pub mod score;
 pub mod seal;
 pub mod serde_helpers;
 pub mod sign;
+pub mod state;
 pub mod statement;
 pub mod text;
 pub mod time;

@@ -8,6 +8,7 @@ use crate::figures::Figures;
 use crate::id::{Alias, InstitutionId, PlanName, RunId, VersionName};
 use crate::plan::{Method, Unit};
 use crate::score::Scores;
+use crate::state::{InstitutionState, MemberState, RunState};
 use crate::statement::Annotation;
 use crate::time::Time;
 use crate::version::{Pruned, Version};
@@ -18,9 +19,7 @@ pub struct RunView {
     pub run: RunId,
     pub name: PlanName,
     pub plan: Digest,
-    /// `created`, `recruiting`, `collecting`, `aggregating`, `evaluating`, `paused`, `completed`,
-    /// `failed` or `cancelled`.
-    pub state: String,
+    pub state: RunState,
     pub round: u32,
     pub rounds: u32,
     pub attempt: u32,
@@ -51,9 +50,7 @@ pub struct RunView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberView {
     pub institution: InstitutionId,
-    /// `invited`, `ready`, `assigned`, `working`, `late`, `answered`, `declined`, `put_off`, `away`,
-    /// `aside` or `left`.
-    pub state: String,
+    pub state: MemberState,
     pub examples: Option<u32>,
     /// Which of the plan's types its text annotates; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,8 +75,7 @@ pub struct MemberView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstitutionView {
     pub institution: InstitutionId,
-    /// `active`, `suspended` or `revoked`.
-    pub state: String,
+    pub state: InstitutionState,
     pub enrolled: Time,
     pub certificate_expires: Time,
     pub last_seen: Option<Time>,
@@ -153,7 +149,7 @@ impl AuditView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     pub run: RunId,
-    pub state: String,
+    pub state: RunState,
     /// What is awaited, as a sentence.
     pub awaits: String,
     pub from: Vec<InstitutionId>,

@@ -502,7 +502,7 @@ impl World {
         let runs = self.place.runs()?;
         let mut ends = BTreeMap::new();
         for run in &runs {
-            *ends.entry(run.phase.name().to_owned()).or_default() += 1;
+            *ends.entry(run.phase.state().to_string()).or_default() += 1;
         }
         Ok(Report {
             published: self

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fedner_shared::id::InstitutionId;
+use fedner_shared::state::RunState;
 use fedner_shared::time::Time;
 use fedner_shared::view::{Explanation, MemberView, RunView};
 
@@ -71,12 +72,12 @@ impl Run {
         Some(self.attempt_began + Duration::from_millis(mean * left))
     }
 
-    /// The state in a word, as monitoring shows it.
-    pub fn state(&self) -> &'static str {
+    /// The state as monitoring shows it.
+    pub fn state(&self) -> RunState {
         if self.paused.is_some() {
-            "paused"
+            RunState::Paused
         } else {
-            self.phase.name()
+            self.phase.state()
         }
     }
 
@@ -181,7 +182,7 @@ impl Run {
         };
         Explanation {
             run: self.id.clone(),
-            state: self.state().to_owned(),
+            state: self.state(),
             awaits,
             from,
             until,
@@ -202,7 +203,7 @@ impl Run {
             run: self.id.clone(),
             name: self.plan.name.clone(),
             plan: self.plan_digest,
-            state: self.state().to_owned(),
+            state: self.state(),
             round: self.round,
             rounds: self.plan.rounds,
             attempt: self.attempt,
@@ -254,7 +255,7 @@ fn member_view(institution: &InstitutionId, member: &Member, round: u32) -> Memb
     let aside = member.aside(round).or(member.asides.first());
     MemberView {
         institution: institution.clone(),
-        state: member.state(round).to_owned(),
+        state: member.state(round),
         examples: member.consent.as_ref().map(|granted| granted.examples),
         annotation: member
             .consent

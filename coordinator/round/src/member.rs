@@ -6,6 +6,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::figures::{Aside, Figures};
 use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
+use fedner_shared::state::MemberState;
 use fedner_shared::statement::Annotation;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
@@ -239,20 +240,24 @@ impl Member {
         self.is_ready(now) && self.is_present(now, away_after) && self.aside(round).is_none()
     }
 
-    /// The word for monitoring, in `round`.
-    pub fn state(&self, round: u32) -> &'static str {
+    /// What monitoring shows, in `round`.
+    pub fn state(&self, round: u32) -> MemberState {
         match (&self.left, &self.consent, &self.work) {
-            (Some(_), _, _) => "left",
-            (None, None, _) => "invited",
-            (None, Some(_), _) if self.aside(round).is_some() => "aside",
-            (None, Some(_), Work::None | Work::Assigned | Work::Working) if self.away => "away",
-            (None, Some(_), Work::Working) if self.late => "late",
-            (None, Some(_), Work::Assigned) => "assigned",
-            (None, Some(_), Work::Working) => "working",
-            (None, Some(_), Work::Uploaded { .. } | Work::Evaluated { .. }) => "answered",
-            (None, Some(_), Work::Declined { .. }) => "declined",
-            (None, Some(_), Work::PutOff { .. }) => "put_off",
-            (None, Some(_), Work::None) => "ready",
+            (Some(_), _, _) => MemberState::Left,
+            (None, None, _) => MemberState::Invited,
+            (None, Some(_), _) if self.aside(round).is_some() => MemberState::Aside,
+            (None, Some(_), Work::None | Work::Assigned | Work::Working) if self.away => {
+                MemberState::Away
+            }
+            (None, Some(_), Work::Working) if self.late => MemberState::Late,
+            (None, Some(_), Work::Assigned) => MemberState::Assigned,
+            (None, Some(_), Work::Working) => MemberState::Working,
+            (None, Some(_), Work::Uploaded { .. } | Work::Evaluated { .. }) => {
+                MemberState::Answered
+            }
+            (None, Some(_), Work::Declined { .. }) => MemberState::Declined,
+            (None, Some(_), Work::PutOff { .. }) => MemberState::PutOff,
+            (None, Some(_), Work::None) => MemberState::Ready,
         }
     }
 }

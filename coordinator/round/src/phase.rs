@@ -1,5 +1,6 @@
 //! Where a run stands.
 
+use fedner_shared::state::RunState;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -26,25 +27,22 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub fn name(&self) -> &'static str {
+    pub fn state(&self) -> RunState {
         match self {
-            Self::Created => "created",
-            Self::Recruiting { .. } => "recruiting",
-            Self::Collecting { .. } => "collecting",
-            Self::Aggregating => "aggregating",
-            Self::Evaluating { .. } => "evaluating",
-            Self::Completed => "completed",
-            Self::Failed { .. } => "failed",
-            Self::Cancelled => "cancelled",
+            Self::Created => RunState::Created,
+            Self::Recruiting { .. } => RunState::Recruiting,
+            Self::Collecting { .. } => RunState::Collecting,
+            Self::Aggregating => RunState::Aggregating,
+            Self::Evaluating { .. } => RunState::Evaluating,
+            Self::Completed => RunState::Completed,
+            Self::Failed { .. } => RunState::Failed,
+            Self::Cancelled => RunState::Cancelled,
         }
     }
 
     /// Nothing will happen any more.
     pub fn is_end(&self) -> bool {
-        matches!(
-            self,
-            Self::Completed | Self::Failed { .. } | Self::Cancelled
-        )
+        self.state().is_end()
     }
 
     /// The instant up to which the phase waits.

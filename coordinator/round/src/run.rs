@@ -324,11 +324,7 @@ impl Run {
     }
 
     pub(crate) fn wrong_state(&self, expected: &'static str) -> Rejection {
-        let found = if self.paused.is_some() {
-            "paused"
-        } else {
-            self.phase.name()
-        };
+        let found = self.state().as_str();
         Rejection::State {
             run: self.id.clone(),
             expected,

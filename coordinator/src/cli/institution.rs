@@ -112,7 +112,7 @@ fn render(views: &[InstitutionView]) -> String {
     let row = |view: &InstitutionView| {
         [
             view.institution.to_string(),
-            view.state.clone(),
+            view.state.to_string(),
             view.enrolled.to_string(),
             view.certificate_expires.to_string(),
             or_dash(view.last_seen),

@@ -293,7 +293,7 @@ async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result
         .get_run(v1::GetRunRequest { run: run.clone() })
         .await?
         .into_inner();
-    if matches!(first.state.as_str(), "completed" | "failed" | "cancelled") {
+    if convert::run_from_wire(first)?.state.is_end() {
         from = 1;
     }
     loop {
@@ -382,7 +382,7 @@ fn render_all(views: &[RunView]) -> String {
     let row = |view: &RunView| {
         [
             view.run.to_string(),
-            view.state.clone(),
+            view.state.to_string(),
             format!("{}/{}", view.round, view.rounds),
             view.method.to_string(),
             view.unit.to_string(),
@@ -400,7 +400,7 @@ fn render_one(view: &RunView) -> String {
     let row = |member: &MemberView| {
         [
             member.institution.to_string(),
-            member.state.clone(),
+            member.state.to_string(),
             or_dash(member.examples),
             or_dash(
                 member

@@ -6,6 +6,7 @@ use fedner_shared::event::Event;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
+use fedner_shared::state::InstitutionState;
 use fedner_shared::time::Time;
 use fedner_shared::view::InstitutionView;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Engine, Failure};
 use crate::authority::{Authority, Issued};
 use crate::identity::Caller;
-use crate::store::{Institution, InstitutionState, Invite, InviteUse, Tx};
+use crate::store::{Institution, Invite, InviteUse, Tx};
 
 impl Engine {
     /// Writes an invite; whether it lets a known name come back. A name that is enrolled, or was, needs
@@ -301,7 +302,7 @@ impl Engine {
                 .later(&institution.name)
                 .map(|later| later.code.to_string()),
             last_seen: self.seen.get(&institution.name).copied(),
-            state: institution.state.as_str().to_owned(),
+            state: institution.state,
             enrolled: institution.enrolled,
             certificate_expires: institution.certificate_expires,
             institution: institution.name,

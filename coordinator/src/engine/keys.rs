@@ -7,11 +7,12 @@ use fedner_shared::keys::{Signs, Succession, newest, next};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{PublicKey, Signed};
+use fedner_shared::state::InstitutionState;
 use fedner_shared::time::Time;
 
 use super::{Engine, Failure, Fault};
 use crate::authority::{INSTITUTION_LIFE, Life};
-use crate::store::{InstitutionState, Person};
+use crate::store::Person;
 
 impl Engine {
     /// The signed plans of runs that have not ended.

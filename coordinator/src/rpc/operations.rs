@@ -11,6 +11,7 @@ use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::id::{InstitutionId, VersionName};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::state::InstitutionState;
 use fedner_shared::version::Pruned;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -19,7 +20,6 @@ use super::gate::{guest, status};
 use super::stream::{Chunks, object};
 use crate::engine::prune::Rule;
 use crate::registry::Uploaded;
-use crate::store::InstitutionState;
 
 #[derive(Debug)]
 pub(super) struct Operations(pub(super) Services);

@@ -3,34 +3,12 @@
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::sign::PublicKey;
+use fedner_shared::state::InstitutionState;
 use fedner_shared::time::Time;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Error, Tx, damaged, named};
 use crate::authority::Issued;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InstitutionState {
-    Active,
-    Suspended,
-    Revoked,
-}
-
-impl InstitutionState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-            Self::Revoked => "revoked",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Suspended, Self::Revoked]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-    }
-}
 
 /// An institution that has enrolled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -328,7 +306,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
 fn institution((name, state, key, enrolled, expires): Raw) -> Result<Institution, Error> {
     Ok(Institution {
         name: name.parse().map_err(damaged)?,
-        state: InstitutionState::parse(&state).ok_or_else(|| damaged(&state))?,
+        state: state.parse().map_err(damaged)?,
         signing_key: PublicKey::from_bytes(&key).map_err(damaged)?,
         enrolled: Time::from_millis(enrolled),
         certificate_expires: Time::from_millis(expires),

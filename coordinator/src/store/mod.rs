@@ -29,7 +29,7 @@ use crate::observe;
 
 pub use backup::backup;
 pub use events::HistorySeen;
-pub use institutions::{Institution, InstitutionState, Invite, InviteUse};
+pub use institutions::{Institution, Invite, InviteUse};
 pub use invites::OpenInvite;
 pub use keys::Person;
 pub use models::{StatementKind, StoredStatement};

@@ -18,7 +18,7 @@ pub fn run_to_wire(view: &RunView) -> v1::Run {
         run: view.run.to_string(),
         name: view.name.to_string(),
         plan: view.plan.as_bytes().to_vec(),
-        state: view.state.clone(),
+        state: view.state.to_string(),
         round: view.round,
         rounds: view.rounds,
         attempt: view.attempt,
@@ -44,7 +44,7 @@ pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
         run: parsed("run", &message.run)?,
         name: parsed("name", &message.name)?,
         plan: digest("plan", &message.plan)?,
-        state: shown(message.state),
+        state: parsed("state", &message.state)?,
         round: message.round,
         rounds: message.rounds,
         attempt: message.attempt,
@@ -73,7 +73,7 @@ pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
 fn member_to_wire(view: &MemberView) -> v1::Member {
     v1::Member {
         institution: view.institution.to_string(),
-        state: view.state.clone(),
+        state: view.state.to_string(),
         examples: view.examples,
         epsilon: view.epsilon,
         last_seen_ms: view.last_seen.map(Time::as_millis),
@@ -93,7 +93,7 @@ fn member_to_wire(view: &MemberView) -> v1::Member {
 fn member_from_wire(message: v1::Member) -> Result<MemberView> {
     Ok(MemberView {
         institution: parsed("institution", &message.institution)?,
-        state: shown(message.state),
+        state: parsed("state", &message.state)?,
         examples: message.examples,
         annotation: message.annotation.map(|own| Annotation {
             types: own.types.into_iter().map(shown).collect(),
@@ -115,7 +115,7 @@ fn member_from_wire(message: v1::Member) -> Result<MemberView> {
 pub fn institution_to_wire(view: &InstitutionView) -> v1::Institution {
     v1::Institution {
         institution: view.institution.to_string(),
-        state: view.state.clone(),
+        state: view.state.to_string(),
         enrolled_ms: view.enrolled.as_millis(),
         certificate_expires_ms: view.certificate_expires.as_millis(),
         last_seen_ms: view.last_seen.map(Time::as_millis),
@@ -129,7 +129,7 @@ pub fn institution_to_wire(view: &InstitutionView) -> v1::Institution {
 pub fn institution_from_wire(message: v1::Institution) -> Result<InstitutionView> {
     Ok(InstitutionView {
         institution: parsed("institution", &message.institution)?,
-        state: shown(message.state),
+        state: parsed("state", &message.state)?,
         enrolled: time(message.enrolled_ms),
         certificate_expires: time(message.certificate_expires_ms),
         last_seen: message.last_seen_ms.map(time),
@@ -162,7 +162,7 @@ pub fn entry_from_wire(message: &v1::Event) -> Result<Entry> {
 pub fn explanation_to_wire(view: &Explanation) -> v1::ExplainResponse {
     v1::ExplainResponse {
         run: view.run.to_string(),
-        state: view.state.clone(),
+        state: view.state.to_string(),
         awaits: view.awaits.clone(),
         from: view.from.iter().map(ToString::to_string).collect(),
         until_ms: view.until.map(Time::as_millis),
@@ -177,7 +177,7 @@ pub fn explanation_from_wire(message: v1::ExplainResponse) -> Result<Explanation
     let from = message.from.iter().map(|name| parsed("from", name));
     Ok(Explanation {
         run: parsed("run", &message.run)?,
-        state: shown(message.state),
+        state: parsed("state", &message.state)?,
         awaits: shown(message.awaits),
         from: from.collect::<Result<_>>()?,
         until: message.until_ms.map(time),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fedner_round::{Input, Later, Phase, Task};
 use fedner_shared::event::Event;
 use fedner_shared::refusal::Code;
+use fedner_shared::state::{MemberState, RunState};
 use fedner_shared::time::Time;
 
 use crate::driver::{Driver, NAMES, id, plan};
@@ -40,10 +41,13 @@ fn what_can_be_mended_leaves_the_attempt_open_and_is_asked_again() {
     for name in ["bert", "cora", "dora"] {
         driver.upload(name).expect("upload");
     }
-    assert_eq!((driver.run.state(), driver.run.attempt), ("collecting", 1));
+    assert_eq!(
+        (driver.run.state(), driver.run.attempt),
+        (RunState::Collecting, 1)
+    );
     let view = driver.run.view();
     let anna = &view.members[0];
-    assert_eq!(anna.state, "put_off");
+    assert_eq!(anna.state, MemberState::PutOff);
     assert_eq!(anna.refused.as_deref(), Some("data-unavailable"));
     let explained = driver.run.explain();
     assert_eq!(explained.from, [id("anna")]);
@@ -111,7 +115,7 @@ fn an_attempt_is_used_at_its_deadline_and_the_failure_names_who_and_why() {
         driver
             .decline("anna", Task::Train, Code::DataUnavailable)
             .expect("declined");
-        assert_eq!(driver.run.state(), "collecting");
+        assert_eq!(driver.run.state(), RunState::Collecting);
         driver.now = until(&driver);
         driver.step(Input::Tick).expect("tick");
     }
@@ -136,7 +140,7 @@ fn hours_that_are_announced_move_the_deadline_to_when_the_quorum_can_work() {
         driver.seen(name);
     }
     driver.pass(1);
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     assert!(driver.run.assignment(&id("anna")).is_none());
     assert_eq!(until(&driver), late + Duration::from_secs(1000));
     assert!(driver.run.explain().awaits.contains("outside-hours"));
@@ -146,7 +150,7 @@ fn hours_that_are_announced_move_the_deadline_to_when_the_quorum_can_work() {
     driver.step(Input::Tick).expect("tick");
     assert_eq!(driver.take("anna"), Some(Task::Train));
     driver.upload("anna").expect("upload");
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     // The other one is there sooner than it said.
     driver.seen("bert");
     later(&mut driver, "bert", None, Code::OutsideHours);
@@ -164,11 +168,11 @@ fn a_failed_run_goes_on_with_its_round_and_only_then() {
     for _ in 0..2 {
         driver.pass(5_000);
     }
-    assert_eq!(driver.run.state(), "failed");
+    assert_eq!(driver.run.state(), RunState::Failed);
     driver.step(Input::Retry).expect("retried");
     assert_eq!(driver.events.last(), Some(&Event::RunRetried { round: 2 }));
     let place = (driver.run.state(), driver.run.round, driver.run.attempt);
-    assert_eq!(place, ("recruiting", 2, 1));
+    assert_eq!(place, (RunState::Recruiting, 2, 1));
     assert_eq!(driver.run.version, version);
     for name in NAMES {
         driver.join_again(name);
@@ -196,7 +200,7 @@ fn who_was_put_out_stays_out_of_a_run_that_is_retried_and_others_are_asked_anew(
     );
     driver.pass(5_000);
     driver.pass(5_000);
-    assert_eq!(driver.run.state(), "failed");
+    assert_eq!(driver.run.state(), RunState::Failed);
     driver.step(Input::Retry).expect("retried");
     assert_eq!(
         driver.run.members[&id("anna")].left,
@@ -248,7 +252,7 @@ fn one_that_begins_again_and_again_is_not_waited_for() {
     }
     for begun in 2..=4 {
         assert_eq!(driver.take("anna"), Some(Task::Train), "{begun}");
-        assert_eq!(driver.run.state(), "collecting");
+        assert_eq!(driver.run.state(), RunState::Collecting);
     }
     driver.take("anna");
     assert_eq!(driver.run.phase, Phase::Aggregating);

@@ -5,6 +5,7 @@ use fedner_shared::event::Event;
 use fedner_shared::figures::{Aside, Cause, Figures, UpdateFigures};
 use fedner_shared::plan::{DecidedBy, Guard, Plan};
 use fedner_shared::refusal::Code;
+use fedner_shared::state::MemberState;
 
 use crate::driver::{Driver, NAMES, id, plan};
 
@@ -207,7 +208,7 @@ fn the_operator_leaves_a_member_out_of_one_round_and_takes_it_back() {
         round,
     };
     driver.step(exclude("dora", 1)).expect("the open round");
-    assert_eq!(driver.run.view().members[3].state, "aside");
+    assert_eq!(driver.run.view().members[3].state, MemberState::Aside);
     let refused = driver.upload("dora").expect_err("left out");
     assert_eq!(refused.code(), Code::UpdateUnexpected);
     // A second one would cost the quorum.

@@ -6,6 +6,7 @@ use fedner_round::{Input, Phase, Rejection, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::refusal::Code;
+use fedner_shared::state::{MemberState, RunState};
 
 use crate::driver::{Driver, NAMES, id, plan};
 
@@ -33,7 +34,7 @@ fn the_first_round_waits_for_the_whole_cohort_but_not_for_ever() {
     for name in ["anna", "bert", "cora"] {
         driver.join(name);
     }
-    assert_eq!(driver.run.state(), "recruiting");
+    assert_eq!(driver.run.state(), RunState::Recruiting);
     assert_eq!(driver.run.explain().from, [id("dora")]);
     for _ in 0..4 {
         driver.pass(25);
@@ -41,7 +42,7 @@ fn the_first_round_waits_for_the_whole_cohort_but_not_for_ever() {
             driver.seen(name);
         }
     }
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     assert!(driver.run.assignment(&id("dora")).is_none());
     assert_eq!(driver.take("anna"), Some(Task::Train));
 }
@@ -51,7 +52,10 @@ fn without_a_quorum_recruiting_is_repeated_and_then_given_up() {
     let mut driver = Driver::started(plan(1, 2));
     driver.join("anna");
     driver.pass(100);
-    assert_eq!((driver.run.state(), driver.run.attempt), ("recruiting", 2));
+    assert_eq!(
+        (driver.run.state(), driver.run.attempt),
+        (RunState::Recruiting, 2)
+    );
     assert!(matches!(
         driver.events.last(),
         Some(Event::RoundRepeated { attempt: 1, .. })
@@ -76,12 +80,12 @@ fn collecting_closes_at_the_deadline_with_a_quorum() {
     // Both stay in touch, so that only the deadline ends the waiting.
     for _ in 0..50 {
         driver.pass(20);
-        if driver.run.state() == "collecting" {
+        if driver.run.state() == RunState::Collecting {
             driver.seen("cora");
             driver.seen("dora");
         }
     }
-    assert_eq!(driver.run.state(), "aggregating");
+    assert_eq!(driver.run.state(), RunState::Aggregating);
     let names: Vec<_> = driver.effects[0]
         .contributions
         .iter()
@@ -104,7 +108,7 @@ fn a_silent_institution_is_waited_for_only_until_it_counts_as_away() {
     assert!(reason.contains("away"), "{reason}");
     assert_eq!(deadline.as_millis(), 30_000);
     driver.pass(30);
-    assert_eq!(driver.run.state(), "aggregating");
+    assert_eq!(driver.run.state(), RunState::Aggregating);
     driver.publish();
     // It is not asked to evaluate, nor waited for in the next round.
     for name in ["anna", "bert", "cora"] {
@@ -123,7 +127,7 @@ fn a_silent_institution_that_the_quorum_needs_may_come_back_until_the_deadline()
         driver.upload(name).expect("upload");
     }
     driver.pass(500);
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     assert_eq!(
         driver.take("dora"),
         Some(Task::Train),
@@ -136,7 +140,7 @@ fn a_silent_institution_that_the_quorum_needs_may_come_back_until_the_deadline()
             .any(|e| matches!(e, Event::CameBack { .. }))
     );
     driver.upload("dora").expect("upload");
-    assert_eq!(driver.run.state(), "aggregating");
+    assert_eq!(driver.run.state(), RunState::Aggregating);
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn too_few_updates_repeat_the_round_at_once_and_only_so_often() {
     for attempt in 1..=2 {
         assert_eq!(
             (driver.run.state(), driver.run.attempt),
-            ("collecting", attempt)
+            (RunState::Collecting, attempt)
         );
         for name in ["anna", "bert"] {
             driver.take(name);
@@ -182,7 +186,10 @@ fn who_has_spent_its_budget_is_not_asked_again() {
         driver.take(name);
         driver.evaluate(name).expect("evaluation");
     }
-    assert_eq!((driver.run.state(), driver.run.round), ("collecting", 2));
+    assert_eq!(
+        (driver.run.state(), driver.run.round),
+        (RunState::Collecting, 2)
+    );
     assert!(driver.take("anna").is_none());
     // The consent it gave before, repeated with every check-in, does not bring it back.
     let old = Digest::of(b"whatever");
@@ -298,7 +305,7 @@ fn a_revoked_institution_is_not_counted_and_not_waited_for() {
             code: Code::InstitutionRevoked,
         })
         .expect("excluded");
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     driver.take("dora");
     driver.upload("dora").expect("upload");
     let names: Vec<_> = driver.effects[0]
@@ -317,10 +324,10 @@ fn a_pause_stops_the_clock_and_keeps_what_arrives() {
     assert!(driver.run.next_deadline().is_none());
     driver.upload("anna").expect("an update under way is kept");
     driver.pass(100_000);
-    assert_eq!(driver.run.state(), "paused");
+    assert_eq!(driver.run.state(), RunState::Paused);
     assert!(driver.take("bert").is_none());
     driver.step(Input::Resume).expect("resume");
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     assert_eq!(driver.take("bert"), Some(Task::Train));
     driver.step(Input::Cancel).expect("cancel");
     assert_eq!(
@@ -344,7 +351,7 @@ fn after_a_restart_of_the_coordinator_nobody_is_blamed_for_its_absence() {
             .iter()
             .any(|e| matches!(e, Event::WentAway { .. }))
     );
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
 }
 
 #[test]
@@ -424,11 +431,19 @@ fn who_takes_far_longer_than_ever_is_not_waited_for_once_the_quorum_is_in() {
         driver.seen("cora");
         driver.seen("dora");
     }
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     let view = driver.run.view();
-    assert!(view.members.iter().any(|member| member.state == "late"));
+    assert!(
+        view.members
+            .iter()
+            .any(|member| member.state == MemberState::Late)
+    );
     driver.upload("cora").expect("upload");
-    assert_eq!(driver.run.state(), "aggregating", "dora is not waited for");
+    assert_eq!(
+        driver.run.state(),
+        RunState::Aggregating,
+        "dora is not waited for"
+    );
     assert!(matches!(
         driver.upload("dora"),
         Err(Rejection::Stale { .. })
@@ -468,10 +483,10 @@ fn with_enough_updates_a_round_closes_at_once() {
     for name in ["anna", "bert"] {
         driver.upload(name).expect("upload");
     }
-    assert_eq!(driver.run.state(), "collecting");
+    assert_eq!(driver.run.state(), RunState::Collecting);
     assert!(driver.run.explain().then.contains("at once with 3"));
     driver.upload("cora").expect("upload");
-    assert_eq!(driver.run.state(), "aggregating");
+    assert_eq!(driver.run.state(), RunState::Aggregating);
     assert!(matches!(
         driver.upload("dora"),
         Err(Rejection::Stale { .. })

@@ -10,10 +10,11 @@ use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{InstitutionId, RunId, VersionName};
 use fedner_shared::keys::Succession;
 use fedner_shared::sign::Signed;
+use fedner_shared::state::InstitutionState;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::version::Pruned;
 
-use crate::store::{Error, InstitutionState, StatementKind, StoredStatement, Tx};
+use crate::store::{Error, StatementKind, StoredStatement, Tx};
 
 /// Entries read at a time.
 const PAGE: usize = 1000;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use fedner_host::machine::ThisMachine;
 use fedner_shared::audit::{Outcome, Part, Verdict};
 use fedner_shared::sign::{SecretKey, Signed};
+use fedner_shared::state::InstitutionState;
 use fedner_shared::time::Time;
 use fedner_shared::version::{Origin, Version};
 
 use super::*;
 use crate::engine::{Loaded, load};
-use crate::store::{Institution, InstitutionState, Store, fixture};
+use crate::store::{Institution, Store, fixture};
 
 const ANNA: u8 = 1;
 const MERCY: u8 = 2;
