@@ -6,6 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use fedner_coordinator::store::Store;
+use fedner_proto::v1;
+use fedner_proto::v1::monitoring_client::MonitoringClient;
+use fedner_shared::digest::Digest;
+use fedner_shared::plan::{Method, Rule};
+use fedner_shared::time::Time;
+use fedner_shared::version::{Origin, Participant, Round, Version};
+use fedner_tests::grpc::{Credentials, channel};
 use serde_json::{Value, json};
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
@@ -151,5 +159,81 @@ fn older_versions_are_let_go_by_a_rule_and_all_say_so_that_they_were() -> Result
     fs::remove_file(lost)?;
     let verify = pruned.setting.cluster.coordinator_command(&["verify"])?;
     assert!(refused(verify)?.contains("state-invalid"));
+    Ok(())
+}
+
+/// Years of rounds of many institutions: ordinary clients take messages of 4 MiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_is_listed_in_pages_to_an_ordinary_client() -> Result<()> {
+    const VERSIONS: u32 = 500;
+    let mut setting = Setting::new()?;
+    setting.cluster.kill_coordinator()?;
+    let directory = setting.cluster.coordinator_directory();
+    let mut store = Store::open(&directory.join("state.sqlite"))?;
+    let file = Digest::of(b"file");
+    let participant = |number: usize| Participant {
+        institution: format!("hospital-{number}").parse().expect("a name"),
+        weight: 1,
+        update: file,
+        receipt: file,
+        epsilon: Some(1.0),
+    };
+    let participants: Vec<Participant> = (0..50).map(participant).collect();
+    store.transact("years of rounds", |tx| {
+        for number in 1..=VERSIONS {
+            tx.put_version(&Version {
+                name: format!("notes@{number}").parse().expect("a name"),
+                parent: None,
+                origin: Origin::Round(Round {
+                    run: "notes.1".parse().expect("a run"),
+                    plan: file,
+                    method: Method::Head,
+                    round: number,
+                    attempt: 1,
+                    manifest: file,
+                    rule: Rule::default(),
+                    moments: None,
+                    sealed: Vec::new(),
+                    participants: participants.clone(),
+                }),
+                labels: Vec::new(),
+                weights: file,
+                frozen: None,
+                config: file,
+                tokenizer: file,
+                created: Time::from_millis(0),
+            })?;
+        }
+        Ok::<_, fedner_coordinator::store::Error>(())
+    })?;
+    drop(store);
+    setting.cluster.start_coordinator()?;
+    let listed = setting.cluster.coordinate(&["model", "list"])?;
+    assert_eq!(listed.as_array().map(Vec::len), Some(VERSIONS as usize));
+
+    let (certificate, key) = (
+        directory.join("viewer/viewer.pem"),
+        directory.join("viewer/viewer.key"),
+    );
+    let credentials = Credentials {
+        certificate: &certificate,
+        key: &key,
+    };
+    let authority = directory.join("authority/authority.pem");
+    let viewer = channel(&setting.cluster.address(), &authority, Some(credentials)).await?;
+    let mut client = MonitoringClient::new(viewer);
+    let mut request = v1::ListModelsRequest::default();
+    let (mut versions, mut pages) = (0, 0);
+    loop {
+        let page = client.list_models(request.clone()).await?.into_inner();
+        versions += page.models.len();
+        pages += 1;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(versions, VERSIONS as usize);
+    assert!(pages > 1, "the history is longer than a message");
     Ok(())
 }

@@ -190,7 +190,7 @@ async fn strangers_are_refused() -> Result<()> {
         .expect_err("no certificate");
     assert_eq!(code(&refused), Some(Code::CertificateMissing));
     let refused = MonitoringClient::new(stranger.clone())
-        .list_runs(v1::ListRunsRequest {})
+        .list_runs(v1::ListRunsRequest::default())
         .await
         .expect_err("no certificate");
     assert_eq!(code(&refused), Some(Code::CertificateMissing));
@@ -234,7 +234,7 @@ async fn strangers_are_refused() -> Result<()> {
     .await
     {
         Ok(channel) => MonitoringClient::new(channel)
-            .list_runs(v1::ListRunsRequest {})
+            .list_runs(v1::ListRunsRequest::default())
             .await
             .map(drop)
             .map_err(|e| e.to_string()),

@@ -106,7 +106,7 @@ impl Federation {
             Err(error) => return Some(format!("{error:#}")),
         };
         let listed = MonitoringClient::new(channel)
-            .list_runs(v1::ListRunsRequest {})
+            .list_runs(v1::ListRunsRequest::default())
             .await;
         listed.err().map(|status| status.to_string())
     }

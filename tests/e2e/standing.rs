@@ -160,7 +160,7 @@ async fn a_certificate_that_runs_out_ends_its_connection_and_its_streams() -> Re
     let viewer = channel(&setting.cluster.address(), &authority, Some(credentials)).await?;
     let mut client = MonitoringClient::new(viewer);
     client
-        .list_runs(v1::ListRunsRequest {})
+        .list_runs(v1::ListRunsRequest::default())
         .await
         .context("while it holds")?;
     let request = v1::WatchRequest {
@@ -176,7 +176,7 @@ async fn a_certificate_that_runs_out_ends_its_connection_and_its_streams() -> Re
     let late = Instant::now().saturating_duration_since(expires);
     assert!(late < Duration::from_secs(3), "{late:?} after it ran out");
     client
-        .list_runs(v1::ListRunsRequest {})
+        .list_runs(v1::ListRunsRequest::default())
         .await
         .expect_err("it holds no more");
     let log = std::fs::read_to_string(setting.cluster.log("coordinator"))?;

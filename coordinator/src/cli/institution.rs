@@ -10,8 +10,8 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::Refusal;
 use fedner_shared::view::InstitutionView;
 
-use super::connect;
 use super::failed::Failed;
+use super::{connect, lists};
 use crate::config::Paths;
 use crate::store::Store;
 
@@ -34,15 +34,8 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Result<(), Failed> {
     match command {
         Command::List => {
-            let answer = connect::monitoring(paths)
-                .await?
-                .list_institutions(v1::ListInstitutionsRequest {})
-                .await?;
-            let views = answer
-                .into_inner()
-                .institutions
-                .into_iter()
-                .map(convert::institution_from_wire);
+            let found = lists::institutions(connect::monitoring(paths).await?).await?;
+            let views = found.into_iter().map(convert::institution_from_wire);
             let views: Vec<InstitutionView> = views.collect::<Result<_, Refusal>>()?;
             output.data(&views, |views| render(views))?;
             Ok(())

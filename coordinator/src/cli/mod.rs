@@ -8,6 +8,7 @@ mod init;
 mod institution;
 mod invite;
 mod key;
+mod lists;
 mod model;
 mod plan;
 mod replay;

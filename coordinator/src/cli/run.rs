@@ -16,7 +16,7 @@ use fedner_shared::view::{Explanation, MemberView, RunView};
 use serde::Serialize;
 
 use super::failed::Failed;
-use super::{connect, plan};
+use super::{connect, lists, plan};
 use crate::config::Paths;
 
 #[derive(Debug, Subcommand)]
@@ -122,15 +122,8 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             Ok(())
         }
         Command::List => {
-            let answer = connect::monitoring(paths)
-                .await?
-                .list_runs(v1::ListRunsRequest {})
-                .await?;
-            let views = answer
-                .into_inner()
-                .runs
-                .into_iter()
-                .map(convert::run_from_wire);
+            let found = lists::runs(connect::monitoring(paths).await?).await?;
+            let views = found.into_iter().map(convert::run_from_wire);
             let views: Vec<RunView> = views.collect::<Result<_, Refusal>>()?;
             output.data(&views, |views| render_all(views))?;
             Ok(())
@@ -192,7 +185,10 @@ async fn extend(
     let mut plan: Plan = serde_json::from_str(&run.plan_text)
         .map_err(|error| Failed::refuse(Code::PlanInvalid, error.to_string()))?;
     let version = hex::encode(&run.version);
-    let request = v1::GetModelRequest { version };
+    let request = v1::GetModelRequest {
+        version,
+        ..v1::GetModelRequest::default()
+    };
     let answer = monitoring.get_model(request).await?.into_inner();
     plan.base = convert::version_from_wire(answer)?.version.name;
     plan.rounds = rounds;

@@ -7,6 +7,7 @@ mod keys;
 mod message;
 mod monitoring;
 mod operations;
+mod page;
 mod ration;
 mod stream;
 

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::Services;
 use super::gate::{guest, status};
+use super::page::page;
 use super::ration::STALLED;
 use crate::door::Stream as Place;
 use crate::engine::Handle;
@@ -38,8 +39,15 @@ impl v1::monitoring_server::Monitoring for Monitoring {
             .call(|engine| Ok(engine.run_views()))
             .await
             .map_err(status)?;
+        let v1::ListRunsRequest {
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let asked = (page_size, page_token.as_str());
+        let (runs, next_page_token) = page(&views, asked, convert::run_to_wire).map_err(status)?;
         Ok(Response::new(v1::ListRunsResponse {
-            runs: views.iter().map(convert::run_to_wire).collect(),
+            runs,
+            next_page_token,
         }))
     }
 
@@ -71,8 +79,17 @@ impl v1::monitoring_server::Monitoring for Monitoring {
             .call(crate::engine::Engine::institution_views)
             .await
             .map_err(status)?;
-        let institutions = views.iter().map(convert::institution_to_wire).collect();
-        Ok(Response::new(v1::ListInstitutionsResponse { institutions }))
+        let v1::ListInstitutionsRequest {
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let asked = (page_size, page_token.as_str());
+        let (institutions, next_page_token) =
+            page(&views, asked, convert::institution_to_wire).map_err(status)?;
+        Ok(Response::new(v1::ListInstitutionsResponse {
+            institutions,
+            next_page_token,
+        }))
     }
 
     async fn get_institution(
@@ -107,7 +124,11 @@ impl v1::monitoring_server::Monitoring for Monitoring {
             .call(crate::engine::Engine::model_views)
             .await
             .map_err(status)?;
-        Ok(Response::new(models(&views)))
+        let v1::ListModelsRequest {
+            page_size,
+            page_token,
+        } = request.into_inner();
+        models(&views, (page_size, &page_token)).map_err(status)
     }
 
     async fn get_model(
@@ -131,7 +152,11 @@ impl v1::monitoring_server::Monitoring for Monitoring {
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
         let engine = self.0.viewer(&request)?;
-        let name = request.into_inner().version;
+        let v1::GetModelRequest {
+            version: name,
+            page_size,
+            page_token,
+        } = request.into_inner();
         let line = engine
             .call(move |engine| {
                 let digest = engine.resolve(&name)?;
@@ -139,7 +164,7 @@ impl v1::monitoring_server::Monitoring for Monitoring {
             })
             .await
             .map_err(status)?;
-        Ok(Response::new(models(&line)))
+        models(&line, (page_size, &page_token)).map_err(status)
     }
 
     type WatchStream = Events;
@@ -191,10 +216,15 @@ impl v1::monitoring_server::Monitoring for Monitoring {
     }
 }
 
-fn models(views: &[VersionView]) -> v1::ListModelsResponse {
-    v1::ListModelsResponse {
-        models: views.iter().map(convert::version_to_wire).collect(),
-    }
+fn models(
+    views: &[VersionView],
+    asked: (u32, &str),
+) -> Result<Response<v1::ListModelsResponse>, Refusal> {
+    let (models, next_page_token) = page(views, asked, convert::version_to_wire)?;
+    Ok(Response::new(v1::ListModelsResponse {
+        models,
+        next_page_token,
+    }))
 }
 
 /// A stream of events.

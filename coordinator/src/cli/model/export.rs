@@ -20,8 +20,8 @@ use fedner_shared::version::{Origin, Pruned};
 use fedner_shared::view::VersionView;
 use tonic::transport::Channel;
 
-use crate::cli::connect;
 use crate::cli::failed::Failed;
+use crate::cli::{connect, lists};
 use crate::config::Paths;
 
 const CONFIG: &str = "config.json";
@@ -59,7 +59,10 @@ pub(super) async fn run(
         let message = format!("{} holds a model already", to.display());
         return Err(Failed::refuse(Code::AlreadyExists, message));
     }
-    let request = v1::GetModelRequest { version };
+    let request = v1::GetModelRequest {
+        version,
+        ..v1::GetModelRequest::default()
+    };
     let answer = connect::monitoring(paths).await?.get_model(request).await?;
     let view = convert::version_from_wire(answer.into_inner())?;
     if view.pruned == Some(Pruned::Files) {
@@ -157,12 +160,8 @@ async fn adapters(
 /// The version that the adapters began on: merged, its adapters add nothing.
 async fn adapted_base(view: &VersionView, paths: &Paths) -> Result<String, Failed> {
     let version = view.version.name.to_string();
-    let request = v1::GetModelRequest { version };
-    let answer = connect::monitoring(paths)
-        .await?
-        .get_lineage(request)
-        .await?;
-    for model in answer.into_inner().models {
+    let line = lists::lineage(connect::monitoring(paths).await?, version).await?;
+    for model in line {
         let ancestor = convert::version_from_wire(model)?;
         if matches!(ancestor.version.origin, Origin::Prepared { .. }) {
             return Ok(ancestor.version.name.to_string());

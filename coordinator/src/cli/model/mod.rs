@@ -16,8 +16,8 @@ use fedner_shared::scheme::HeadTags;
 use fedner_shared::version::Origin;
 use fedner_shared::view::{AuditView, VersionView};
 
-use super::connect;
 use super::failed::Failed;
+use super::{connect, lists};
 use crate::config::Paths;
 
 #[derive(Debug, Subcommand)]
@@ -64,23 +64,20 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             encoder_only,
         } => import(&from, name, encoder_only, paths, output).await,
         Command::List => {
-            let answer = connect::monitoring(paths)
-                .await?
-                .list_models(v1::ListModelsRequest {})
-                .await?;
-            show_all(answer.into_inner().models, output)
+            let models = lists::models(connect::monitoring(paths).await?).await?;
+            show_all(models, output)
         }
         Command::Lineage { version } => {
-            let answer = connect::monitoring(paths)
-                .await?
-                .get_lineage(v1::GetModelRequest { version })
-                .await?;
-            show_all(answer.into_inner().models, output)
+            let line = lists::lineage(connect::monitoring(paths).await?, version).await?;
+            show_all(line, output)
         }
         Command::Show { version } => {
             let answer = connect::monitoring(paths)
                 .await?
-                .get_model(v1::GetModelRequest { version })
+                .get_model(v1::GetModelRequest {
+                    version,
+                    ..v1::GetModelRequest::default()
+                })
                 .await?;
             let view = convert::version_from_wire(answer.into_inner())?;
             output.data(&view, render_one)?;
