@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fedner_host::disk;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Paths;
@@ -18,8 +19,8 @@ pub async fn regularly(engine: Handle, paths: Paths, stop: CancellationToken) {
             Ok((institutions, runs)) => observe::show(&institutions, &runs),
             Err(failure) => tracing::debug!(%failure, "no metrics of institutions and runs"),
         }
-        if let Ok(disk) = rustix::fs::statvfs(paths.directory()) {
-            observe::show_disk(disk.f_bavail.saturating_mul(disk.f_frsize));
+        if let Ok(Some(free)) = disk::free_space(paths.directory()) {
+            observe::show_disk(free);
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fedner_shared::keys::{Signs, Succession, Trust, newest};
+use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
 
 use super::{Agent, Error};
@@ -26,10 +27,23 @@ impl Agent {
                 ),
                 Err(error) => tracing::warn!("the renewed certificate cannot be used: {error}"),
             },
-            Err(error) => tracing::warn!(
+            Err(_) if now >= until => self.renewal_failed(format!(
+                "the certificate expired at {until}, and no longer renews itself [{}]; hint: {}",
+                Code::CertificateExpired,
+                Code::CertificateExpired.hint()
+            )),
+            Err(error) => self.renewal_failed(format!(
                 "the certificate, which holds until {until}, could not be renewed: {error}"
-            ),
+            )),
         }
+    }
+
+    /// Says so once, and not at each attempt of a long outage.
+    fn renewal_failed(&mut self, message: String) {
+        if self.renewal.as_ref() != Some(&message) {
+            tracing::warn!("{message}");
+        }
+        self.renewal = Some(message);
     }
 
     /// Goes on with another identity.

@@ -23,6 +23,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedner_host::disk;
 use fedner_session::{Backoff, Effect, Event, Kind, Session};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
@@ -124,6 +125,8 @@ pub struct Agent {
     logged_plans: BTreeSet<Digest>,
     /// The failure that was logged last; the same one again is not worth a line.
     reported: Option<String>,
+    /// The same of the certificate's renewal.
+    renewal: Option<String>,
     /// How far the upload under way had come when it was last asked.
     uploaded: u64,
     /// The task that was declined last.
@@ -148,6 +151,9 @@ impl Agent {
         for path in directory.close_to_others()? {
             let path = path.display();
             tracing::warn!("others on this machine could read {path}; it was closed to them");
+        }
+        if let Some(warning) = disk::warning(directory.root()) {
+            tracing::warn!("{warning}");
         }
         let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
         let identity = Arc::new(identity);
@@ -185,6 +191,7 @@ impl Agent {
             backoff: Backoff::new(environment.machine.seed()?),
             logged_plans: BTreeSet::new(),
             reported: None,
+            renewal: None,
             uploaded: 0,
             declined: None,
             environment,

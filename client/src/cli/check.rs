@@ -1,9 +1,9 @@
 //! `check`.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
+use fedner_host::disk;
 use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
@@ -32,8 +32,10 @@ struct Line {
     hint: Option<String>,
 }
 
-/// Free space below which a model version may not fit.
+/// Free space below which a model version may not fit, while no plan is agreed to.
 const ROOM: u64 = 2 << 30;
+/// Of each trained weight: its update, and in the state of a training itself and two moments.
+const BYTES_A_WEIGHT: u64 = 16;
 
 pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     let directory = context.directory()?;
@@ -268,34 +270,50 @@ fn device(settings: &Settings) -> Line {
     }
 }
 
-/// Whether a model version has room here.
+/// Whether there is room for what the plans that were agreed to take, and whether the disk is this machine's.
 fn disk(directory: &Directory) -> Line {
-    match free_space(directory.root()) {
-        Ok(None) => Line::well("disk", "its free space is not known on this platform"),
-        Ok(Some(free)) if free >= ROOM => {
-            Line::well("disk", format!("{:.1} GiB free", gibibytes(free)))
-        }
-        Ok(Some(free)) => {
-            let message = format!(
-                "{:.1} GiB are free: expected at least {:.1}",
-                gibibytes(free),
-                gibibytes(ROOM)
-            );
-            Line::failed("disk", &Refusal::new(Code::StorageFull, message))
-        }
-        Err(error) => Line::failed("disk", &other(&error)),
+    let free = match disk::free_space(directory.root()) {
+        Ok(Some(free)) => free,
+        Ok(None) => return Line::well("disk", "its free space is not known on this platform"),
+        Err(error) => return Line::failed("disk", &other(&error)),
+    };
+    let (needed, by) = match largest(directory) {
+        Some((name, bytes)) => (bytes, format!("the plan {name} takes about")),
+        None => (ROOM, "expected at least".to_owned()),
+    };
+    let room = format!(
+        "{:.1} GiB are free: {by} {:.1}",
+        gibibytes(free),
+        gibibytes(needed)
+    );
+    if free < needed {
+        return Line::failed("disk", &Refusal::new(Code::StorageFull, room));
+    }
+    match disk::warning(directory.root()) {
+        Some(warning) => Line::well("disk", format!("{room}; {warning}")),
+        None => Line::well("disk", room),
     }
 }
 
-#[cfg(unix)]
-fn free_space(path: &Path) -> std::io::Result<Option<u64>> {
-    let disk = rustix::fs::statvfs(path)?;
-    Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize)))
-}
-
-#[cfg(not(unix))]
-fn free_space(_path: &Path) -> std::io::Result<Option<u64>> {
-    Ok(None)
+/// Of the plans agreed to the one that takes the most room: a version, the next one while it comes, the update, and
+/// the state of its training.
+fn largest(directory: &Directory) -> Option<(String, u64)> {
+    let store = Store::open(&directory.database()).ok()?;
+    let now = ThisMachine.now();
+    let plans = store.plans().ok()?.into_iter();
+    let agreed = plans.filter(|record| {
+        let consent = store.consent_in_force(&record.digest, now);
+        consent.is_ok_and(|consent| consent.is_some())
+    });
+    let sizes = agreed.filter_map(|record| {
+        let inputs = record.plan.inputs.as_ref()?;
+        let texts = inputs.config.bytes.saturating_add(inputs.tokenizer.bytes);
+        let versions = inputs.weight_bytes().saturating_add(inputs.weights.bytes);
+        let training = record.dimension.saturating_mul(BYTES_A_WEIGHT);
+        let bytes = texts.saturating_add(versions).saturating_add(training);
+        Some((record.plan.name.to_string(), bytes))
+    });
+    sizes.max_by_key(|(_, bytes)| *bytes)
 }
 
 fn gibibytes(bytes: u64) -> f64 {

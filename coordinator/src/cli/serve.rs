@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use fedner_host::files;
 use fedner_host::machine::ThisMachine;
 use fedner_host::output::Output;
 use fedner_host::service::{self, Word};
 use fedner_host::signal::{Terminate, hangups};
+use fedner_host::{disk, files};
 use fedner_shared::keys::{Signs, line};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
@@ -55,6 +55,9 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let closed = files::tighten(paths.directory(), &Paths::OURS);
     for path in closed.map_err(Failed::io("close to others", paths.directory()))? {
         tracing::warn!(path = %path.display(), "others on this machine could read this; it was closed to them");
+    }
+    if let Some(warning) = disk::warning(paths.directory()) {
+        tracing::warn!("{warning}");
     }
     let operator_key = read_operator_key(paths)?;
     let _lock = lock(paths)?;

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`dial`] | all addresses of a name, and the proxies of a network |
+//! | [`disk`] | free space, and whether a disk is of another machine |
 //! | [`machine`] | the clock, the jitter and the disk, which a simulation replaces; work that blocks |
 //! | [`files`] | files for their owner alone, which are there as a whole or not at all |
 //! | [`crash`] | the places where a program may die that must lose nothing there |
@@ -14,6 +15,7 @@
 
 pub mod crash;
 pub mod dial;
+pub mod disk;
 pub mod files;
 pub mod machine;
 pub mod output;
