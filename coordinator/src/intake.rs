@@ -93,6 +93,7 @@ impl Intake {
             dimension,
             bound,
             squared_bound,
+            zeros,
         } = self
             .engine
             .call(move |engine| engine.check_update(&announced))
@@ -122,6 +123,7 @@ impl Intake {
             dimension,
             bound,
             squared_bound,
+            zeros,
             machine: self.engine.machine().clone(),
         };
         Ok(Upload {

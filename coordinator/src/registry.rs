@@ -11,7 +11,7 @@ use fedner_shared::checkpoint::{self, Checkpoint, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{PlanName, VersionName};
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{self, Pinned, Plan, Unit};
+use fedner_shared::plan::{self, KnownTypes, Pinned, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::scheme::{HeadTags, Scheme};
 use fedner_shared::sign::Signed;
@@ -154,6 +154,7 @@ impl Registry {
             tokenizer: self.pinned(version.tokenizer).await?,
             weights: self.pinned(version.weights).await?,
             frozen,
+            known: frozen_types(base, plan),
             manifest: manifest.digest(),
         };
         Ok((manifest, prepared, inputs))
@@ -265,42 +266,45 @@ enum Head {
     Same,
     /// It begins with the plan.
     New,
-    /// Its rows go where the plan has their tags, which were these.
-    Ordered(Vec<String>),
+    /// Its rows go where the plan has their tags, which were these, by the names that the plan gives them.
+    Rows(Vec<String>),
 }
 
 impl Head {
     fn of(base: &VersionView, plan: &Plan) -> Result<Self, Refusal> {
         let present = &base.version.labels;
-        if *present == plan.labels {
-            return Ok(Self::Same);
-        }
         if present.is_empty() {
             return Ok(Self::New);
         }
-        let without = |labels: &[String], others: &[String]| -> Vec<String> {
-            let missing = labels.iter().filter(|label| !others.contains(label));
-            missing.cloned().collect()
-        };
-        let (of_base, of_plan) = (
-            without(present, &plan.labels),
-            without(&plan.labels, present),
-        );
-        if of_base.is_empty() && of_plan.is_empty() && !plan.trainable().head.crf {
-            return Ok(Self::Ordered(fedner_shared::bert::tags(present)));
+        plan.check_types_of_base(present).map_err(|error| {
+            let name = &base.version.name;
+            let message = format!("{name} tags {present:?}: {error}; `model import --encoder-only` leaves its head out");
+            Refusal::new(Code::LabelsMismatch, message)
+        })?;
+        if *present == plan.labels {
+            return Ok(Self::Same);
         }
-        let only = |whose: &str, labels: &[String]| match labels {
-            [] => String::new(),
-            labels => format!("; only {whose} has {}", labels.join(", ")),
-        };
-        let message = format!(
-            "{} tags {present:?}{}{}: expected the plan's {:?}, or a base of `model import --encoder-only`",
-            base.version.name,
-            only("the base", &of_base),
-            only("the plan", &of_plan),
-            plan.labels
-        );
-        Err(Refusal::new(Code::LabelsMismatch, message))
+        let renamed = plan.renamed(present);
+        if renamed.iter().all(Option::is_none) {
+            return Ok(Self::New);
+        }
+        let named = present.iter().zip(renamed);
+        let named: Vec<String> = named
+            .map(|(old, new)| new.unwrap_or_else(|| old.clone()))
+            .collect();
+        Ok(Self::Rows(fedner_shared::bert::tags(&named)))
+    }
+}
+
+/// The types whose rows of the head stay as they are.
+fn frozen_types(base: &VersionView, plan: &Plan) -> Vec<String> {
+    match plan.known_types {
+        KnownTypes::Train => Vec::new(),
+        KnownTypes::Freeze => plan
+            .renamed(&base.version.labels)
+            .into_iter()
+            .flatten()
+            .collect(),
     }
 }
 
@@ -329,11 +333,11 @@ impl Prepared {
         let prepared = match head {
             Head::Same => prepared,
             Head::New => prepared.with_head_for(plan),
-            Head::Ordered(from) => {
+            Head::Rows(from) => {
                 let shape = prepared.config.head.clone();
-                let ordered = prepared.with_head_of(from, &plan.tags(), &shape, plan.seed);
+                let kept = prepared.with_head_of(from, &plan.tags(), &shape, plan.seed);
                 let lacking = || checkpoint::Error::Missing("classifier.weight".to_owned());
-                ordered.ok_or_else(lacking)?.0
+                kept.ok_or_else(lacking)?.0
             }
         };
         let config_json = checkpoint::config_with_labels(config_json, &plan.labels)?;

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use fedner_shared::bert;
+use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::plan::Plan;
 use serde_json::{Value, json};
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
@@ -74,5 +77,82 @@ fn an_institution_says_which_types_its_text_annotates() -> Result<()> {
         said.contains("type-not-annotated") || said.contains("labels-mismatch"),
         "{said}"
     );
+    Ok(())
+}
+
+/// A base that knows five of six types and one that nobody wants any more.
+fn grown_base(setting: &Setting, labels: &[String]) -> Result<Checkpoint> {
+    let base = setting.base_model()?;
+    let config_json = fs::read_to_string(base.join("config.json"))?;
+    let encoder = Checkpoint::read(&config_json, &fs::read(base.join("model.safetensors"))?)?;
+    let whole = encoder.with_new_head(bert::tags(labels).len(), 1);
+    let directory = setting.path("known");
+    fs::create_dir_all(&directory)?;
+    let tokenizer = "tokenizer.json";
+    fs::copy(base.join(tokenizer), directory.join(tokenizer))?;
+    let config_json = checkpoint::config_with_labels(&config_json, labels)?;
+    fs::write(directory.join("config.json"), config_json)?;
+    fs::write(directory.join("model.safetensors"), whole.to_safetensors()?)?;
+    let from = directory.to_str().context("path")?;
+    let import = ["model", "import", "--from", from, "--name", "known"];
+    setting.cluster.coordinate(&import)?;
+    Ok(whole)
+}
+
+#[test]
+fn a_head_grows_by_a_type_and_the_known_ones_stay_as_they_are() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    let text = plan(2, 2, 2, "head", "", NO_NOISE).replace("base@1", "known@1");
+    let labels = Plan::parse(&text)?.labels;
+    let mut known: Vec<String> = labels[..5].to_vec();
+    known[4] = "Employer".to_owned();
+    known.push("Animal".to_owned());
+    let base = grown_base(&setting, &known)?;
+
+    // What becomes of the types that the plan lacks must be said.
+    let path = setting.path("plan.toml");
+    fs::write(&path, &text)?;
+    let create = ["run", "create", path.to_str().context("path")?, "--force"];
+    let said = refused(setting.cluster.coordinator_command(&create)?)?;
+    assert!(
+        said.contains("labels-mismatch") && said.contains("Employer") && said.contains("`drop`"),
+        "{said}"
+    );
+
+    setting.start_institutions(2, 24)?;
+    let new_name = &labels[4];
+    let types = format!(
+        "known_types = \"freeze\"\nrename = {{ Employer = \"{new_name}\" }}\ndrop = [\"Animal\"]\nlabels = "
+    );
+    let run = setting.start_run(&text.replace("labels = ", &types))?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    let to = setting.path("exported");
+    let export = [
+        "model",
+        "export",
+        "notes@3",
+        "--to",
+        to.to_str().context("path")?,
+    ];
+    setting.cluster.coordinate(&export)?;
+    let config_json = fs::read_to_string(to.join("config.json"))?;
+    let grown = Checkpoint::read(&config_json, &fs::read(to.join("model.safetensors"))?)?;
+    let rows = |model: &Checkpoint| -> Result<Vec<Vec<u32>>> {
+        let (weight, bias) = (
+            model.tensor("classifier.weight")?,
+            model.tensor("classifier.bias")?,
+        );
+        let width = weight.len() / bias.len();
+        let rows = weight.chunks_exact(width).zip(bias);
+        let bits = rows.map(|(row, bias)| row.iter().chain([bias]).map(|w| w.to_bits()).collect());
+        Ok(bits.collect())
+    };
+    let (before, after) = (rows(&base)?, rows(&grown)?);
+    // `O` and five types; the sixth began as `O`, and has learnt.
+    assert_eq!(before[..11], after[..11]);
+    assert_eq!(after.len(), 13);
+    assert!(after[11] != after[0] && after[11] != after[12]);
+    setting.assert_replays()?;
+    setting.assert_no_errors_logged();
     Ok(())
 }

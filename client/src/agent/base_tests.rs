@@ -20,6 +20,7 @@ fn plan() -> Plan {
         tokenizer: pinned("tokenizer"),
         weights: pinned("weights"),
         frozen: Some(pinned("frozen")),
+        known: Vec::new(),
         manifest: digest("manifest"),
     });
     plan

@@ -13,8 +13,9 @@ use fedner_model::{EarlyStopping, KeptFiles, Sentence, TrainHooks, TrainOptions}
 use fedner_privacy::accountant::{Phase, pld};
 use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::{Plan, Sampling, Unit};
+use fedner_shared::plan::{KnownTypes, Plan, Sampling, Unit};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::scheme::HeadTags;
 use serde::Serialize;
 
 use super::Context;
@@ -145,6 +146,22 @@ impl Guarantee {
     }
 }
 
+/// The rows of the model's head that stay as they are. What the plan says of the model's types must be of it.
+fn frozen_rows(plan: &Plan, tags: Option<&[String]>) -> anyhow::Result<Vec<usize>> {
+    let says = !plan.rename.is_empty() || !plan.drop.is_empty();
+    if !says && plan.known_types == KnownTypes::Train {
+        return Ok(Vec::new());
+    }
+    let types =
+        HeadTags::read(tags.unwrap_or_default()).map_or_else(|_| Vec::new(), |head| head.types);
+    plan.check_types_of_base(&types)?;
+    if plan.known_types == KnownTypes::Train {
+        return Ok(Vec::new());
+    }
+    let known: Vec<String> = plan.renamed(&types).into_iter().flatten().collect();
+    Ok(plan.rows_of(&known))
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut plan = read_plan(&arguments.plan)?;
     check_arguments(&plan, arguments)?;
@@ -155,16 +172,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let trainable = plan.trainable();
     let wanted = model.checkpoint.config.prepared_for(&trainable);
     // The model's own head, its rows where their names are, or a new one as a run would begin with.
+    let frozen_rows = frozen_rows(&plan, model.tags.as_deref())?;
     let keeps_head = model.tags.as_deref() == Some(&tags[..])
         && model.checkpoint.tags() == Some(tags.len())
         && model.checkpoint.config.head.weighs_as(&wanted.head);
     let checkpoint = if keeps_head {
         model.checkpoint.prepared_for(&trainable, plan.seed)
     } else {
-        let old = model.tags.as_deref().unwrap_or_default();
+        let old = plan.renamed_tags(model.tags.as_deref().unwrap_or_default());
         let kept = model
             .checkpoint
-            .with_head_of(old, &tags, &wanted.head, plan.seed);
+            .with_head_of(&old, &tags, &wanted.head, plan.seed);
         say_head(kept.as_ref().map(|(_, kept)| kept), model.checkpoint.tags());
         match kept {
             Some((checkpoint, _)) => checkpoint.prepared_for(&trainable, plan.seed),
@@ -209,6 +227,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         kept_files: &keep,
         early_stopping,
         private: steps.as_mut().map(|steps| steps.settings(&plan)),
+        frozen_rows: &frozen_rows,
     };
     let trained = training::train(&material, &sentences, &tags, &options, hooks, &stop)?;
     let seconds = began.elapsed().as_secs_f64();

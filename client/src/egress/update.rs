@@ -85,7 +85,11 @@ impl Gate {
         let entry = self.paid(charge, &budget.wish())?;
         let longest = plan.largest_norm(request.manifest.dimension(), consent.examples);
         let values = finite_or_nothing(request)?;
-        let values = release(&values, &plan.privacy, longest).map_err(Error::Privacy)?;
+        let mut values = release(&values, &plan.privacy, longest).map_err(Error::Privacy)?;
+        // What the plan freezes stays as it is: taking its noise off is post-processing.
+        for frozen in plan.frozen_weights(request.manifest.dimension()) {
+            values.values[frozen].fill(0);
+        }
         let (blob, bytes) = self.blobs.create(|writer| encode(&values.values, writer))?;
         let statement = UpdateReceipt {
             run: task.run.clone(),

@@ -55,6 +55,7 @@ pub fn train_round(
     stop: &Stop,
 ) -> Result<RoundUpdate, Error> {
     let tags = plan.tags();
+    let frozen_rows = plan.rows_of(plan.frozen_types());
     let mut steps = Steps::private(plan, units, material.manifest.dimension())?;
     let sampling = steps.as_ref().map(Steps::sampling);
     let mut once = || {
@@ -62,6 +63,7 @@ pub fn train_round(
         let hooks = TrainHooks {
             kept_files: keep,
             private,
+            frozen_rows: &frozen_rows,
             ..TrainHooks::default()
         };
         train(material, sentences, &tags, options, hooks, stop)

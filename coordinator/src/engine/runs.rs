@@ -1,6 +1,7 @@
 //! Runs: created, stepped, explained.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use fedner_round::{Contribution, Created, Effect, Input, Phase, Run, Task, Transition};
 use fedner_shared::digest::Digest;
@@ -35,7 +36,7 @@ pub struct NewRun {
 }
 
 /// What the values of an awaited update may be, in grid steps.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Awaited {
     /// d
     pub dimension: usize,
@@ -43,6 +44,8 @@ pub struct Awaited {
     pub bound: i64,
     /// The largest squared L2 norm of all.
     pub squared_bound: u128,
+    /// Where it must be 0: what the plan freezes.
+    pub zeros: Vec<Range<usize>>,
 }
 
 /// What is to be done for a closed round.
@@ -263,6 +266,7 @@ impl Engine {
             dimension,
             bound: run.plan.privacy.value_bound(),
             squared_bound: run.plan.squared_norm_bound(dimension, declared),
+            zeros: run.plan.frozen_weights(dimension),
         })
     }
 

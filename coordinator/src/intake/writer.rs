@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub(super) struct UploadSpec {
     pub(super) dimension: usize,
     pub(super) bound: i64,
     pub(super) squared_bound: u128,
+    pub(super) zeros: Vec<Range<usize>>,
     pub(super) machine: Arc<dyn Machine>,
 }
 
@@ -88,7 +90,8 @@ impl Staged {
             length: 0,
             resumed: false,
             hasher: blake3::Hasher::new(),
-            checker: Checker::new(form.dimension, form.bound, form.squared_bound),
+            checker: Checker::new(form.dimension, form.bound, form.squared_bound)
+                .with_zeros(form.zeros.clone()),
             form,
         };
         let present = staged.file.metadata().map_err(blobs::Error::Staging)?;

@@ -16,8 +16,10 @@ pub struct KeptRows {
 
 impl Checkpoint {
     /// The same encoder with a head for the IOB2 tags `to`. A tag that the old head has under `from`
-    /// keeps its weights, the others begin from `seed`. `None` where no row could be kept: there
-    /// is no head, it has another shape, or none of its tags is wanted.
+    /// keeps its weights. A new one begins as `O`, less likely by far: all new tags together get at most
+    /// a thousandth of the probability of `O`, so that a word's probability of an old tag falls by no larger
+    /// part. Without `O` under `from` new tags begin from `seed`. `None` where no row could be kept: there is no
+    /// head, it has another shape, or none of its tags is wanted.
     pub fn with_head_of(
         &self,
         from: &[String],
@@ -25,7 +27,7 @@ impl Checkpoint {
         shape: &HeadShape,
         seed: u64,
     ) -> Option<(Self, KeptRows)> {
-        if self.tags() != Some(from.len()) || !self.config.head.weighs_as(shape) || shape.crf {
+        if self.tags() != Some(from.len()) || !self.config.head.weighs_as(shape) {
             return None;
         }
         let head = HeadTags::read(from).ok()?;
@@ -49,18 +51,57 @@ impl Checkpoint {
         let used = |index: &usize| rows.contains(&Some(*index));
         let unused = (0..from.len()).filter(|index| !used(index));
         kept.lost = unused.map(|index| from[index].clone()).collect();
+        let outside = row_of(&"O".to_owned());
+        // What the row of each tag is copied from.
+        let sources: Vec<Option<usize>> = rows.iter().map(|row| row.or(outside)).collect();
         let mut with_head = self.clone().with_new_head(to.len(), seed);
-        for name in ["classifier.weight", "classifier.bias"] {
-            let old = self.tensor(name).ok()?;
-            let width = old.len() / from.len();
-            let (_, new) = with_head.tensors.get_mut(name)?;
-            for (new, row) in new.chunks_exact_mut(width).zip(&rows) {
-                if let Some(row) = row {
-                    new.copy_from_slice(&old[row * width..(row + 1) * width]);
-                }
+        for name in self
+            .config
+            .head_tensors(to.len())
+            .into_iter()
+            .map(|spec| spec.name)
+        {
+            let old = self.tensor(&name).ok()?;
+            let (_, new) = with_head.tensors.get_mut(&name)?;
+            if name == TRANSITIONS {
+                copy_transitions(old, new, &sources, from.len());
+            } else {
+                copy_rows(old, new, &sources, from.len());
             }
         }
+        if outside.is_some() && !kept.new.is_empty() {
+            let (_, bias) = with_head.tensors.get_mut("classifier.bias")?;
+            let lower = (kept.new.len() as f64 / NEW_SHARE).ln() as f32;
+            let new = bias.iter_mut().zip(&rows).filter(|(_, row)| row.is_none());
+            new.for_each(|(bias, _)| *bias -= lower);
+        }
         Some((with_head, kept))
+    }
+}
+
+/// The part of the probability of `O` that all new tags have together.
+const NEW_SHARE: f64 = 1e-3;
+
+const TRANSITIONS: &str = "crf.transitions";
+
+/// Row by row; a tag without a source keeps what it has.
+fn copy_rows(old: &[f32], new: &mut [f32], sources: &[Option<usize>], tags: usize) {
+    let width = old.len() / tags;
+    for (new, source) in new.chunks_exact_mut(width).zip(sources) {
+        if let Some(row) = source {
+            new.copy_from_slice(&old[row * width..(row + 1) * width]);
+        }
+    }
+}
+
+/// From tag to tag.
+fn copy_transitions(old: &[f32], new: &mut [f32], sources: &[Option<usize>], tags: usize) {
+    for (row, before) in new.chunks_exact_mut(sources.len()).zip(sources) {
+        for (value, after) in row.iter_mut().zip(sources) {
+            if let (Some(before), Some(after)) = (before, after) {
+                *value = old[before * tags + after];
+            }
+        }
     }
 }
 
@@ -89,7 +130,11 @@ mod tests {
         };
         assert_eq!(row(&new, 1), row(&old, 3));
         assert_eq!(row(&new, 0), row(&old, 0));
-        assert_ne!(row(&new, 3).0, row(&old, 1).0);
+        // New tags begin as `O`, with a thousandth of its probability together.
+        assert_eq!(row(&new, 3).0, row(&old, 0).0);
+        let bias = |row: (Vec<f32>, u32)| f64::from(f32::from_bits(row.1));
+        let share = 2.0 * (bias(row(&new, 3)) - bias(row(&old, 0))).exp();
+        assert!((share - NEW_SHARE).abs() < 1e-5, "{share}");
         let same = old.with_head_of(&from, &from, &shape, 4).expect("rows").0;
         assert_eq!(same, old);
     }

@@ -11,6 +11,7 @@ impl Plan {
     /// Checks every value; parsing does it too, and so does whoever receives a plan.
     pub fn check(&self) -> Result<(), Error> {
         self.check_labels()?;
+        self.check_types()?;
         self.check_training()?;
         self.check_method()?;
         self.check_cohort()?;

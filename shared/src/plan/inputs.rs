@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Plan, error};
+use super::{Error, KnownTypes, Plan, error};
 use crate::digest::Digest;
 
 /// The files and the manifest of the version that a run begins with. Whoever consents to the plan
@@ -19,6 +19,9 @@ pub struct Inputs {
     /// The weights that the run leaves as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Pinned>,
+    /// The types whose rows of the head stay as they are; empty unless the plan freezes known types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<String>,
     /// The manifest of trainable tensors.
     pub manifest: Digest,
 }
@@ -58,6 +61,11 @@ impl Inputs {
 }
 
 impl Plan {
+    /// The types whose rows of the head stay as they are.
+    pub fn frozen_types(&self) -> &[String] {
+        self.inputs.as_ref().map_or(&[], |inputs| &inputs.known)
+    }
+
     pub(super) fn check_inputs(&self) -> Result<(), Error> {
         let Some(inputs) = &self.inputs else {
             return Ok(());
@@ -75,6 +83,12 @@ impl Plan {
             1,
             MOST_WEIGHTS,
         )?;
+        let of_plan = inputs.known.iter().all(|label| self.labels.contains(label));
+        if !of_plan || (!inputs.known.is_empty() && self.known_types != KnownTypes::Freeze) {
+            let found = format!("{:?}", inputs.known);
+            let expected = "some of the labels, with `known_types = \"freeze\"`";
+            return Err(error::value("inputs.known", found, expected));
+        }
         let frozen = inputs.frozen.map_or(1, |frozen| frozen.bytes);
         error::between("inputs.frozen.bytes", frozen, 1, MOST_WEIGHTS)
     }

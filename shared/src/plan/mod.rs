@@ -16,6 +16,9 @@ pub mod ranges;
 mod release;
 mod server_optimizer;
 mod training;
+mod types;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +37,7 @@ pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
 pub use server_optimizer::{OptimizerName, ServerOptimizer};
 pub use training::{Decay, Precision, Training};
+pub use types::KnownTypes;
 
 /// A plan as its TOML file writes it. Unknown keys are errors; units are in the names.
 ///
@@ -65,6 +69,15 @@ pub struct Plan {
     pub base: VersionName,
     /// Entity types, without `B-` and `I-`.
     pub labels: Vec<String>,
+    /// What happens to the types that the base knows already.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub known_types: KnownTypes,
+    /// Types of the base, and what the plan calls them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rename: BTreeMap<String, String>,
+    /// Types of the base that the plan leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drop: Vec<String>,
     pub method: Method,
     pub rounds: u32,
     #[serde(default)]

@@ -140,6 +140,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn frozen_weights_that_change_are_refused_wherever_they_lie() {
+        let mut values = vec![7; 3 * BLOCK];
+        let zeros = vec![10..20, BLOCK - 2..BLOCK + 3];
+        for range in &zeros {
+            values[range.clone()].fill(0);
+        }
+        let check = |values: &[i32]| {
+            let mut checker = Checker::new(values.len(), 100, u128::MAX).with_zeros(zeros.clone());
+            checker
+                .push(&encoded(values))
+                .and_then(|()| checker.finish())
+        };
+        check(&values).expect("nothing frozen changes");
+        for index in [10, 19, BLOCK - 2, BLOCK, BLOCK + 2] {
+            let mut values = values.clone();
+            values[index] = -1;
+            let error = check(&values).expect_err("a frozen weight");
+            assert!(matches!(error, Error::Range { index: found, .. } if found == index as u64));
+        }
+        for index in [9, 20, BLOCK - 3, BLOCK + 3] {
+            let mut values = values.clone();
+            values[index] = -1;
+            check(&values).expect("a free weight");
+        }
+    }
+
     fn checked(values: &[i32], squared_bound: u128, chunk: usize) -> Result<(), Error> {
         let bytes = encoded(values);
         let mut checker = Checker::new(values.len(), 1 << 31, squared_bound);

@@ -1,6 +1,7 @@
 //! Reading updates: block by block from a file, or checked chunk by chunk as they come.
 
 use std::io::Read;
+use std::ops::Range;
 
 use super::sum::squared_norm;
 use super::unpack::{SPARE, unpack};
@@ -64,6 +65,24 @@ impl Frame {
         }
         Ok(values)
     }
+}
+
+/// That a block, whose values begin at `first`, has none but 0 in the ranges.
+fn check_zeros(zeros: &[Range<usize>], first: u64, values: &[i32]) -> Result<(), Error> {
+    let start = first as usize;
+    for range in zeros {
+        let from = range.start.max(start);
+        let until = range.end.min(start + values.len());
+        let mut own = from..until;
+        if let Some(index) = own.find(|index| values[index - start] != 0) {
+            return Err(Error::Range {
+                index: index as u64,
+                value: values[index - start].into(),
+                bound: 0,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Finds the blocks in the bytes of an update.
@@ -252,6 +271,8 @@ pub struct Checker {
     /// The squared norm so far, and the largest there may be.
     squared: u128,
     squared_bound: u128,
+    /// Where every value must be 0.
+    zeros: Vec<Range<usize>>,
     parser: Option<Parser>,
     buffer: Vec<u8>,
     values: Box<[i32; BLOCK]>,
@@ -266,10 +287,17 @@ impl Checker {
             bound,
             squared: 0,
             squared_bound,
+            zeros: Vec::new(),
             parser: None,
             buffer: Vec::new(),
             values: Box::new([0; BLOCK]),
         }
+    }
+
+    /// Also refuses an update that changes weights which a plan freezes.
+    #[must_use]
+    pub fn with_zeros(self, zeros: Vec<Range<usize>>) -> Self {
+        Self { zeros, ..self }
     }
 
     /// The next bytes; an error as soon as they cannot be those of a sound update.
@@ -293,6 +321,7 @@ impl Checker {
                 break;
             };
             let values = frame.decode(&self.buffer, self.bound, &mut self.values)?;
+            check_zeros(&self.zeros, frame.first, values)?;
             self.squared += squared_norm(values);
             if self.squared > self.squared_bound {
                 return Err(Error::Norm {

@@ -182,6 +182,7 @@ impl World {
             tokenizer: pinned(version.tokenizer)?,
             weights: pinned(version.weights)?,
             frozen: version.frozen.map(pinned).transpose()?,
+            known: Vec::new(),
             manifest,
         })
     }

@@ -43,6 +43,11 @@ impl<'a> HeadLearner<'a> {
             head,
         })
     }
+
+    /// Keeps rows as they are.
+    pub(super) fn freeze(&mut self, rows: &[usize]) {
+        self.head.frozen = FrozenRows::new(rows, &self.head.weight, &self.head.bias);
+    }
 }
 
 impl Learner for HeadLearner<'_> {
@@ -99,6 +104,41 @@ pub(super) struct Head {
     /// As the parts of a [`Gradient`].
     moments: [Moments; 3],
     start: Option<Start>,
+    pub(super) frozen: FrozenRows,
+}
+
+/// Rows that no step changes, with what they have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FrozenRows(Vec<(usize, Vec<f32>, f32)>);
+
+impl FrozenRows {
+    pub(super) fn new(rows: &[usize], weight: &[f32], bias: &[f32]) -> Self {
+        let width = weight.len() / bias.len().max(1);
+        let row = |row: &usize| {
+            (
+                *row,
+                weight[row * width..(row + 1) * width].to_vec(),
+                bias[*row],
+            )
+        };
+        Self(rows.iter().map(row).collect())
+    }
+
+    /// Gives the rows back what they had.
+    pub(super) fn restore(&self, weight: &mut [f32], bias: &mut [f32]) {
+        for (row, values, own) in &self.0 {
+            weight[row * values.len()..(row + 1) * values.len()].copy_from_slice(values);
+            bias[*row] = *own;
+        }
+    }
+
+    /// Takes the rows out of a gradient, so that they use up none of its largest norm.
+    pub(super) fn clear<T: Copy + Default>(&self, weight: &mut [T], bias: &mut [T]) {
+        for (row, values, _) in &self.0 {
+            weight[row * values.len()..(row + 1) * values.len()].fill(T::default());
+            bias[*row] = T::default();
+        }
+    }
 }
 
 /// The gradient of a loss by a head's weights.
@@ -136,6 +176,7 @@ impl Head {
             crf,
             moments: [0; 3].map(Moments::new),
             start: None,
+            frozen: FrozenRows::default(),
         };
         head.moments = head.parts().map(|part| Moments::new(part.len()));
         head
@@ -214,6 +255,8 @@ impl Head {
             }
             self.start = Some(Start { mu, weights });
         }
+        let [weight, bias, _] = &mut gradient;
+        self.frozen.clear(weight, bias);
         let squared = gradient.iter().map(|part| adamw::squared_norm(part)).sum();
         if !f64::is_finite(squared) {
             return Err(Error::NotFinite { step: rates.step });
@@ -230,6 +273,7 @@ impl Head {
             moments.update(part, gradient, rates.step(scale));
         }
         self.moments = moments;
+        self.frozen.restore(&mut self.weight, &mut self.bias);
         Ok(())
     }
 

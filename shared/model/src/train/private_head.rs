@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::adamw::Rates;
 use super::examples::Example;
 use super::features::{Features, Words};
-use super::head::{Gradient, Head};
+use super::head::{FrozenRows, Gradient, Head};
 use super::loss::Loss;
 use super::options::TrainOptions;
 use super::private::{Clip, Private};
@@ -33,6 +33,8 @@ pub(super) struct PrivateHeadLearner<'a, 'm> {
     features: Features,
     loss: Loss,
     normal: Standardiser,
+    /// As the base has them.
+    frozen: FrozenRows,
     /// In the coordinates of `normal`; its bias counts [`BIAS`] times.
     head: Head,
 }
@@ -61,8 +63,17 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
             features,
             loss: Loss::new(&options.training, sets),
             normal,
+            frozen: FrozenRows::default(),
             head,
         })
+    }
+
+    /// Keeps rows of the base as they are.
+    pub(super) fn freeze(&mut self, base: &Checkpoint, rows: &[usize]) -> Result<(), Error> {
+        let kept = Head::new(base)?;
+        self.frozen = FrozenRows::new(rows, &kept.weight, &kept.bias);
+        self.head.frozen = FrozenRows::new(rows, &self.head.weight, &self.head.bias);
+        Ok(())
     }
 
     /// The unit's mean loss, and its gradient by weight and bias together.
@@ -71,9 +82,10 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         let (loss, gradient) = self.head.gradient(&words.pairs(), BIAS, &self.loss);
         let Gradient {
             weight: mut flat,
-            bias,
+            mut bias,
             ..
         } = gradient;
+        self.head.frozen.clear(&mut flat, &mut bias);
         flat.extend(bias);
         (f64::from(loss), flat)
     }
@@ -141,6 +153,7 @@ impl Learner for PrivateHeadLearner<'_, '_> {
             *bias *= BIAS;
         }
         self.normal.leave(&mut weight, &mut bias);
+        self.frozen.restore(&mut weight, &mut bias);
         Head::of(self.normal.width(), weight, bias, None).flat(manifest)
     }
 

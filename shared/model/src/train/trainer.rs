@@ -44,6 +44,8 @@ pub struct TrainHooks<'a> {
     /// How, if the training is private: then the weights tell no more of the corpus than the
     /// mechanism's releases. Losses and counts are not for others.
     pub private: Option<Private<'a>>,
+    /// Rows of the head that stay as they are, as indices into the tags; with the method `head` only.
+    pub frozen_rows: &'a [usize],
 }
 
 impl Default for TrainHooks<'_> {
@@ -53,6 +55,7 @@ impl Default for TrainHooks<'_> {
             kept_files: &NOTHING,
             early_stopping: None,
             private: None,
+            frozen_rows: &[],
         }
     }
 }
@@ -93,6 +96,7 @@ impl Trainer<'_> {
             kept_files: keep,
             early_stopping: early,
             private,
+            frozen_rows,
         } = hooks;
         let device: Device = options.training.device.parse()?;
         tracing::info!(%device, "training");
@@ -124,6 +128,7 @@ impl Trainer<'_> {
             options,
             early.as_ref(),
             private.as_ref(),
+            frozen_rows,
         )?;
         let all_epochs = TrainingLoop::new(options, order, steps_an_epoch, keep, name);
         let manifest = base.config.manifest(&trainable, tags.len());
@@ -137,7 +142,7 @@ impl Trainer<'_> {
             },
         };
         let mut lower = None;
-        let trained = (options, &trainable, sets);
+        let trained = (options, &trainable, sets, frozen_rows);
         let mut learner = learner(frozen, trained, &units, private, &mut lower, keep, observer)?;
         let outcome = all_epochs.run(learner.as_mut(), &manifest, early, observer)?;
         let Outcome {
@@ -161,7 +166,7 @@ impl Trainer<'_> {
 /// What learns the method's weights, once frozen layers have run over the corpus.
 fn learner<'a, 'm: 'a>(
     frozen: Frozen<'a>,
-    (options, trainable, sets): (&'a TrainOptions, &Trainable, &TagSets),
+    (options, trainable, sets, frozen_rows): (&'a TrainOptions, &Trainable, &TagSets, &[usize]),
     units: &'a [Vec<usize>],
     private: Option<Private<'m>>,
     lower: &'a mut Option<FrozenLayers>,
@@ -177,12 +182,17 @@ fn learner<'a, 'm: 'a>(
     if options.method == Method::Head {
         let features = Features::prepare(frozen, keep, observer)?;
         return Ok(match private {
-            None => Box::new(HeadLearner::new(base, examples, features, options, sets)?),
+            None => {
+                let mut learner = HeadLearner::new(base, examples, features, options, sets)?;
+                learner.freeze(frozen_rows);
+                Box::new(learner)
+            }
             Some(private) => {
                 let of = (examples, units);
-                Box::new(PrivateHeadLearner::new(
-                    base, of, features, options, sets, private,
-                )?)
+                let mut learner =
+                    PrivateHeadLearner::new(base, of, features, options, sets, private)?;
+                learner.freeze(base, frozen_rows)?;
+                Box::new(learner)
             }
         });
     }
@@ -214,6 +224,7 @@ fn name(
     options: &TrainOptions,
     early: Option<&EarlyStopping<'_>>,
     private: Option<&Private<'_>>,
+    frozen_rows: &[usize],
 ) -> Result<Digest, Error> {
     let tags = sets.tags();
     let base = kept_files::digest_of_model(base, tags.len())?;
@@ -227,7 +238,10 @@ fn name(
         (private.unit, noise, steps, private.max_windows)
     });
     let early = early.map(|early| (early.patience, early.held_out));
-    Ok(Digest::of_json(&(all, early, private)))
+    if frozen_rows.is_empty() {
+        return Ok(Digest::of_json(&(all, early, private)));
+    }
+    Ok(Digest::of_json(&(all, early, private, frozen_rows)))
 }
 
 fn check_base(
