@@ -84,6 +84,11 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
 
 impl HouseProxy {
     fn start(http: bool, allows: bool) -> Result<Self> {
+        Self::start_to(None, http, allows)
+    }
+
+    /// Whatever is asked for, `target` is what is behind it.
+    fn start_to(target: Option<String>, http: bool, allows: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let scheme = if http { "http" } else { "socks5" };
         let address = format!("{scheme}://{}", listener.local_addr()?);
@@ -91,12 +96,12 @@ impl HouseProxy {
         let count = asked.clone();
         std::thread::spawn(move || {
             for mut near in listener.incoming().flatten() {
-                let count = count.clone();
+                let (count, target) = (count.clone(), target.clone());
                 std::thread::spawn(move || -> Result<()> {
                     let to = greet(&mut near, http, allows)?;
                     count.fetch_add(1, Ordering::SeqCst);
                     let Some(to) = to else { return Ok(()) };
-                    let far = TcpStream::connect(to)?;
+                    let far = TcpStream::connect(target.unwrap_or(to))?;
                     let back = (far.try_clone()?, near.try_clone()?);
                     std::thread::spawn(move || carry(back.0, back.1));
                     carry(near, far);
@@ -266,6 +271,19 @@ fn a_hangup_ends_neither_program_and_takes_over_what_may_change() -> Result<()> 
     signal(setting.cluster.coordinator_process(), "-HUP")?;
     wait_for("the coordinator's word", coordinator)?;
 
+    // Another name for the same coordinator, known in one institution's network only.
+    setting.enrol("i1", 1, 2)?;
+    let gateway = HouseProxy::start_to(Some(setting.cluster.address()), true, true)?;
+    setting.cluster.redirect("i1", "gateway.test:7443")?;
+    let client = setting.cluster.client_directory("i1").join("client.toml");
+    let text = fs::read_to_string(&client)?;
+    fs::write(&client, format!("proxy = {:?}\n{text}", gateway.address))?;
+    let check = |setting: &Setting, name: &str| -> Result<String> {
+        let check = setting.cluster.client_command(name, &["check"])?.output()?;
+        Ok(String::from_utf8_lossy(&check.stdout).into_owned())
+    };
+    let said = check(&setting, "i1")?;
+    assert!(said.contains("server-name"), "{said}");
     let file = setting
         .cluster
         .coordinator_directory()
@@ -284,9 +302,10 @@ fn a_hangup_ends_neither_program_and_takes_over_what_may_change() -> Result<()> 
     signal(setting.cluster.coordinator_process(), "-HUP")?;
     wait_for("the change", taken)?;
     wait_for("what waits", later)?;
-    let check = setting.cluster.client_command("i0", &["check"])?.output()?;
-    let said = String::from_utf8_lossy(&check.stdout).into_owned();
-    assert!(said.contains("client-too-old"), "{said}");
+    for name in ["i0", "i1"] {
+        let said = check(&setting, name)?;
+        assert!(said.contains("client-too-old"), "{name}: {said}");
+    }
     for process in [
         setting
             .cluster
