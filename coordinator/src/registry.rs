@@ -11,6 +11,7 @@ use fedner_shared::checkpoint::{self, Checkpoint, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{PlanName, VersionName};
 use fedner_shared::manifest::Manifest;
+use fedner_shared::plan::ranges::LARGEST_NOISE_TO_SIGNAL;
 use fedner_shared::plan::{self, KnownTypes, Pinned, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::scheme::{HeadTags, Scheme};
@@ -24,9 +25,6 @@ use crate::blobs::Blobs;
 use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
 
 pub use publish::Summation;
-
-/// Above this ratio of noise to signal a plan is refused unless forced.
-pub const LARGEST_NOISE_TO_SIGNAL: f64 = 20.0;
 
 /// Makes model versions. Cheap to clone.
 #[derive(Debug, Clone)]

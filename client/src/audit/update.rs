@@ -34,7 +34,7 @@ pub fn attack(
         Ok(bytes)
     };
     let mut part = attack_path(plan, weights, runs, confidence, release)?;
-    let shift = plan.privacy.noise().recip();
+    let shift = plan.privacy.update_noise_multiplier().recip();
     let score = |normal: &mut Normal, with: bool, factor: f64| {
         factor * normal.draw() + if with { shift } else { 0.0 }
     };
@@ -59,7 +59,7 @@ pub(super) fn noise_of(
     release: impl Fn(&[f32]) -> Result<Vec<u8>, audit::Error>,
 ) -> Result<Vec<Check>, Error> {
     let privacy = &plan.privacy;
-    let scale = privacy.noise() * privacy.grid().steps();
+    let scale = privacy.update_noise_multiplier() * privacy.grid().steps();
     let nothing = vec![0.0; weights];
     let (mut squares, mut count) = (0.0, 0);
     let (mut by_release, mut by_weight) = (Products::default(), Products::default());

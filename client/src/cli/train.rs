@@ -13,7 +13,7 @@ use fedner_model::{EarlyStopping, KeptFiles, Sentence, TrainHooks, TrainOptions}
 use fedner_privacy::accountant::{Phase, pld};
 use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::{KnownTypes, Plan, Sampling, Unit};
+use fedner_shared::plan::{KnownTypes, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::scheme::HeadTags;
 use serde::Serialize;
@@ -127,18 +127,13 @@ struct Guarantee {
 }
 
 impl Guarantee {
-    fn of(plan: &Plan, units: usize, sampling: Sampling, dimension: usize) -> anyhow::Result<Self> {
+    fn of(plan: &Plan, units: usize, phase: Phase, dimension: usize) -> anyhow::Result<Self> {
         let privacy = &plan.privacy;
-        let phase = Phase {
-            sampling_rate: sampling.rate,
-            noise_multiplier: privacy.noise_multiplier,
-            steps: sampling.steps,
-        };
         Ok(Self {
             unit: privacy.unit,
             units,
-            sampling_rate: sampling.rate,
-            steps: sampling.steps,
+            sampling_rate: phase.sampling_rate,
+            steps: phase.steps,
             noise_multiplier: privacy.noise_multiplier,
             delta: privacy.delta,
             epsilon: pld::epsilon_discrete(phase, dimension as u64, privacy.delta)?,
@@ -273,11 +268,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         first_loss: trained.first_loss,
         loss: trained.loss,
         seconds,
-        privacy: match steps.filter(|_| arguments.private) {
-            Some(steps) => Some(Guarantee::of(
+        privacy: match covered(&plan, units).filter(|_| steps.is_some() && arguments.private) {
+            Some(phase) => Some(Guarantee::of(
                 &plan,
                 units,
-                steps.sampling(),
+                phase,
                 material.manifest.dimension(),
             )?),
             None => None,
@@ -333,7 +328,7 @@ fn steps(
     }
     let units =
         fedner_model::count_units(plan.privacy.unit, sentences).map_err(training::Error::from)?;
-    let declared = u32::try_from(units).unwrap_or(u32::MAX);
+    let declared = declared(units);
     let steps = if private {
         Steps::private(plan, declared, material.manifest.dimension())
             .map_err(training::Error::from)?
@@ -341,6 +336,15 @@ fn steps(
         Steps::open(plan, declared)
     };
     Ok((units, steps))
+}
+
+/// What a training of so many units is composed of, where the plan samples them.
+fn covered(plan: &Plan, units: usize) -> Option<Phase> {
+    Phase::of_round(plan, declared(units))
+}
+
+fn declared(units: usize) -> u32 {
+    u32::try_from(units).unwrap_or(u32::MAX)
 }
 
 /// What would be found out only after hours of training.

@@ -1,11 +1,10 @@
 //! What a round would cost, and whether the limits of plan and policy allow it.
 
 use fedner_privacy::ledger::{Account, Cost, Debit, Entry, Kind, Ledger, Limit, Refused};
-use fedner_privacy::sensitivity::squared_bound;
 use fedner_session::Task;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
-use fedner_shared::plan::{CountNoise, Plan, Sampling, Unit};
+use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 
@@ -55,35 +54,6 @@ pub fn check_not_behind(ledger: &Ledger, head: &Digest) -> Result<(), Refusal> {
         ledger.entries().len()
     );
     Err(Refusal::new(Code::LedgerBehind, message))
-}
-
-/// Of an update of `dimension` weights, of which the consent declares `units`.
-pub fn cost_of_update(plan: &Plan, units: u32, dimension: usize) -> Cost {
-    let privacy = &plan.privacy;
-    if let Some(Sampling { rate, steps }) = plan.sampling(units) {
-        return Cost::SampledGaussian {
-            sampling_rate: rate,
-            noise_multiplier: privacy.noise_multiplier,
-            steps,
-            dimension: Some(dimension as u64),
-        };
-    }
-    if privacy.unit == Unit::None {
-        return Cost::Unprotected;
-    }
-    Cost::Gaussian {
-        // Below 2^64 for every model that fits in memory.
-        squared_sensitivity: squared_bound(privacy.grid(), dimension) as u64,
-        scale: privacy.noise() * privacy.grid().steps(),
-    }
-}
-
-/// Of counts on held-out text.
-pub fn cost_of_counts(noise: CountNoise) -> Cost {
-    Cost::Gaussian {
-        squared_sensitivity: u64::from(noise.clip).pow(2),
-        scale: noise.sigma,
-    }
 }
 
 /// A release of a plan, by its digest, at that run, round and attempt.

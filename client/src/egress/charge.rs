@@ -3,13 +3,13 @@
 //! Were only what leaves charged, a training could be begun again and again, and whether each came to
 //! its end would tell of the text at no charge. So an attempt costs the same whatever becomes of it.
 
-use fedner_privacy::ledger::{Debit, Entry, Kind};
+use fedner_privacy::ledger::{Cost, Debit, Entry, Kind};
 use fedner_session::{Charge, Event, Kind as Work, Session, Task, Transition};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
 
-use super::{Budget, Error, Gate, cost_of_counts, cost_of_update};
+use super::{Budget, Error, Gate};
 use crate::config::Policy;
 
 /// How often private text is begun on for one charge: a restart or a full disk may cut work short.
@@ -80,13 +80,16 @@ impl Gate {
             task, plan, policy, ..
         } = *request;
         let (kind, cost) = match task.kind {
-            Work::Train => (Kind::Update, cost_of_update(plan, units, request.dimension)),
+            Work::Train => (
+                Kind::Update,
+                Cost::of_update(plan, units, request.dimension),
+            ),
             Work::Evaluate => {
                 policy.allows_evaluation(plan)?;
                 let Some(noise) = plan.privacy.count_noise() else {
                     return Ok(None);
                 };
-                (Kind::Evaluation, cost_of_counts(noise))
+                (Kind::Evaluation, Cost::of_counts(noise))
             }
         };
         Ok(Some(Budget {

@@ -1,7 +1,7 @@
 //! Evaluation counts: clipped by unit, noised and paid for; exact only where the policy says so.
 
 use fedner_privacy::counts::{self, ClippedCounts};
-use fedner_privacy::ledger::{Entry, Kind};
+use fedner_privacy::ledger::{Cost, Entry, Kind};
 use fedner_session::{Event, Session, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{CountNoise, Plan};
@@ -12,7 +12,7 @@ use fedner_shared::statement::{EvaluationReceipt, NoisedCounts};
 use fedner_shared::time::Time;
 use serde_json::json;
 
-use super::{Budget, Error, Gate, cost_of_counts, due};
+use super::{Budget, Error, Gate, due};
 use crate::config::Policy;
 use crate::state::{Asked, Receipt, ReceiptKind};
 
@@ -122,7 +122,7 @@ impl Gate {
             plan: request.plan,
             policy: request.policy,
             kind: Kind::Evaluation,
-            cost: cost_of_counts(noise),
+            cost: Cost::of_counts(noise),
         };
         self.paid(request.session.charge(), &budget.wish())
     }

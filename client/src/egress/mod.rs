@@ -49,7 +49,7 @@ use crate::identity::Identity;
 use crate::state::{self, Store};
 
 pub use audit::ReleasedAudit;
-pub use budget::{Budget, account, check_not_behind, cost_of_counts, cost_of_update, limit, spent};
+pub use budget::{Budget, account, check_not_behind, limit, spent};
 pub use charge::ChargeRequest;
 pub use evaluation::{EvaluationRequest, ReleasedEvaluation};
 pub use reason::{Reason, told};

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use fedner_privacy::ledger::{Debit, Entry, Kind, Ledger};
+use fedner_privacy::ledger::{Cost, Debit, Entry, Kind, Ledger};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::Plan;
@@ -15,7 +15,7 @@ use fedner_shared::sign::Signed;
 use fedner_shared::statement::{EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
 
-use super::budget::{check_not_behind, cost_of_counts, cost_of_update, debit, spent};
+use super::budget::{check_not_behind, debit, spent};
 use crate::state::{self, Store};
 use crate::transport::KeptReceipt;
 
@@ -171,10 +171,10 @@ fn read(institution: &InstitutionId, kept: &KeptReceipt) -> Result<Option<Spent>
     };
     let counts = plan.privacy.count_noise().filter(|_| kept.evaluation);
     let cost = if let Some(noise) = counts {
-        cost_of_counts(noise)
+        Cost::of_counts(noise)
     } else {
         let dimension = usize::try_from(kept.dimension).unwrap_or(usize::MAX);
-        cost_of_update(&plan, kept.units.max(1), dimension)
+        Cost::of_update(&plan, kept.units.max(1), dimension)
     };
     let debit = debit(institution, (&plan, digest), place, (kind, cost));
     Ok(Some(Spent {
@@ -226,7 +226,7 @@ mod tests {
     fn lost(places: &[(u32, u32)]) -> (Ledger, Vec<Entry>) {
         let (plan, mut ledger, mut entries) = (plan(), Ledger::default(), Vec::new());
         for (round, attempt) in places {
-            let cost = cost_of_update(&plan, 50, DIMENSION);
+            let cost = Cost::of_update(&plan, 50, DIMENSION);
             let place = ("notes.1".parse().expect("run"), *round, *attempt);
             let debit = debit(&anna(), (&plan, plan.digest()), place, (Kind::Update, cost));
             let entry = ledger.propose(NOW, debit, f64::INFINITY, None);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use fedner_privacy::ledger::Kind;
+use fedner_privacy::ledger::{Cost, Kind};
 use fedner_privacy::release::release;
 use fedner_session::{Charge, Event, Release, Session, Task, Transition};
 use fedner_shared::digest::Digest;
@@ -16,7 +16,7 @@ use fedner_shared::time::Time;
 use fedner_shared::update::encode;
 use serde_json::json;
 
-use super::{Budget, Error, Gate, cost_of_update};
+use super::{Budget, Error, Gate};
 use crate::blobs::{Blobs, Content};
 use crate::config::Policy;
 use crate::state::{Asked, Decision, PaidRelease, Receipt, ReceiptKind};
@@ -79,7 +79,7 @@ impl Gate {
             plan,
             policy: request.policy,
             kind: Kind::Update,
-            cost: cost_of_update(plan, consent.examples, request.manifest.dimension()),
+            cost: Cost::of_update(plan, consent.examples, request.manifest.dimension()),
         };
         let charge = request.session.charge();
         let entry = self.paid(charge, &budget.wish())?;

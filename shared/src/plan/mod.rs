@@ -148,7 +148,7 @@ impl Plan {
         if privacy.unit.is_sampled() {
             return privacy.noise_multiplier * weights.sqrt() / self.training.batch_size as f64;
         }
-        privacy.noise() * (weights / self.cohort.institutions.len() as f64).sqrt()
+        privacy.update_noise_multiplier() * (weights / self.cohort.institutions.len() as f64).sqrt()
     }
 
     /// How an institution that declared `units` takes them into steps; `None` where the plan's unit

@@ -82,7 +82,7 @@ impl Plan {
             return grid.squared_bound_of(norm, dimension);
         }
         let (d, t) = (dimension as f64, BITS * LN_2);
-        let sigma = self.privacy.noise() * grid.steps();
+        let sigma = self.privacy.update_noise_multiplier() * grid.steps();
         let noise = sigma * (d + 2.0 * (d * t).sqrt() + 2.0 * t).sqrt();
         let length = (grid.squared_sensitivity(dimension) as f64).sqrt() + noise;
         (length * length * SLACK).ceil() as u128

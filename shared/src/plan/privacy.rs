@@ -195,7 +195,7 @@ impl Privacy {
 
     /// The noise multiplier of an update: zero where every step had its noise, and where the unit
     /// is `none`.
-    pub fn noise(&self) -> f64 {
+    pub fn update_noise_multiplier(&self) -> f64 {
         match self.unit {
             Unit::Institution => self.noise_multiplier,
             Unit::Person | Unit::Document | Unit::Sentence | Unit::None => 0.0,
@@ -226,7 +226,7 @@ impl Privacy {
     /// deviations of noise, which a Gaussian passes with a probability below e^-2000.
     pub fn value_bound(&self) -> i64 {
         let steps = self.grid().steps();
-        (steps + 64.0 * (self.noise() * steps).ceil()) as i64 + 2
+        (steps + 64.0 * (self.update_noise_multiplier() * steps).ceil()) as i64 + 2
     }
 }
 

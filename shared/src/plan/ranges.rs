@@ -14,3 +14,5 @@ pub const DELTA: RangeInclusive<f64> = 1e-30..=0.5;
 /// σ/Δ of anything that the ledger is charged for: of what plans have had, and with the part that
 /// rounding adds to Δ.
 pub const CHARGED_NOISE: RangeInclusive<f64> = 1e-5..=1e5;
+/// Above this ratio of noise to signal a plan is refused unless forced, and a forecast warns.
+pub const LARGEST_NOISE_TO_SIGNAL: f64 = 20.0;

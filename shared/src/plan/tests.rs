@@ -168,7 +168,7 @@ fn a_number_without_an_end_is_refused_where_it_does_nothing_too() {
 fn without_noise_the_grid_is_finer_and_the_bound_has_no_noise_in_it() {
     let text = EXAMPLE.replace("unit = \"institution\"", "unit = \"none\"");
     let plan = Plan::parse(&text).expect("plan");
-    assert_eq!(plan.privacy.noise().to_bits(), 0);
+    assert_eq!(plan.privacy.update_noise_multiplier().to_bits(), 0);
     assert_eq!(plan.privacy.value_bound(), (1 << 24) + 2);
     assert!((plan.privacy.grid().gamma() - 64.0 / f64::from(1 << 24)).abs() < f64::EPSILON);
 }

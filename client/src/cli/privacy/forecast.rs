@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use fedner_host::output::table;
 use fedner_privacy::accountant::{
-    self, Accountant, Forecast, MAX_NOISE_TO_SIGNAL, forecast, forecast_sampled, least_noise,
-    noise_multiplier, solve_noise_multiplier,
+    self, Accountant, Forecast, forecast, forecast_sampled, least_noise, noise_multiplier,
+    solve_noise_multiplier,
 };
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint;
+use fedner_shared::plan::ranges::LARGEST_NOISE_TO_SIGNAL;
 use fedner_shared::plan::{Plan, Sampling, Unit, ranges};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
@@ -110,7 +111,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         clip: plan.privacy.clip,
         max_epsilon: plan.privacy.max_epsilon,
         within_max_epsilon: forecast.epsilon_rdp <= plan.privacy.max_epsilon,
-        too_noisy: forecast.noise_to_signal > MAX_NOISE_TO_SIGNAL,
+        too_noisy: forecast.noise_to_signal > LARGEST_NOISE_TO_SIGNAL,
         forecast,
     };
     context.output.data(&report, text)?;

@@ -1,14 +1,11 @@
 //! What a plan will cost an institution, and how much noise that means, before anything runs.
 
-use fedner_shared::plan::{Clipping, Plan, Privacy, Sampling, Unit, ranges};
+use fedner_shared::plan::{Clipping, Plan, Privacy, Unit, ranges};
 use serde::{Deserialize, Serialize};
 
 use super::rdp::Curve;
 use super::{Error, Phase, first_true, gdp, pld, value, zcdp};
 use fedner_shared::serde_helpers::nullable;
-
-/// Above this noise-to-signal ratio a plan is refused unless forced: what is averaged is noise.
-pub const MAX_NOISE_TO_SIGNAL: f64 = 20.0;
 
 /// The largest noise multiplier that [`solve_noise_multiplier`] tries: that of plans.
 const LARGEST: f64 = *ranges::NOISE_MULTIPLIER.end();
@@ -70,9 +67,10 @@ pub struct Sampled {
 /// Forecasts a plan whose units are sampled, at an institution that declares `units` of them and
 /// trains `dimension` weights; any other plan as [`forecast`] does.
 pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<Forecast, Error> {
-    let Some(Sampling { rate, steps }) = plan.sampling(units) else {
+    let Some(one) = Phase::of_round(plan, units) else {
         return forecast(plan, dimension, plan.cohort.institutions.len());
     };
+    let (rate, steps) = (one.sampling_rate, one.steps);
     positive("the number of trainable weights", dimension as f64)?;
     positive("the number of units", f64::from(units))?;
     let privacy = &plan.privacy;
@@ -96,9 +94,8 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
         })
         .collect();
     let all = Phase {
-        sampling_rate: rate,
-        noise_multiplier: privacy.noise_multiplier,
         steps: steps * u64::from(plan.rounds),
+        ..one
     };
     if counts.is_none() {
         tighten(&mut epsilon_by_round, |rounds| {
@@ -173,7 +170,7 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
             zcdp::epsilon(rho, privacy.delta)
         })
         .collect();
-    let noise = privacy.noise();
+    let noise = privacy.update_noise_multiplier();
     let mu = gdp::mu_of_rho(rho);
     let (d, n) = (dimension as f64, institutions as f64);
     Ok(Forecast {

@@ -25,9 +25,7 @@ pub mod rdp;
 pub mod zcdp;
 
 pub use calibrate::{Accountant, least_noise, noise_multiplier};
-pub use forecast::{
-    Forecast, MAX_NOISE_TO_SIGNAL, Sampled, forecast, forecast_sampled, solve_noise_multiplier,
-};
+pub use forecast::{Forecast, Sampled, forecast, forecast_sampled, solve_noise_multiplier};
 pub(crate) use normal::ln_tail;
 pub use phase::Phase;
 

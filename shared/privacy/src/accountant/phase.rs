@@ -1,5 +1,7 @@
 //! What is composed.
 
+use fedner_shared::plan::Plan;
+
 use super::{Error, value};
 
 /// So many steps of the sampled Gaussian mechanism with the same settings. Rounds that differ are
@@ -14,6 +16,16 @@ pub struct Phase {
 }
 
 impl Phase {
+    /// The steps of one round at an institution that declares `units`; `None` where the plan samples none.
+    pub fn of_round(plan: &Plan, units: u32) -> Option<Self> {
+        let sampling = plan.sampling(units)?;
+        Some(Self {
+            sampling_rate: sampling.rate,
+            noise_multiplier: plan.privacy.noise_multiplier,
+            steps: sampling.steps,
+        })
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let (q, sigma) = (self.sampling_rate, self.noise_multiplier);
         let rate = (0.0..=1.0).contains(&q);

@@ -13,7 +13,7 @@ use crate::sensitivity::squared_bound;
 ///
 /// This is the figure that [`release`](crate::release::release) checks against OpenDP's map.
 pub fn rho_per_round(privacy: &Privacy, dimension: usize) -> f64 {
-    rho(privacy.grid(), dimension, privacy.noise())
+    rho(privacy.grid(), dimension, privacy.update_noise_multiplier())
 }
 
 /// ρ = Δ̃² / (2 σ̃²) with σ̃ = σ/γ = z·C/γ, both in grid steps, rounded up (Canonne, Kamath and

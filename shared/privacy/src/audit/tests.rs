@@ -33,7 +33,7 @@ fn broken(noise_multiplier: f64, clips: bool, runs: usize) -> Scores {
     let privacy = privacy(noise_multiplier);
     let steps = privacy.grid().steps();
     let sampler = Sampler::new(Shape::Gaussian {
-        sigma: privacy.noise() * steps,
+        sigma: privacy.update_noise_multiplier() * steps,
     })
     .expect("sampler");
     let random = std::cell::RefCell::new((

@@ -1,10 +1,11 @@
 //! What a debit costs, by the inputs of its formula, and what costs add up to.
 
-use fedner_shared::plan::ranges;
+use fedner_shared::plan::{CountNoise, Plan, Unit, ranges};
 use serde::{Deserialize, Serialize};
 
 use crate::accountant::rdp::Curve;
 use crate::accountant::{Phase, pld, zcdp};
+use crate::sensitivity::squared_bound;
 
 /// The mechanism that a debit pays for. Its cost is always computed from these, never stated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,35 @@ pub enum Cost {
 }
 
 impl Cost {
+    /// Of an update of `dimension` weights, of which the consent declares `units`.
+    pub fn of_update(plan: &Plan, units: u32, dimension: usize) -> Self {
+        if let Some(phase) = Phase::of_round(plan, units) {
+            return Self::SampledGaussian {
+                sampling_rate: phase.sampling_rate,
+                noise_multiplier: phase.noise_multiplier,
+                steps: phase.steps,
+                dimension: Some(dimension as u64),
+            };
+        }
+        let privacy = &plan.privacy;
+        if privacy.unit == Unit::None {
+            return Self::Unprotected;
+        }
+        Self::Gaussian {
+            // Below 2^64 for every model that fits in memory.
+            squared_sensitivity: squared_bound(privacy.grid(), dimension) as u64,
+            scale: privacy.update_noise_multiplier() * privacy.grid().steps(),
+        }
+    }
+
+    /// Of counts on held-out text.
+    pub fn of_counts(noise: CountNoise) -> Self {
+        Self::Gaussian {
+            squared_sensitivity: u64::from(noise.clip).pow(2),
+            scale: noise.sigma,
+        }
+    }
+
     /// ρ of zero-concentrated differential privacy, rounded up; nothing where the mechanism has none
     /// that is worth stating.
     pub fn rho(&self) -> Option<f64> {

@@ -74,7 +74,7 @@ impl Releaser {
             Unit::Person | Unit::Document | Unit::Sentence | Unit::None => None,
             Unit::Institution => {
                 // Exact: C/γ is a power of two.
-                let scale = privacy.noise() * grid.steps();
+                let scale = privacy.update_noise_multiplier() * grid.steps();
                 let rho = zcdp::rho_per_round(privacy, dimension);
                 if !noise::costs_at_most(scale, squared_bound, rho)? {
                     return Err(Error::Cost { rho });
