@@ -106,7 +106,8 @@ impl Default for Policy {
             account: Unit::Person,
             max_epsilon_total: 10.0,
             max_delta: 1e-5,
-            methods: vec![Method::Head, Method::FfaLora, Method::Lora, Method::Full],
+            // Those that train least first.
+            methods: Method::ALL.iter().rev().copied().collect(),
             labels: None,
             minimum_examples: 1,
             units: None,

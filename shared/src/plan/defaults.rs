@@ -51,12 +51,7 @@ impl Plan {
             Unit::Document | Unit::Sentence => 0.03,
             Unit::Institution | Unit::None => return,
         };
-        let (batch_size, learning_rate) = match self.method {
-            Method::Head => (1024, 0.3),
-            Method::FfaLora => (256, 5e-3),
-            Method::Lora => (256, 3e-3),
-            Method::Full => (256, 1e-3),
-        };
+        let (batch_size, learning_rate) = self.method.sampled_defaults();
         let table = |name| written.get(name).and_then(Value::as_table);
         let (privacy, training) = (table("privacy"), table("training"));
         let own = &mut self.training;

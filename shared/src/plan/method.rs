@@ -9,27 +9,64 @@ use super::Training;
 use super::error::{Error, between, range, value};
 use crate::bert::HeadShape;
 
-/// Which weights are trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
+/// What a method is, beside which tensors it trains (`bert/tensors.rs`) and how (`fedner-model`).
+#[derive(Debug, Clone, Copy)]
+struct Spec {
+    name: &'static str,
+    /// Whether the encoder is trained through adapters.
+    adapts: bool,
+    /// Batch size and learning rate where units are sampled.
+    sampled: (usize, f64),
+}
+
+/// Declares the methods, each with what it is.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $method:ident = $spec:expr,)+) => {
+        /// Which weights are trained.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Method {
+            $($(#[$doc])* $method),+
+        }
+
+        impl Method {
+            /// Those that train most first.
+            pub const ALL: [Self; [$(stringify!($method)),+].len()] = [$(Self::$method),+];
+
+            const fn spec(self) -> Spec {
+                match self {
+                    $(Self::$method => $spec),+
+                }
+            }
+        }
+    };
+}
+
+methods! {
     /// Every weight that is not frozen.
-    Full,
+    Full = Spec { name: "full", adapts: false, sampled: (256, 1e-3) },
     /// Adapters of low rank beside the frozen encoder (Hu et al. 2022), and the head.
-    Lora,
+    Lora = Spec { name: "lora", adapts: true, sampled: (256, 3e-3) },
     /// The same with the first factor of each adapter frozen too (Sun et al. 2024), so that the
     /// mean of the updates is the update of the means.
-    FfaLora,
+    FfaLora = Spec { name: "ffa-lora", adapts: true, sampled: (256, 5e-3) },
     /// The tagging head on a frozen encoder.
-    Head,
+    Head = Spec { name: "head", adapts: false, sampled: (1024, 0.3) },
 }
 
 impl Method {
-    pub const ALL: [Self; 4] = [Self::Full, Self::Lora, Self::FfaLora, Self::Head];
+    pub const fn as_str(self) -> &'static str {
+        self.spec().name
+    }
 
     /// Whether the encoder is trained through adapters.
     pub const fn adapts(self) -> bool {
-        matches!(self, Self::Lora | Self::FfaLora)
+        self.spec().adapts
+    }
+
+    /// The batch size and the learning rate that a plan file leaves out where its unit is sampled.
+    pub(super) const fn sampled_defaults(self) -> (usize, f64) {
+        self.spec().sampled
     }
 }
 
@@ -149,12 +186,7 @@ impl From<Method> for Trainable {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Full => "full",
-            Self::Lora => "lora",
-            Self::FfaLora => "ffa-lora",
-            Self::Head => "head",
-        })
+        f.pad(self.as_str())
     }
 }
 
@@ -162,9 +194,27 @@ impl FromStr for Method {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|m| m.to_string() == text);
-        found.ok_or_else(|| {
-            format!("`{text}` is not a method: expected full, lora, ffa-lora or head")
-        })
+        let found = Self::ALL.iter().find(|method| method.as_str() == text);
+        let names: Vec<_> = Self::ALL.iter().map(|method| method.as_str()).collect();
+        let expected = names.join(", ");
+        found
+            .copied()
+            .ok_or_else(|| format!("`{text}` is not a method: expected one of {expected}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_plans() {
+        for method in Method::ALL {
+            assert_eq!(method.as_str().parse(), Ok(method));
+            let json = serde_json::to_string(&method).expect("json");
+            assert_eq!(json, format!("\"{method}\""));
+        }
+        let error = "bitfit".parse::<Method>().expect_err("unknown");
+        assert!(error.ends_with("full, lora, ffa-lora, head"), "{error}");
     }
 }
