@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fedner_host::machine::blocking;
 use fedner_shared::bert::BertConfig;
-use fedner_shared::checkpoint::{self, Checkpoint, Layout};
+use fedner_shared::checkpoint::{self, Checkpoint, HeadStart, Layout};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{PlanName, VersionName};
 use fedner_shared::manifest::Manifest;
@@ -327,17 +327,15 @@ impl Prepared {
         // Whether what the plan leaves as it is lies in one file already.
         let as_it_is = !divided && base.config.adapters.is_none();
         let names = base.names();
-        let prepared = base.prepared_for(&plan.trainable(), plan.seed);
-        let prepared = match head {
-            Head::Same => prepared,
-            Head::New => prepared.with_head_for(plan),
-            Head::Rows(from) => {
-                let shape = prepared.config.head.clone();
-                let kept = prepared.with_head_of(from, &plan.tags(), &shape, plan.seed);
-                let lacking = || checkpoint::Error::Missing("classifier.weight".to_owned());
-                kept.ok_or_else(lacking)?.0
-            }
+        let own = match head {
+            Head::Same => plan.tags(),
+            Head::New => Vec::new(),
+            Head::Rows(from) => from.clone(),
         };
+        let (prepared, start) = base.begun_for(plan, &own);
+        if start == HeadStart::New && *head != Head::New {
+            return Err(checkpoint::Error::Missing("classifier.weight".to_owned()));
+        }
         let config_json = checkpoint::config_with_labels(config_json, &plan.labels)?;
         let config_json = checkpoint::config_with_additions(&config_json, &prepared.config)?;
         let (trained, rest) = prepared.split(manifest)?;

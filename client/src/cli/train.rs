@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use fedner_model::{EarlyStopping, KeptFiles, Sentence, TrainHooks, TrainOptions};
 use fedner_privacy::accountant::{Phase, pld};
-use fedner_shared::checkpoint::{KeptRows, config_with_additions, config_with_labels};
+use fedner_shared::checkpoint::{HeadStart, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{KnownTypes, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
@@ -164,31 +164,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     plan.training.local_epochs = plan.training.local_epochs.saturating_mul(plan.rounds);
     let model = HfModel::read(&arguments.model)?;
     let tags = plan.tags();
-    let trainable = plan.trainable();
-    let wanted = model.checkpoint.config.prepared_for(&trainable);
     // The model's own head, its rows where their names are, or a new one as a run would begin with.
     let frozen_rows = frozen_rows(&plan, model.tags.as_deref())?;
-    let keeps_head = model.tags.as_deref() == Some(&tags[..])
-        && model.checkpoint.tags() == Some(tags.len())
-        && model.checkpoint.config.head.weighs_as(&wanted.head);
-    let checkpoint = if keeps_head {
-        model.checkpoint.prepared_for(&trainable, plan.seed)
-    } else {
-        let old = plan.renamed_tags(model.tags.as_deref().unwrap_or_default());
-        let kept = model
-            .checkpoint
-            .with_head_of(&old, &tags, &wanted.head, plan.seed);
-        say_head(kept.as_ref().map(|(_, kept)| kept), model.checkpoint.tags());
-        match kept {
-            Some((checkpoint, _)) => checkpoint.prepared_for(&trainable, plan.seed),
-            None => model
-                .checkpoint
-                .prepared_for(&trainable, plan.seed)
-                .with_head_for(&plan),
-        }
+    let old = model.checkpoint.tags();
+    let own = match model.tags {
+        Some(own) if own == tags => own,
+        own => plan.renamed_tags(&own.unwrap_or_default()),
     };
+    let (checkpoint, head) = model.checkpoint.begun_for(&plan, &own);
+    say_head(&head, old);
     let mut material = LoadedModel {
-        manifest: checkpoint.config.manifest(&trainable, tags.len()),
+        manifest: checkpoint.config.manifest(&plan.trainable(), tags.len()),
         checkpoint,
         tokenizer: model.tokenizer,
     };
@@ -297,12 +283,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
 }
 
 /// Says what becomes of a head with other tags than the plan's.
-fn say_head(kept: Option<&KeptRows>, old: Option<usize>) {
-    let Some(kept) = kept else {
-        if let Some(old) = old {
-            tracing::warn!("the head begins anew: nothing of the model's {old} tags is kept");
+fn say_head(head: &HeadStart, old: Option<usize>) {
+    let kept = match head {
+        HeadStart::Kept => return,
+        HeadStart::Rows(kept) => kept,
+        HeadStart::New => {
+            if let Some(old) = old {
+                tracing::warn!("the head begins anew: nothing of the model's {old} tags is kept");
+            }
+            return;
         }
-        return;
     };
     for (what, tags) in [("begin anew", &kept.new), ("are not kept", &kept.lost)] {
         if !tags.is_empty() {

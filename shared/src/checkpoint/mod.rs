@@ -5,6 +5,7 @@
 //! are known.
 
 mod adapters;
+mod begin;
 mod card;
 pub mod directory;
 mod encoders;
@@ -27,6 +28,7 @@ use crate::bert::{self, BertConfig};
 use crate::manifest::{Manifest, TensorSpec};
 use crate::plan::Plan;
 pub use adapters::PeftFiles;
+pub use begin::HeadStart;
 pub use card::ModelCard;
 pub use directory::{Directory, DirectoryError};
 pub use head_rows::KeptRows;
