@@ -12,7 +12,6 @@
 //! | [`state`] | the database: session, plans, consents, ledger, receipts |
 //! | [`blobs`] | files by digest |
 //! | [`identity`] | keys and certificates, enrolment, renewal |
-//! | [`machine`] | the clock, and work beside the asynchronous threads |
 //! | [`rules`] | which policy is in force |
 //! | [`config`] | the directory of an institution and its TOML files |
 

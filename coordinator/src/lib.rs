@@ -1,7 +1,7 @@
 //! The coordinator: assigns rounds, aggregates updates, keeps the history of models.
 //!
 //! A round in a straight line: [`rpc`] `check_in` → [`identity`] → [`engine`] (`Run::step`, then
-//! [`store`] commit, then [`engine::dispatch`]) → the institution trains → [`intake`] → `Run::step`
+//! [`store`] commit, then [`registry::Registry::carry_out`]) → the institution trains → [`intake`] → `Run::step`
 //! → [`aggregate`] → [`registry`] → evaluations → events → views.
 
 pub mod aggregate;

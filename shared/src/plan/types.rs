@@ -85,7 +85,7 @@ impl Plan {
     }
 
     /// Where the weights lie that the plan freezes, among the `dimension` of its manifest: values of
-    /// `classifier.bias` [tags], and behind these rows of `classifier.weight` [tags, width].
+    /// `classifier.bias`, `[tags]`, and behind these rows of `classifier.weight`, `[tags, width]`.
     pub fn frozen_weights(&self, dimension: usize) -> Vec<Range<usize>> {
         let tags = self.tags().len();
         let width = (dimension / tags).saturating_sub(1);

@@ -15,7 +15,7 @@ pub enum Cost {
     Unprotected,
     /// One release of an integer vector with discrete Gaussian noise: ρ = Δ̃² / 2σ̃².
     Gaussian {
-        /// Δ̃², in squared grid steps, see [`squared_bound`](crate::sensitivity::squared_bound).
+        /// Δ̃², in squared grid steps, see [`squared_bound`].
         squared_sensitivity: u64,
         /// σ̃, in grid steps.
         scale: f64,
