@@ -97,12 +97,9 @@ impl Services {
                 engine
                     .call(move |engine| {
                         engine.replace_history_key(&present, &succession)?;
-                        Ok(keys.take_history_key(new, succession)?)
+                        keys.take_history_key(new, succession)?;
+                        engine.call_everybody()
                     })
-                    .await
-                    .map_err(status)?;
-                engine
-                    .call(|engine| engine.call_everybody())
                     .await
                     .map_err(status)?;
                 fingerprint
