@@ -65,6 +65,16 @@ fn an_institution_says_which_types_its_text_annotates() -> Result<()> {
     };
     assert_eq!(types("i1")?, ["Date"]);
     assert!(types("i0")?.len() > 1);
+    // Two versions side by side say whose text each type's F1 rests on.
+    let compare = ["model", "compare", "notes@2", "notes@3"];
+    let compared = setting.cluster.coordinate(&compare)?;
+    let rests_on = |label: &str| -> Result<Value> {
+        let types = compared["types"].as_array().context("types")?;
+        let found = types.iter().find(|of| of["label"] == label);
+        Ok(found.context("the type")?["rests_on"].clone())
+    };
+    assert_eq!(rests_on("Date")?, json!(["i0", "i1"]));
+    assert_eq!(rests_on("Person")?, json!(["i0"]));
     setting.assert_replays()?;
     setting.assert_no_errors_logged();
 

@@ -1,6 +1,7 @@
 //! `model`: versions, their lineage and names, in and out.
 
 mod card;
+mod compare;
 mod export;
 mod prune;
 
@@ -41,6 +42,8 @@ pub(super) enum Command {
     Show { version: String },
     /// A version and its ancestors, newest first
     Lineage { version: String },
+    /// Two versions side by side, by type and by institution
+    Compare(compare::Arguments),
     /// Give a version a movable name
     Tag { version: String, alias: String },
     /// Move `champion` (or another alias) back to an earlier version
@@ -83,6 +86,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             output.data(&view, render_one)?;
             Ok(())
         }
+        Command::Compare(arguments) => compare::run(arguments, paths, output).await,
         Command::Tag { version, alias } => move_alias(alias, version, false, paths, output).await,
         Command::Rollback { to, alias } => move_alias(alias, to, true, paths, output).await,
         Command::Prune(arguments) => prune::run(arguments, paths, output).await,
