@@ -153,6 +153,15 @@ impl StepBuilder {
 
     fn restarted(&mut self) {
         let now = self.now;
+        // Nothing has begun in the future: the clock was set back while nobody looked at it.
+        let ahead = self
+            .run
+            .attempt_began
+            .as_millis()
+            .saturating_sub(now.as_millis());
+        if ahead > 0 {
+            self.jumped(-ahead);
+        }
         let seen = |member: &Member| member.last_seen.is_some();
         self.run.members.change(seen, |_, member| {
             member.last_seen = Some(now);

@@ -232,6 +232,22 @@ fn a_clock_that_jumps_moves_deadlines_either_way() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_while_nobody_looked_holds_no_run_up() {
+    let mut driver = Driver::recruited(plan(1, 4));
+    let (began, deadline) = (driver.run.attempt_began, until(&driver));
+    let whole = deadline.since(began);
+    // The program was down when the clock went back by three weeks: nothing tells it of a jump.
+    driver.now = Time::from_millis(began.as_millis() - 21 * 24 * 3_600_000);
+    driver.step(Input::Restarted).expect("restarted");
+    assert_eq!(
+        until(&driver),
+        driver.now + whole,
+        "it does not wait for weeks"
+    );
+    assert_eq!(driver.run.attempt_began, driver.now);
+}
+
+#[test]
 fn without_the_jump_being_noticed_everybody_would_be_late() {
     let mut driver = Driver::recruited(plan(1, 4));
     for name in NAMES {
