@@ -120,6 +120,7 @@ impl Rogue {
             round: 1,
             attempt: 1,
             version: canonical_text(&self.base.version),
+            participant: String::new(),
             manifest: manifest.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
         }
     }

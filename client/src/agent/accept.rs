@@ -8,7 +8,7 @@ use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::statement::UpdateReceipt;
-use fedner_shared::version::Version;
+use fedner_shared::version::{Origin, Version};
 
 use super::base::{Begins, Own};
 use super::{Agent, Error};
@@ -116,7 +116,8 @@ impl Agent {
     ) -> Result<(Task, Plan, Version, PlanRecord), Refusal> {
         let signed = convert::signed("plan", assignment.plan.clone())?;
         let plan = self.verify_plan(&signed)?;
-        let (digest, version) = convert::version_from_record(&assignment.version)?;
+        let (digest, mut version) = convert::version_from_record(&assignment.version)?;
+        show_own_part(&mut version, &assignment.participant)?;
         check_version(&version, &plan)?;
         let (round, attempt) = (assignment.round, assignment.attempt);
         if !(1..=plan.rounds).contains(&round) {
@@ -173,6 +174,24 @@ impl Agent {
             .map_err(|_| lost("version", &task.version))?;
         Ok((plan.plan, version))
     }
+}
+
+/// Puts what is said of the institution's own part beside its digest in the record; the check of what a round
+/// begins with compares the two.
+fn show_own_part(version: &mut Version, participant: &str) -> Result<(), Refusal> {
+    if participant.is_empty() {
+        return Ok(());
+    }
+    let own = serde_json::from_str(participant).map_err(|error| {
+        let message = format!("`participant` is none: {error}");
+        Refusal::new(Code::RequestInvalid, message)
+    })?;
+    if let Origin::Round(round) = &mut version.origin
+        && !round.sealed.is_empty()
+    {
+        round.participants = vec![own];
+    }
+    Ok(())
 }
 
 fn check_version(version: &Version, plan: &Plan) -> Result<(), Refusal> {

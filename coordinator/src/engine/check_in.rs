@@ -28,8 +28,10 @@ pub enum Todo {
         run: RunId,
         plan: Signed,
         assignment: Assignment,
-        /// Canonical JSON of what the institution may read of the version.
+        /// Canonical JSON of the version, as everybody may read it.
         record: String,
+        /// The same of the institution's own part in it, where the record hides it.
+        participant: String,
         manifest: Digest,
     },
 }
@@ -283,13 +285,15 @@ impl Engine {
         };
         let (manifest, plan) = (run.manifest, run.plan_digest);
         let record = self.version_record(assignment.version)?;
-        let record = record.for_member(institution);
+        let participant = record.part_of(institution);
+        let record = record.public.clone();
         let plan = self.signed_plan(plan)?;
         Ok(Some(Todo::Work {
             run: id.clone(),
             plan,
             assignment,
             record,
+            participant,
             manifest,
         }))
     }

@@ -19,21 +19,16 @@ const REMEMBERED: usize = 8;
 #[derive(Debug)]
 pub(super) struct Record {
     pub version: Version,
-    public: String,
+    /// Canonical JSON; its digest is the version's.
+    pub public: String,
 }
 
 impl Record {
-    /// Canonical JSON of what a member may read of the version.
-    pub(super) fn for_member(&self, institution: &InstitutionId) -> String {
-        let participants = self.version.round().map(|round| &round.participants);
-        let takes_part = participants.is_some_and(|all| {
-            let mut names = all.iter().map(|participant| &participant.institution);
-            names.any(|name| name == institution)
-        });
-        if takes_part {
-            return canonical_text(&self.version.shown_to(Some(institution)));
-        }
-        self.public.clone()
+    /// Canonical JSON of what the public record hides of the institution's own part; empty where it hides
+    /// nothing.
+    pub(super) fn part_of(&self, institution: &InstitutionId) -> String {
+        let own = self.version.sealed_part_of(institution);
+        own.map_or_else(String::new, canonical_text)
     }
 }
 
@@ -50,7 +45,7 @@ impl Engine {
         let found = self.store.read(|tx| tx.version(digest))?;
         let version = found
             .ok_or_else(|| Fault::Inconsistent(format!("version {} is missing", digest.short())))?;
-        let public = canonical_text(&version.shown_to(None));
+        let public = canonical_text(&version.public());
         let record = Arc::new(Record { version, public });
         if self.records.0.len() == REMEMBERED {
             self.records.0.pop_front();

@@ -502,6 +502,7 @@ fn todo_to_wire(todo: Todo) -> WireTodo {
             plan,
             assignment,
             record,
+            participant,
             manifest,
         } => {
             let message = v1::Assignment {
@@ -510,6 +511,7 @@ fn todo_to_wire(todo: Todo) -> WireTodo {
                 round: assignment.round,
                 attempt: assignment.attempt,
                 version: record,
+                participant,
                 manifest: manifest.as_bytes().to_vec(),
             };
             match assignment.task {
