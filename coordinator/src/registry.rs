@@ -12,7 +12,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::id::{PlanName, VersionName};
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::ranges::LARGEST_NOISE_TO_SIGNAL;
-use fedner_shared::plan::{self, KnownTypes, Pinned, Plan, Unit};
+use fedner_shared::plan::{self, Pinned, Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::scheme::{HeadTags, Scheme};
 use fedner_shared::sign::Signed;
@@ -152,7 +152,7 @@ impl Registry {
             tokenizer: self.pinned(version.tokenizer).await?,
             weights: self.pinned(version.weights).await?,
             frozen,
-            known: frozen_types(base, plan),
+            known: plan.frozen_of(&base.version.labels),
             manifest: manifest.digest(),
         };
         Ok((manifest, prepared, inputs))
@@ -291,18 +291,6 @@ impl Head {
             .map(|(old, new)| new.unwrap_or_else(|| old.clone()))
             .collect();
         Ok(Self::Rows(fedner_shared::bert::tags(&named)))
-    }
-}
-
-/// The types whose rows of the head stay as they are.
-fn frozen_types(base: &VersionView, plan: &Plan) -> Vec<String> {
-    match plan.known_types {
-        KnownTypes::Train => Vec::new(),
-        KnownTypes::Freeze => plan
-            .renamed(&base.version.labels)
-            .into_iter()
-            .flatten()
-            .collect(),
     }
 }
 

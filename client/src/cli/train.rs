@@ -150,11 +150,7 @@ fn frozen_rows(plan: &Plan, tags: Option<&[String]>) -> anyhow::Result<Vec<usize
     let types =
         HeadTags::read(tags.unwrap_or_default()).map_or_else(|_| Vec::new(), |head| head.types);
     plan.check_types_of_base(&types)?;
-    if plan.known_types == KnownTypes::Train {
-        return Ok(Vec::new());
-    }
-    let known: Vec<String> = plan.renamed(&types).into_iter().flatten().collect();
-    Ok(plan.rows_of(&known))
+    Ok(plan.rows_of(&plan.frozen_of(&types)))
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {

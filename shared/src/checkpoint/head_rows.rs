@@ -16,8 +16,8 @@ pub struct KeptRows {
 
 impl Checkpoint {
     /// The same encoder with a head for the IOB2 tags `to`. A tag that the old head has under `from`
-    /// keeps its weights. A new one begins as `O`, less likely by far: all new tags together get at most
-    /// a thousandth of the probability of `O`, so that a word's probability of an old tag falls by no larger
+    /// keeps its weights. A new one begins as `O`, less likely by far. All new tags together get at most
+    /// a thousandth of the probability of `O`. So a word's probability of an old tag falls by no larger
     /// part. Without `O` under `from` new tags begin from `seed`. `None` where no row could be kept: there is no
     /// head, it has another shape, or none of its tags is wanted.
     pub fn with_head_of(

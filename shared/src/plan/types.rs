@@ -30,6 +30,14 @@ impl Plan {
         types_of_base.iter().map(name).collect()
     }
 
+    /// The types of a base, by the plan's names, whose rows of the head stay as they are.
+    pub fn frozen_of(&self, types_of_base: &[String]) -> Vec<String> {
+        match self.known_types {
+            KnownTypes::Train => Vec::new(),
+            KnownTypes::Freeze => self.renamed(types_of_base).into_iter().flatten().collect(),
+        }
+    }
+
     /// Checks `rename` and `drop` against the types of a base, and that no type is lost unsaid.
     pub fn check_types_of_base(&self, types_of_base: &[String]) -> Result<(), Error> {
         let said = self.rename.keys().map(|label| ("rename", label));
