@@ -49,7 +49,7 @@ impl Blobs {
 
     /// The same folder, on that machine's disk.
     #[must_use]
-    pub fn on(self, machine: Arc<dyn Machine>) -> Self {
+    pub fn with_machine(self, machine: Arc<dyn Machine>) -> Self {
         Self { machine, ..self }
     }
 

@@ -52,7 +52,7 @@ impl Steps {
         })?;
         Ok(Some(Self {
             sampling,
-            clip: Clip::of(privacy),
+            clip: Clip::from_privacy(privacy),
             sum: Some(sum),
             generator: Generator::from_system()?,
             sampled: 0,

@@ -94,7 +94,7 @@ pub struct Blobs {
 
 impl Blobs {
     /// Opens the objects of the coordinator in a directory.
-    pub fn of(paths: &Paths, config: &Config) -> Result<Self, Error> {
+    pub fn from_config(paths: &Paths, config: &Config) -> Result<Self, Error> {
         let url = config.blobs_url.as_deref();
         Self::open(&paths.blobs(), url, &paths.staging())
     }
@@ -118,12 +118,12 @@ impl Blobs {
             .with_fsync(true);
         Ok(Self {
             folder: Some(root),
-            ..Self::over(Arc::new(store), staging)?
+            ..Self::new(Arc::new(store), staging)?
         })
     }
 
     /// Objects in that store.
-    pub fn over(store: Arc<dyn ObjectStore>, staging: &Path) -> Result<Self, Error> {
+    pub fn new(store: Arc<dyn ObjectStore>, staging: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(staging)?;
         Ok(Self {
             store,

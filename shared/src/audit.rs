@@ -99,7 +99,7 @@ impl AuditReport {
         for check in &self.checks {
             at_most("bytes in a check's name", LONGEST_NAME, check.name.len())?;
         }
-        let (expected, found) = (Outcome::of(&self.parts, &self.checks), self.verdict);
+        let (expected, found) = (Outcome::new(&self.parts, &self.checks), self.verdict);
         if expected != found {
             return Err(Error::Verdict { expected, found });
         }
@@ -229,7 +229,7 @@ impl Outcome {
     /// The part of the noise whose lack an audit must have been able to notice.
     pub const ENOUGH: f64 = 0.8;
 
-    pub fn of(parts: &[Part], checks: &[Check]) -> Self {
+    pub fn new(parts: &[Part], checks: &[Check]) -> Self {
         if parts.is_empty() && checks.is_empty() {
             return Self::None;
         }
@@ -343,7 +343,7 @@ mod tests {
                 weights: Digest::of(b"weights"),
                 tags: vec!["O".to_owned()],
             }),
-            verdict: Outcome::of(&parts, &[]),
+            verdict: Outcome::new(&parts, &[]),
             parts,
             ..AuditReport::new(
                 "fedner-client/0.1.0",
@@ -394,21 +394,24 @@ mod tests {
             power: Some(power),
             ..part(1.0)
         };
-        assert_eq!(Outcome::of(&[with(0.5)], &[]), Outcome::Weak);
-        assert_eq!(Outcome::of(&[with(0.5), with(0.85)], &[]), Outcome::Pass);
+        assert_eq!(Outcome::new(&[with(0.5)], &[]), Outcome::Weak);
+        assert_eq!(Outcome::new(&[with(0.5), with(0.85)], &[]), Outcome::Pass);
         assert_eq!(
-            Outcome::of(&[with(0.5)], &[check(1.0, 0.99)]),
+            Outcome::new(&[with(0.5)], &[check(1.0, 0.99)]),
             Outcome::Pass
         );
-        assert_eq!(Outcome::of(&[with(0.5)], &[check(1.0, 0.7)]), Outcome::Weak);
+        assert_eq!(
+            Outcome::new(&[with(0.5)], &[check(1.0, 0.7)]),
+            Outcome::Weak
+        );
         for found in [0.8, f64::NAN, f64::INFINITY] {
             assert_eq!(
-                Outcome::of(&[with(0.9)], &[check(found, 0.99)]),
+                Outcome::new(&[with(0.9)], &[check(found, 0.99)]),
                 Outcome::Fail
             );
         }
         // As reports of before had it.
-        assert_eq!(Outcome::of(&[part(1.0)], &[]), Outcome::Pass);
+        assert_eq!(Outcome::new(&[part(1.0)], &[]), Outcome::Pass);
     }
 
     #[test]

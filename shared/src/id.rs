@@ -97,7 +97,7 @@ pub struct VersionName {
 pub struct NotAVersion(String);
 
 impl NotAVersion {
-    pub(crate) fn of(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self(crate::text::brief(text))
     }
 }

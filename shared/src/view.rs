@@ -134,7 +134,7 @@ pub struct AuditView {
 }
 
 impl AuditView {
-    pub fn of(report: Digest, said: AuditReport) -> Self {
+    pub fn new(report: Digest, said: AuditReport) -> Self {
         Self {
             report,
             institution: said.institution,
@@ -185,6 +185,6 @@ impl std::str::FromStr for VersionRef {
         }
         text.parse()
             .map(Self::Alias)
-            .map_err(|_| crate::id::NotAVersion::of(text))
+            .map_err(|_| crate::id::NotAVersion::new(text))
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Hand {
 }
 
 impl Hand {
-    pub(crate) async fn of(setting: &Setting, name: &str) -> Result<Self> {
+    pub(crate) async fn new(setting: &Setting, name: &str) -> Result<Self> {
         let identity = setting.cluster.client_directory(name).join("identity");
         let (certificate, key) = (identity.join("tls.pem"), identity.join("tls.key"));
         let credentials = Credentials {
@@ -131,7 +131,7 @@ async fn a_wrong_update_is_refused_by_its_own_code_and_the_right_one_still_count
     let setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
     let run = setting.start_run(&plan(1, 1, 1, "head", "", NO_NOISE))?;
-    let mut hand = Hand::of(&setting, "i0").await?;
+    let mut hand = Hand::new(&setting, "i0").await?;
 
     let Some(Todo::Proposal(proposal)) = hand.check_in(vec![]).await? else {
         anyhow::bail!("a proposal")

@@ -22,7 +22,7 @@ struct Member {
 impl Member {
     async fn new(setting: &Setting, name: &str, units: u32) -> Result<Self> {
         Ok(Self {
-            hand: Hand::of(setting, name).await?,
+            hand: Hand::new(setting, name).await?,
             units,
             plan: None,
             dimension: 0,

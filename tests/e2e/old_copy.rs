@@ -205,7 +205,7 @@ fn wait_for_log(log: &Path, code: &str) -> Result<()> {
 async fn the_ledger_head_of_a_refused_upload_is_kept() -> Result<()> {
     let setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
-    let mut hand = Hand::of(&setting, "i0").await?;
+    let mut hand = Hand::new(&setting, "i0").await?;
     let heads = async |hand: &mut Hand| -> Result<Vec<Vec<u8>>> {
         let request = v1::CheckInRequest {
             software: "hand".into(),

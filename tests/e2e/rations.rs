@@ -51,7 +51,7 @@ async fn proposed(setting: &Setting, hand: &mut Hand) -> Result<(String, Digest,
 async fn consents_are_one_for_a_plan_short_and_seldom() -> Result<()> {
     let setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
-    let mut hand = Hand::of(&setting, "i0").await?;
+    let mut hand = Hand::new(&setting, "i0").await?;
     let (_, digest, _) = proposed(&setting, &mut hand).await?;
     let database = setting
         .cluster
@@ -130,8 +130,8 @@ async fn uploads_are_two_their_parts_two_and_they_end_with_their_round() -> Resu
     setting.enrol("i0", 0, 2)?;
     setting.enrol("i1", 1, 2)?;
     let (mut hand, mut other) = (
-        Hand::of(&setting, "i0").await?,
-        Hand::of(&setting, "i1").await?,
+        Hand::new(&setting, "i0").await?,
+        Hand::new(&setting, "i1").await?,
     );
     let (run_name, digest, dimension) = proposed(&setting, &mut hand).await?;
     let of_other = other.consent(digest, 50);
@@ -241,8 +241,8 @@ async fn held_polls_of_one_member_are_few_and_long_names_are_cut() -> Result<()>
     let mut setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
     setting.enrol("i1", 1, 2)?;
-    let mut hand = Hand::of(&setting, "i0").await?;
-    let mut other = Hand::of(&setting, "i1").await?;
+    let mut hand = Hand::new(&setting, "i0").await?;
+    let mut other = Hand::new(&setting, "i1").await?;
     let poll = |wait_ms: u32| v1::CheckInRequest {
         wait_ms,
         known_plans: vec![],
@@ -324,7 +324,7 @@ async fn held_polls_of_one_member_are_few_and_long_names_are_cut() -> Result<()>
 async fn the_end_of_a_run_is_told_to_whoever_believes_it_under_way() -> Result<()> {
     let setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
-    let mut hand = Hand::of(&setting, "i0").await?;
+    let mut hand = Hand::new(&setting, "i0").await?;
     let believes = |plans: &[Digest]| v1::CheckInRequest {
         wait_ms: 20_000,
         plans_under_way: plans.iter().map(|plan| plan.as_bytes().to_vec()).collect(),
@@ -345,7 +345,7 @@ async fn the_end_of_a_run_is_told_to_whoever_believes_it_under_way() -> Result<(
 async fn the_newest_streams_of_events_stay_and_delay_no_check_in() -> Result<()> {
     let setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
-    let mut hand = Hand::of(&setting, "i0").await?;
+    let mut hand = Hand::new(&setting, "i0").await?;
     let directory = setting.cluster.coordinator_directory();
     let (certificate, key) = (
         directory.join("viewer/viewer.pem"),

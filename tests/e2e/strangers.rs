@@ -64,7 +64,7 @@ async fn silent_connections_keep_nobody_out_and_are_closed() -> Result<()> {
         }
     }
     let began = Instant::now();
-    let mut member = Hand::of(&setting, "i0").await?;
+    let mut member = Hand::new(&setting, "i0").await?;
     member.check_in(vec![]).await?;
     let took = began.elapsed();
     assert!(

@@ -119,7 +119,7 @@ async fn prepare(
     let loaded = engine::load(store, operator_key().public(), Arc::new(ThisMachine))?;
     let (handle, _effects, engine) = loaded.serve();
     let serving = tokio::spawn(engine);
-    let blobs = Blobs::over(Arc::new(InMemory::new()), &folder.path().join("staging"))?;
+    let blobs = Blobs::new(Arc::new(InMemory::new()), &folder.path().join("staging"))?;
     let put = async |file: &str| anyhow::Ok(blobs.put(fs::read(model.join(file))?).await?);
     let files = Uploaded {
         config: put("config.json").await?,

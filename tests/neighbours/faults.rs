@@ -186,7 +186,7 @@ fn every_error_of_a_training_is_told_alike() -> Result<()> {
             real: real.clone(),
         })),
         manner: Manner::default(),
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     });
     let outcomes = run_all(sites.collect())?;
     let first = outcomes.first().context("outcomes")?;
@@ -216,7 +216,7 @@ fn every_error_of_an_evaluation_is_told_alike() -> Result<()> {
             evaluating: true,
             real: real.clone(),
         })),
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     });
     let outcomes = run_all(sites.collect())?;
     let first = outcomes.first().context("outcomes")?;

@@ -94,12 +94,12 @@ fn faulty() -> Vec<Vec<u8>> {
 fn no_word_of_the_text_is_logged() -> Result<()> {
     let log = log()?;
     let base = Arc::new(Base::new(&plan("person"), |_| Ok(()))?);
-    let mut sites: Vec<Site> = faulty().iter().map(|own| Site::of(&base, own)).collect();
+    let mut sites: Vec<Site> = faulty().iter().map(|own| Site::new(&base, own)).collect();
     let record = format!("{{\"tokens\": [\"{SECRET}\"], \"ner_tags\": [\"{SECRET}\"]}}");
     sites.push(Site {
         data: text::json(record.as_bytes()),
         held_out: text::json(format!("{{\"{SECRET}\": ").as_bytes()),
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     });
     let count = sites.len();
     for outcome in run_all(sites)? {

@@ -99,8 +99,8 @@ fn faults_of_one_persons_text_are_not_told() -> Result<()> {
     ];
     for unit in ["person", "institution"] {
         let base = base(unit)?;
-        let mut sites = vec![Site::of(&base, b"")];
-        sites.extend(own.iter().map(|(_, own)| Site::of(&base, own)));
+        let mut sites = vec![Site::new(&base, b"")];
+        sites.extend(own.iter().map(|(_, own)| Site::new(&base, own)));
         let outcomes = run_all(sites)?;
         let (clean, others) = outcomes.split_first().context("outcomes")?;
         assert!(clean.transcript.has("Upload"), "{:?}", clean.transcript);
@@ -131,12 +131,12 @@ fn faults_of_one_persons_record_are_not_told() -> Result<()> {
     let site = |own: &[u8]| Site {
         data: text::json(own),
         held_out: text::json(own),
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     };
     let mut sites = vec![Site {
         data: text::json(b""),
         held_out: text::json(b""),
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     }];
     sites.extend(own.iter().map(|own| site(own)));
     let outcomes = run_all(sites)?;
@@ -154,7 +154,7 @@ fn faults_of_one_persons_record_are_not_told() -> Result<()> {
 fn how_much_text_there_is_is_not_told() -> Result<()> {
     for unit in ["person", "institution"] {
         let base = base(unit)?;
-        let whole = Site::of(&base, b"");
+        let whole = Site::new(&base, b"");
         let empty = |data: &[u8]| Site {
             data: data.to_vec(),
             held_out: data.to_vec(),
@@ -192,7 +192,7 @@ fn too_little_open_text_is_not_trained_on() -> Result<()> {
     let site = |policy| Site {
         policy,
         manner: Manner::default(),
-        ..Site::of(&open, b"")
+        ..Site::new(&open, b"")
     };
     let few = site("minimum_examples = 61\n");
     let enough = site("minimum_examples = 60\n");
@@ -237,7 +237,7 @@ fn overflowing(model: &Path) -> Result<()> {
 fn weights_that_overflow_on_a_word_do_not_tell_it() -> Result<()> {
     for unit in ["person", "institution"] {
         let base = Arc::new(Base::new(&plan(unit), overflowing)?);
-        let outcomes = run_all(vec![Site::of(&base, b""), Site::of(&base, &marked())])?;
+        let outcomes = run_all(vec![Site::new(&base, b""), Site::new(&base, &marked())])?;
         assert!(outcomes[0].transcript.has("Upload"), "{:?}", outcomes[0]);
         assert_alike("a word that overflows", &outcomes[0], &outcomes[1]);
     }
@@ -273,7 +273,7 @@ fn what_the_plan_does_not_pin_is_not_computed_with() -> Result<()> {
         ),
     ];
     for (code, base) in bases {
-        let outcomes = run_all(vec![Site::of(&base, b""), Site::of(&base, &marked())])?;
+        let outcomes = run_all(vec![Site::new(&base, b""), Site::new(&base, &marked())])?;
         assert_alike(code, &outcomes[0], &outcomes[1]);
         for outcome in &outcomes {
             let declined = format!("Decline training true {code}");
@@ -295,7 +295,7 @@ fn what_the_plan_does_not_pin_is_not_computed_with() -> Result<()> {
             pins: false,
             ..Defences::default()
         },
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     };
     let outcome = open.run()?;
     assert!(outcome.transcript.has("Upload"), "{:?}", outcome.transcript);
@@ -311,11 +311,11 @@ fn a_training_that_is_given_up_costs_what_it_would_have_cost() -> Result<()> {
             aborts: true,
             evaluates: false,
         },
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     };
     let whole = Site {
         manner: Manner::default(),
-        ..Site::of(&base, b"")
+        ..Site::new(&base, b"")
     };
     let outcomes = run_all(vec![site, whole])?;
     let [given_up, whole] = &outcomes[..] else {
@@ -361,7 +361,7 @@ fn the_time_of_a_training_is_not_told() -> Result<()> {
         trainer: Some(slow.clone()),
         defences,
         manner: Manner::default(),
-        ..Site::of(&base, own)
+        ..Site::new(&base, own)
     };
     let open = Defences {
         release_times: false,
@@ -395,7 +395,7 @@ fn without_its_defence_a_fault_is_told() -> Result<()> {
     let site = |own: &[u8], defences| Site {
         defences,
         manner: Manner::default(),
-        ..Site::of(&base, own)
+        ..Site::new(&base, own)
     };
     let outcomes = run_all(vec![
         site(b"", open),

@@ -76,7 +76,7 @@ impl Network for Plain {
 }
 
 impl Site {
-    pub(crate) fn of(base: &Arc<Base>, own: &[u8]) -> Self {
+    pub(crate) fn new(base: &Arc<Base>, own: &[u8]) -> Self {
         Self {
             base: base.clone(),
             manner: Manner {

@@ -54,7 +54,7 @@ impl CoordinatorHost {
         let loaded = engine::load(store, key, self.machine.clone())?;
         let (engine, effects, serving) = loaded.serve();
         tokio::spawn(serving);
-        let blobs = Blobs::over(self.objects.clone(), &self.directory.join("staging"))?;
+        let blobs = Blobs::new(self.objects.clone(), &self.directory.join("staging"))?;
         let registry = Registry::new(engine.clone(), blobs.clone());
         tokio::spawn(registry.clone().carry_out(effects));
         let door = Door::new(Limits::default());

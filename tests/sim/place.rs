@@ -43,7 +43,7 @@ impl Place {
         });
         Ok(Self {
             store: Store::open_read_only(&coordinator.join("state.sqlite"))?,
-            blobs: Blobs::over(objects, &directory.join("viewer"))?,
+            blobs: Blobs::new(objects, &directory.join("viewer"))?,
             staging,
             sites: sites.collect::<Result<_>>()?,
             copies: Vec::new(),

@@ -100,7 +100,7 @@ impl Prepared {
             let loaded = engine::load(store, operator_key().public(), machine)?;
             let (handle, _effects, engine) = loaded.serve();
             let serving = tokio::spawn(engine);
-            let blobs = Blobs::over(objects.clone(), &coordinator.join("staging"))?;
+            let blobs = Blobs::new(objects.clone(), &coordinator.join("staging"))?;
             let put = async |file: &str| {
                 let bytes = fs::read(model.join(file))?;
                 anyhow::Ok(blobs.put(bytes).await?)

@@ -83,7 +83,7 @@ pub struct Session {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum Input {
     /// The coordinator asks for something. What left for this very attempt before is sent again,
     /// never made again.
     Assigned { task: Task, before: Option<Before> },
@@ -149,7 +149,7 @@ pub struct Transition {
     pub effects: Vec<Effect>,
 }
 
-/// The event does not fit the state; nothing changed.
+/// The input does not fit the state; nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     #[error("{offered} came while busy with {current}")]
@@ -157,10 +157,10 @@ pub enum Rejection {
         current: Box<Task>,
         offered: Box<Task>,
     },
-    #[error("`{event}` does not fit the state `{state}`")]
+    #[error("`{input}` does not fit the state `{state}`")]
     Unfit {
         state: &'static str,
-        event: &'static str,
+        input: &'static str,
     },
 }
 
@@ -208,9 +208,9 @@ impl Session {
         }
     }
 
-    /// The state after `event` at the instant `now`, and what follows.
-    pub fn step(&self, now: Time, event: Event) -> Result<Transition, Rejection> {
-        let (state, effects) = next(&self.state, event)?;
+    /// The state after `input` at the instant `now`, and what follows.
+    pub fn step(&self, now: Time, input: Input) -> Result<Transition, Rejection> {
+        let (state, effects) = next(&self.state, input)?;
         Ok(Transition {
             session: Self {
                 state,
@@ -221,21 +221,21 @@ impl Session {
     }
 }
 
-fn next(state: &State, event: Event) -> Result<(State, Vec<Effect>), Rejection> {
-    let event_name = event.name();
+fn next(state: &State, input: Input) -> Result<(State, Vec<Effect>), Rejection> {
+    let input_name = input.name();
     let task = state.task().cloned();
     let unfit = || Rejection::Unfit {
         state: state.name(),
-        event: event_name,
+        input: input_name,
     };
-    match (state, event) {
-        (State::Idle, Event::Assigned { task, before }) => Ok(assigned(task, before)),
-        (_, Event::Assigned { task: offered, .. }) => {
+    match (state, input) {
+        (State::Idle, Input::Assigned { task, before }) => Ok(assigned(task, before)),
+        (_, Input::Assigned { task: offered, .. }) => {
             let current = Box::new(task.ok_or_else(unfit)?);
             let offered = Box::new(offered);
             Err(Rejection::Busy { current, offered })
         }
-        (State::Fetching { task, charge }, Event::Fetched) => {
+        (State::Fetching { task, charge }, Input::Fetched) => {
             let (task, charge, effects) =
                 (task.clone(), *charge, vec![Effect::Charge(task.clone())]);
             let state = match task.kind {
@@ -244,36 +244,36 @@ fn next(state: &State, event: Event) -> Result<(State, Vec<Effect>), Rejection> 
             };
             Ok((state, effects))
         }
-        (State::Training { task, .. }, Event::Charged(charge)) => {
+        (State::Training { task, .. }, Input::Charged(charge)) => {
             let (task, charge) = (task.clone(), Some(charge));
             let effects = vec![Effect::Train(task.clone())];
             Ok((State::Training { task, charge }, effects))
         }
-        (State::Evaluating { task, .. }, Event::Charged(charge)) => {
+        (State::Evaluating { task, .. }, Input::Charged(charge)) => {
             let (task, charge) = (task.clone(), Some(charge));
             let effects = vec![Effect::Evaluate(task.clone())];
             Ok((State::Evaluating { task, charge }, effects))
         }
-        (State::Training { task, charge }, Event::Trained) if charge.is_some() => {
+        (State::Training { task, charge }, Input::Trained) if charge.is_some() => {
             let (task, charge) = (task.clone(), *charge);
             let effects = vec![Effect::Release(task.clone())];
             Ok((State::Releasing { task, charge }, effects))
         }
         (
             State::Releasing { task, .. },
-            Event::Released {
+            Input::Released {
                 release,
                 not_before,
             },
         ) => Ok(uploading(task, release, not_before)),
         (
             State::Evaluating { task, charge },
-            Event::Counted {
+            Input::Counted {
                 receipt,
                 not_before,
             },
         ) if charge.is_some() => Ok(submitting(task, receipt, not_before)),
-        (State::Uploading { release, .. }, Event::Accepted | Event::Dropped) => {
+        (State::Uploading { release, .. }, Input::Accepted | Input::Dropped) => {
             Ok((State::Idle, vec![Effect::Forget(*release)]))
         }
         (
@@ -281,7 +281,7 @@ fn next(state: &State, event: Event) -> Result<(State, Vec<Effect>), Rejection> 
             | State::Training { task, .. }
             | State::Releasing { task, .. }
             | State::Evaluating { task, .. },
-            Event::Declined(refusal),
+            Input::Declined(refusal),
         ) => Ok((State::Idle, vec![Effect::Decline(task.clone(), refusal)])),
         (
             State::Uploading {
@@ -289,7 +289,7 @@ fn next(state: &State, event: Event) -> Result<(State, Vec<Effect>), Rejection> 
                 release,
                 not_before,
             },
-            Event::Restarted,
+            Input::Restarted,
         ) => Ok(uploading(task, *release, *not_before)),
         (
             State::Submitting {
@@ -297,23 +297,23 @@ fn next(state: &State, event: Event) -> Result<(State, Vec<Effect>), Rejection> 
                 receipt,
                 not_before,
             },
-            Event::Restarted,
+            Input::Restarted,
         ) => Ok(submitting(task, *receipt, *not_before)),
         (
             State::Fetching { task, charge }
             | State::Training { task, charge }
             | State::Releasing { task, charge }
             | State::Evaluating { task, charge },
-            Event::Restarted,
+            Input::Restarted,
         ) => Ok(fetching(task.clone(), *charge)),
-        (State::Idle, Event::Restarted)
-        | (State::Submitting { .. }, Event::Submitted | Event::Dropped)
+        (State::Idle, Input::Restarted)
+        | (State::Submitting { .. }, Input::Submitted | Input::Dropped)
         | (
             State::Fetching { .. }
             | State::Training { .. }
             | State::Releasing { .. }
             | State::Evaluating { .. },
-            Event::Dropped,
+            Input::Dropped,
         ) => Ok((State::Idle, Vec::new())),
         _ => Err(unfit()),
     }
@@ -379,7 +379,7 @@ impl State {
     }
 }
 
-impl Event {
+impl Input {
     const fn name(&self) -> &'static str {
         match self {
             Self::Assigned { .. } => "assigned",

@@ -78,33 +78,33 @@ fn states() -> Vec<State> {
     ]
 }
 
-fn events() -> Vec<Event> {
+fn inputs() -> Vec<Input> {
     vec![
-        Event::Assigned {
+        Input::Assigned {
             task: task(Kind::Train, 2),
             before: None,
         },
-        Event::Fetched,
-        Event::Charged(charge()),
-        Event::Trained,
-        Event::Released {
+        Input::Fetched,
+        Input::Charged(charge()),
+        Input::Trained,
+        Input::Released {
             release: release(b"v"),
             not_before: None,
         },
-        Event::Accepted,
-        Event::Counted {
+        Input::Accepted,
+        Input::Counted {
             receipt: Digest::of(b"counts"),
             not_before: None,
         },
-        Event::Submitted,
-        Event::Declined(refusal()),
-        Event::Dropped,
-        Event::Restarted,
+        Input::Submitted,
+        Input::Declined(refusal()),
+        Input::Dropped,
+        Input::Restarted,
     ]
 }
 
-/// One row a state, one column an event, in the order of `states` and `events`: the next state,
-/// `-` where the event does not fit. `training` stands there twice: without its charge, and with it.
+/// One row a state, one column an input, in the order of `states` and `inputs`: the next state,
+/// `-` where the input does not fit. `training` stands there twice: without its charge, and with it.
 #[test]
 fn the_table_of_transitions_holds() {
     #[rustfmt::skip]
@@ -122,9 +122,9 @@ fn the_table_of_transitions_holds() {
     for (state, row) in states().into_iter().zip(table) {
         assert_eq!(state.name(), row[0]);
         let session = Session { state, since: None };
-        for (event, expected) in events().into_iter().zip(&row[1..]) {
-            let name = event.name();
-            let found = match session.step(NOW, event) {
+        for (input, expected) in inputs().into_iter().zip(&row[1..]) {
+            let name = input.name();
+            let found = match session.step(NOW, input) {
                 Ok(transition) => transition.session.state.name(),
                 Err(_) => "-",
             };
@@ -141,7 +141,7 @@ fn a_restart_sends_again_what_was_released_and_keeps_the_charge_of_what_was_not(
             since: None,
         };
         let paid = session.charge().copied();
-        let after = session.step(NOW, Event::Restarted).expect("fits");
+        let after = session.step(NOW, Input::Restarted).expect("fits");
         let effects = after.effects;
         match state {
             State::Idle => assert!(effects.is_empty()),
@@ -167,11 +167,11 @@ fn a_restart_sends_again_what_was_released_and_keeps_the_charge_of_what_was_not(
 #[test]
 fn what_left_for_an_attempt_before_is_sent_again_not_made_again() {
     let after = |kind, before| {
-        let event = Event::Assigned {
+        let input = Input::Assigned {
             task: task(kind, 1),
             before: Some(before),
         };
-        Session::default().step(NOW, event).expect("fits").effects
+        Session::default().step(NOW, input).expect("fits").effects
     };
     assert_eq!(
         after(Kind::Train, Before::Update(release(b"u"))),
@@ -193,32 +193,32 @@ fn an_older_session_is_read() {
     assert_eq!((session.state.name(), session.charge()), ("training", None));
 }
 
-fn any_event() -> impl Strategy<Value = Event> {
-    let count = events().len();
+fn any_input() -> impl Strategy<Value = Input> {
+    let count = inputs().len();
     (0..count, any::<bool>(), 1u32..4, any::<u8>()).prop_map(|(index, evaluate, round, byte)| {
         let kind = if evaluate {
             Kind::Evaluate
         } else {
             Kind::Train
         };
-        match events().swap_remove(index) {
-            Event::Assigned { .. } => Event::Assigned {
+        match inputs().swap_remove(index) {
+            Input::Assigned { .. } => Input::Assigned {
                 task: task(kind, round),
                 before: None,
             },
-            Event::Released { not_before, .. } => Event::Released {
+            Input::Released { not_before, .. } => Input::Released {
                 release: release(&[byte]),
                 not_before,
             },
-            other @ (Event::Fetched
-            | Event::Charged(_)
-            | Event::Trained
-            | Event::Accepted
-            | Event::Counted { .. }
-            | Event::Submitted
-            | Event::Declined(_)
-            | Event::Dropped
-            | Event::Restarted) => other,
+            other @ (Input::Fetched
+            | Input::Charged(_)
+            | Input::Trained
+            | Input::Accepted
+            | Input::Counted { .. }
+            | Input::Submitted
+            | Input::Declined(_)
+            | Input::Dropped
+            | Input::Restarted) => other,
         }
     })
 }
@@ -229,13 +229,13 @@ proptest! {
     /// survives its JSON.
     #[test]
     fn nothing_is_read_uncharged_or_released_twice(
-        events in prop::collection::vec(any_event(), 1..60),
+        inputs in prop::collection::vec(any_input(), 1..60),
     ) {
         let mut session = Session::default();
         let mut held: Option<Release> = None;
-        for event in events {
-            let leaves = matches!(event, Event::Accepted | Event::Dropped);
-            let Ok(transition) = session.step(NOW, event) else { continue };
+        for input in inputs {
+            let leaves = matches!(input, Input::Accepted | Input::Dropped);
+            let Ok(transition) = session.step(NOW, input) else { continue };
             for effect in &transition.effects {
                 match effect {
                     Effect::Upload(_, release) => {

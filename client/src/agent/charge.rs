@@ -2,7 +2,7 @@
 
 use fedner_host::machine::blocking;
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Event, Kind, Session, Task, Transition};
+use fedner_session::{Input, Kind, Session, Task, Transition};
 use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
@@ -17,7 +17,7 @@ use crate::training::{self, LoadedModel};
 impl Agent {
     /// Looks at everything that can fail without private text, then makes the debit durable. From
     /// then on the coordinator learns nothing but that it was done, or not.
-    pub(super) async fn charge(&mut self, task: &Task) -> Result<Option<Event>, Error> {
+    pub(super) async fn charge(&mut self, task: &Task) -> Result<Option<Input>, Error> {
         let (plan, version) = self.background(task)?;
         let settings = self.settings().await?;
         let files = match task.kind {
@@ -25,7 +25,7 @@ impl Agent {
             Kind::Evaluate => &settings.held_out,
         };
         if let Err(refusal) = training::check_inputs(&self.resolved(files), &settings.device) {
-            return Ok(Some(Event::Declined(refusal)));
+            return Ok(Some(Input::Declined(refusal)));
         }
         let job = ChargeJob {
             gate: self.gate.clone(),
@@ -66,15 +66,15 @@ impl Agent {
 
     /// What is declined before private text was read keeps its code and its time. Once it was read,
     /// it is one code at a time of release.
-    async fn declined(&self, task: &Task, refusal: Refusal) -> Result<Event, Error> {
+    async fn declined(&self, task: &Task, refusal: Refusal) -> Result<Input, Error> {
         if self.session.charge().is_none() {
-            return Ok(Event::Declined(refusal));
+            return Ok(Input::Declined(refusal));
         }
         let stage = self.stage_of(task, Stage::Training);
         let work = self.not_done(task, refusal.code, refusal.code.as_str());
         match self.with_heartbeat(task, stage, work).await {
-            Ok(event) => event,
-            Err(interruption) => Ok(interruption.event(task)),
+            Ok(input) => input,
+            Err(interruption) => Ok(interruption.input(task)),
         }
     }
 
@@ -85,7 +85,7 @@ impl Agent {
         task: &Task,
         code: Code,
         cause: &str,
-    ) -> Result<Event, Error> {
+    ) -> Result<Input, Error> {
         tracing::warn!("{task} is not done, and stays paid for: {cause}");
         let (plan, _) = self.background(task)?;
         let policy = self.policy_when_whole().await?;
@@ -98,7 +98,7 @@ impl Agent {
         let message = format!("{task} came to nothing; the log here says why");
         let one_code = self.environment.defences.one_code && plan.privacy.unit != Unit::None;
         let told = if one_code { Code::NotDone } else { code };
-        Ok(Event::Declined(Refusal::new(told, message)))
+        Ok(Input::Declined(Refusal::new(told, message)))
     }
 
     /// Waits until `due`, by this machine's clock. A clock that was set does not make it longer than

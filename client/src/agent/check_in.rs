@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fedner_proto::convert;
 use fedner_proto::v1::{Assignment, Proposal};
-use fedner_session::{Before, Event, Kind, Task};
+use fedner_session::{Before, Input, Kind, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
@@ -103,7 +103,7 @@ impl Agent {
                 tracing::info!("begins {task}");
                 let before = self.left_before(&task)?;
                 self.beat = Beat::default();
-                self.apply(Event::Assigned { task, before })
+                self.apply(Input::Assigned { task, before })
             }
             Err(refusal) => {
                 let Assignment {

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Event, Task};
+use fedner_session::{Input, Task};
 use fedner_shared::refusal::{Class, Code, Refusal};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,13 +24,13 @@ pub(super) enum Interruption {
 }
 
 impl Interruption {
-    pub(super) fn event(self, task: &Task) -> Event {
+    pub(super) fn input(self, task: &Task) -> Input {
         match self {
             Self::Unwanted => {
                 tracing::info!("{task} is not wanted any more");
-                Event::Dropped
+                Input::Dropped
             }
-            Self::Withdrawn => Event::Declined(withdrawn(task)),
+            Self::Withdrawn => Input::Declined(withdrawn(task)),
         }
     }
 }
@@ -148,14 +148,14 @@ impl Agent {
     }
 
     /// What becomes of a result that was released and must not leave any more. It stays paid for.
-    pub(super) async fn give_up(&mut self, task: &Task, why: Interruption) -> Event {
+    pub(super) async fn give_up(&mut self, task: &Task, why: Interruption) -> Input {
         match why {
             Interruption::Unwanted => {
                 tracing::warn!("{task} is not wanted any more; it stays paid for");
             }
             Interruption::Withdrawn => self.decline(task.clone(), &withdrawn(task)).await,
         }
-        Event::Dropped
+        Input::Dropped
     }
 
     fn is_withdrawn(&self, task: &Task) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Event, Release, Task};
+use fedner_session::{Input, Release, Task};
 use fedner_shared::refusal::{Code, Refusal};
 
 use super::{Agent, Error};
@@ -21,7 +21,7 @@ impl Agent {
         &mut self,
         task: &Task,
         release: &Release,
-    ) -> Result<Option<Event>, Error> {
+    ) -> Result<Option<Input>, Error> {
         if self
             .may_go(release)
             .await?
@@ -45,7 +45,7 @@ impl Agent {
             Err(why) => return Ok(Some(self.give_up(task, why).await)),
         };
         self.decline(task.clone(), &refusal).await;
-        Ok(Some(Event::Dropped))
+        Ok(Some(Input::Dropped))
     }
 
     /// The decision that holds for the update; none while a person is waited for.

@@ -53,7 +53,8 @@ impl Agent {
         let address = &settings.coordinator;
         let network = &self.environment.network;
         let channel = network.dial(&(&settings).into(), &self.identity.tls)?;
-        self.coordinator = Coordinator::over(address, channel).by(self.program.clone());
+        self.coordinator =
+            Coordinator::from_channel(address, channel).with_session(self.program.clone());
         self.gate = Gate::new(
             self.store.clone(),
             self.blobs.clone(),

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedner_host::disk;
-use fedner_session::{Backoff, Effect, Event, Kind, Session};
+use fedner_session::{Backoff, Effect, Input, Kind, Session};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use fedner_shared::seal::StorageKey;
@@ -158,7 +158,7 @@ impl Agent {
         let identity = Identity::load(&directory.identity(), settings.institution.clone())?;
         let identity = Arc::new(identity);
         let store = Store::open(&directory.database())?
-            .on(environment.machine.clone())
+            .with_machine(environment.machine.clone())
             .with_heads(directory.heads(&settings));
         store.check_not_moved()?;
         // A broken ledger is found now, not after hours of training.
@@ -167,11 +167,11 @@ impl Agent {
         let storage_key = identity::storage_key(&directory, &settings)?;
         let blobs = Blobs::open(directory.blobs())?
             .sealed(storage_key.clone())
-            .on(environment.machine.clone());
+            .with_machine(environment.machine.clone());
         let channel = environment
             .network
             .dial(&(&settings).into(), &identity.tls)?;
-        let program = transport::Session::of(environment.machine.seed()?);
+        let program = transport::Session::from_seed(environment.machine.seed()?);
         Ok(Self {
             gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
             session: store.session()?,
@@ -182,7 +182,8 @@ impl Agent {
             blobs,
             storage_key,
             identity,
-            coordinator: Coordinator::over(&settings.coordinator, channel).by(program.clone()),
+            coordinator: Coordinator::from_channel(&settings.coordinator, channel)
+                .with_session(program.clone()),
             program,
             effects: VecDeque::new(),
             material: None,
@@ -248,23 +249,23 @@ impl Agent {
                 self.compare_at_start().await?;
             }
             self.effects.clear();
-            self.apply(Event::Restarted)?;
+            self.apply(Input::Restarted)?;
         }
         while let Some(effect) = self.effects.pop_front() {
-            if let Some(event) = self.carry_out(effect).await? {
-                self.apply(event)?;
+            if let Some(input) = self.carry_out(effect).await? {
+                self.apply(input)?;
             }
         }
         Ok(())
     }
 
     /// Moves the session on: computed, made durable, then swapped in memory.
-    fn apply(&mut self, event: Event) -> Result<(), Error> {
-        let not_done = matches!(&event, Event::Declined(refusal) if refusal.code == Code::NotDone);
+    fn apply(&mut self, input: Input) -> Result<(), Error> {
+        let not_done = matches!(&input, Input::Declined(refusal) if refusal.code == Code::NotDone);
         let failed = self.session.charge().filter(|_| not_done);
         let failed = failed.and(self.session.task()).map(|task| task.plan);
         let now = self.environment.machine.now();
-        let transition = self.session.step(now, event).map_err(state::Error::from)?;
+        let transition = self.session.step(now, input).map_err(state::Error::from)?;
         match failed {
             Some(plan) => self.store.save_not_done(&transition.session, &plan)?,
             None => self.store.save_session(&transition.session)?,
@@ -275,7 +276,7 @@ impl Agent {
         Ok(())
     }
 
-    async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Error> {
+    async fn carry_out(&mut self, effect: Effect) -> Result<Option<Input>, Error> {
         match effect {
             Effect::Fetch(task) => self.fetch(&task).await.map(Some),
             Effect::Charge(task) => self.charge(&task).await,

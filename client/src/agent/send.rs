@@ -1,7 +1,7 @@
 //! Telling the coordinator: uploads, evaluation counts, refusals.
 
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Event, Release, Task};
+use fedner_session::{Input, Release, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Unit;
 use fedner_shared::refusal::{Code, Refusal};
@@ -18,19 +18,19 @@ const ATTEMPTS: u32 = 5;
 impl Agent {
     /// Sends a released update, or the rest of it. A cut connection is an error, after which the
     /// session comes here again.
-    pub(super) async fn upload(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
-        if let Some(event) = self.wait_for_time(task).await? {
-            return Ok(event);
+    pub(super) async fn upload(&mut self, task: &Task, release: &Release) -> Result<Input, Error> {
+        if let Some(input) = self.wait_for_time(task).await? {
+            return Ok(input);
         }
-        if let Some(event) = self.hold(task, release).await? {
-            return Ok(event);
+        if let Some(input) = self.hold(task, release).await? {
+            return Ok(input);
         }
         let policy = self.policy().await?;
         let released = match self.gate.resume(release, &policy) {
             Ok(released) => released,
             Err(egress::Error::Refused(refusal)) if refusal.code != Code::ReleaseHeld => {
                 tracing::error!("{task}: {refusal}; what was paid for it is lost");
-                return Ok(Event::Dropped);
+                return Ok(Input::Dropped);
             }
             Err(error) => return Err(error.into()),
         };
@@ -49,7 +49,7 @@ impl Agent {
     }
 
     /// Waits for the time of release. Nothing when it has come; else what became of the result.
-    async fn wait_for_time(&mut self, task: &Task) -> Result<Option<Event>, Error> {
+    async fn wait_for_time(&mut self, task: &Task) -> Result<Option<Input>, Error> {
         let now = self.environment.machine.now();
         let consent = self.store.consent_in_force(&task.plan, now)?;
         let units = consent.map_or(1, |consent| consent.examples);
@@ -67,7 +67,7 @@ impl Agent {
         task: &Task,
         release: &Release,
         outcome: Result<(), transport::Error>,
-    ) -> Result<Event, Error> {
+    ) -> Result<Input, Error> {
         let refusal = match outcome {
             Ok(()) => return self.taken(task, release),
             Err(transport::Error::Refused(refusal)) => refusal,
@@ -95,30 +95,30 @@ impl Agent {
                     refusal.code
                 );
                 self.uploaded = 0;
-                Ok(Event::Dropped)
+                Ok(Input::Dropped)
             }
         }
     }
 
-    fn taken(&mut self, task: &Task, release: &Release) -> Result<Event, Error> {
+    fn taken(&mut self, task: &Task, release: &Release) -> Result<Input, Error> {
         self.store
             .mark_taken(&release.receipt, self.environment.machine.now())?;
         self.uploaded = 0;
         self.heard();
         tracing::info!("{task}: the update of {} bytes is taken", release.bytes);
-        Ok(Event::Accepted)
+        Ok(Input::Accepted)
     }
 
     /// Sends counts that passed the gate.
-    pub(super) async fn submit(&mut self, task: &Task, receipt: &Digest) -> Result<Event, Error> {
-        if let Some(event) = self.wait_for_time(task).await? {
-            return Ok(event);
+    pub(super) async fn submit(&mut self, task: &Task, receipt: &Digest) -> Result<Input, Error> {
+        if let Some(input) = self.wait_for_time(task).await? {
+            return Ok(input);
         }
         let released = match self.gate.resume_evaluation(receipt) {
             Ok(released) => released,
             Err(egress::Error::Refused(refusal)) => {
                 tracing::error!("{task}: {refusal}; what was paid for it is lost");
-                return Ok(Event::Dropped);
+                return Ok(Input::Dropped);
             }
             Err(error) => return Err(error.into()),
         };
@@ -129,20 +129,20 @@ impl Agent {
                         .mark_taken(receipt, self.environment.machine.now())?;
                     self.heard();
                     tracing::info!("{task}: the counts are taken");
-                    return Ok(Event::Submitted);
+                    return Ok(Input::Submitted);
                 }
                 Err(transport::Error::Refused(refusal)) => {
                     tracing::warn!(
                         "{task}: the counts are not taken: {refusal} [{}]",
                         refusal.code
                     );
-                    return Ok(Event::Dropped);
+                    return Ok(Input::Dropped);
                 }
                 Err(error) if attempt == ATTEMPTS => return Err(error.into()),
                 Err(error) => self.pause(&error).await,
             }
         }
-        Ok(Event::Dropped)
+        Ok(Input::Dropped)
     }
 
     /// Says that the institution will not do it.

@@ -6,7 +6,7 @@ use fedner_host::machine::blocking;
 use fedner_model::corpus::Reader;
 use fedner_model::{KeptFiles, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Event, Session, Task, Transition};
+use fedner_session::{Input, Session, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
@@ -31,7 +31,7 @@ impl Drop for StopOnDrop {
 
 impl Agent {
     /// Makes sure that the version's files are here, and that no others are.
-    pub(super) async fn fetch(&mut self, task: &Task) -> Result<Event, Error> {
+    pub(super) async fn fetch(&mut self, task: &Task) -> Result<Input, Error> {
         let (plan, version) = self.background(task)?;
         let files: Vec<Digest> = version.objects().collect();
         let lengths = files.iter().map(|file| {
@@ -44,18 +44,18 @@ impl Agent {
         let work = self.download_all(&lengths);
         let stage = self.stage_of(task, Stage::Downloading);
         match self.with_heartbeat(task, stage, work).await {
-            Err(interruption) => return Ok(interruption.event(task)),
+            Err(interruption) => return Ok(interruption.input(task)),
             Ok(Err(transport::Error::Refused(refusal))) if refusal.code == Code::BlobUnknown => {
                 tracing::warn!("{task}: {refusal} [{}]", refusal.code);
-                return Ok(Event::Dropped);
+                return Ok(Input::Dropped);
             }
             Ok(Err(transport::Error::Refused(refusal))) if refusal.code == Code::BaseMismatch => {
-                return Ok(Event::Declined(refusal));
+                return Ok(Input::Declined(refusal));
             }
             Ok(outcome) => outcome?,
         }
         self.blobs.retain(&files.into_iter().collect())?;
-        Ok(Event::Fetched)
+        Ok(Input::Fetched)
     }
 
     async fn download_all(&self, files: &[(Digest, u64)]) -> Result<(), transport::Error> {
@@ -68,10 +68,10 @@ impl Agent {
     }
 
     /// Trains. The attempt is paid for.
-    pub(super) async fn train(&mut self, task: &Task) -> Result<Event, Error> {
+    pub(super) async fn train(&mut self, task: &Task) -> Result<Input, Error> {
         let Some(material) = self.material.take() else {
             // Only after a fault between the charge and here.
-            return Ok(Event::Restarted);
+            return Ok(Input::Restarted);
         };
         let (plan, _) = self.background(task)?;
         let settings = self.settings().await?;
@@ -82,7 +82,7 @@ impl Agent {
             .consent_in_force(&task.plan, self.environment.machine.now())?
         {
             Some(consent) => consent.examples,
-            None => return Ok(Event::Declined(egress::consent_missing(&plan))),
+            None => return Ok(Input::Declined(egress::consent_missing(&plan))),
         };
         let rounds = f64::from(plan.rounds);
         let round = f64::from(task.round);
@@ -125,22 +125,22 @@ impl Agent {
         let outcome = self.with_heartbeat(task, Stage::Training, work).await;
         drop(guard);
         match outcome {
-            Err(interruption) => Ok(interruption.event(task)),
+            Err(interruption) => Ok(interruption.input(task)),
             Ok(outcome) => match outcome? {
                 Ok(trained) => {
                     self.trained = Some(trained);
-                    Ok(Event::Trained)
+                    Ok(Input::Trained)
                 }
-                Err(event) => Ok(event),
+                Err(input) => Ok(input),
             },
         }
     }
 
     /// Passes the trained weights through the gate. The session it returns is durable already.
-    pub(super) async fn release(&mut self, task: &Task) -> Result<Option<Event>, Error> {
+    pub(super) async fn release(&mut self, task: &Task) -> Result<Option<Input>, Error> {
         let Some(trained) = self.trained.take() else {
             // Only after a fault between training and here.
-            return Ok(Some(Event::Restarted));
+            return Ok(Some(Input::Restarted));
         };
         let (plan, _) = self.background(task)?;
         let whole = self.policy_when_whole();
@@ -171,8 +171,8 @@ impl Agent {
             Err(egress::Error::Refused(refusal)) => {
                 let work = self.not_done(task, refusal.code, refusal.code.as_str());
                 match self.with_heartbeat(task, Stage::Training, work).await {
-                    Ok(event) => event.map(Some),
-                    Err(interruption) => Ok(Some(interruption.event(task))),
+                    Ok(input) => input.map(Some),
+                    Err(interruption) => Ok(Some(interruption.input(task))),
                 }
             }
             Err(error) => Err(error.into()),
@@ -181,10 +181,10 @@ impl Agent {
 
     /// Evaluates on held-out text, and makes the counts ready to leave if the policy lets them out. The
     /// session it makes durable submits them.
-    pub(super) async fn evaluate(&mut self, task: &Task) -> Result<Option<Event>, Error> {
+    pub(super) async fn evaluate(&mut self, task: &Task) -> Result<Option<Input>, Error> {
         let Some(material) = self.material.take() else {
             // Only after a fault between the charge and here.
-            return Ok(Some(Event::Restarted));
+            return Ok(Some(Input::Restarted));
         };
         let (plan, _) = self.background(task)?;
         let settings = self.settings().await?;
@@ -218,14 +218,14 @@ impl Agent {
         let outcome = self.with_heartbeat(task, Stage::Evaluating, work).await;
         drop(guard);
         match outcome {
-            Err(interruption) => Ok(Some(interruption.event(task))),
+            Err(interruption) => Ok(Some(interruption.input(task))),
             Ok(outcome) => match outcome? {
                 Ok(transition) => {
                     self.session = transition.session;
                     self.effects.extend(transition.effects);
                     Ok(None)
                 }
-                Err(event) => Ok(Some(event)),
+                Err(input) => Ok(Some(input)),
             },
         }
     }

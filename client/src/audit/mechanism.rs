@@ -101,7 +101,7 @@ impl Inside {
             (self.taken > 0).then_some(clip),
             self.by_step.independent("noise-steps", each),
             self.by_coordinate.independent("noise-coordinates", each),
-            Products::of(restarts).independent("noise-restarts", each),
+            Products::from_pairs(restarts).independent("noise-restarts", each),
         ];
         checks.into_iter().flatten().collect()
     }
@@ -113,7 +113,7 @@ const MEASURED: usize = 8;
 /// The longest clipped gradient of one unit by the plan's method, on a small encoder; nothing for heads,
 /// whose clip the attack on steps has seen.
 pub(super) fn clip_of_method(plan: &Plan, confidence: f64) -> Result<Option<Check>, Error> {
-    clip_of(plan, Clip::of(&plan.privacy), confidence)
+    clip_of(plan, Clip::from_privacy(&plan.privacy), confidence)
 }
 
 /// The same, clipped otherwise than the plan says.

@@ -349,14 +349,14 @@ fn an_ordinary_plan_holds_and_the_checks_say_what_they_notice() {
     for name in ["noise-steps", "noise-coordinates", "noise-restarts"] {
         assert!(of(name) < 0.05, "{checks:?}");
     }
-    assert_eq!(Outcome::of(&[], &checks), Outcome::Pass);
+    assert_eq!(Outcome::new(&[], &checks), Outcome::Pass);
 }
 
 #[test]
 fn control_a_fifth_less_noise_is_noticed_at_an_ordinary_plan() {
     let checks = inside(&noise_times(0.8));
     assert!(broken(&checks).contains(&"noise"), "{checks:?}");
-    assert_eq!(Outcome::of(&[], &checks), Outcome::Fail);
+    assert_eq!(Outcome::new(&[], &checks), Outcome::Fail);
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn gradients_by_an_encoder_hold_their_clip_and_a_norm_that_is_too_small_is_notic
         // A norm that is taken for nine tenths of itself lets so much more through.
         let clip = Clip {
             bound: plan.privacy.clip / 0.9,
-            ..Clip::of(&plan.privacy)
+            ..Clip::from_privacy(&plan.privacy)
         };
         let broken = mechanism::clip_of(&plan, clip, CONFIDENCE);
         assert!(
@@ -451,7 +451,7 @@ fn report(parts: Vec<Part>) -> AuditReport {
             rounds: 1,
             units: Some(40),
         }),
-        verdict: Outcome::of(&parts, &[]),
+        verdict: Outcome::new(&parts, &[]),
         parts,
         ..AuditReport::new(
             crate::SOFTWARE,

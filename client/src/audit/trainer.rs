@@ -129,7 +129,12 @@ pub(super) fn gradients(
     sink: &mut dyn Sink,
 ) -> Result<(), Error> {
     let once = super::worst_case::attacked(plan, 1);
-    clipped(case, corpus, (&once, Clip::of(&plan.privacy)), sink)
+    clipped(
+        case,
+        corpus,
+        (&once, Clip::from_privacy(&plan.privacy)),
+        sink,
+    )
 }
 
 /// The same with a clip of its own, by the method of `plan`.

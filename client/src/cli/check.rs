@@ -159,7 +159,7 @@ fn connection(
     let checked: Result<_, TransportError> = runtime()?.block_on(async {
         let coordinator = Coordinator::new(&settings.into(), &identity.tls)?;
         coordinator
-            .by(Session::looks())
+            .with_session(Session::looks())
             .check_in(Says::default())
             .await
     });

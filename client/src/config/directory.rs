@@ -98,7 +98,7 @@ impl Directory {
     /// The second place of the ledger's heads.
     pub fn heads(&self, settings: &Settings) -> Option<Heads> {
         let file = settings.ledger_heads.as_ref()?;
-        Some(Heads::at(self.resolve(file)))
+        Some(Heads::new(self.resolve(file)))
     }
 
     /// What the files of `settings` are declared to annotate, by where they lie.

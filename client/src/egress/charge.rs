@@ -4,7 +4,7 @@
 //! its end would tell of the text at no charge. So an attempt costs the same whatever becomes of it.
 
 use fedner_privacy::ledger::{Cost, Debit, Entry, Kind};
-use fedner_session::{Charge, Event, Kind as Work, Session, Task, Transition};
+use fedner_session::{Charge, Input, Kind as Work, Session, Task, Transition};
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::time::Time;
@@ -46,7 +46,7 @@ impl Gate {
             at: request.now,
             begun: 1,
         };
-        let transition = request.session.step(request.now, Event::Charged(charge))?;
+        let transition = request.session.step(request.now, Input::Charged(charge))?;
         self.store
             .commit_charge(entry.as_ref(), &transition.session)?;
         Ok(transition)
@@ -65,7 +65,7 @@ impl Gate {
             begun: before.begun + 1,
             ..*before
         };
-        let transition = request.session.step(request.now, Event::Charged(charge))?;
+        let transition = request.session.step(request.now, Input::Charged(charge))?;
         self.store.commit_charge(None, &transition.session)?;
         Ok(transition)
     }

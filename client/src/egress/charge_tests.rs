@@ -25,14 +25,14 @@ fn an_attempt_is_charged_before_text_is_read_and_pays_once() {
     let refusal = error.expect_err("too often").refusal();
     assert_eq!(refusal.map(|refusal| refusal.code), Some(Code::NotDone));
     // One release is paid for.
-    let session = session.step(NOW, Event::Trained).expect("trained").session;
+    let session = session.step(NOW, Input::Trained).expect("trained").session;
     let release = |session: &Session| {
         bench.gate().release_update(&UpdateRequest {
             task: &task,
             plan: &bench.plan,
             policy: &bench.policy,
             manifest: &manifest(),
-            update: &RoundUpdate::of(&[0.01; 15], bench.plan.sampling(7)),
+            update: &RoundUpdate::from_values(&[0.01; 15], bench.plan.sampling(7)),
             session,
             now: NOW,
         })

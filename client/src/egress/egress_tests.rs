@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fedner_privacy::accountant::zcdp;
 use fedner_privacy::ledger::{self, Cost, Stage};
-use fedner_session::{Charge, Event, Kind, Session, State, Task};
+use fedner_session::{Charge, Input, Kind, Session, State, Task};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
@@ -150,13 +150,13 @@ impl Bench {
     fn release(&self, round: u32, update: &[f32], now: Time) -> Result<Released, Error> {
         let task = self.task(round);
         let session = self.charged(&task, now)?;
-        let session = session.step(now, Event::Trained)?.session;
+        let session = session.step(now, Input::Trained)?.session;
         let request = UpdateRequest {
             task: &task,
             plan: &self.plan,
             policy: &self.policy,
             manifest: &manifest(),
-            update: &RoundUpdate::of(update, self.plan.sampling(7)),
+            update: &RoundUpdate::from_values(update, self.plan.sampling(7)),
             session: &session,
             now,
         };

@@ -2,7 +2,7 @@
 
 use fedner_privacy::counts::{self, ClippedCounts};
 use fedner_privacy::ledger::{Cost, Entry, Kind};
-use fedner_session::{Event, Session, Task, Transition};
+use fedner_session::{Input, Session, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{CountNoise, Plan};
 use fedner_shared::refusal::{Code, Refusal};
@@ -80,14 +80,14 @@ impl Gate {
         let receipt = Receipt {
             digest: signed.digest(),
             kind: ReceiptKind::Evaluation,
-            asked: Some(Asked::of(task)),
+            asked: Some(Asked::from_task(task)),
             blob: None,
             signed,
             time: request.now,
             note: json!({}),
             taken: None,
         };
-        let counted = Event::Counted {
+        let counted = Input::Counted {
             receipt: receipt.digest,
             not_before: due(plan, policy, (consent.examples, charge), request.now),
         };

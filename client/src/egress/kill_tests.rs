@@ -159,7 +159,7 @@ impl Bench {
 
     /// In the directory of another process, which has made everything.
     fn at(path: PathBuf) -> Self {
-        Self::unlimited_at(Place::at(path))
+        Self::unlimited_at(Place::from_path(path))
     }
 
     fn unlimited_at(place: Place) -> Self {

@@ -31,7 +31,7 @@ impl Reason {
         clippy::wildcard_enum_match_arm,
         reason = "every other code is told by its class"
     )]
-    pub const fn of(code: Code) -> Self {
+    pub const fn from_code(code: Code) -> Self {
         Self(match code {
             Code::PolicyForbids
             | Code::UnitForbidden
@@ -78,10 +78,10 @@ mod tests {
             Code::CheckpointInvalid,
             Code::NotFinite,
         ];
-        let reason = Reason::of(told(Code::NotDone)).as_str();
+        let reason = Reason::from_code(told(Code::NotDone)).as_str();
         for code in faults {
             assert_eq!(told(code), Code::NotDone, "{code}");
-            assert_eq!(Reason::of(told(code)).as_str(), reason, "{code}");
+            assert_eq!(Reason::from_code(told(code)).as_str(), reason, "{code}");
         }
         // What is decided before text is read keeps its code.
         for code in [Code::BudgetSpent, Code::PolicyForbids, Code::OutsideHours] {

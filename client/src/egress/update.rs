@@ -5,7 +5,7 @@ use std::io;
 
 use fedner_privacy::ledger::{Cost, Kind};
 use fedner_privacy::release::release;
-use fedner_session::{Charge, Event, Release, Session, Task, Transition};
+use fedner_session::{Charge, Input, Release, Session, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Unit};
@@ -119,7 +119,7 @@ impl Gate {
             (consent.examples, charge),
             request.now,
         );
-        let released = Event::Released {
+        let released = Input::Released {
             release,
             not_before,
         };
@@ -127,7 +127,7 @@ impl Gate {
         let receipt = Receipt {
             digest: release.receipt,
             kind: ReceiptKind::Update,
-            asked: Some(Asked::of(task)),
+            asked: Some(Asked::from_task(task)),
             blob: Some(blob),
             signed: signed.clone(),
             time: request.now,

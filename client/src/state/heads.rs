@@ -26,7 +26,7 @@ pub enum Error {
 }
 
 impl Heads {
-    pub fn at(file: PathBuf) -> Self {
+    pub fn new(file: PathBuf) -> Self {
         Self { file }
     }
 
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_ledger_whose_end_was_cut_off_is_behind_its_second_place() {
         let folder = tempfile::tempdir().expect("folder");
-        let heads = Heads::at(folder.path().join("heads"));
+        let heads = Heads::new(folder.path().join("heads"));
         heads.keep(&ledger(0)).expect("nothing yet");
         assert!(!heads.file().exists());
         heads.keep(&ledger(2)).expect("two");
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_line_that_a_crash_cut_short_is_written_again() {
         let folder = tempfile::tempdir().expect("folder");
-        let heads = Heads::at(folder.path().join("heads"));
+        let heads = Heads::new(folder.path().join("heads"));
         heads.keep(&ledger(2)).expect("two");
         let text = fs::read_to_string(heads.file()).expect("text");
         fs::write(heads.file(), &text[..text.len() - 60]).expect("cut");

@@ -131,7 +131,7 @@ impl Store {
 
     /// The same store, on that machine's disk.
     #[must_use]
-    pub fn on(self, machine: Arc<dyn Machine>) -> Self {
+    pub fn with_machine(self, machine: Arc<dyn Machine>) -> Self {
         Self { machine, ..self }
     }
 
@@ -224,7 +224,7 @@ pub(crate) mod tests {
         }
 
         /// One that another process made, and keeps.
-        pub(crate) fn at(path: PathBuf) -> Self {
+        pub(crate) fn from_path(path: PathBuf) -> Self {
             Self { path, _own: None }
         }
 

@@ -40,7 +40,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub fn of(task: &Task) -> Self {
+    pub fn from_task(task: &Task) -> Self {
         Self {
             plan: task.plan,
             run: task.run.clone(),

@@ -37,7 +37,7 @@ impl RoundUpdate {
     }
 
     #[cfg(test)]
-    pub(crate) fn of(values: &[f32], sampling: Option<Sampling>) -> Self {
+    pub(crate) fn from_values(values: &[f32], sampling: Option<Sampling>) -> Self {
         Self {
             values: values.to_vec(),
             sampling,

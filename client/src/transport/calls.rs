@@ -180,7 +180,7 @@ impl Coordinator {
             attempt,
             task: task.into(),
             code: code.to_string(),
-            reason: Reason::of(code).as_str().to_owned(),
+            reason: Reason::from_code(code).as_str().to_owned(),
             again_ms: again.map(Time::as_millis),
         };
         let mut client = self.federation();

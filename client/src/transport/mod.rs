@@ -48,11 +48,11 @@ pub struct Coordinator {
 impl Coordinator {
     /// `tls` is the institution's identity.
     pub fn new(to: &Destination, tls: &TlsIdentity) -> Result<Self, Error> {
-        Ok(Self::over(&to.address, secured(to, tls)?))
+        Ok(Self::from_channel(&to.address, secured(to, tls)?))
     }
 
     /// The coordinator at the other end of `channel`, called `address` in messages.
-    pub fn over(address: &str, channel: Channel) -> Self {
+    pub fn from_channel(address: &str, channel: Channel) -> Self {
         Self {
             address: address.to_owned(),
             channel,
@@ -62,7 +62,7 @@ impl Coordinator {
 
     /// The same, called by that program.
     #[must_use]
-    pub fn by(self, session: Session) -> Self {
+    pub fn with_session(self, session: Session) -> Self {
         Self { session, ..self }
     }
 
@@ -110,7 +110,7 @@ pub async fn enrol(
     request: EnrolRequest,
 ) -> Result<EnrolResponse, Error> {
     let channel = connect::channel(to, tls::pinned(authority_sha256)?)?;
-    let coordinator = Coordinator::over(&to.address, channel);
+    let coordinator = Coordinator::from_channel(&to.address, channel);
     let mut client = coordinator.enrolment();
     coordinator.within(CALL, client.enrol(request)).await
 }

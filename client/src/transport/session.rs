@@ -11,7 +11,7 @@ pub struct Session(Option<MetadataValue<Ascii>>);
 
 impl Session {
     /// Of a daemon; `seed` differs from start to start.
-    pub fn of(seed: u64) -> Self {
+    pub fn from_seed(seed: u64) -> Self {
         Self(format!("{seed:016x}").parse().ok())
     }
 

@@ -15,7 +15,7 @@ use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::run::Step;
 use crate::step::StepBuilder;
-use crate::task::{Contribution, Task};
+use crate::task::{Contribution, TaskKind};
 
 /// How soon an institution is asked again that cannot do it now, at first and at the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
@@ -346,7 +346,7 @@ impl StepBuilder {
     fn declined(
         &mut self,
         institution: InstitutionId,
-        task: Task,
+        task: TaskKind,
         (round, attempt): (u32, u32),
         (code, again): (Code, Option<Time>),
         reason: String,
@@ -355,7 +355,7 @@ impl StepBuilder {
         let present = self.run.member(&institution)?;
         let lasts = code.lasts();
         if present.consent.is_none()
-            && task == Task::Train
+            && task == TaskKind::Train
             && !self.run.phase.is_end()
             && lasts != Lasts::UntilMended
         {
@@ -383,7 +383,7 @@ impl StepBuilder {
         };
         self.events.push(event);
         // Some reasons hold for every later round too; asking again would only repeat them.
-        if lasts == Lasts::ForGood && task == Task::Train {
+        if lasts == Lasts::ForGood && task == TaskKind::Train {
             self.exclude(institution, code, reason);
         }
         Ok(())
@@ -462,7 +462,7 @@ impl StepBuilder {
         } = evaluation;
         let work = &self.run.member(&institution)?.work;
         self.run
-            .check_current(Task::Evaluate, round, self.run.attempt)?;
+            .check_current(TaskKind::Evaluate, round, self.run.attempt)?;
         if plan != self.run.plan_digest {
             return Err(Rejection::EvaluationPlan {
                 expected: self.run.plan_digest,

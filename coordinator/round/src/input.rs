@@ -8,7 +8,7 @@ use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
 
 use crate::member::Later;
-use crate::task::Task;
+use crate::task::TaskKind;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -42,7 +42,7 @@ pub enum Input {
     },
     Declined {
         institution: InstitutionId,
-        task: Task,
+        task: TaskKind,
         round: u32,
         attempt: u32,
         code: Code,

@@ -52,5 +52,5 @@ pub use rejection::Rejection;
 pub use run::Run;
 pub use standing::{Standing, Verdict};
 pub use step::Created;
-pub use task::{Assignment, Contribution, Task};
+pub use task::{Assignment, Contribution, TaskKind};
 pub use weights::capped;

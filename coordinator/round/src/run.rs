@@ -15,7 +15,7 @@ use crate::members::Members;
 use crate::phase::Phase;
 use crate::rejection::Rejection;
 use crate::standing::Standing;
-use crate::task::{Assignment, Contribution, Task};
+use crate::task::{Assignment, Contribution, TaskKind};
 use crate::weights::capped;
 
 /// A plan being carried out.
@@ -156,7 +156,7 @@ impl Run {
             // Closed a moment ago: too late, which differs from never having been asked.
             return Err(self.stale(update.round, update.attempt));
         }
-        self.check_current(Task::Train, update.round, update.attempt)?;
+        self.check_current(TaskKind::Train, update.round, update.attempt)?;
         if update.plan != self.plan_digest {
             return Err(Rejection::OtherPlan {
                 expected: self.plan_digest,
@@ -264,10 +264,10 @@ impl Run {
         granted.map_or(0, |granted| granted.examples)
     }
 
-    pub(crate) fn task(&self) -> Option<Task> {
+    pub(crate) fn task(&self) -> Option<TaskKind> {
         match self.phase {
-            Phase::Collecting { .. } => Some(Task::Train),
-            Phase::Evaluating { .. } => Some(Task::Evaluate),
+            Phase::Collecting { .. } => Some(TaskKind::Train),
+            Phase::Evaluating { .. } => Some(TaskKind::Evaluate),
             Phase::Created
             | Phase::Recruiting { .. }
             | Phase::Aggregating
@@ -296,7 +296,7 @@ impl Run {
         })
     }
 
-    pub(crate) fn check_current(&self, task: Task, round: u32, attempt: u32) -> Step {
+    pub(crate) fn check_current(&self, task: TaskKind, round: u32, attempt: u32) -> Step {
         if self.task() == Some(task) && (round, attempt) == (self.round, self.attempt) {
             return Ok(());
         }

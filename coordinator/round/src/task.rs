@@ -10,7 +10,7 @@ pub type Contribution = Participant;
 /// What an institution is to do in a run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    pub task: Task,
+    pub task: TaskKind,
     pub round: u32,
     pub attempt: u32,
     /// To train on, or to evaluate.
@@ -20,7 +20,7 @@ pub struct Assignment {
 /// What an assignment is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Task {
+pub enum TaskKind {
     Train,
     Evaluate,
 }

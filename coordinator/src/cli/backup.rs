@@ -48,7 +48,7 @@ pub(super) async fn run(
         .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?, tx.pruned()?)))
         .map_err(fault)?;
     drop(copy);
-    let from = Blobs::of(paths, &config)?;
+    let from = Blobs::from_config(paths, &config)?;
     let to = Blobs::open(&target.blobs(), None, &target.staging())?;
     for digest in &needed {
         to.copy_from(&from, *digest).await?;

@@ -50,7 +50,7 @@ pub(super) async fn run(
         .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))
         .map_err(damaged)?;
     let from = Blobs::open(&source.blobs(), None, &paths.staging())?;
-    let to = Blobs::of(paths, &config)?;
+    let to = Blobs::from_config(paths, &config)?;
     for digest in &needed {
         to.copy_from(&from, *digest).await?;
     }

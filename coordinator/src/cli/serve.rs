@@ -83,7 +83,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     )?;
     files::keep_owner(paths.directory(), &Paths::OURS);
     let mut reload = Reload::new(paths.clone(), config.clone(), keys.clone());
-    let blobs = Blobs::of(paths, &config)?;
+    let blobs = Blobs::from_config(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
             Failed::refuse(

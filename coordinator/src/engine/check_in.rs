@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fedner_round::{Assignment, Input, Later, Run, Task};
+use fedner_round::{Assignment, Input, Later, Run, TaskKind};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::Code;
@@ -343,7 +343,7 @@ impl Engine {
         &mut self,
         institution: InstitutionId,
         run: &RunId,
-        task: Task,
+        task: TaskKind,
         (round, attempt): (u32, u32),
         (code, again): (Code, Option<Time>),
         reason: String,

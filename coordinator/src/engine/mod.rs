@@ -211,7 +211,7 @@ impl Engine {
         operator_key: PublicKey,
         machine: Arc<dyn Machine>,
     ) -> Result<Self, store::Error> {
-        let mut store = store.on(machine.clone());
+        let mut store = store.with_machine(machine.clone());
         let (runs, outbox, last) =
             store.read(|tx| Ok((tx.runs()?, tx.outbox()?, tx.last_sequence()?)))?;
         let written = runs.iter().map(|run| (run.id.clone(), run.members.clone()));
@@ -226,7 +226,7 @@ impl Engine {
         let mut presence = BTreeMap::new();
         for (institution, at, software) in store.read(|tx| tx.presences())? {
             seen.insert(institution.clone(), at);
-            presence.insert(institution, presence::Presence::of(at, software));
+            presence.insert(institution, presence::Presence::new(at, software));
         }
         let mut engine = Self {
             machine,

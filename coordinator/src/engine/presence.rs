@@ -24,7 +24,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    pub(super) fn of(seen: Time, software: Option<String>) -> Self {
+    pub(super) fn new(seen: Time, software: Option<String>) -> Self {
         Self {
             kept: Some((seen, software.clone())),
             software,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use fedner_round::{Contribution, Created, Effect, Input, Phase, Run, Task, Transition};
+use fedner_round::{Contribution, Created, Effect, Input, Phase, Run, TaskKind, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::figures::UpdateFigures;
@@ -277,7 +277,7 @@ impl Engine {
             let members = run.members.iter();
             let pending = members.filter(|(name, _)| {
                 let assignment = run.assignment(name);
-                run.paused.is_some() || assignment.is_some_and(|a| a.task == Task::Train)
+                run.paused.is_some() || assignment.is_some_and(|a| a.task == TaskKind::Train)
             });
             pending.map(|(name, _)| name.clone())
         });

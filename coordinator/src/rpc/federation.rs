@@ -7,7 +7,7 @@ use fedner_proto::v1::check_in_response::Todo as WireTodo;
 use fedner_proto::v1::decline_request::Task as WireTask;
 use fedner_proto::v1::upload_request::Part;
 use fedner_proto::{PROTOCOL, convert, v1};
-use fedner_round::{Later, Task};
+use fedner_round::{Later, TaskKind};
 use fedner_shared::audit::AuditReport;
 use fedner_shared::digest::Digest;
 use fedner_shared::history::{Head, Seen};
@@ -247,8 +247,8 @@ impl v1::federation_server::Federation for Federation {
         let member = self.0.institution(&request).await?;
         let message = request.into_inner();
         let task = match message.task() {
-            WireTask::Train | WireTask::Unspecified => Task::Train,
-            WireTask::Evaluate => Task::Evaluate,
+            WireTask::Train | WireTask::Unspecified => TaskKind::Train,
+            WireTask::Evaluate => TaskKind::Evaluate,
         };
         let run = convert::parsed("run", &message.run).map_err(status)?;
         let code = Code::parse(&message.code).ok_or_else(|| {
@@ -515,8 +515,8 @@ fn todo_to_wire(todo: Todo) -> WireTodo {
                 manifest: manifest.as_bytes().to_vec(),
             };
             match assignment.task {
-                Task::Train => WireTodo::Train(message),
-                Task::Evaluate => WireTodo::Evaluate(message),
+                TaskKind::Train => WireTodo::Train(message),
+                TaskKind::Evaluate => WireTodo::Evaluate(message),
             }
         }
     }

@@ -53,7 +53,7 @@ impl Tx<'_> {
         rows.map(|row| {
             let signed: Signed = serde_json::from_str(&row.map_err(&failed)?).map_err(damaged)?;
             let said: AuditReport = signed.peek().map_err(damaged)?;
-            Ok(AuditView::of(signed.digest(), said))
+            Ok(AuditView::new(signed.digest(), said))
         })
         .collect()
     }

@@ -94,7 +94,7 @@ impl Store {
 
     /// The same store, on that machine's disk.
     #[must_use]
-    pub fn on(self, machine: Arc<dyn Machine>) -> Self {
+    pub fn with_machine(self, machine: Arc<dyn Machine>) -> Self {
         Self { machine, ..self }
     }
 

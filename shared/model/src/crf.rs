@@ -29,7 +29,7 @@ pub(crate) struct Crf {
 
 impl Crf {
     /// Of a checkpoint whose head has one.
-    pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
+    pub(crate) fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
         if !checkpoint.config.head.crf {
             return Ok(None);
         }

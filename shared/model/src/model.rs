@@ -34,7 +34,7 @@ impl Model {
             checkpoint
         };
         let tags = checkpoint.tags().ok_or(Error::NoHead)?;
-        let crf = Crf::of(checkpoint)?;
+        let crf = Crf::from_checkpoint(checkpoint)?;
         let decoder = if checkpoint.config.head.iob2 {
             let field = crf.clone().unwrap_or_else(|| Crf::indifferent(tags));
             Some(field.keeping_to_iob2())

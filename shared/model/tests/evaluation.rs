@@ -43,7 +43,7 @@ fn scores_follow_from_the_predictions_whatever_the_batch() {
     assert_eq!(evaluation.scores, scores);
     assert_eq!(evaluated(1, 40), evaluation);
     let words: usize = notes(30).iter().map(|s| s.words.len()).sum();
-    let averages = Averages::of(&evaluation.tokens.by_tag);
+    let averages = Averages::from_counts(&evaluation.tokens.by_tag);
     assert_eq!(averages.micro.support, words as u64);
 }
 

@@ -27,7 +27,7 @@ fn evaluation(golden: &Value) -> Evaluation {
         ..Sentence::default()
     };
     let sentences: Vec<Sentence> = sequences("gold").into_iter().map(sentence).collect();
-    Evaluation::of(&sentences, sequences("predicted"))
+    Evaluation::new(&sentences, sequences("predicted"))
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn words_are_counted_as_scikit_learn_does() {
     let found = evaluation(&golden);
     assert_same(&found.tokens.by_tag, &golden["tags"]);
     let accuracy = golden["accuracy"].as_f64().expect("accuracy");
-    let micro = Averages::of(&found.tokens.by_tag).micro;
+    let micro = Averages::from_counts(&found.tokens.by_tag).micro;
     for figure in [micro.precision, micro.recall, micro.f1] {
         assert!((figure - accuracy).abs() < 1e-12);
     }
@@ -106,10 +106,10 @@ fn every_entity_is_confused_once() {
 }
 
 fn assert_same(found: &BTreeMap<String, Counts>, expected: &Value) {
-    let averages = Averages::of(found);
+    let averages = Averages::from_counts(found);
     let mut rows: Vec<(&str, TagCounts)> = found
         .iter()
-        .map(|(name, counts)| (name.as_str(), TagCounts::of(*counts)))
+        .map(|(name, counts)| (name.as_str(), TagCounts::from_counts(*counts)))
         .collect();
     rows.push(("macro avg", averages.macro_average));
     rows.push(("weighted avg", averages.weighted));

@@ -58,7 +58,7 @@ type Verdict = std::result::Result<(), String>;
 
 impl Known {
     /// What coordinator and institution say of themselves, `address` being what the client dials.
-    pub(crate) fn of(setting: &Setting, name: &str, address: &str, invite: &str) -> Result<Self> {
+    pub(crate) fn new(setting: &Setting, name: &str, address: &str, invite: &str) -> Result<Self> {
         let cluster = &setting.cluster;
         let directory = Directory::new(Some(cluster.client_directory(name)))?;
         let settings = directory.settings()?;
@@ -190,7 +190,10 @@ impl Known {
                 holds("the task", (1..=2).contains(&declined.task))?;
                 holds("when again", declined.again_ms.is_none())?;
                 let code = Code::parse(&declined.code).ok_or("the code")?;
-                holds("the reason", Reason::of(code).as_str() == declined.reason)
+                holds(
+                    "the reason",
+                    Reason::from_code(code).as_str() == declined.reason,
+                )
             }
             Some("SubmitEvaluation") => {
                 let submitted: v1::SubmitEvaluationRequest = exact(one(&messages)?)?;

@@ -150,7 +150,7 @@ fn every_byte_that_leaves_is_public_or_covered_by_a_receipt() -> Result<()> {
         let found = calls.iter().any(|path| path.ends_with(&format!("/{call}")));
         assert!(found, "{call} was not seen: {calls:?}");
     }
-    let known = Known::of(&tapped.setting, "i0", &tapped.tap.address(), &tapped.invite)?;
+    let known = Known::new(&tapped.setting, "i0", &tapped.tap.address(), &tapped.invite)?;
     let problems = known.problems(&requests);
     assert!(problems.is_empty(), "{problems:#?}");
 

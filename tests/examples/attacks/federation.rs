@@ -337,7 +337,7 @@ impl Federation {
         );
         let tags = self.plan.tags();
         let clean = held_out.clean.tags(&held_out.model, weight, bias, &tags)?;
-        let f1 = Evaluation::of(&held_out.sentences, clean)
+        let f1 = Evaluation::new(&held_out.sentences, clean)
             .scores
             .total()
             .f1();
@@ -368,8 +368,8 @@ impl HeldOut {
         }
         let (poisoned, triggers) = triggered(&short, 3);
         Ok(Self {
-            clean: Features::of(checkpoint, tokenizer, &short, plan)?,
-            triggered: Features::of(checkpoint, tokenizer, &poisoned, plan)?,
+            clean: Features::new(checkpoint, tokenizer, &short, plan)?,
+            triggered: Features::new(checkpoint, tokenizer, &poisoned, plan)?,
             model: Model::load(checkpoint, Device::Cpu)?,
             sentences: short,
             triggers,

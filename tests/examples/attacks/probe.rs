@@ -23,7 +23,7 @@ pub(crate) struct Features {
 
 impl Features {
     /// `checkpoint` has the head of the plan.
-    pub(crate) fn of(
+    pub(crate) fn new(
         checkpoint: &Checkpoint,
         tokenizer: &Tokenizer,
         sentences: &[Sentence],

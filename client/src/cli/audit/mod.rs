@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
             };
             let report = SignedReport::read(&report)?.verify_by_any(&keys)?;
             context.output.data(&report, |report| {
-                format!("signed by {}\n{}", report.institution, text::of(report))
+                format!("signed by {}\n{}", report.institution, text::render(report))
             })?;
             Ok(ExitCode::SUCCESS)
         }

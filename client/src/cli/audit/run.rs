@@ -101,13 +101,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     if let Some(model) = &arguments.model {
         attack_model(model, plan.as_ref(), arguments, &mut report)?;
     }
-    report.verdict = Outcome::of(&report.parts, &report.checks);
+    report.verdict = Outcome::new(&report.parts, &report.checks);
     let signed = SignedReport::new(&report, &identity.signing);
     let file = signed.keep(&report, &directory.audits())?;
     context.output.data(&report, |report| {
         format!(
             "{}\nthe signed report is {}",
-            text::of(report),
+            text::render(report),
             file.display()
         )
     })?;

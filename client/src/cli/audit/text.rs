@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use fedner_host::output::table;
 use fedner_shared::audit::{AuditReport, Exposures, Outcome, Roc};
 
-pub(super) fn of(report: &AuditReport) -> String {
+pub(super) fn render(report: &AuditReport) -> String {
     let mut text = String::new();
     if let Some(plan) = &report.plan {
         let _ = writeln!(

@@ -155,7 +155,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         entities: Entities::of(&found.scores),
         entities_strict: Entities::of(&found.strict),
         entities_offsets: Entities::of(&found.offsets),
-        tokens: Tokens::of(&found.tokens),
+        tokens: Tokens::from_report(&found.tokens),
         head: Head::of(&head, sentences),
         errors: mistakes(found.errors(sentences, arguments.errors), &corpora),
         confusion: found.confusion,

@@ -38,7 +38,7 @@ pub(super) struct Tokens {
 impl EntityScore {
     fn of(counts: Counts) -> Self {
         Self {
-            score: TagCounts::of(counts),
+            score: TagCounts::from_counts(counts),
             true_positives: counts.true_positives,
             false_positives: counts.false_positives,
             false_negatives: counts.false_negatives,
@@ -48,7 +48,7 @@ impl EntityScore {
 
 impl Entities {
     pub(in crate::cli) fn of(scores: &Scores) -> Self {
-        let averages = Averages::of(&scores.by_type);
+        let averages = Averages::from_counts(&scores.by_type);
         let by_type = scores.by_type.iter();
         Self {
             by_type: by_type
@@ -77,8 +77,8 @@ impl Entities {
 }
 
 impl Tokens {
-    pub(super) fn of(report: &TokenReport) -> Self {
-        let averages = Averages::of(&report.by_tag);
+    pub(super) fn from_report(report: &TokenReport) -> Self {
+        let averages = Averages::from_counts(&report.by_tag);
         Self {
             by_tag: report
                 .rows()

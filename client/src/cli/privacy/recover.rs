@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let ledger = store.ledger()?;
     let (answer, kept) = runtime()?.block_on(async {
         let coordinator = Coordinator::new(&(&settings).into(), &identity.tls)?;
-        let coordinator = coordinator.by(Session::looks());
+        let coordinator = coordinator.with_session(Session::looks());
         let answer = coordinator.check_in(Says::default()).await?;
         let kept = coordinator.receipts().await?;
         Ok::<_, crate::transport::Error>((answer, kept))

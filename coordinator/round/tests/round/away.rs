@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fedner_round::{Input, Later, Phase, Task};
+use fedner_round::{Input, Later, Phase, TaskKind};
 use fedner_shared::event::Event;
 use fedner_shared::refusal::Code;
 use fedner_shared::state::{MemberState, RunState};
@@ -36,7 +36,7 @@ fn what_can_be_mended_leaves_the_attempt_open_and_is_asked_again() {
     }
     let began = driver.events.len();
     driver
-        .decline("anna", Task::Train, Code::DataUnavailable)
+        .decline("anna", TaskKind::Train, Code::DataUnavailable)
         .expect("declined");
     for name in ["bert", "cora", "dora"] {
         driver.upload(name).expect("upload");
@@ -66,7 +66,7 @@ fn what_can_be_mended_leaves_the_attempt_open_and_is_asked_again() {
         if driver.take("anna").is_some() {
             asked += 1;
             driver
-                .decline("anna", Task::Train, Code::DataUnavailable)
+                .decline("anna", TaskKind::Train, Code::DataUnavailable)
                 .expect("declined again");
         }
     }
@@ -78,7 +78,7 @@ fn what_can_be_mended_leaves_the_attempt_open_and_is_asked_again() {
     let (instant, _) = driver.run.next_deadline().expect("a deadline");
     driver.now = driver.now.max(instant);
     driver.seen("anna");
-    assert_eq!(driver.take("anna"), Some(Task::Train));
+    assert_eq!(driver.take("anna"), Some(TaskKind::Train));
     driver.upload("anna").expect("upload");
     assert_eq!(driver.run.phase, Phase::Aggregating);
     assert_eq!(driver.run.view().members[0].refused, None);
@@ -91,7 +91,7 @@ fn nobody_waits_for_one_that_cannot_work_once_the_quorum_is_in() {
         driver.take(name);
     }
     driver
-        .decline("anna", Task::Train, Code::DeviceUnknown)
+        .decline("anna", TaskKind::Train, Code::DeviceUnknown)
         .expect("declined");
     for name in ["bert", "cora", "dora"] {
         driver.upload(name).expect("upload");
@@ -113,7 +113,7 @@ fn an_attempt_is_used_at_its_deadline_and_the_failure_names_who_and_why() {
         }
         driver.take("anna");
         driver
-            .decline("anna", Task::Train, Code::DataUnavailable)
+            .decline("anna", TaskKind::Train, Code::DataUnavailable)
             .expect("declined");
         assert_eq!(driver.run.state(), RunState::Collecting);
         driver.now = until(&driver);
@@ -148,13 +148,13 @@ fn hours_that_are_announced_move_the_deadline_to_when_the_quorum_can_work() {
     driver.now = early;
     driver.seen("anna");
     driver.step(Input::Tick).expect("tick");
-    assert_eq!(driver.take("anna"), Some(Task::Train));
+    assert_eq!(driver.take("anna"), Some(TaskKind::Train));
     driver.upload("anna").expect("upload");
     assert_eq!(driver.run.state(), RunState::Collecting);
     // The other one is there sooner than it said.
     driver.seen("bert");
     later(&mut driver, "bert", None, Code::OutsideHours);
-    assert_eq!(driver.take("bert"), Some(Task::Train));
+    assert_eq!(driver.take("bert"), Some(TaskKind::Train));
     driver.upload("bert").expect("upload");
     assert_eq!(driver.run.phase, Phase::Aggregating);
 }
@@ -192,7 +192,7 @@ fn who_was_put_out_stays_out_of_a_run_that_is_retried_and_others_are_asked_anew(
         .expect("excluded");
     driver.take("bert");
     driver
-        .decline("bert", Task::Train, Code::BudgetSpent)
+        .decline("bert", TaskKind::Train, Code::BudgetSpent)
         .expect("declined");
     assert_eq!(
         driver.run.members[&id("bert")].left,
@@ -267,7 +267,7 @@ fn one_that_begins_again_and_again_is_not_waited_for() {
         driver.upload(name).expect("upload");
     }
     for begun in 2..=4 {
-        assert_eq!(driver.take("anna"), Some(Task::Train), "{begun}");
+        assert_eq!(driver.take("anna"), Some(TaskKind::Train), "{begun}");
         assert_eq!(driver.run.state(), RunState::Collecting);
     }
     driver.take("anna");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fedner_round::{Created, Effect, Input, Rejection, Run, Task};
+use fedner_round::{Created, Effect, Input, Rejection, Run, TaskKind};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::id::InstitutionId;
@@ -128,7 +128,7 @@ impl Driver {
     }
 
     /// Checks in and fetches what there is to do.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Task> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<TaskKind> {
         self.seen(name);
         let assignment = self.run.assignment(&id(name))?;
         self.step(Input::Taken {
@@ -169,7 +169,12 @@ impl Driver {
         })
     }
 
-    pub(crate) fn decline(&mut self, name: &str, task: Task, code: Code) -> Result<(), Rejection> {
+    pub(crate) fn decline(
+        &mut self,
+        name: &str,
+        task: TaskKind,
+        code: Code,
+    ) -> Result<(), Rejection> {
         let (round, attempt) = (self.run.round, self.run.attempt);
         let reason = "test".to_owned();
         self.step(Input::Declined {
@@ -251,12 +256,12 @@ impl Driver {
     /// Trains and publishes one round; then the version waits for its evaluations.
     pub(crate) fn until_evaluation(&mut self) {
         for name in NAMES {
-            assert_eq!(self.take(name), Some(Task::Train), "{name}");
+            assert_eq!(self.take(name), Some(TaskKind::Train), "{name}");
             self.upload(name).expect("upload");
         }
         self.publish();
         for name in NAMES {
-            assert_eq!(self.take(name), Some(Task::Evaluate), "{name}");
+            assert_eq!(self.take(name), Some(TaskKind::Evaluate), "{name}");
         }
     }
 

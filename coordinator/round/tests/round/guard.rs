@@ -1,6 +1,6 @@
 //! Updates that stand out, and members that are set aside.
 
-use fedner_round::{Input, Phase, Rejection, Task};
+use fedner_round::{Input, Phase, Rejection, TaskKind};
 use fedner_shared::event::Event;
 use fedner_shared::figures::{Aside, Cause, Figures, UpdateFigures};
 use fedner_shared::plan::{DecidedBy, Guard, Plan};
@@ -55,7 +55,7 @@ const FLIPPED: [(f64, f64); 4] = [(1.0, 0.8), (1.1, 0.7), (0.9, 0.6), (1.0, -0.5
 
 fn train_all(driver: &mut Driver) {
     for name in NAMES {
-        if driver.take(name) == Some(Task::Train) {
+        if driver.take(name) == Some(TaskKind::Train) {
             driver.upload(name).expect("upload");
         }
     }
@@ -68,7 +68,7 @@ fn counted(driver: &Driver) -> Vec<String> {
 
 fn evaluate_all(driver: &mut Driver) {
     for name in NAMES {
-        if driver.take(name) == Some(Task::Evaluate) {
+        if driver.take(name) == Some(TaskKind::Evaluate) {
             driver.evaluate(name).expect("evaluation");
         }
     }

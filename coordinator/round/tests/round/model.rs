@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fedner_round::{Input, Later, Phase, Task};
+use fedner_round::{Input, Later, Phase, TaskKind};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::figures::{Cause, Figures, UpdateFigures};
@@ -289,17 +289,17 @@ fn apply(driver: &mut Driver, op: &Op) {
                 Code::NotFinite
             };
             let task = if matches!(driver.run.phase, Phase::Evaluating { .. }) {
-                Task::Evaluate
+                TaskKind::Evaluate
             } else {
-                Task::Train
+                TaskKind::Train
             };
             driver.decline(NAMES[*who], task, code)
         }
         Op::PutOff(who) => {
             let task = if matches!(driver.run.phase, Phase::Evaluating { .. }) {
-                Task::Evaluate
+                TaskKind::Evaluate
             } else {
-                Task::Train
+                TaskKind::Train
             };
             driver.decline(NAMES[*who], task, Code::DataUnavailable)
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fedner_round::{Input, Phase, Rejection, Task};
+use fedner_round::{Input, Phase, Rejection, TaskKind};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_shared::refusal::Code;
@@ -44,7 +44,7 @@ fn the_first_round_waits_for_the_whole_cohort_but_not_for_ever() {
     }
     assert_eq!(driver.run.state(), RunState::Collecting);
     assert!(driver.run.assignment(&id("dora")).is_none());
-    assert_eq!(driver.take("anna"), Some(Task::Train));
+    assert_eq!(driver.take("anna"), Some(TaskKind::Train));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_silent_institution_that_the_quorum_needs_may_come_back_until_the_deadline()
     assert_eq!(driver.run.state(), RunState::Collecting);
     assert_eq!(
         driver.take("dora"),
-        Some(Task::Train),
+        Some(TaskKind::Train),
         "the same assignment again"
     );
     assert!(
@@ -154,7 +154,7 @@ fn too_few_updates_repeat_the_round_at_once_and_only_so_often() {
         for name in ["anna", "bert"] {
             driver.take(name);
             driver
-                .decline(name, Task::Train, Code::NotFinite)
+                .decline(name, TaskKind::Train, Code::NotFinite)
                 .expect("decline");
         }
     }
@@ -171,7 +171,7 @@ fn who_has_spent_its_budget_is_not_asked_again() {
     let mut driver = Driver::recruited(plan(2, 2));
     driver.take("anna");
     driver
-        .decline("anna", Task::Train, Code::BudgetSpent)
+        .decline("anna", TaskKind::Train, Code::BudgetSpent)
         .expect("decline");
     assert_eq!(
         driver.run.members[&id("anna")].left,
@@ -214,7 +214,9 @@ fn what_a_policy_forbids_for_good_is_not_asked_again_and_an_hour_is() {
     ] {
         let mut driver = Driver::recruited(plan(2, 2));
         driver.take("anna");
-        driver.decline("anna", Task::Train, code).expect("decline");
+        driver
+            .decline("anna", TaskKind::Train, code)
+            .expect("decline");
         let expected = left.then_some(code);
         assert_eq!(driver.run.members[&id("anna")].left, expected, "{code}");
     }
@@ -328,7 +330,7 @@ fn a_pause_stops_the_clock_and_keeps_what_arrives() {
     assert!(driver.take("bert").is_none());
     driver.step(Input::Resume).expect("resume");
     assert_eq!(driver.run.state(), RunState::Collecting);
-    assert_eq!(driver.take("bert"), Some(Task::Train));
+    assert_eq!(driver.take("bert"), Some(TaskKind::Train));
     driver.step(Input::Cancel).expect("cancel");
     assert_eq!(
         driver.step(Input::Cancel).expect_err("twice").code(),
@@ -386,7 +388,7 @@ fn evaluations_are_of_the_version_and_its_labels() {
     // Not sharing an evaluation is no reason to leave the run.
     driver.take("bert");
     driver
-        .decline("bert", Task::Evaluate, Code::PolicyForbids)
+        .decline("bert", TaskKind::Evaluate, Code::PolicyForbids)
         .expect("decline");
     assert_eq!(driver.run.members[&id("bert")].left, None);
     driver.pass(50);
@@ -397,7 +399,7 @@ fn evaluations_are_of_the_version_and_its_labels() {
 fn rounds_of(driver: &mut Driver, rounds: u32, seconds: u64) {
     for _ in 0..rounds {
         for name in NAMES {
-            assert_eq!(driver.take(name), Some(Task::Train), "{name}");
+            assert_eq!(driver.take(name), Some(TaskKind::Train), "{name}");
         }
         driver.pass(seconds);
         for name in NAMES {
@@ -450,7 +452,7 @@ fn who_takes_far_longer_than_ever_is_not_waited_for_once_the_quorum_is_in() {
     ));
     // Who was late takes part in the next round as ever.
     driver.publish();
-    assert_eq!(driver.take("dora"), Some(Task::Evaluate));
+    assert_eq!(driver.take("dora"), Some(TaskKind::Evaluate));
 }
 
 #[test]

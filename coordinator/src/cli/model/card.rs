@@ -8,7 +8,7 @@ use fedner_shared::view::VersionView;
 use super::round_up;
 
 /// What is known of a version. It names institutions as `model show` does.
-pub(super) fn of(view: &VersionView, in_transformers: bool) -> ModelCard {
+pub(super) fn from_view(view: &VersionView, in_transformers: bool) -> ModelCard {
     let version = &view.version;
     let mut training = vec![
         format!("version {}, digest {}", version.name, view.digest),

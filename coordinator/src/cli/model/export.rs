@@ -123,7 +123,7 @@ async fn beside(
     for (file, contents) in checkpoint::companions(&tokenizer, config.max_position_embeddings) {
         write(to, file, &contents)?;
     }
-    let card = super::card::of(view, config.head.is_plain());
+    let card = super::card::from_view(view, config.head.is_plain());
     write(to, CARD, card.to_markdown().as_bytes())
 }
 

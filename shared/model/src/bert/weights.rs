@@ -57,7 +57,7 @@ impl Bert {
     }
 
     /// The same model, the linear layers of its encoder computing in `precision`.
-    pub(crate) fn with(mut self, precision: Precision) -> Self {
+    pub(crate) fn with_precision(mut self, precision: Precision) -> Self {
         for linear in self.layers.iter_mut().flat_map(Layer::linears) {
             linear.mixed = precision == Precision::Mixed;
         }

@@ -150,7 +150,9 @@ impl Parser {
         }
         let layout = match &mut self.layout {
             Some(layout) => layout,
-            layout @ None => layout.insert(Layout::of(number, columns, reading.options.columns)?),
+            layout @ None => {
+                layout.insert(Layout::detect(number, columns, reading.options.columns)?)
+            }
         };
         if self.open.is_none() && layout.is_heading(columns) {
             return Ok(());

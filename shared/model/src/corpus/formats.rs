@@ -54,7 +54,7 @@ pub(super) enum Parser {
 }
 
 impl Parser {
-    pub(super) fn of(format: Format, layout: Option<Layout>) -> Self {
+    pub(super) fn new(format: Format, layout: Option<Layout>) -> Self {
         match format {
             Format::Conll | Format::Brat | Format::Xml => Self::Conll(conll::Parser::new(layout)),
             Format::Csv => Self::Csv(csv::Parser::default()),

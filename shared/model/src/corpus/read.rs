@@ -126,7 +126,7 @@ fn lines(
     reading: &mut Reading,
 ) -> Result<Format, std::io::Error> {
     let mut lines = Lines::new(input);
-    let of = |format| Parser::of(format, layout);
+    let of = |format| Parser::new(format, layout);
     let mut parser = forced.filter(|format| *format != Format::Xml).map(of);
     while let Some((number, line)) = lines.next()? {
         let line = match line {

@@ -78,7 +78,7 @@ pub fn evaluate(
     let predictions = tagged
         .map(|words| tagger.names(words, head.as_ref()))
         .collect();
-    let evaluation = Evaluation::of(sentences, predictions);
+    let evaluation = Evaluation::new(sentences, predictions);
     Ok(match strict {
         Some(strict) => Evaluation {
             strict,
@@ -91,7 +91,7 @@ pub fn evaluate(
 impl Evaluation {
     /// Compares the tags of `sentences` with those predicted, a tag a word. What is predicted of a type
     /// that a sentence does not annotate counts neither as right nor as wrong.
-    pub fn of(sentences: &[Sentence], predictions: Vec<Vec<String>>) -> Self {
+    pub fn new(sentences: &[Sentence], predictions: Vec<Vec<String>>) -> Self {
         let (mut scores, mut strict) = (Scores::default(), Scores::default());
         let (mut tokens, mut offsets) = (TokenReport::default(), Scores::default());
         for (sentence, predicted) in sentences.iter().zip(&predictions) {

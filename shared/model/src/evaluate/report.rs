@@ -63,12 +63,12 @@ impl TokenReport {
     pub fn rows(&self) -> impl Iterator<Item = (&str, TagCounts)> {
         self.by_tag
             .iter()
-            .map(|(tag, counts)| (tag.as_str(), TagCounts::of(*counts)))
+            .map(|(tag, counts)| (tag.as_str(), TagCounts::from_counts(*counts)))
     }
 }
 
 impl TagCounts {
-    pub fn of(counts: Counts) -> Self {
+    pub fn from_counts(counts: Counts) -> Self {
         Self {
             precision: counts.precision(),
             recall: counts.recall(),
@@ -79,13 +79,13 @@ impl TagCounts {
 }
 
 impl Averages {
-    pub fn of(counts: &BTreeMap<String, Counts>) -> Self {
+    pub fn from_counts(counts: &BTreeMap<String, Counts>) -> Self {
         let mut total = Counts::default();
         for counts in counts.values() {
             total.add(*counts);
         }
         Self {
-            micro: TagCounts::of(total),
+            micro: TagCounts::from_counts(total),
             macro_average: mean(counts, |_| 1.0),
             weighted: mean(counts, |own| own.support as f64),
         }
@@ -95,7 +95,10 @@ impl Averages {
 fn mean(counts: &BTreeMap<String, Counts>, weight: impl Fn(&TagCounts) -> f64) -> TagCounts {
     let mut mean = TagCounts::default();
     let mut weights = 0.0;
-    for own in counts.values().map(|counts| TagCounts::of(*counts)) {
+    for own in counts
+        .values()
+        .map(|counts| TagCounts::from_counts(*counts))
+    {
         let weight = weight(&own);
         weights += weight;
         mean.precision += weight * own.precision;

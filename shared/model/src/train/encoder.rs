@@ -34,7 +34,7 @@ impl<'a> EncoderLearner<'a> {
     ) -> Result<Self, Error> {
         let (config, training, device) = (&base.config, &options.training, text.device);
         let bert = Bert::load_to_train(base, &device.plain().autodiff(), trainable)?;
-        let mut bert = bert.with(device.precision(training.precision)?);
+        let mut bert = bert.with_precision(device.precision(training.precision)?);
         let (hidden, attention) = options.dropout(config, false);
         Ok(Self {
             text,

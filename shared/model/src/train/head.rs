@@ -33,7 +33,7 @@ impl<'a> HeadLearner<'a> {
         options: &'a TrainOptions,
         sets: &TagSets,
     ) -> Result<Self, Error> {
-        let mut head = Head::new(base)?;
+        let mut head = Head::from_checkpoint(base)?;
         head.hold(options.training.proximal_mu);
         Ok(Self {
             examples,
@@ -161,14 +161,14 @@ impl Gradient {
 const PARTS: [&str; 3] = ["weight", "bias", "crf"];
 
 impl Head {
-    pub(super) fn new(base: &Checkpoint) -> Result<Self, Error> {
+    pub(super) fn from_checkpoint(base: &Checkpoint) -> Result<Self, Error> {
         let weight = base.tensor("classifier.weight")?.to_vec();
         let bias = base.tensor("classifier.bias")?.to_vec();
-        let crf = Crf::of(base)?;
-        Ok(Self::of(base.config.head_width(), weight, bias, crf))
+        let crf = Crf::from_checkpoint(base)?;
+        Ok(Self::new(base.config.head_width(), weight, bias, crf))
     }
 
-    pub(super) fn of(hidden: usize, weight: Vec<f32>, bias: Vec<f32>, crf: Option<Crf>) -> Self {
+    pub(super) fn new(hidden: usize, weight: Vec<f32>, bias: Vec<f32>, crf: Option<Crf>) -> Self {
         let mut head = Self {
             hidden,
             weight,

@@ -62,7 +62,7 @@ impl Clip {
         }
     }
 
-    pub fn of(privacy: &Privacy) -> Self {
+    pub fn from_privacy(privacy: &Privacy) -> Self {
         Self {
             bound: privacy.clip,
             clipping: privacy.clipping,

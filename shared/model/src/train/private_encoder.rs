@@ -69,7 +69,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
     ) -> Result<Self, Error> {
         let device = text.device;
         let bert = Bert::load_to_train(base, &device.plain(), trainable)?;
-        let mut bert = bert.with(device.precision(options.training.precision)?);
+        let mut bert = bert.with_precision(device.precision(options.training.precision)?);
         let mu = options.training.proximal_mu;
         Ok(Self {
             text,

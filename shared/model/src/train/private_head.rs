@@ -48,8 +48,8 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         sets: &TagSets,
         private: Private<'m>,
     ) -> Result<Self, Error> {
-        let mut head = Head::new(base)?;
-        let normal = Standardiser::of(base)?;
+        let mut head = Head::from_checkpoint(base)?;
+        let normal = Standardiser::from_checkpoint(base)?;
         normal.enter(&mut head.weight, &mut head.bias);
         for bias in &mut head.bias {
             *bias /= BIAS;
@@ -70,7 +70,7 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
 
     /// Keeps rows of the base as they are.
     pub(super) fn freeze(&mut self, base: &Checkpoint, rows: &[usize]) -> Result<(), Error> {
-        let kept = Head::new(base)?;
+        let kept = Head::from_checkpoint(base)?;
         self.frozen = FrozenRows::new(rows, &kept.weight, &kept.bias);
         self.head.frozen = FrozenRows::new(rows, &self.head.weight, &self.head.bias);
         Ok(())
@@ -154,7 +154,7 @@ impl Learner for PrivateHeadLearner<'_, '_> {
         }
         self.normal.leave(&mut weight, &mut bias);
         self.frozen.restore(&mut weight, &mut bias);
-        Head::of(self.normal.width(), weight, bias, None).flat(manifest)
+        Head::new(self.normal.width(), weight, bias, None).flat(manifest)
     }
 
     fn save(&mut self, state: &mut State) -> Result<(), Error> {
@@ -205,7 +205,7 @@ mod tests {
         let mut expected = values(w.grad_remove(&mut gradients).expect("weight")).expect("values");
         expected.extend(values(b.grad_remove(&mut gradients).expect("bias")).expect("values"));
 
-        let head = Head::of(width, weight, bias, None);
+        let head = Head::new(width, weight, bias, None);
         let rows: Vec<(&[f32], usize)> = rows.chunks_exact(width).zip(targets).collect();
         let (found_loss, gradient) = head.gradient(&rows, BIAS, &loss);
         let found = [gradient.weight, gradient.bias].concat();

@@ -21,7 +21,7 @@ pub(super) struct Standardiser {
 }
 
 impl Standardiser {
-    pub(super) fn of(base: &Checkpoint) -> Result<Self, Error> {
+    pub(super) fn from_checkpoint(base: &Checkpoint) -> Result<Self, Error> {
         let root = (base.config.head_width() as f32).sqrt();
         let (mut shift, mut scale) = (Vec::new(), Vec::new());
         for layer in base.config.read_layers() {

@@ -38,7 +38,7 @@ impl Products {
         self.right += right * right;
     }
 
-    pub fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Self {
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let mut products = Self::default();
         for (left, right) in pairs {
             products.add(left, right);
@@ -182,7 +182,7 @@ mod tests {
         let (one, other) = (normal(20_000, 1.0, 5), normal(20_000, 1.0, 6));
         let check = |left: &[f64], right: &[f64]| {
             let pairs = left.iter().copied().zip(right.iter().copied());
-            Products::of(pairs)
+            Products::from_pairs(pairs)
                 .independent("restarts", SURE)
                 .expect("enough")
         };

@@ -12,7 +12,7 @@ pub(super) struct Ratio {
 
 impl Ratio {
     /// The number itself, without rounding; `x` is finite and not negative.
-    pub(super) fn of(x: f64) -> Self {
+    pub(super) fn from_f64(x: f64) -> Self {
         let bits = x.to_bits();
         let fraction = bits & ((1 << 52) - 1);
         let biased = (bits >> 52 & 0x7ff) as i64;
@@ -90,7 +90,7 @@ mod tests {
             (20.5, "12501528663867426289375531192312"),
         ] {
             let precision = 200;
-            let (low, high) = exp_minus(&Ratio::of(t), precision);
+            let (low, high) = exp_minus(&Ratio::from_f64(t), precision);
             let scaled = |x: UBig| (x * UBig::from(10u8).pow(40)) >> precision;
             let found = (scaled(low).to_string(), scaled(high).to_string());
             let digits = expected.len().min(30);
@@ -101,13 +101,13 @@ mod tests {
 
     #[test]
     fn numbers_are_taken_exactly() {
-        let ratio = Ratio::of(0.3);
+        let ratio = Ratio::from_f64(0.3);
         // 0.3 = 5404319552844595 / 2^54.
         let expected = UBig::from(5_404_319_552_844_595u64) * &ratio.denominator;
         assert_eq!(ratio.numerator << 54, expected);
-        assert_eq!(Ratio::of(0.0).numerator, UBig::ZERO);
+        assert_eq!(Ratio::from_f64(0.0).numerator, UBig::ZERO);
         assert_eq!(
-            Ratio::of(8.0).numerator / Ratio::of(8.0).denominator,
+            Ratio::from_f64(8.0).numerator / Ratio::from_f64(8.0).denominator,
             UBig::from(8u8)
         );
     }
@@ -115,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_interval_is_narrow_and_nested(t in 0f64..100.0, precision in 64usize..200) {
-            let ratio = Ratio::of(t);
+            let ratio = Ratio::from_f64(t);
             let (low, high) = exp_minus(&ratio, precision);
             prop_assert!(low < high && &high - &low <= UBig::from(4u8), "{low} {high}");
             // Far more digits lie inside.

@@ -36,7 +36,7 @@ impl Shape {
 
     /// φ(m), without rounding.
     pub(super) fn exponent(self, magnitude: &UBig) -> Ratio {
-        let scale = Ratio::of(self.scale());
+        let scale = Ratio::from_f64(self.scale());
         match self {
             Self::Gaussian { .. } => Ratio {
                 numerator: (magnitude * scale.denominator).sqr(),

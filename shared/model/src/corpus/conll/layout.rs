@@ -46,7 +46,7 @@ pub(in crate::corpus) fn named(columns: &[&str], names: &[&str]) -> Option<usize
 }
 
 impl Layout {
-    pub(super) fn of(
+    pub(super) fn detect(
         number: usize,
         columns: &[&str],
         asked: Option<Columns>,

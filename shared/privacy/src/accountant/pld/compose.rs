@@ -56,7 +56,7 @@ pub(super) struct Part {
 
 impl Sum {
     /// The sum of these steps' losses; `None` if its window is too wide for the grid.
-    pub(super) fn of(parts: &[Part], h: f64, delta: f64) -> Option<Self> {
+    pub(super) fn new(parts: &[Part], h: f64, delta: f64) -> Option<Self> {
         let moments = Moments { parts, h };
         let tilt = moments.tilt(delta);
         let ln_moment = moments.ln(tilt);
@@ -218,7 +218,7 @@ impl Loss {
 
 /// The tilted masses of the sum, by grid point from `first` on, and the norm of their error.
 fn convolve(parts: &[Part], n: usize, first: i64, tilt: f64, h: f64) -> (Vec<f64>, f64) {
-    let transform = Transform::of(n);
+    let transform = Transform::new(n);
     let kappa = 4.0 * f64::EPSILON * (n as f64).log2();
     let mut product = vec![Complex::ONE; n / 2 + 1];
     let (mut input, mut error) = (vec![0.0; n], 0.0);

@@ -81,7 +81,7 @@ pub(super) struct Transform {
 }
 
 impl Transform {
-    pub(super) fn of(n: usize) -> Self {
+    pub(super) fn new(n: usize) -> Self {
         assert!(
             n >= 4 && n.is_power_of_two(),
             "{n} is no power of two from 4 on"
@@ -193,7 +193,7 @@ mod tests {
     fn agrees_with_the_sum_that_defines_it() {
         for n in [4, 8, 64, 256] {
             let input: Vec<f64> = (0..n).map(|j| ((j * j) as f64 * 0.7).sin() + 0.1).collect();
-            let found = Transform::of(n).forward(&input);
+            let found = Transform::new(n).forward(&input);
             assert_eq!(found.len(), n / 2 + 1);
             for (k, found) in found.into_iter().enumerate() {
                 let term = |(j, x): (usize, &f64)| {
@@ -219,7 +219,7 @@ mod tests {
             let input: Vec<f64> = (0..n)
                 .map(|j| ((j as u64 * 7919 + seed) as f64 * 0.618).sin())
                 .collect();
-            let transform = Transform::of(n);
+            let transform = Transform::new(n);
             let output = transform.inverse(&transform.forward(&input));
             let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
             let error = norm(&mut input.iter().zip(&output).map(|(a, b)| a - b));

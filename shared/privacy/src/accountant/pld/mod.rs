@@ -75,7 +75,7 @@ fn composed(phases: &[Phase], delta: f64) -> f64 {
         added.push(Part { loss: other, steps });
     }
     let of = |parts: &[Part]| {
-        Sum::of(parts, grid.step, delta).map_or(f64::INFINITY, |sum| known(sum.epsilon(delta)))
+        Sum::new(parts, grid.step, delta).map_or(f64::INFINITY, |sum| known(sum.epsilon(delta)))
     };
     let (removed, added) = thread::scope(|scope| {
         let removed = scope.spawn(|| of(&removed));
