@@ -90,14 +90,12 @@ fn federations_keep_their_promises_whatever_happens() {
     );
 }
 
-/// While a run recruits, each consent wakes whoever waits: two that took turns would never end.
-#[test]
-fn two_consents_to_one_plan_in_one_check_in_are_refused() {
-    let _alone = alone();
-    let setting = op::Setting {
+/// Two institutions and a plan of `rounds` rounds with noise.
+fn two_sites(rounds: u32) -> op::Setting {
+    op::Setting {
         sites: 2,
         quorum: 2,
-        rounds: 1,
+        rounds,
         noise: true,
         poor: false,
         shy: false,
@@ -105,7 +103,14 @@ fn two_consents_to_one_plan_in_one_check_in_are_refused() {
         strategy: Strategy::FedAvg,
         optimizer: None,
         guarded: false,
-    };
+    }
+}
+
+/// While a run recruits, each consent wakes whoever waits: two that took turns would never end.
+#[test]
+fn two_consents_to_one_plan_in_one_check_in_are_refused() {
+    let _alone = alone();
+    let setting = two_sites(1);
     let scenario = op::Scenario {
         seed: 1,
         setting,
@@ -137,18 +142,7 @@ fn a_coordinator_that_rewrites_forks_or_truncates_its_history_is_found_out_by_ev
 #[test]
 fn a_copy_of_a_directory_spends_nothing_while_the_first_one_works() {
     let _alone = alone();
-    let setting = op::Setting {
-        sites: 2,
-        quorum: 2,
-        rounds: 3,
-        noise: true,
-        poor: false,
-        shy: false,
-        training: 5,
-        strategy: Strategy::FedAvg,
-        optimizer: None,
-        guarded: false,
-    };
+    let setting = two_sites(3);
     let scenario = op::Scenario {
         seed: 1,
         setting,

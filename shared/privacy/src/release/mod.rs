@@ -179,6 +179,7 @@ mod tests {
     use fedner_shared::plan::Clipping;
 
     use super::*;
+    use fedner_shared::update::squared_norm;
 
     fn release(update: &[f32], privacy: &Privacy) -> Result<Release, Error> {
         super::release(update, privacy, f64::INFINITY)
@@ -248,7 +249,7 @@ mod tests {
             let privacy = privacy(unit, 1.0, 1.0);
             let bound = privacy.grid().squared_bound_of(norm, update.len());
             let release = super::release(&update, &privacy, norm).expect("release");
-            let squared = rounding::squared_norm(&release.values);
+            let squared = squared_norm(&release.values);
             assert!(squared <= bound, "{unit}: {squared} {bound}");
             assert_eq!(release.clipped, norm < 5.0);
             // It points where it pointed before.
@@ -262,11 +263,7 @@ mod tests {
             assert!(cosine > 0.99, "{unit}: {cosine}");
             // Left as long as it was, it would be refused.
             let longer = super::release(&update, &privacy, f64::INFINITY).expect("release");
-            assert_eq!(
-                rounding::squared_norm(&longer.values) > bound,
-                norm < 5.0,
-                "{unit}"
-            );
+            assert_eq!(squared_norm(&longer.values) > bound, norm < 5.0, "{unit}");
         }
         // An update with noise is as long as clip and noise make it.
         let noised = privacy(Unit::Institution, 1.0, 1.0);

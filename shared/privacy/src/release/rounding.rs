@@ -1,5 +1,6 @@
 //! Conditional stochastic rounding: from weights to integers of a proven norm.
 
+use fedner_shared::update::squared_norm;
 use pulp::{Arch, NullaryFnOnce};
 use rand::Rng;
 
@@ -14,9 +15,6 @@ const TWO_TO_32: f64 = 4_294_967_296.0;
 
 /// Weights rounded at a time.
 const PART: usize = 2048;
-
-/// Values below this have squares of which a part's sum fits 64 bits.
-const SMALL: u32 = 1 << 26;
 
 /// Integers on the grid, their squared norm at most the bound, and how many roundings it took.
 #[derive(Debug)]
@@ -93,26 +91,6 @@ fn stochastic(x: f64, bits: u32) -> i32 {
     (whole + f64::from(u8::from(up))) as i32
 }
 
-pub(crate) fn squared_norm(values: &[i32]) -> u128 {
-    values.chunks(PART).map(squared_norm_of_part).sum()
-}
-
-/// In 64 bits where all values are small, as those of a clipped update are.
-fn squared_norm_of_part(values: &[i32]) -> u128 {
-    let (union, sum) = Arch::new().dispatch(|| {
-        values.iter().fold((0, 0u64), |(union, sum), value| {
-            let magnitude = value.unsigned_abs();
-            let square = u64::from(magnitude) * u64::from(magnitude);
-            (union | magnitude, sum.wrapping_add(square))
-        })
-    });
-    if union < SMALL {
-        return u128::from(sum);
-    }
-    let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
-    values.iter().map(square).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use fedner_shared::plan::Grid;
@@ -173,15 +151,6 @@ mod tests {
         assert!(matches!(error, Error::Rounding { .. }), "{error}");
         let error = round(&[f32::MIN], 1.0, 1 << 48, &mut random).expect_err("saturated");
         assert!(matches!(error, Error::Rounding { .. }), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn norms_are_exact(values in prop::collection::vec(any::<i32>(), 0..5000), shift in 0..32) {
-            let values: Vec<i32> = values.into_iter().map(|value| value >> shift).collect();
-            let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
-            prop_assert_eq!(squared_norm(&values), values.iter().map(square).sum::<u128>());
-        }
     }
 
     #[test]
