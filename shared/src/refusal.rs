@@ -84,6 +84,7 @@ codes! {
     // Plans, runs and models.
     PlanInvalid = "plan-invalid", Invalid, "fix the plan file; shared/src/plan/PLAN.md lists every key";
     PlanSignature = "plan-signature-invalid", Forbidden, "the plan must be signed by the operator's key of this coordinator";
+    PlanTooNew = "plan-too-new", Forbidden, "the plan has something that this fedner-client does not know: install a newer one and start it, and the plan is shown again";
     PlanTooNoisy = "plan-too-noisy", Invalid, "train fewer weights (method head), invite more institutions or, with sampled units, take larger batches, or accept a larger ε; `--force` creates the run all the same";
     RunUnknown = "run-unknown", Missing, "see `fedner-coordinator run list`";
     RunExists = "run-exists", Exists, "this very plan was created already; change it or use the existing run";
@@ -176,6 +177,7 @@ impl Code {
             | Self::UnitForbidden
             | Self::TooFewUnits
             | Self::OperatorForbidden
+            | Self::PlanTooNew
             | Self::ConsentMissing => Lasts::ForGood,
             Self::OutsideHours
             | Self::DataUnavailable

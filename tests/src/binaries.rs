@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-/// The paths of the programs.
+/// The paths of the programs. `FEDNER_COORDINATOR` and `FEDNER_CLIENT` name others, of another release.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     pub coordinator: PathBuf,
@@ -55,8 +55,11 @@ fn build(how: &[&str]) -> Result<Binaries> {
     if !status.success() {
         bail!("the programs do not build: cargo ended with {status}");
     }
+    let or = |variable: &str, built: &str| {
+        std::env::var_os(variable).map_or_else(|| folder.join(built), PathBuf::from)
+    };
     Ok(Binaries {
-        coordinator: folder.join("fedner-coordinator"),
-        client: folder.join("fedner-client"),
+        coordinator: or("FEDNER_COORDINATOR", "fedner-coordinator"),
+        client: or("FEDNER_CLIENT", "fedner-client"),
     })
 }

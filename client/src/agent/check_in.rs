@@ -9,10 +9,11 @@ use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
-use fedner_shared::sign::Signed;
+use fedner_shared::sign::{self, Signed};
 
 use super::heartbeat::Beat;
 use super::{Agent, Error};
+use crate::SOFTWARE;
 use crate::config::{ConsentMode, Directory};
 use crate::state::{PlanRecord, Standing, Store};
 use crate::transport::{POLL, Says, Todo};
@@ -33,7 +34,8 @@ impl Agent {
     pub(super) async fn check_in(&mut self) -> Result<(), Error> {
         self.forget_training();
         self.grant_by_policy().await?;
-        let known: Vec<_> = self.store.plans()?.iter().map(|plan| plan.digest).collect();
+        let mut known: Vec<_> = self.store.plans()?.iter().map(|plan| plan.digest).collect();
+        known.extend(&self.turned_down);
         let consents: Vec<Signed> = self
             .store
             .consents_in_force(self.environment.machine.now())?
@@ -148,12 +150,11 @@ impl Agent {
     /// Keeps a plan that the operator signed, for the institution's people to decide on.
     async fn consider(&mut self, proposal: Proposal) -> Result<(), Error> {
         let run = proposal.run.clone();
+        let signed = convert::signed("plan", proposal.plan.clone());
+        let digest = signed.map_err(consent::Error::Refused)?.digest();
         let record = match self.verify_proposal(proposal) {
             Ok(record) => record,
-            Err(refusal) => {
-                // Shown again until it is known; this keeps it from being shown without pause.
-                return Err(consent::Error::Refused(refusal).into());
-            }
+            Err(refusal) => return self.turn_down(&run, digest, &refusal).await,
         };
         self.store.add_plan(&record)?;
         if self.store.forget_undecided(MOST_UNDECIDED)? > MANY_UNDECIDED {
@@ -171,23 +172,33 @@ impl Agent {
         );
         let policy = self.policy().await?;
         if let Err(refusal) = consent::allows(&policy, &self.identity, plan) {
-            tracing::warn!(
-                "{refusal} [{}]; hint: {}",
-                refusal.code,
-                refusal.code.hint()
-            );
-            self.count_refusal(refusal.code);
-            let declined = self
-                .coordinator
-                .decline(Kind::Train, &run, 0, 0, refusal.code, None)
-                .await;
-            if let Err(error) = declined {
-                tracing::debug!("the proposal could not be declined: {error}");
-            }
+            self.decline_plan(&run, &refusal).await;
         } else if policy.consent == ConsentMode::Ask {
             tracing::info!("it waits for `fedner-client consent grant {digest}`");
         }
         Ok(())
+    }
+
+    /// Declines a plan that cannot be considered, and does not ask for it again: not before the next start, which
+    /// may be of a newer program, and not before other keys are trusted.
+    async fn turn_down(&mut self, run: &str, plan: Digest, refusal: &Refusal) -> Result<(), Error> {
+        if self.turned_down.len() >= MOST_UNDECIDED {
+            self.turned_down.pop_front();
+            tokio::time::sleep(MANY_WAIT).await;
+        }
+        self.turned_down.push_back(plan);
+        self.decline_plan(run, refusal).await;
+        Ok(())
+    }
+
+    async fn decline_plan(&mut self, run: &str, refusal: &Refusal) {
+        let code = refusal.code;
+        tracing::warn!("{refusal} [{code}]; hint: {}", code.hint());
+        self.count_refusal(code);
+        let declined = self.coordinator.decline(Kind::Train, run, 0, 0, code, None);
+        if let Err(error) = declined.await {
+            tracing::debug!("the proposal could not be declined: {error}");
+        }
     }
 
     fn verify_proposal(&self, proposal: Proposal) -> Result<PlanRecord, Refusal> {
@@ -206,9 +217,8 @@ impl Agent {
 
     /// The plan, after its signature was found to be the operator's and its values sound.
     pub(super) fn verify_plan(&self, signed: &Signed) -> Result<Plan, Refusal> {
-        let plan: Plan = signed
-            .verify(&self.identity.operator)
-            .map_err(|error| Refusal::new(Code::PlanSignature, error.to_string()))?;
+        let verified = signed.verify(&self.identity.operator);
+        let plan: Plan = verified.map_err(|error| unverified(&error))?;
         plan.check()
             .map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
         if plan.digest() != signed.digest() {
@@ -256,6 +266,18 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// What the operator has signed and this program cannot read is of a newer one.
+fn unverified(error: &sign::Error) -> Refusal {
+    let sign::Error::Content(error) = error else {
+        return Refusal::new(Code::PlanSignature, error.to_string());
+    };
+    let error = error.to_string();
+    // What it would have known is a long list.
+    let what = error.split(", expected").next().unwrap_or_default();
+    let message = format!("the plan cannot be read by {SOFTWARE}: {what}");
+    Refusal::new(Code::PlanTooNew, message)
 }
 
 /// Returns once another process has changed the database, or somebody the policy's file.

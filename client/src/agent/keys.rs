@@ -73,6 +73,7 @@ impl Agent {
         let operator = newest(&Signs::Plans, present, &trust.successions);
         identity::trust(&self.directory, &trust.authorities, &operator)?;
         self.store.save_trust(trust)?;
+        self.turned_down.clear();
         if operator != present {
             tracing::warn!("plans are signed by {operator} from now on, as {present} has signed");
         }

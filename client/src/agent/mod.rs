@@ -123,6 +123,8 @@ pub struct Agent {
     contact: Contact,
     /// Plans of which was said that they get no consent by themselves.
     logged_plans: BTreeSet<Digest>,
+    /// Plans that cannot be considered here, oldest first: they were declined, and are not shown again.
+    turned_down: VecDeque<Digest>,
     /// The failure that was logged last; the same one again is not worth a line.
     reported: Option<String>,
     /// The same of the certificate's renewal.
@@ -191,6 +193,7 @@ impl Agent {
             beat: Beat::default(),
             backoff: Backoff::new(environment.machine.seed()?),
             logged_plans: BTreeSet::new(),
+            turned_down: VecDeque::new(),
             reported: None,
             renewal: None,
             uploaded: 0,

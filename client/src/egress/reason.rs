@@ -44,6 +44,7 @@ impl Reason {
             Code::NotDone => "the institution did not do it; its own log says why",
             Code::ConsentMissing | Code::ConsentInvalid => "the institution has not consented",
             Code::PlanSignature => "the plan is not signed by the operator known here",
+            Code::PlanTooNew => "the institution's program does not know all of the plan",
             Code::PlanInvalid => "the plan is not valid here",
             Code::DeviceUnknown => "the institution lacks the device that the plan asks for",
             Code::UpdateShape => "the plan's manifest is not that of the model",

@@ -174,7 +174,7 @@ impl Coordinator {
             Kind::Train => DeclinedTask::Train,
             Kind::Evaluate => DeclinedTask::Evaluate,
         };
-        let request = DeclineRequest {
+        let mut request = DeclineRequest {
             run: run.to_owned(),
             round,
             attempt,
@@ -184,8 +184,17 @@ impl Coordinator {
             again_ms: again.map(Time::as_millis),
         };
         let mut client = self.federation();
-        self.within(CALL, client.decline(request)).await?;
-        Ok(())
+        let declined = self.within(CALL, client.decline(request.clone())).await;
+        // A coordinator of an earlier release refuses a code that came later.
+        if let Err(error) = &declined
+            && error.code() == Some(Code::RequestInvalid)
+            && round > 0
+        {
+            request.code = Code::NotDone.to_string();
+            self.within(CALL, client.decline(request)).await?;
+            return Ok(());
+        }
+        declined.map(drop)
     }
 
     /// Sends evaluation counts that passed the egress gate.

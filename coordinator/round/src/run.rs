@@ -5,6 +5,7 @@ use std::time::Duration;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::plan::Plan;
+use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::time::Time;
@@ -128,6 +129,16 @@ impl Run {
         let under_way = !self.phase.is_end() && self.phase != Phase::Created;
         let member = self.members.get(institution);
         under_way && member.is_some_and(|member| member.consent.is_none() && member.left.is_none())
+    }
+
+    /// Whether the plan is shown to `institution`, if it does not say that it knows it. A program that could not
+    /// read it may have given way to one that can.
+    pub fn is_shown_to(&self, institution: &InstitutionId) -> bool {
+        let under_way = !self.phase.is_end() && self.phase != Phase::Created;
+        let member = self.members.get(institution);
+        let unread = [Code::PlanTooNew, Code::PlanInvalid, Code::PlanSignature];
+        let unread = member.is_some_and(|m| m.left.is_some_and(|code| unread.contains(&code)));
+        self.awaits_consent(institution) || (under_way && unread)
     }
 
     /// Whether `institution` has fetched an assignment of this run that it has not answered.

@@ -266,7 +266,7 @@ impl Engine {
             return self.work(&id, institution);
         }
         let unseen =
-            |run: &&Run| run.awaits_consent(institution) && !known_plans.contains(&run.plan_digest);
+            |run: &&Run| run.is_shown_to(institution) && !known_plans.contains(&run.plan_digest);
         let Some(run) = self.runs.iter().find(unseen) else {
             return Ok(None);
         };

@@ -23,6 +23,8 @@ const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 /// One call as it was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    /// By which the answer is found.
+    pub(crate) stream: u32,
     /// Those of HTTP/2 itself begin with a colon.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -47,7 +49,7 @@ struct Frame<'a> {
 }
 
 pub(crate) fn decode(sent: &[u8]) -> Result<Connection> {
-    let frames = frames(sent)?;
+    let frames = frames(sent.strip_prefix(PREFACE).context("no HTTP/2 preface")?)?;
     let mut connection = Connection {
         problems: frames.iter().filter_map(Frame::problem).collect(),
         ..Connection::default()
@@ -75,14 +77,27 @@ pub(crate) fn decode(sent: &[u8]) -> Result<Connection> {
             connection.problems.push(problem);
             continue;
         };
-        connection.requests.push(Request { headers, body });
+        connection.requests.push(Request {
+            stream,
+            headers,
+            body,
+        });
     }
     Ok(connection)
 }
 
+/// What was answered to each stream, without headers.
+pub(crate) fn answers(answered: &[u8]) -> Result<BTreeMap<u32, Vec<u8>>> {
+    let mut bodies: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+    for frame in frames(answered)?.iter().filter(|frame| frame.kind == 0) {
+        let body = bodies.entry(frame.stream).or_default();
+        body.extend_from_slice(frame.payload);
+    }
+    Ok(bodies)
+}
+
 /// The frames after the preface, to the last byte.
-fn frames(sent: &[u8]) -> Result<Vec<Frame<'_>>> {
-    let mut rest = sent.strip_prefix(PREFACE).context("no HTTP/2 preface")?;
+fn frames(mut rest: &[u8]) -> Result<Vec<Frame<'_>>> {
     let mut frames = Vec::new();
     while !rest.is_empty() {
         ensure!(rest.len() >= HEAD, "{} bytes are no frame", rest.len());

@@ -2,8 +2,8 @@
 //! receipt covers.
 
 mod cover;
-mod frames;
-mod tap;
+pub(crate) mod frames;
+pub(crate) mod tap;
 
 use std::collections::BTreeSet;
 use std::fs;

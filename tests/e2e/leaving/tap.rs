@@ -1,5 +1,5 @@
 //! A tap on the wire: it ends the client's TLS with a certificate of the federation's authority, dials
-//! the coordinator with the client's own, and keeps every byte that the client sent.
+//! the coordinator with the client's own, and keeps every byte of both.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// What the client sent, a list of bytes a connection.
-type Sent = Arc<Mutex<Vec<Vec<u8>>>>;
+/// What one connection carried.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Carried {
+    pub(crate) sent: Vec<u8>,
+    pub(crate) answered: Vec<u8>,
+}
+
+/// By connection, in the order in which they were made.
+type Kept = Arc<Mutex<Vec<Carried>>>;
 
 pub(crate) struct Tap {
     address: SocketAddr,
-    sent: Sent,
+    kept: Kept,
     /// The tap is shut with it.
     _runtime: Runtime,
 }
@@ -52,18 +59,18 @@ impl Tap {
             .build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
-        let sent = Sent::default();
-        let kept = sent.clone();
+        let kept = Kept::default();
+        let keeps = kept.clone();
         runtime.spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let (acceptor, far, kept) = (acceptor.clone(), far.clone(), kept.clone());
+                let (acceptor, far, kept) = (acceptor.clone(), far.clone(), keeps.clone());
                 // A connection that breaks ends its own relay.
                 tokio::spawn(async move { far.relay(tcp, &acceptor, &kept).await });
             }
         });
         Ok(Self {
             address,
-            sent,
+            kept,
             _runtime: runtime,
         })
     }
@@ -72,9 +79,14 @@ impl Tap {
         self.address.to_string()
     }
 
+    /// What the client sent.
     pub(crate) fn sent(&self) -> Vec<Vec<u8>> {
-        let sent = self.sent.lock();
-        sent.unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept().into_iter().map(|kept| kept.sent).collect()
+    }
+
+    pub(crate) fn kept(&self) -> Vec<Carried> {
+        let kept = self.kept.lock();
+        kept.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -87,7 +99,7 @@ struct Far {
 }
 
 impl Far {
-    async fn relay(&self, tcp: TcpStream, acceptor: &TlsAcceptor, sent: &Sent) -> Result<()> {
+    async fn relay(&self, tcp: TcpStream, acceptor: &TlsAcceptor, kept: &Kept) -> Result<()> {
         let near = acceptor.accept(tcp).await?;
         let known = near.get_ref().1.peer_certificates().is_some();
         let connector = TlsConnector::from(Arc::new(self.config(known)?));
@@ -96,9 +108,13 @@ impl Far {
             .connect(ServerName::try_from("127.0.0.1")?, far)
             .await?;
         let connection = {
-            let mut all = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            all.push(Vec::new());
+            let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(Carried::default());
             all.len() - 1
+        };
+        let keep = |which: fn(&mut Carried) -> &mut Vec<u8>, piece: &[u8]| {
+            let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            which(&mut all[connection]).extend_from_slice(piece);
         };
         let (mut near_read, mut near_write) = tokio::io::split(near);
         let (mut far_read, mut far_write) = tokio::io::split(far);
@@ -110,14 +126,21 @@ impl Far {
                     return far_write.shutdown().await;
                 }
                 let piece = &buffer[..count];
-                sent.lock().unwrap_or_else(PoisonError::into_inner)[connection]
-                    .extend_from_slice(piece);
+                keep(|carried| &mut carried.sent, piece);
                 far_write.write_all(piece).await?;
             }
         };
         let down = async {
-            tokio::io::copy(&mut far_read, &mut near_write).await?;
-            near_write.shutdown().await
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                let count = far_read.read(&mut buffer).await?;
+                if count == 0 {
+                    return near_write.shutdown().await;
+                }
+                let piece = &buffer[..count];
+                keep(|carried| &mut carried.answered, piece);
+                near_write.write_all(piece).await?;
+            }
         };
         tokio::try_join!(up, down)?;
         Ok(())

@@ -293,6 +293,27 @@ fn consents_are_checked_and_their_weight_is_fixed() {
     ));
 }
 
+/// Its program does not know a key of the plan, and gives way to a newer one.
+#[test]
+fn a_plan_that_could_not_be_read_is_shown_again_and_then_agreed_to() {
+    for (code, again) in [
+        (Code::PlanTooNew, true),
+        (Code::PlanSignature, true),
+        (Code::PolicyForbids, false),
+    ] {
+        let mut driver = Driver::started(plan(1, 2));
+        assert!(driver.run.is_shown_to(&id("bert")));
+        driver.seen("bert");
+        driver.decline("bert", Task::Train, code).expect("declined");
+        assert_eq!(driver.run.members[&id("bert")].left, Some(code));
+        assert!(!driver.run.awaits_consent(&id("bert")), "not waited for");
+        assert_eq!(driver.run.is_shown_to(&id("bert")), again, "{code}");
+        driver.join("bert");
+        assert_eq!(driver.run.members[&id("bert")].left, None);
+        assert!(!driver.run.is_shown_to(&id("bert")), "it has agreed");
+    }
+}
+
 #[test]
 fn a_revoked_institution_is_not_counted_and_not_waited_for() {
     let mut driver = Driver::recruited(plan(1, 3));
