@@ -23,6 +23,8 @@ pub fn configure(connection: &Connection) -> rusqlite::Result<()> {
     wait(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A service may write nowhere but into its directory.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "foreign_keys", true)
 }
 

@@ -1,7 +1,7 @@
 //! HTTP/2 as it was sent (RFC 9113): every byte belongs to a frame, and every frame to a request or to
 //! the upkeep of the connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ const PINGS: [[u8; 8]; 2] = [
     [0x3b, 0x7c, 0xdb, 0x7a, 0x0b, 0x87, 0x16, 0xb4],
 ];
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
@@ -28,6 +29,8 @@ pub(crate) struct Request {
     /// Those of HTTP/2 itself begin with a colon.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// The client ended, or gave it up, before it said anything in it.
+    pub(crate) unsaid: bool,
 }
 
 /// What one connection carried.
@@ -55,7 +58,11 @@ pub(crate) fn decode(sent: &[u8]) -> Result<Connection> {
         ..Connection::default()
     };
     let mut bodies: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+    let mut ended = BTreeSet::new();
     for frame in &frames {
+        if frame.kind <= 1 && frame.flags & END_STREAM != 0 {
+            ended.insert(frame.stream);
+        }
         match frame.kind {
             0 => bodies
                 .get_mut(&frame.stream)
@@ -80,6 +87,7 @@ pub(crate) fn decode(sent: &[u8]) -> Result<Connection> {
         connection.requests.push(Request {
             stream,
             headers,
+            unsaid: body.is_empty() && !ended.contains(&stream),
             body,
         });
     }

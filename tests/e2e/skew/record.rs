@@ -121,7 +121,8 @@ fn calls(tap: &Tap) -> Result<Vec<Call>> {
     let mut calls = Vec::new();
     for carried in tap.kept() {
         let mut answers = answers(&carried.answered)?;
-        for request in decode(&carried.sent)?.requests {
+        let requests = decode(&carried.sent)?.requests.into_iter();
+        for request in requests.filter(|request| !request.unsaid) {
             let answer = answers.remove(&request.stream).unwrap_or_default();
             calls.push(call(request, answer));
         }

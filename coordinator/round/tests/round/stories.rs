@@ -304,7 +304,9 @@ fn a_plan_that_could_not_be_read_is_shown_again_and_then_agreed_to() {
         let mut driver = Driver::started(plan(1, 2));
         assert!(driver.run.is_shown_to(&id("bert")));
         driver.seen("bert");
-        driver.decline("bert", Task::Train, code).expect("declined");
+        driver
+            .decline("bert", TaskKind::Train, code)
+            .expect("declined");
         assert_eq!(driver.run.members[&id("bert")].left, Some(code));
         assert!(!driver.run.awaits_consent(&id("bert")), "not waited for");
         assert_eq!(driver.run.is_shown_to(&id("bert")), again, "{code}");
