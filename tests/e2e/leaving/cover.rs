@@ -120,9 +120,10 @@ impl Known {
     pub(crate) fn problems(&self, requests: &[Request]) -> Vec<String> {
         let checks = requests.iter().flat_map(|request| {
             let path = request.header(":path");
-            let body = match request.unsaid {
-                true => Ok(()),
-                false => self.body(&path, &request.body),
+            let body = if request.unsaid {
+                Ok(())
+            } else {
+                self.body(&path, &request.body)
             };
             [self.headers(request), body]
                 .into_iter()
