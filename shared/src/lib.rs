@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod digest;
 pub mod event;
 pub mod figures;
+pub mod forgetting;
 pub mod history;
 pub mod id;
 pub mod keys;

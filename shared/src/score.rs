@@ -35,6 +35,19 @@ impl Counts {
         ratio(doubled, doubled + wrong)
     }
 
+    /// The standard deviation of F1, to first order, where each of the three counts has noise of deviation
+    /// `sigma` of its own (delta method; Casella and Berger 2002, section 5.5.4). With D = 2 TP + FP + FN the
+    /// derivatives are 2 (FP + FN) / D² in TP, and -2 TP / D² in FP and FN.
+    pub fn f1_deviation(&self, sigma: f64) -> f64 {
+        let hit = self.true_positives as f64;
+        let wrong = self.false_positives as f64 + self.false_negatives as f64;
+        let whole = 2.0 * hit + wrong;
+        if whole <= 0.0 {
+            return 0.0;
+        }
+        2.0 * sigma * (wrong * wrong + 2.0 * hit * hit).sqrt() / (whole * whole)
+    }
+
     /// How many entities there really are; at the largest number where they are more than fit.
     pub fn support(&self) -> u64 {
         self.true_positives.saturating_add(self.false_negatives)

@@ -155,6 +155,16 @@ pub fn table<const N: usize>(
     right: &[usize],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
+    let head = head.into_iter().map(str::to_owned).collect();
+    table_of(head, right, rows.into_iter().map(Vec::from))
+}
+
+/// The same with as many columns as `head` has.
+pub fn table_of(
+    head: Vec<String>,
+    right: &[usize],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

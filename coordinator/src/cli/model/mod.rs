@@ -4,18 +4,18 @@ mod card;
 mod compare;
 mod export;
 mod prune;
+mod show;
 
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use fedner_host::output::{Output, or_dash, table};
 use fedner_proto::{CHUNK_BYTES, convert, v1};
-use fedner_shared::audit::Verdict;
 use fedner_shared::checkpoint::{self, Directory};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::scheme::HeadTags;
 use fedner_shared::version::Origin;
-use fedner_shared::view::{AuditView, VersionView};
+use fedner_shared::view::VersionView;
 
 use super::failed::Failed;
 use super::{connect, lists};
@@ -74,18 +74,7 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             let line = lists::lineage(connect::monitoring(paths).await?, version).await?;
             show_all(line, output)
         }
-        Command::Show { version } => {
-            let answer = connect::monitoring(paths)
-                .await?
-                .get_model(v1::GetModelRequest {
-                    version,
-                    ..v1::GetModelRequest::default()
-                })
-                .await?;
-            let view = convert::version_from_wire(answer.into_inner())?;
-            output.data(&view, render_one)?;
-            Ok(())
-        }
+        Command::Show { version } => show::run(version, paths, output).await,
         Command::Compare(arguments) => compare::run(arguments, paths, output).await,
         Command::Tag { version, alias } => move_alias(alias, version, false, paths, output).await,
         Command::Rollback { to, alias } => move_alias(alias, to, true, paths, output).await,
@@ -256,128 +245,4 @@ fn origin(origin: &Origin) -> String {
         Origin::Prepared { .. } => "made ready".to_owned(),
         Origin::Round(round) => format!("{} round {}", round.run, round.round),
     }
-}
-
-fn render_one(view: &VersionView) -> String {
-    let version = &view.version;
-    let mut lines = vec![
-        format!("version    {}", version.name),
-        format!("digest     {}", view.digest),
-        format!("origin     {}", origin(&version.origin)),
-        format!("parent     {}", or_dash(version.parent)),
-        format!("labels     {}", version.labels.join(" ")),
-        format!("weights    {}", version.weights),
-        format!("frozen     {}", or_dash(version.frozen)),
-        format!("config     {}", version.config),
-        format!("tokenizer  {}", version.tokenizer),
-        format!("created    {}", version.created),
-        format!(
-            "aliases    {}",
-            view.aliases
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" ")
-        ),
-        format!(
-            "F1         {} pooled: all counts added up, so that who counts more weighs more",
-            or_dash(view.f1.map(|f1| format!("{f1:.4}")))
-        ),
-        format!(
-            "           {} median of {} institutions, each weighing the same",
-            or_dash(view.median_f1.map(|f1| format!("{f1:.4}"))),
-            view.scores.len()
-        ),
-    ];
-    if let Some(pruned) = view.pruned {
-        lines.push(format!("pruned     {pruned}: kept no more, on purpose"));
-    }
-    if let Some(round) = version.round() {
-        lines.push(format!("plan       {}", round.plan));
-        let scores = |name| {
-            view.scores
-                .iter()
-                .find(|s| s.institution == name)
-                .map(|s| format!("{:.4}", s.scores.total().f1()))
-        };
-        let rows = round.participants.iter().map(|p| {
-            [
-                p.institution.to_string(),
-                p.weight.to_string(),
-                or_dash(p.epsilon.map(round_up)),
-                or_dash(scores(p.institution.clone())),
-                p.update.short(),
-                p.receipt.short(),
-            ]
-        });
-        lines.push(String::new());
-        lines.push(table(
-            ["institution", "weight", "ε", "F1", "update", "receipt"],
-            &[1, 2, 3],
-            rows,
-        ));
-    }
-    if !view.scores.is_empty() {
-        lines.push(String::new());
-        lines.push(evaluations(view));
-    }
-    if !view.audits.is_empty() {
-        lines.push(String::new());
-        lines.push(audits(&view.audits));
-    }
-    lines.join("\n")
-}
-
-/// A row for each institution that shared its counts.
-fn evaluations(view: &VersionView) -> String {
-    let rows = view.scores.iter().map(|shared| {
-        let total = shared.scores.total();
-        [
-            shared.institution.to_string(),
-            format!("{:.4}", total.f1()),
-            total.true_positives.to_string(),
-            total.false_negatives.to_string(),
-            total.false_positives.to_string(),
-        ]
-    });
-    table(
-        ["evaluated by", "F1", "found", "missed", "imagined"],
-        &[1, 2, 3, 4],
-        rows,
-    )
-}
-
-/// A row for each bound, and one for a report without any.
-fn audits(views: &[AuditView]) -> String {
-    let rows = views.iter().flat_map(|view| {
-        let bounds = view.parts.iter().flat_map(|part| {
-            let of_part = |bound| (part.name.as_str(), bound);
-            part.bounds.iter().map(of_part)
-        });
-        let rows: Vec<_> = bounds.map(|found| audit_row(view, Some(found))).collect();
-        if rows.is_empty() {
-            vec![audit_row(view, None)]
-        } else {
-            rows
-        }
-    });
-    let head = [
-        "audit by", "at", "verdict", "attack", "δ", "at least", "claimed", "claim",
-    ];
-    table(head, &[4, 5, 6], rows)
-}
-
-fn audit_row(view: &AuditView, found: Option<(&str, &Verdict)>) -> [String; 8] {
-    let bound = found.map(|(_, bound)| bound);
-    let claim = |bound: &Verdict| if bound.holds() { "holds" } else { "REFUTED" };
-    [
-        view.institution.to_string(),
-        view.at.to_string(),
-        view.verdict.to_string(),
-        or_dash(found.map(|(attack, _)| attack)),
-        or_dash(bound.map(|bound| format!("{:e}", bound.delta))),
-        or_dash(bound.map(|bound| format!("{:.3}", bound.epsilon_lower_bound))),
-        or_dash(bound.map(|bound| format!("{:.3}", bound.epsilon_claimed))),
-        or_dash(bound.map(claim)),
-    ]
 }
