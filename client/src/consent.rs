@@ -83,6 +83,9 @@ pub fn draft(
         policy,
     } = terms;
     allows(policy, identity, &record.plan)?;
+    if record.plan.only_evaluates() {
+        allows_evaluation(policy, settings, &record.plan)?;
+    }
     let earlier = store.consent(&record.digest)?;
     let examples = match examples.or(earlier.map(|record| record.consent.examples)) {
         Some(examples) => examples,
@@ -166,7 +169,7 @@ fn check_declared(plan: &Plan, sentences: &[Sentence], settings: &Settings) -> R
     Err(Refusal::new(Code::AnnotationUndeclared, message))
 }
 
-/// Looks at the text that a plan would be trained on, for the people who are asked to agree: later it
+/// Looks at the text that a plan would be trained or evaluated on, for the people who are asked to agree: later it
 /// is not told what is wrong with it. Nothing of it is part of the consent.
 pub fn check_text(terms: Terms<'_>, plan: &Plan) -> Result<(), Error> {
     let Terms {
@@ -174,18 +177,21 @@ pub fn check_text(terms: Terms<'_>, plan: &Plan) -> Result<(), Error> {
         settings,
         policy,
     } = terms;
-    let paths: Vec<PathBuf> = settings.data.iter().map(|p| directory.resolve(p)).collect();
+    let (files, least) = if plan.only_evaluates() {
+        (&settings.held_out, 1)
+    } else {
+        (&settings.data, policy.minimum_examples.max(1) as usize)
+    };
+    let paths: Vec<PathBuf> = files.iter().map(|p| directory.resolve(p)).collect();
     let read = training::read_corpora(&paths, &plan.labels, directory.reader(settings));
     let sentences = read.map_err(|error| {
         let unnamed = || Refusal::new(Code::CorpusInvalid, error.to_string());
         error.refusal().unwrap_or_else(unnamed)
     })?;
-    let least = policy.minimum_examples as usize;
-    if sentences.len() < least.max(1) {
+    if sentences.len() < least {
         let message = format!(
-            "the data has {} sentences: the policy asks for {}",
+            "the text has {} sentences: the policy asks for {least}",
             sentences.len(),
-            least.max(1)
         );
         return Err(Refusal::new(Code::CorpusEmpty, message).into());
     }
@@ -224,13 +230,32 @@ pub fn allows(policy: &Policy, identity: &Identity, plan: &Plan) -> Result<(), R
         return Err(Refusal::new(Code::NotInCohort, message));
     }
     policy.allows_operator(&identity.operator)?;
-    policy.allows(plan)
+    policy.allows(plan)?;
+    if plan.only_evaluates() {
+        policy.allows_evaluation(plan)?;
+    }
+    Ok(())
 }
 
-/// The example count to declare. What is taken from the data is data itself, so that it is taken
+/// Whether counts on held-out text may leave, and there is such text.
+pub fn allows_evaluation(policy: &Policy, settings: &Settings, plan: &Plan) -> Result<(), Refusal> {
+    policy.allows_evaluation(plan)?;
+    if settings.held_out.is_empty() {
+        let message = "client.toml has no `held_out`: there is nothing to evaluate on";
+        return Err(Refusal::new(Code::PolicyForbids, message));
+    }
+    Ok(())
+}
+
+/// The example count to declare, of held-out text where nothing is trained. What is taken from the data is data itself, so that it is taken
 /// only where nothing is protected.
 fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Result<u32, Error> {
-    if let Some(declared) = settings.declared_examples {
+    let (held_out, files) = if plan.only_evaluates() {
+        (settings.declared_held_out, &settings.held_out)
+    } else {
+        (None, &settings.data)
+    };
+    if let Some(declared) = held_out.or(settings.declared_examples) {
         return Ok(declared);
     }
     match (plan.privacy.unit, plan.cohort.weighting) {
@@ -244,7 +269,7 @@ fn examples_of(plan: &Plan, settings: &Settings, directory: &Directory) -> Resul
             Err(Refusal::new(Code::ExamplesOutOfRange, message).into())
         }
         (Unit::Institution | Unit::None, Weighting::Equal | Weighting::Plan) => Ok(1),
-        (Unit::None, Weighting::Examples) => count(&settings.data, settings, directory),
+        (Unit::None, Weighting::Examples) => count(files, settings, directory),
         (Unit::Institution, Weighting::Examples) => {
             let message = format!(
                 "the plan {} weighs by examples: expected `declared_examples` in client.toml or \

@@ -91,7 +91,9 @@ impl Registry {
             .await?;
         let (manifest, prepared, found) = self.begin(&plan, &base, (signed.digest(), name)).await?;
         let dimension = manifest.dimension();
-        check_noise(&plan, dimension, force)?;
+        if !plan.only_evaluates() {
+            check_noise(&plan, dimension, force)?;
+        }
         if plan.inputs.as_ref() != Some(&found) {
             let message = match &plan.inputs {
                 None => "the plan does not name what it begins with: sign it after `PreparePlan`",
@@ -177,6 +179,12 @@ impl Registry {
     ) -> Result<Option<Version>, Failure> {
         let config = BertConfig::parse(config_json).map_err(|error| invalid(&error.into()))?;
         let (head, adapts) = (Head::of(base, plan)?, plan.method.adapts());
+        if plan.only_evaluates() {
+            return match head {
+                Head::Same => Ok(None),
+                Head::New | Head::Rows(_) => Err(not_scored(base).into()),
+            };
+        }
         let wanted = config.prepared_for(&plan.trainable()).head;
         if head != Head::New && !config.head.weighs_as(&wanted) {
             let message = format!(
@@ -292,6 +300,18 @@ impl Head {
             .collect();
         Ok(Self::Rows(fedner_shared::bert::tags(&named)))
     }
+}
+
+/// Nothing is made of a base that is only scored.
+fn not_scored(base: &VersionView) -> Refusal {
+    let name = &base.version.name;
+    let message = match &base.version.labels[..] {
+        [] => format!("{name} has no head: there is nothing to score before it is trained"),
+        present => format!(
+            "{name} tags {present:?}: with rounds = 0, name these as `labels` in this order"
+        ),
+    };
+    Refusal::new(Code::LabelsMismatch, message)
 }
 
 /// Where the weights are that a plan leaves as they are.

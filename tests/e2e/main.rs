@@ -7,6 +7,7 @@ mod bad_input;
 mod crash;
 mod days;
 mod encoders;
+mod evaluation;
 mod faults;
 mod gate;
 mod guard;

@@ -64,15 +64,10 @@ impl Agent {
         if let Err(refusal) = declared {
             return Ok(Err(refusal));
         }
-        let held_out = settings.held_out;
-        if kind == Kind::Evaluate {
-            if let Err(refusal) = policy.allows_evaluation(&plan) {
-                return Ok(Err(refusal));
-            }
-            if held_out.is_empty() {
-                let message = "client.toml has no `held_out`: there is nothing to evaluate on";
-                return Ok(Err(Refusal::new(Code::PolicyForbids, message)));
-            }
+        if kind == Kind::Evaluate
+            && let Err(refusal) = consent::allows_evaluation(&policy, &settings, &plan)
+        {
+            return Ok(Err(refusal));
         }
         Ok(Ok(task))
     }
@@ -120,11 +115,17 @@ impl Agent {
         show_own_part(&mut version, &assignment.participant)?;
         check_version(&version, &plan)?;
         let (round, attempt) = (assignment.round, assignment.attempt);
-        if !(1..=plan.rounds).contains(&round) {
+        if plan.only_evaluates() && kind == Kind::Train {
             let message = format!(
-                "round {round} is assigned: the plan has 1 to {}",
-                plan.rounds
+                "training is assigned: the plan {} only evaluates",
+                plan.name
             );
+            return Err(Refusal::new(Code::RequestInvalid, message));
+        }
+        let rounds = plan.first_round()..=plan.rounds;
+        if !rounds.contains(&round) {
+            let (first, last) = rounds.into_inner();
+            let message = format!("round {round} is assigned: the plan has {first} to {last}");
             return Err(Refusal::new(Code::RequestInvalid, message));
         }
         if !(1..=plan.cohort.max_attempts).contains(&attempt) {

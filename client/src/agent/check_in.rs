@@ -164,10 +164,9 @@ impl Agent {
         let plan = &record.plan;
         let digest = record.digest.short();
         tracing::info!(
-            "the plan {} ({digest}) is proposed: {} rounds, method {}, unit {}",
+            "the plan {} ({digest}) is proposed: {}, unit {}",
             plan.name,
-            plan.rounds,
-            plan.method,
+            plan.work(),
             plan.privacy.unit
         );
         let policy = self.policy().await?;

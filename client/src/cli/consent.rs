@@ -243,7 +243,7 @@ fn base(plan: &Plan) -> String {
     };
     let weights = inputs.weights.digest.short();
     let first = format!("begins with {} (weights {weights}, pinned)", plan.base);
-    if plan.rounds == 1 {
+    if plan.rounds <= 1 {
         return first;
     }
     format!(
@@ -258,6 +258,10 @@ fn cost(record: &PlanRecord, units: Option<u32>, padded: bool) -> String {
     let plan = &record.plan;
     let Privacy { unit, delta, .. } = plan.privacy;
     let forecast = match units {
+        _ if unit == Unit::None && plan.only_evaluates() => {
+            return "trains nothing; exact counts on held-out text leave, and may reveal text"
+                .to_owned();
+        }
         _ if unit == Unit::None => {
             return "adds no noise, so that the updates may reveal text".to_owned();
         }
@@ -284,6 +288,17 @@ fn cost(record: &PlanRecord, units: Option<u32>, padded: bool) -> String {
     } else {
         "; but the time of each result tells how long the text took, at no ε (release_padding = false)"
     };
+    if plan.only_evaluates() {
+        return match forecast.rho_of_counts {
+            Some(_) => format!(
+                "trains nothing; counts on held-out text hide {whose} up to ε = {} (δ = {delta:e}){time}",
+                epsilon(forecast.epsilon_rdp)
+            ),
+            None => format!(
+                "trains nothing; exact counts on held-out text leave, and may reveal text{time}"
+            ),
+        };
+    }
     let first = forecast.epsilon_by_round.first().copied();
     let counts = match forecast.rho_of_counts {
         Some(_) => ", counts on held-out text among it",

@@ -212,7 +212,7 @@ impl Policy {
             return Err(Refusal::new(Code::UnitForbidden, message));
         }
         self.allows_charge(plan)?;
-        if !self.methods.contains(&plan.method) {
+        if !plan.only_evaluates() && !self.methods.contains(&plan.method) {
             return forbid(format!(
                 "the plan {name} trains with the method {}: the policy allows {}",
                 plan.method,

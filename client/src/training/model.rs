@@ -41,7 +41,7 @@ impl LoadedModel {
             return Err(Refusal::new(Code::BaseMismatch, message).into());
         }
         let trainable = plan.trainable();
-        if config.prepared_for(&trainable) != config {
+        if !plan.only_evaluates() && config.prepared_for(&trainable) != config {
             let message = format!(
                 "{} has the adapters {:?} and a head {}: the plan has others",
                 version.name, config.adapters, config.head

@@ -93,7 +93,7 @@ impl StepBuilder {
             return Err(self.run.wrong_state("created"));
         }
         self.events.push(Event::RunStarted);
-        self.recruit(1, 1);
+        self.recruit(self.run.plan.first_round(), 1);
         Ok(())
     }
 
@@ -145,7 +145,7 @@ impl StepBuilder {
         let members = &mut self.run.members;
         members.change(asked_anew, |_, member| member.left = None);
         members.change(|m| m.refused.is_some(), |_, member| member.refused = None);
-        let round = self.run.round.max(1);
+        let round = self.run.round.max(self.run.plan.first_round());
         self.events.push(Event::RunRetried { round });
         self.recruit(round, 1);
         Ok(())

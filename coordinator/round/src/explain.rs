@@ -86,8 +86,8 @@ impl Run {
         let (quorum, attempt, attempts) = (cohort.quorum, self.attempt, cohort.max_attempts);
         let repeat = if attempt < attempts {
             format!(
-                "round {} is tried again (attempt {} of {attempts})",
-                self.round,
+                "{} is tried again (attempt {} of {attempts})",
+                self.what_is_tried(),
                 attempt + 1
             )
         } else {
@@ -106,15 +106,15 @@ impl Run {
             ),
             Phase::Recruiting { .. } => (
                 format!(
-                    "the cohort to agree to the plan and check in for round {} of {}",
-                    self.round, self.plan.rounds
+                    "the cohort to agree to the plan and check in for {}",
+                    self.what_begins()
                 ),
                 self.names(|m| {
                     let part = m.left.is_none() && m.aside(self.round).is_none();
                     part && (m.consent.is_none() || m.last_seen.is_none() || m.away)
                 }),
                 format!(
-                    "the round starts with whoever is there if at least {quorum} are, otherwise {repeat}"
+                    "it starts with whoever is there if at least {quorum} are, otherwise {repeat}"
                 ),
             ),
             Phase::Collecting { .. } => (
@@ -141,8 +141,8 @@ impl Run {
             ),
             Phase::Evaluating { .. } => (
                 format!(
-                    "evaluations of the version of round {}{}",
-                    self.round,
+                    "evaluations of the {}{}",
+                    self.what_is_evaluated(),
                     self.put_off()
                 ),
                 self.names(|m| m.work.is_open()),
@@ -154,12 +154,19 @@ impl Run {
                     };
                     match self.plan.gate {
                         Some(_) => format!("the gate judges the version, and {next}"),
+                        None if self.plan.only_evaluates() => {
+                            format!("with at least {quorum} of them {next}, otherwise {repeat}")
+                        }
                         None => next,
                     }
                 },
             ),
             Phase::Completed => (
-                "nothing; every round has been published".to_owned(),
+                if self.plan.only_evaluates() {
+                    "nothing; the base has been scored".to_owned()
+                } else {
+                    "nothing; every round has been published".to_owned()
+                },
                 vec![],
                 "nothing".to_owned(),
             ),
@@ -195,6 +202,27 @@ impl Run {
             finish: self.finish(),
             gate: self.gate_words(),
         }
+    }
+
+    pub(crate) fn what_is_tried(&self) -> String {
+        if self.plan.only_evaluates() {
+            return "the evaluation".to_owned();
+        }
+        format!("round {}", self.round)
+    }
+
+    fn what_begins(&self) -> String {
+        if self.plan.only_evaluates() {
+            return format!("the evaluation of {}", self.plan.base);
+        }
+        format!("round {} of {}", self.round, self.plan.rounds)
+    }
+
+    fn what_is_evaluated(&self) -> String {
+        if self.plan.only_evaluates() {
+            return format!("base, {}", self.plan.base);
+        }
+        format!("version of round {}", self.round)
     }
 
     pub fn view(&self) -> RunView {

@@ -141,6 +141,10 @@ impl Work {
         matches!(self, Self::Assigned | Self::Working)
     }
 
+    pub(crate) fn is_evaluated(&self) -> bool {
+        matches!(self, Self::Evaluated { .. })
+    }
+
     /// No answer has come, and one still may.
     pub fn is_open(&self) -> bool {
         self.is_pending() || matches!(self, Self::PutOff { .. })

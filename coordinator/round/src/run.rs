@@ -30,7 +30,7 @@ pub struct Run {
     /// The newest version: what is trained on, or evaluated.
     pub version: Digest,
     pub phase: Phase,
-    /// 1 to `plan.rounds`; 0 before the start.
+    /// 1 to `plan.rounds`; 0 before the start, and where the plan only evaluates.
     pub round: u32,
     /// 1 to `cohort.max_attempts`.
     pub attempt: u32,

@@ -50,12 +50,25 @@ impl StepBuilder {
     }
 
     /// Takes the published version and asks those present to evaluate it.
-    pub(crate) fn evaluate(&mut self, version: Digest) {
+    pub(crate) fn evaluate(&mut self, version: Digest) -> Vec<InstitutionId> {
         self.run.version = version;
         self.run.phase = Phase::Evaluating {
             until: self.now + self.run.plan.cohort.evaluate_timeout(),
         };
-        self.assign();
+        self.assign()
+    }
+
+    /// Asks those present to train, or to evaluate the base where nothing else is planned.
+    fn begin_round(&mut self) -> Vec<InstitutionId> {
+        if self.run.plan.only_evaluates() {
+            return self.evaluate(self.run.version);
+        }
+        self.run.phase = Phase::Collecting {
+            until: self.now + self.run.plan.cohort.train_timeout(),
+        };
+        let participants = self.assign();
+        self.give_time();
+        participants
     }
 
     /// The first round waits for the whole cohort. Later ones start with whoever is there, so
@@ -74,14 +87,10 @@ impl StepBuilder {
             .values()
             .filter(|m| m.left.is_none() && m.aside(self.run.round).is_none())
             .count();
-        let first = self.run.round == 1 && self.run.attempt == 1;
+        let first = self.run.round <= 1 && self.run.attempt == 1;
         let everyone = present == awaited;
         if present >= quorum && (everyone || !first || now >= until) {
-            self.run.phase = Phase::Collecting {
-                until: now + self.run.plan.cohort.train_timeout(),
-            };
-            let participants = self.assign();
-            self.give_time();
+            let participants = self.begin_round();
             let (round, attempt, base) = (self.run.round, self.run.attempt, self.run.version);
             self.events.push(Event::RoundStarted {
                 round,
@@ -142,16 +151,27 @@ impl StepBuilder {
     }
 
     fn settle_evaluating(&mut self, until: Time) -> bool {
-        let (_, waiting) = self.pending();
+        let (open, waiting) = self.pending();
+        let evaluated = self.run.members.values().filter(|m| m.work.is_evaluated());
+        let (evaluated, quorum) = (evaluated.count(), self.run.plan.cohort.quorum);
+        // Where the counts are all that is wanted, as many are awaited as the quorum says.
+        let lacking = self.run.plan.only_evaluates() && evaluated < quorum;
         let later = self.run.members.values().filter(|m| {
             m.work.is_later()
                 && m.left.is_none()
                 && m.work.again().is_some_and(|again| again < until)
         });
-        if waiting + later.count() > 0 && self.now < until {
+        let awaited = waiting + later.count() > 0 || (lacking && open > 0);
+        if awaited && self.now < until {
             return false;
         }
         let round = self.run.round;
+        if lacking {
+            self.repeat(format!(
+                "{evaluated} evaluations arrived: expected at least {quorum}"
+            ));
+            return true;
+        }
         self.run
             .remember_round(self.now.since(self.run.attempt_began));
         self.finish_evaluation();
@@ -183,8 +203,9 @@ impl StepBuilder {
         let reason = self.with_names(reason);
         let (round, attempt) = (self.run.round, self.run.attempt);
         if attempt >= self.run.plan.cohort.max_attempts {
+            let tried = self.run.what_is_tried();
             self.fail(format!(
-                "round {round} failed {attempt} times; the last time {reason}"
+                "{tried} failed {attempt} times; the last time {reason}"
             ));
             return;
         }

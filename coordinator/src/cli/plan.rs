@@ -57,12 +57,11 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
                 serde_json::to_string(signed).unwrap_or_default()
             })?;
             output.say(format!(
-                "signed the plan {} ({}): base {}, {} rounds, method {}, unit {}",
+                "signed the plan {} ({}): base {}, {}, unit {}",
                 plan.name,
                 signed.digest(),
                 plan.base,
-                plan.rounds,
-                plan.method,
+                plan.work(),
                 plan.privacy.unit
             ));
             Ok(())

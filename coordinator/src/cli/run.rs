@@ -230,7 +230,7 @@ async fn create_run(
             .await?
             .into_inner(),
     )?;
-    let private = plan.privacy.unit != Unit::None;
+    let private = plan.privacy.unit != Unit::None && !plan.only_evaluates();
     let noise_to_signal = private.then(|| plan.noise_to_signal(view.dimension as usize));
     let created = Created {
         run: answer.run,
@@ -241,6 +241,10 @@ async fn create_run(
         format!("created run {}\nplan {}", created.run, created.plan)
     })?;
     match noise_to_signal {
+        _ if plan.only_evaluates() => output.say(format!(
+            "nothing is trained: {} is scored on held-out text, and only counts leave each institution",
+            plan.base
+        )),
         Some(ratio) => output.say(format!(
             "{} weights leave each institution a round, with noise {:.2} times the signal in the mean; each sees its ε with `fedner-client consent list`",
             view.dimension, ratio

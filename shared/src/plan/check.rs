@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::error::{Error, between, range, value, within};
 use super::privacy::UNPROTECTED_CLIP;
-use super::{Clipping, Method, Plan, Precision, Unit, Weighting, ranges};
+use super::{Clipping, KnownTypes, Method, Plan, Precision, Unit, Weighting, ranges};
 use crate::bert::MOST_CONTEXT;
 
 impl Plan {
@@ -31,7 +31,32 @@ impl Plan {
         if let Some(optimizer) = &self.server_optimizer {
             optimizer.check()?;
         }
-        between("rounds", self.rounds, 1, 10_000)
+        between("rounds", self.rounds, 0, 10_000)?;
+        self.check_evaluation_alone()
+    }
+
+    /// Options of training beside `rounds = 0` are a misunderstanding.
+    fn check_evaluation_alone(&self) -> Result<(), Error> {
+        let t = &self.training;
+        let own_head = !t.head_layers.is_empty() || t.head_context > 0 || t.head_crf;
+        let given = [
+            ("gate", self.gate.is_some()),
+            ("guard", self.guard.is_some()),
+            ("server_optimizer", self.server_optimizer.is_some()),
+            ("lora", self.lora.is_some()),
+            ("known_types", self.known_types != KnownTypes::default()),
+            ("rename", !self.rename.is_empty()),
+            ("drop", !self.drop.is_empty()),
+            ("training.head_layers, head_context or head_crf", own_head),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) if self.only_evaluates() => Err(value(
+                key,
+                "given with rounds = 0",
+                "a plan without it: nothing is trained, and the base is scored as it is",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn check_labels(&self) -> Result<(), Error> {

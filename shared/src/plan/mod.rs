@@ -135,6 +135,29 @@ impl Plan {
         Trainable::new(self.method, self.lora.as_ref(), &self.training)
     }
 
+    /// Whether a run of the plan trains nothing and scores its base alone.
+    pub fn only_evaluates(&self) -> bool {
+        self.rounds == 0
+    }
+
+    /// What a run of the plan does, in words.
+    pub fn work(&self) -> String {
+        if self.only_evaluates() {
+            return format!("an evaluation of {} alone", self.base);
+        }
+        format!("{} rounds, method {}", self.rounds, self.method)
+    }
+
+    /// The number of the first round: 1, or 0 where there is nothing but an evaluation.
+    pub fn first_round(&self) -> u32 {
+        self.rounds.min(1)
+    }
+
+    /// Versions that each institution scores: that of every round, or the base alone.
+    pub fn evaluations(&self) -> u32 {
+        self.rounds.max(1)
+    }
+
     /// How much larger the noise is than the signal can be, with `d` trainable weights.
     ///
     /// Where units are sampled it is `z · √d / B`, in the gradient of one step at one institution: B

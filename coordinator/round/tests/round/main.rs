@@ -2,6 +2,7 @@
 
 mod away;
 mod driver;
+mod evaluation;
 mod gate;
 mod guard;
 mod model;

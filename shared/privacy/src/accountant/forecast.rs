@@ -26,7 +26,7 @@ pub struct Forecast {
     /// ρ of the counts on held-out text, one release of them a round; absent without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rho_of_counts: Option<f64>,
-    /// ε after rounds 1, 2, …: what the ledger will show and the hard stop compares.
+    /// ε after rounds 1, 2, …, or after the one evaluation where nothing is trained: what the ledger will show and the hard stop compares.
     #[serde(with = "nullable::list")]
     pub epsilon_by_round: Vec<f64>,
     /// ε in all, as the hard stop counts it: by zCDP or, where units are sampled, by loss distributions
@@ -67,8 +67,9 @@ pub struct Sampled {
 /// Forecasts a plan whose units are sampled, at an institution that declares `units` of them and
 /// trains `dimension` weights; any other plan as [`forecast`] does.
 pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<Forecast, Error> {
-    let Some(one) = Phase::of_round(plan, units) else {
-        return forecast(plan, dimension, plan.cohort.institutions.len());
+    let one = match Phase::of_round(plan, units) {
+        Some(one) if !plan.only_evaluates() => one,
+        Some(_) | None => return forecast(plan, dimension, plan.cohort.institutions.len()),
     };
     let (rate, steps) = (one.sampling_rate, one.steps);
     positive("the number of trainable weights", dimension as f64)?;
@@ -161,10 +162,15 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
         check_delta(privacy.delta)?;
         check_noise(privacy)?;
     }
-    let rho_per_round = zcdp::rho_per_round(privacy, dimension);
     let counts = privacy.count_noise().map(zcdp::rho_of_counts);
+    let rho_per_round = match counts {
+        Some(_) if plan.only_evaluates() => 0.0,
+        // Exact counts are all that leaves.
+        None if plan.only_evaluates() => f64::INFINITY,
+        Some(_) | None => zcdp::rho_per_round(privacy, dimension),
+    };
     let mut rho = 0.0;
-    let epsilon_by_round: Vec<f64> = (0..plan.rounds)
+    let epsilon_by_round: Vec<f64> = (0..plan.evaluations())
         .map(|_| {
             rho = zcdp::add(zcdp::add(rho, rho_per_round), counts.unwrap_or(0.0));
             zcdp::epsilon(rho, privacy.delta)
@@ -372,13 +378,28 @@ mod tests {
     }
 
     #[test]
-    fn no_rounds_cost_nothing() {
-        let mut plan = plan("institution", 1.0, 1);
-        plan.rounds = 0;
-        let forecast = forecast(&plan, 10, 3).expect("forecast");
-        assert!(forecast.epsilon_by_round.is_empty());
-        assert_eq!(forecast.epsilon_rdp.to_bits(), 0);
-        assert_eq!(forecast.epsilon_gdp.to_bits(), 0);
+    fn an_evaluation_alone_costs_what_its_counts_cost() {
+        let mut alone = plan("institution", 1.0, 1);
+        alone.rounds = 0;
+        let exact = forecast(&alone, 10, 3).expect("forecast");
+        assert!(exact.epsilon_rdp.is_infinite());
+        alone.privacy.evaluation_noise = 10.0;
+        let noised = forecast(&alone, 10, 3).expect("forecast");
+        let rho = zcdp::rho_of_counts(alone.privacy.count_noise().expect("noise"));
+        let expected = zcdp::epsilon(rho, alone.privacy.delta);
+        assert_eq!(noised.epsilon_by_round, [expected]);
+        assert!(
+            noised.epsilon_rdp.to_bits() == expected.to_bits() && noised.epsilon_gdp < expected
+        );
+
+        let mut sampled = alone.clone();
+        sampled.privacy.unit = Unit::Sentence;
+        let sampled = forecast_sampled(&sampled, 10, 5_000).expect("forecast");
+        assert_eq!(sampled.epsilon_by_round, [expected]);
+        alone.privacy.unit = Unit::Sentence;
+        alone.privacy.evaluation_noise = 0.0;
+        let exact = forecast_sampled(&alone, 10, 5_000).expect("forecast");
+        assert!(exact.epsilon_rdp.is_infinite());
     }
 
     #[test]
