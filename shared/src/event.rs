@@ -137,6 +137,11 @@ pub enum Event {
     RunFailed {
         reason: String,
     },
+    /// The run waits for a time of its schedule before that round.
+    Scheduled {
+        round: u32,
+        until: Time,
+    },
     /// A failed run goes on with that round.
     RunRetried {
         round: u32,

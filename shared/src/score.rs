@@ -76,10 +76,11 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// F1 of several corpora: of all counts added up, and the median of each one's own; `None` of none.
+/// F1 of several corpora: of all counts added up, and the median of each one's own; `None` of none. One of
+/// which no type was counted says nothing.
 pub fn pooled_and_median<'a>(scores: impl IntoIterator<Item = &'a Scores>) -> Option<(f64, f64)> {
     let (mut all, mut each) = (Counts::default(), Vec::new());
-    for scores in scores {
+    for scores in scores.into_iter().filter(|scores| !scores.is_empty()) {
         let total = scores.total();
         all.add(total);
         each.push(total.f1());
@@ -110,6 +111,11 @@ impl Scores {
             total.add(*counts);
         }
         total
+    }
+
+    /// Whether no type was counted.
+    pub fn is_empty(&self) -> bool {
+        self.by_type.is_empty()
     }
 
     /// Those of one type; none where it was not counted.

@@ -46,6 +46,8 @@ states! {
     /// Where a run stands.
     RunState {
         Created = "created",
+        /// It waits for a time of its plan's schedule.
+        Scheduled = "scheduled",
         Recruiting = "recruiting",
         Collecting = "collecting",
         Aggregating = "aggregating",

@@ -29,6 +29,9 @@ pub struct RunView {
     /// The newest version of the run.
     pub version: Digest,
     pub failure: Option<String>,
+    /// When its schedule lets it go on; only while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start: Option<Time>,
     pub members: Vec<MemberView>,
     /// Weights each update covers.
     pub dimension: u64,

@@ -8,7 +8,8 @@ use fedner_coordinator::config::Config;
 use fedner_coordinator::limits::Limits;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::plan::{
-    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, ServerOptimizer, Training,
+    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Schedule, ServerOptimizer,
+    Training,
 };
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
@@ -134,6 +135,7 @@ fn every_key_of_a_plan_is_documented() -> Result<()> {
             ("aggregation", keys::<Aggregation>()),
             ("gate", keys::<Gate>()),
             ("guard", keys::<Guard>()),
+            ("schedule", keys::<Schedule>()),
             ("server_optimizer", keys::<ServerOptimizer>()),
         ],
     )?;

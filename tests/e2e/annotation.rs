@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
 
 /// Leaves the tags of one type in a file of columns.
-fn keep_only(label: &str, file: &Path) -> Result<()> {
+pub(crate) fn keep_only(label: &str, file: &Path) -> Result<()> {
     let kept = format!("-{label}");
     let text = fs::read_to_string(file)?;
     let lines = text
@@ -25,7 +25,7 @@ fn keep_only(label: &str, file: &Path) -> Result<()> {
     Ok(fs::write(file, lines.join("\n") + "\n")?)
 }
 
-fn declare(setting: &Setting, name: &str, line: &str) -> Result<()> {
+pub(crate) fn declare(setting: &Setting, name: &str, line: &str) -> Result<()> {
     let file = setting.cluster.client_directory(name).join("client.toml");
     let text = fs::read_to_string(&file)?;
     Ok(fs::write(file, format!("{line}\n{text}"))?)

@@ -29,4 +29,5 @@ mod skew;
 mod standing;
 mod strangers;
 mod transfers;
+mod two_years;
 mod whole_loop;

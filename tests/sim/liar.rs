@@ -45,6 +45,7 @@ pub(crate) fn run(lie: Lie, seed: u64) -> Result<Vec<bool>> {
         strategy: Strategy::FedAvg,
         optimizer: None,
         guarded: false,
+        scheduled: false,
     };
     // Networks as they are; nobody is kept away for good.
     let ops = vec![

@@ -103,6 +103,7 @@ fn two_sites(rounds: u32) -> op::Setting {
         strategy: Strategy::FedAvg,
         optimizer: None,
         guarded: false,
+        scheduled: false,
     }
 }
 
@@ -201,6 +202,7 @@ fn a_coordinator_that_was_suspended_or_whose_clock_was_set_costs_nobody_an_attem
             strategy: Strategy::FedAvg,
             optimizer: None,
             guarded: false,
+            scheduled: false,
         };
         let ops = vec![op::Op::Wait { seconds: 3 }, fault];
         let scenario = op::Scenario {

@@ -563,7 +563,10 @@ fn check_run(run: &Run) -> Result<()> {
     );
     let waits = matches!(
         run.phase,
-        Phase::Recruiting { .. } | Phase::Collecting { .. } | Phase::Evaluating { .. }
+        Phase::Scheduled { .. }
+            | Phase::Recruiting { .. }
+            | Phase::Collecting { .. }
+            | Phase::Evaluating { .. }
     );
     ensure!(
         explanation.until.is_some() == (waits && run.paused.is_none()),

@@ -33,6 +33,8 @@ pub(crate) struct Setting {
     pub(crate) optimizer: Option<OptimizerName>,
     /// Updates that point away from the others are left out.
     pub(crate) guarded: bool,
+    /// Each round waits for the next full minute.
+    pub(crate) scheduled: bool,
 }
 
 /// Numbers of sites and machines are taken modulo how many there are.
@@ -275,7 +277,7 @@ fn setting() -> impl Drawn<Value = Setting> {
         chance(0.2),
         1..8u32,
         prop::sample::select(Strategy::ALL.to_vec()),
-        (any::<bool>(), optimizer()),
+        (any::<bool>(), optimizer(), chance(0.2)),
     )
         .prop_map(
             |(sites, quorum, rounds, noise, poor, shy, training, strategy, last)| Setting {
@@ -289,6 +291,7 @@ fn setting() -> impl Drawn<Value = Setting> {
                 strategy,
                 optimizer: last.1,
                 guarded: last.0 && sites >= 3 && quorum < sites,
+                scheduled: last.2,
             },
         )
 }

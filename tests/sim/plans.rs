@@ -44,6 +44,7 @@ pub(crate) fn any_plan() -> Result<Plan> {
         strategy: Strategy::FedAvg,
         optimizer: None,
         guarded: false,
+        scheduled: false,
     };
     plan(&setting, 0)
 }
@@ -59,6 +60,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         strategy,
         optimizer,
         guarded,
+        scheduled,
         ..
     } = setting;
     let optimizer = match optimizer.map(OptimizerName::as_str) {
@@ -78,6 +80,11 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     };
     let guard = if *guarded {
         "[guard]\n min_cosine = 0.0\n max_norm_ratio = 4.0\n rounds = 2"
+    } else {
+        ""
+    };
+    let schedule = if *scheduled {
+        "[schedule]\n times = \"* * * * *\""
     } else {
         ""
     };
@@ -106,6 +113,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         {gate}
         {guard}
         {optimizer}
+        {schedule}
         "#
     );
     Ok(Plan::parse(&text)?)

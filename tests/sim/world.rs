@@ -445,7 +445,10 @@ impl World {
         let cohort = &self.plans[0].cohort;
         let attempt = cohort.recruit_timeout() + cohort.train_timeout() + cohort.evaluate_timeout();
         let attempts = self.setting.rounds * cohort.max_attempts * self.plans.len() as u32;
-        let longest = attempt * attempts + Duration::from_mins(3);
+        let mut longest = attempt * attempts + Duration::from_mins(3);
+        if self.setting.scheduled {
+            longest += Duration::from_mins(1) * self.setting.rounds * self.plans.len() as u32;
+        }
         let until = self.sim.elapsed() + longest;
         loop {
             self.pass(Duration::from_secs(5))?;

@@ -122,7 +122,7 @@ impl Agent {
             );
             return Err(Refusal::new(Code::RequestInvalid, message));
         }
-        let rounds = plan.first_round()..=plan.rounds;
+        let rounds = plan.first_round()..=plan.last_round();
         if !rounds.contains(&round) {
             let (first, last) = rounds.into_inner();
             let message = format!("round {round} is assigned: the plan has {first} to {last}");

@@ -84,14 +84,12 @@ impl Agent {
             Some(consent) => consent.examples,
             None => return Ok(Input::Declined(egress::consent_missing(&plan))),
         };
-        let rounds = f64::from(plan.rounds);
-        let round = f64::from(task.round);
         let job = TrainJob {
             options: TrainOptions {
                 method: plan.method,
                 training: training::settings_here(&plan, &settings.device),
                 seed: training::seed(&plan, &institution, task.round, task.attempt),
-                schedule: (round - 1.0) / rounds..round / rounds,
+                schedule: plan.part_of_schedule(task.round),
             },
             keep: KeptFiles {
                 checkpoint: Some(self.directory.training_checkpoint()),

@@ -93,7 +93,7 @@ impl StepBuilder {
             return Err(self.run.wrong_state("created"));
         }
         self.events.push(Event::RunStarted);
-        self.recruit(self.run.plan.first_round(), 1);
+        self.go_on(self.run.plan.first_round());
         Ok(())
     }
 
@@ -167,6 +167,7 @@ impl StepBuilder {
             member.last_seen = Some(now);
             member.since = None;
         });
+        self.look_at_schedule();
         // What was ready meanwhile has time to come.
         let least = now + self.run.plan.cohort.away_after();
         if self.run.paused.is_none()
@@ -183,6 +184,7 @@ impl StepBuilder {
             *paused = moved(*paused);
         }
         self.run.attempt_began = moved(self.run.attempt_began);
+        self.look_at_schedule();
         if let Some(until) = self.run.phase.until_mut() {
             *until = moved(*until);
         }
@@ -196,6 +198,16 @@ impl StepBuilder {
                 *again = moved(*again);
             }
         });
+    }
+
+    /// A clock that was set back has the next time of the schedule before it again.
+    fn look_at_schedule(&mut self) {
+        if let (Phase::Scheduled { until }, Some(schedule)) =
+            (&mut self.run.phase, &self.run.plan.schedule)
+            && let Some(next) = schedule.next_after(self.now)
+        {
+            *until = next.min(*until);
+        }
     }
 
     fn announced(&mut self, institution: &InstitutionId, later: Option<Later>) -> Step {

@@ -19,6 +19,7 @@ impl Run {
         }
         let until = self.phase.until()?;
         let reason = match self.phase {
+            Phase::Scheduled { .. } => "a time of the schedule comes",
             Phase::Recruiting { .. } => "recruiting ends",
             Phase::Collecting { .. } => "collecting ends",
             Phase::Evaluating { .. } => "evaluating ends",
@@ -64,11 +65,11 @@ impl Run {
     /// When the run will be over if its rounds take as long as the last ones.
     fn finish(&self) -> Option<Time> {
         let began = !self.phase.is_end() && self.phase != Phase::Created && self.paused.is_none();
-        if !began || self.round_durations.is_empty() {
+        if !began || self.plan.schedule.is_some() || self.round_durations.is_empty() {
             return None;
         }
         let mean = self.round_durations.iter().sum::<u64>() / self.round_durations.len() as u64;
-        let left = u64::from(self.plan.rounds + 1 - self.round);
+        let left = u64::from(self.plan.last_round() + 1 - self.round);
         Some(self.attempt_began + Duration::from_millis(mean * left))
     }
 
@@ -104,10 +105,18 @@ impl Run {
                 vec![],
                 "the cohort is recruited".to_owned(),
             ),
+            Phase::Scheduled { .. } => (
+                "the next time of the plan's schedule".to_owned(),
+                vec![],
+                format!(
+                    "the cohort is recruited for {}",
+                    self.what_begins(self.next_round())
+                ),
+            ),
             Phase::Recruiting { .. } => (
                 format!(
                     "the cohort to agree to the plan and check in for {}",
-                    self.what_begins()
+                    self.what_begins(self.round)
                 ),
                 self.names(|m| {
                     let part = m.left.is_none() && m.aside(self.round).is_none();
@@ -147,10 +156,10 @@ impl Run {
                 ),
                 self.names(|m| m.work.is_open()),
                 {
-                    let next = if self.round == self.plan.rounds {
+                    let next = if self.round == self.plan.last_round() {
                         "the run is completed".to_owned()
                     } else {
-                        format!("round {} begins", self.round + 1)
+                        format!("{} begins", self.what_begins(self.round + 1))
                     };
                     match self.plan.gate {
                         Some(_) => format!("the gate judges the version, and {next}"),
@@ -211,11 +220,11 @@ impl Run {
         format!("round {}", self.round)
     }
 
-    fn what_begins(&self) -> String {
+    fn what_begins(&self, round: u32) -> String {
         if self.plan.only_evaluates() {
             return format!("the evaluation of {}", self.plan.base);
         }
-        format!("round {} of {}", self.round, self.plan.rounds)
+        format!("round {round} of {}", self.plan.rounds)
     }
 
     fn what_is_evaluated(&self) -> String {
@@ -239,9 +248,13 @@ impl Run {
             unit: self.plan.privacy.unit,
             labels: self.plan.labels.clone(),
             version: self.version,
+            next_start: (self.state() == RunState::Scheduled)
+                .then(|| self.phase.until())
+                .flatten(),
             failure: match &self.phase {
                 Phase::Failed { reason } => Some(reason.clone()),
                 Phase::Created
+                | Phase::Scheduled { .. }
                 | Phase::Recruiting { .. }
                 | Phase::Collecting { .. }
                 | Phase::Aggregating

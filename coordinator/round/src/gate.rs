@@ -105,10 +105,12 @@ fn judge(gate: &Gate, labels: &[String], members: &Members) -> Found {
     }
 }
 
+/// What it counted; nothing where its text annotates no type of the plan.
 fn counted(member: &Member) -> Option<&Scores> {
     match &member.work {
-        Work::Evaluated { scores } => Some(scores),
-        Work::None
+        Work::Evaluated { scores } if !scores.is_empty() => Some(scores),
+        Work::Evaluated { .. }
+        | Work::None
         | Work::Assigned
         | Work::Working
         | Work::Uploaded { .. }

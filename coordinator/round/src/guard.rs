@@ -178,6 +178,7 @@ impl Run {
     pub fn first_open_round(&self) -> u32 {
         match self.phase {
             Phase::Aggregating | Phase::Evaluating { .. } => self.round + 1,
+            Phase::Scheduled { .. } => self.next_round().max(1),
             Phase::Created
             | Phase::Recruiting { .. }
             | Phase::Collecting { .. }

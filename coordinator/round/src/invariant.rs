@@ -24,7 +24,7 @@ impl Run {
             | Work::Declined { .. } => false,
         };
         let phase = match self.phase {
-            Phase::Created | Phase::Recruiting { .. } if busy > 0 => {
+            Phase::Created | Phase::Scheduled { .. } | Phase::Recruiting { .. } if busy > 0 => {
                 Some("there is work before the round begins")
             }
             Phase::Collecting { .. } if evaluated > 0 => {
@@ -37,6 +37,7 @@ impl Run {
                 Some("there is an update among the evaluations")
             }
             Phase::Created
+            | Phase::Scheduled { .. }
             | Phase::Recruiting { .. }
             | Phase::Collecting { .. }
             | Phase::Aggregating
@@ -54,7 +55,7 @@ impl Run {
         if self.paused.is_some() && (self.phase.is_end() || self.phase == Phase::Created) {
             return Some("it is paused and not under way");
         }
-        if self.round > self.plan.rounds || self.attempt > self.plan.cohort.max_attempts {
+        if self.round > self.plan.last_round() || self.attempt > self.plan.cohort.max_attempts {
             return Some("it is beyond the last round or attempt of its plan");
         }
         self.gate_violation()

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Phase {
     /// Waits for the operator.
     Created,
+    /// Waits for a time of the plan's schedule.
+    Scheduled { until: Time },
     /// Waits for the cohort to be there, at the longest until `until`.
     Recruiting { until: Time },
     /// Waits for updates, at the longest until `until`.
@@ -30,6 +32,7 @@ impl Phase {
     pub fn state(&self) -> RunState {
         match self {
             Self::Created => RunState::Created,
+            Self::Scheduled { .. } => RunState::Scheduled,
             Self::Recruiting { .. } => RunState::Recruiting,
             Self::Collecting { .. } => RunState::Collecting,
             Self::Aggregating => RunState::Aggregating,
@@ -48,7 +51,8 @@ impl Phase {
     /// The instant up to which the phase waits.
     pub fn until(&self) -> Option<Time> {
         match self {
-            Self::Recruiting { until }
+            Self::Scheduled { until }
+            | Self::Recruiting { until }
             | Self::Collecting { until }
             | Self::Evaluating { until } => Some(*until),
             Self::Created
@@ -59,12 +63,14 @@ impl Phase {
         }
     }
 
+    /// The same, to be moved by the time that passed unused. A time of a schedule stays what it is.
     pub(crate) fn until_mut(&mut self) -> Option<&mut Time> {
         match self {
             Self::Recruiting { until }
             | Self::Collecting { until }
             | Self::Evaluating { until } => Some(until),
             Self::Created
+            | Self::Scheduled { .. }
             | Self::Aggregating
             | Self::Completed
             | Self::Failed { .. }

@@ -30,7 +30,7 @@ pub struct Run {
     /// The newest version: what is trained on, or evaluated.
     pub version: Digest,
     pub phase: Phase,
-    /// 1 to `plan.rounds`; 0 before the start, and where the plan only evaluates.
+    /// From `plan.first_round()` to `plan.last_round()`; 0 before the start.
     pub round: u32,
     /// 1 to `cohort.max_attempts`.
     pub attempt: u32,
@@ -275,11 +275,20 @@ impl Run {
         granted.map_or(0, |granted| granted.examples)
     }
 
+    /// The round that is next, between two.
+    pub(crate) fn next_round(&self) -> u32 {
+        if self.attempt == 0 {
+            return self.plan.first_round();
+        }
+        self.round + 1
+    }
+
     pub(crate) fn task(&self) -> Option<TaskKind> {
         match self.phase {
             Phase::Collecting { .. } => Some(TaskKind::Train),
             Phase::Evaluating { .. } => Some(TaskKind::Evaluate),
             Phase::Created
+            | Phase::Scheduled { .. }
             | Phase::Recruiting { .. }
             | Phase::Aggregating
             | Phase::Completed

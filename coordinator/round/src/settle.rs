@@ -18,6 +18,7 @@ impl StepBuilder {
             self.mark_away();
             self.mark_late();
             let moved = match self.run.phase {
+                Phase::Scheduled { until } => self.settle_scheduled(until),
                 Phase::Recruiting { until } => self.settle_recruiting(until),
                 Phase::Collecting { until } => self.settle_collecting(until),
                 Phase::Evaluating { until } => self.settle_evaluating(until),
@@ -33,6 +34,37 @@ impl StepBuilder {
         }
     }
 
+    /// Goes on with that round, at once or at a time of the plan's schedule.
+    pub(crate) fn go_on(&mut self, round: u32) {
+        let schedule = self.run.plan.schedule.as_ref();
+        let Some(schedule) = schedule.filter(|_| self.run.plan.waits_before(round)) else {
+            self.recruit(round, 1);
+            return;
+        };
+        let Some(until) = schedule.next_after(self.now) else {
+            self.fail("no time of its schedule comes any more".to_owned());
+            return;
+        };
+        self.run.phase = Phase::Scheduled { until };
+        self.clear_work();
+        self.events.push(Event::Scheduled { round, until });
+    }
+
+    fn clear_work(&mut self) {
+        let busy = |member: &Member| member.work != Work::None;
+        self.run
+            .members
+            .change(busy, |_, member| member.work = Work::None);
+    }
+
+    fn settle_scheduled(&mut self, until: Time) -> bool {
+        let due = self.now >= until;
+        if due {
+            self.recruit(self.run.next_round(), 1);
+        }
+        due
+    }
+
     /// Begins an attempt at a round. Each attempt recruits anew.
     pub(crate) fn recruit(&mut self, round: u32, attempt: u32) {
         let run = &mut self.run;
@@ -40,10 +72,8 @@ impl StepBuilder {
         run.phase = Phase::Recruiting {
             until: self.now + run.plan.cohort.recruit_timeout(),
         };
-        let busy = |member: &Member| member.work != Work::None;
-        run.members
-            .change(busy, |_, member| member.work = Work::None);
-        run.members.change(
+        self.clear_work();
+        self.run.members.change(
             |member| member.asides.iter().any(|aside| aside.until < round),
             |_, member| member.asides.retain(|aside| aside.until >= round),
         );
@@ -71,7 +101,7 @@ impl StepBuilder {
         participants
     }
 
-    /// The first round waits for the whole cohort. Later ones start with whoever is there, so
+    /// The first round after a pause waits for the whole cohort. Later ones start with whoever is there, so
     /// that one dead site does not cost every round a timeout.
     fn settle_recruiting(&mut self, until: Time) -> bool {
         let (now, quorum) = (self.now, self.run.plan.cohort.quorum);
@@ -87,7 +117,9 @@ impl StepBuilder {
             .values()
             .filter(|m| m.left.is_none() && m.aside(self.run.round).is_none())
             .count();
-        let first = self.run.round <= 1 && self.run.attempt == 1;
+        let (round, plan) = (self.run.round, &self.run.plan);
+        let begins = round <= 1 || plan.waits_before(round);
+        let first = begins && self.run.attempt == 1;
         let everyone = present == awaited;
         if present >= quorum && (everyone || !first || now >= until) {
             let participants = self.begin_round();
@@ -175,13 +207,13 @@ impl StepBuilder {
         self.run
             .remember_round(self.now.since(self.run.attempt_began));
         self.finish_evaluation();
-        if round == self.run.plan.rounds {
+        if round == self.run.plan.last_round() {
             self.run.phase = Phase::Completed;
             self.events.push(Event::RunCompleted {
                 version: self.run.version,
             });
         } else {
-            self.recruit(round + 1, 1);
+            self.go_on(round + 1);
         }
         true
     }

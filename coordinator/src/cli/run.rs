@@ -387,10 +387,19 @@ fn render_all(views: &[RunView]) -> String {
             view.method.to_string(),
             view.unit.to_string(),
             view.version.short(),
+            or_dash(view.next_start),
         ]
     };
     table(
-        ["run", "state", "round", "method", "unit", "version"],
+        [
+            "run",
+            "state",
+            "round",
+            "method",
+            "unit",
+            "version",
+            "next start",
+        ],
         &[2],
         views.iter().map(row),
     )

@@ -27,6 +27,7 @@ pub fn run_to_wire(view: &RunView) -> v1::Run {
         labels: view.labels.clone(),
         version: view.version.as_bytes().to_vec(),
         failure: view.failure.clone().unwrap_or_default(),
+        next_start_ms: view.next_start.map(Time::as_millis),
         members: view.members.iter().map(member_to_wire).collect(),
         dimension: view.dimension,
         f1: view.f1,
@@ -53,6 +54,7 @@ pub fn run_from_wire(message: v1::Run) -> Result<RunView> {
         labels: message.labels,
         version: digest("version", &message.version)?,
         failure: (!message.failure.is_empty()).then_some(shown(message.failure)),
+        next_start: message.next_start_ms.map(Time::from_millis),
         members: message
             .members
             .into_iter()

@@ -32,7 +32,8 @@ impl Plan {
             optimizer.check()?;
         }
         between("rounds", self.rounds, 0, 10_000)?;
-        self.check_evaluation_alone()
+        self.check_evaluation_alone()?;
+        self.check_schedule()
     }
 
     /// Options of training beside `rounds = 0` are a misunderstanding.

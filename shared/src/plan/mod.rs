@@ -14,6 +14,7 @@ mod norm;
 mod privacy;
 pub mod ranges;
 mod release;
+mod schedule;
 mod server_optimizer;
 mod training;
 mod types;
@@ -35,6 +36,7 @@ pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
 pub use inputs::{Inputs, Pinned};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
+pub use schedule::Schedule;
 pub use server_optimizer::{OptimizerName, ServerOptimizer};
 pub use training::{Decay, Precision, Training};
 pub use types::KnownTypes;
@@ -100,6 +102,9 @@ pub struct Plan {
     /// What sets a member aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
+    /// When rounds begin; without it, each follows the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// What the run begins with; the coordinator says it before the operator signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Inputs>,
@@ -142,10 +147,18 @@ impl Plan {
 
     /// What a run of the plan does, in words.
     pub fn work(&self) -> String {
+        let times = match &self.schedule {
+            Some(Schedule { times, zone, .. }) => format!(", at \"{times}\" ({zone})"),
+            None => String::new(),
+        };
         if self.only_evaluates() {
-            return format!("an evaluation of {} alone", self.base);
+            return format!(
+                "{} evaluations of {} alone{times}",
+                self.evaluations(),
+                self.base
+            );
         }
-        format!("{} rounds, method {}", self.rounds, self.method)
+        format!("{} rounds, method {}{times}", self.rounds, self.method)
     }
 
     /// The number of the first round: 1, or 0 where there is nothing but an evaluation.
@@ -153,9 +166,17 @@ impl Plan {
         self.rounds.min(1)
     }
 
-    /// Versions that each institution scores: that of every round, or the base alone.
+    /// The number of the last round; of evaluations alone it counts from 0.
+    pub fn last_round(&self) -> u32 {
+        self.first_round() + self.evaluations() - 1
+    }
+
+    /// How often each institution scores a version: that of every round, or the base alone.
     pub fn evaluations(&self) -> u32 {
-        self.rounds.max(1)
+        if self.only_evaluates() {
+            return self.schedule.as_ref().map_or(1, |s| s.evaluations).max(1);
+        }
+        self.rounds
     }
 
     /// How much larger the noise is than the signal can be, with `d` trainable weights.

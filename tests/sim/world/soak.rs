@@ -65,6 +65,7 @@ pub(crate) fn soak(sites: usize, days: u32) -> Result<Year> {
         strategy: Strategy::FedAvg,
         optimizer: None,
         guarded: false,
+        scheduled: false,
     };
     let mut world = World::new(&Scenario {
         seed: 1,

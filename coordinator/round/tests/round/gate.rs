@@ -295,3 +295,31 @@ fn declared_held_out_sentences_bound_the_counts() {
         assert_eq!(refused.code(), Code::ExamplesOutOfRange, "{wrong}");
     }
 }
+
+#[test]
+fn who_annotates_no_type_of_the_plan_neither_judges_nor_moves_the_median() {
+    let mut driver = Driver::recruited(gated(2, |gate| gate.on_regression = OnRegression::Keep));
+    let nothing = |driver: &mut Driver| {
+        for name in ["cora", "dora"] {
+            let mut evaluation = driver.evaluation(name);
+            evaluation.scores = Scores::default();
+            driver
+                .step(Input::Evaluated { evaluation })
+                .expect("counts");
+        }
+    };
+    for found in [80, 40] {
+        driver.until_evaluation();
+        for name in ["anna", "bert"] {
+            driver.find(name, found).expect("counts");
+        }
+        nothing(&mut driver);
+    }
+    // Two of four have counted: fewer than the three that the gate asks for.
+    assert_eq!(judgements(&driver), [Judgement::Unjudged; 2]);
+    let (pooled, median) = figures(&driver);
+    assert!(
+        (pooled - median).abs() < 1e-12 && median > 0.3,
+        "{pooled} {median}"
+    );
+}

@@ -6,4 +6,5 @@ mod evaluation;
 mod gate;
 mod guard;
 mod model;
+mod schedule;
 mod stories;

@@ -8,7 +8,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::figures::{Cause, Figures, UpdateFigures};
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::{DecidedBy, Gate, Guard, OnRegression, Score};
+use fedner_shared::plan::{DecidedBy, Gate, Guard, OnRegression, Schedule, Score};
 use fedner_shared::refusal::Code;
 use fedner_shared::time::Time;
 use proptest::prelude::*;
@@ -425,7 +425,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn any_history_keeps_the_promises(quorum in 1usize..=4, rounds in 0u32..4, gate in gate(), guarded: bool, ops in prop::collection::vec(op(), 0..120)) {
+    fn any_history_keeps_the_promises(quorum in 1usize..=4, rounds in 0u32..4, gate in gate(), guarded: bool, scheduled: bool, ops in prop::collection::vec(op(), 0..120)) {
         let mut plan = plan(rounds, quorum);
         plan.gate = gate.filter(|_| rounds > 0);
         plan.guard = (guarded && quorum < 4 && rounds > 0).then_some(Guard {
@@ -434,6 +434,12 @@ proptest! {
             min_rounds: 1,
             rounds: 2,
             by: DecidedBy::Rule,
+        });
+        plan.schedule = scheduled.then(|| Schedule {
+            times: "*/5 * * * *".to_owned(),
+            zone: "UTC".to_owned(),
+            rounds: 1,
+            evaluations: if rounds == 0 { 2 } else { 1 },
         });
         let mut driver = Driver::started(plan);
         let mut model = Model::default();
