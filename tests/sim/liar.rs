@@ -46,6 +46,7 @@ pub(crate) fn run(lie: Lie, seed: u64) -> Result<Vec<bool>> {
         optimizer: None,
         guarded: false,
         scheduled: false,
+        partial: false,
     };
     // Networks as they are; nobody is kept away for good.
     let ops = vec![

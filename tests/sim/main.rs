@@ -104,6 +104,7 @@ fn two_sites(rounds: u32) -> op::Setting {
         optimizer: None,
         guarded: false,
         scheduled: false,
+        partial: false,
     }
 }
 
@@ -203,6 +204,7 @@ fn a_coordinator_that_was_suspended_or_whose_clock_was_set_costs_nobody_an_attem
             optimizer: None,
             guarded: false,
             scheduled: false,
+            partial: false,
         };
         let ops = vec![op::Op::Wait { seconds: 3 }, fault];
         let scenario = op::Scenario {

@@ -35,6 +35,8 @@ pub(crate) struct Setting {
     pub(crate) guarded: bool,
     /// Each round waits for the next full minute.
     pub(crate) scheduled: bool,
+    /// The text of the second institution annotates no type that is counted.
+    pub(crate) partial: bool,
 }
 
 /// Numbers of sites and machines are taken modulo how many there are.
@@ -277,7 +279,7 @@ fn setting() -> impl Drawn<Value = Setting> {
         chance(0.2),
         1..8u32,
         prop::sample::select(Strategy::ALL.to_vec()),
-        (any::<bool>(), optimizer(), chance(0.2)),
+        (any::<bool>(), optimizer(), chance(0.2), chance(0.2)),
     )
         .prop_map(
             |(sites, quorum, rounds, noise, poor, shy, training, strategy, last)| Setting {
@@ -292,6 +294,7 @@ fn setting() -> impl Drawn<Value = Setting> {
                 optimizer: last.1,
                 guarded: last.0 && sites >= 3 && quorum < sites,
                 scheduled: last.2,
+                partial: last.3,
             },
         )
 }

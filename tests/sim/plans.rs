@@ -14,6 +14,8 @@ pub(crate) const SITES: [&str; 20] = [
     "mona", "nils", "olga", "paul", "rosa", "sven", "tina", "udo",
 ];
 pub(crate) const LABEL: &str = "Disease";
+/// A type that the text has nothing of.
+const OTHER: &str = "Drug";
 
 /// ε of one round at the noise of these plans lies between this and its double.
 const ONE_UPDATE: f64 = 6.5;
@@ -28,7 +30,18 @@ pub(crate) fn write_policy(directory: &Path, setting: &Setting, site: usize) -> 
         "consent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
          max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
     );
-    Ok(fs::write(directory.join("policy.toml"), policy)?)
+    fs::write(directory.join("policy.toml"), policy)?;
+    if setting.partial && site == 1 {
+        let file = directory.join("client.toml");
+        let settings = fs::read_to_string(&file)?;
+        fs::write(file, format!("annotated_types = [\"{OTHER}\"]\n{settings}"))?;
+        for text in ["train.conll", "held.conll"] {
+            let file = directory.join(text);
+            let tagged = fs::read_to_string(&file)?;
+            fs::write(file, tagged.replace("B-Disease", "O"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A plan that begins as all plans here do.
@@ -45,6 +58,7 @@ pub(crate) fn any_plan() -> Result<Plan> {
         optimizer: None,
         guarded: false,
         scheduled: false,
+        partial: false,
     };
     plan(&setting, 0)
 }
@@ -92,7 +106,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         r#"
         name = "sim{number}"
         base = "base@1"
-        labels = ["{LABEL}"]
+        labels = ["{LABEL}", "{OTHER}"]
         method = "head"
         rounds = {rounds}
         [cohort]

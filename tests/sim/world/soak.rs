@@ -66,6 +66,7 @@ pub(crate) fn soak(sites: usize, days: u32) -> Result<Year> {
         optimizer: None,
         guarded: false,
         scheduled: false,
+        partial: false,
     };
     let mut world = World::new(&Scenario {
         seed: 1,
