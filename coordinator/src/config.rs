@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
+use crate::retention::Retention;
 use crate::version;
 
 /// `coordinator.toml`.
@@ -38,6 +39,9 @@ pub struct Config {
     /// The oldest client that is let in; older ones are told to be upgraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_client: Option<String>,
+    /// Which older versions are let go of without a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// What peers may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
@@ -76,7 +80,8 @@ impl Config {
             path: path.clone(),
             source: Box::new(source),
         })?;
-        let checked = config.limits.check();
+        let retention = config.retention.as_ref().map_or(Ok(()), Retention::check);
+        let checked = config.limits.check().and(retention);
         checked.map_err(|reason| Error::Limit {
             path: path.clone(),
             reason,
@@ -252,5 +257,14 @@ mod tests {
         let error = write("idle_s = 0").expect_err("out of range");
         assert!(error.to_string().contains("limits.idle_s is 0"), "{error}");
         assert!(write("idle = 99").is_err(), "unknown");
+        let error = write("[retention]\nkeep = 0").expect_err("nothing would stay");
+        assert!(error.to_string().contains("retention.keep is 0"), "{error}");
+        let kept = write("[retention]\nkeep = 2\nolder_than_days = 90").expect("read");
+        let days = kept.retention.expect("a rule").older_than().as_secs() / 86_400;
+        assert_eq!(days, 90);
+        assert!(
+            write("[retention]\nolder_than_days = 9").is_err(),
+            "how many?"
+        );
     }
 }

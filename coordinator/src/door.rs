@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fedner_shared::refusal::Code;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,7 @@ const ADDRESSES: usize = 4096;
 /// Lets connections in.
 #[derive(Debug)]
 pub struct Door {
-    limits: Limits,
+    limits: watch::Sender<Arc<Limits>>,
     inside: Mutex<Inside>,
     wrong_invites: Mutex<HashMap<IpAddr, Bucket>>,
     programs: Programs,
@@ -82,7 +83,7 @@ enum Full {
 impl Door {
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            limits,
+            limits: watch::channel(Arc::new(limits)).0,
             inside: Mutex::default(),
             wrong_invites: Mutex::default(),
             programs: Programs::default(),
@@ -93,8 +94,22 @@ impl Door {
         &self.programs
     }
 
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.borrow().clone()
+    }
+
+    /// Goes by these limits from now on: for who is here too, though nobody is sent away for them.
+    pub fn adopt(&self, limits: Limits) {
+        let number = limits.wrong_invites_per_minute;
+        for bucket in self.wrong_invites().values_mut() {
+            bucket.resize(number, number, Duration::from_mins(1));
+        }
+        let inside = self.inside();
+        inside
+            .guests
+            .values()
+            .for_each(|guest| guest.adopt(&limits));
+        self.limits.send_replace(Arc::new(limits));
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -105,14 +120,14 @@ impl Door {
     /// moment that others need for their handshake.
     pub async fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         loop {
-            let full = self.inside().admit(&self.limits, address);
+            let full = self.inside().admit(&self.limits(), address);
             match full {
                 Ok((id, cut)) => {
                     return Some(Place {
                         door: self.clone(),
                         id,
                         holder: None,
-                        guest: Guest::stranger(&self.limits),
+                        guest: Guest::stranger(&self.limits()),
                         cut,
                     });
                 }
@@ -128,8 +143,8 @@ impl Door {
     /// The guest who holds that certificate; of a stranger where it cannot be read.
     pub fn guest(&self, certificate: &[u8]) -> Arc<Guest> {
         match Caller::of_certificate(certificate) {
-            Ok(caller) => self.inside().guest(&self.limits, &holder(&caller)),
-            Err(_) => Guest::stranger(&self.limits),
+            Ok(caller) => self.inside().guest(&self.limits(), &holder(&caller)),
+            Err(_) => Guest::stranger(&self.limits()),
         }
     }
 
@@ -163,7 +178,7 @@ impl Door {
 
     /// An invite from that address was wrong.
     pub(crate) fn guessed(&self, address: IpAddr) {
-        let (now, number) = (Instant::now(), self.limits.wrong_invites_per_minute);
+        let (now, number) = (Instant::now(), self.limits().wrong_invites_per_minute);
         let mut wrong = self.wrong_invites();
         if wrong.len() >= ADDRESSES {
             wrong.retain(|_, bucket| !bucket.is_full(now));
@@ -244,13 +259,13 @@ impl Place {
         let Ok(caller) = Caller::of_certificate(certificate) else {
             return;
         };
-        let (holder, limits) = (holder(&caller), &self.door.limits);
+        let (holder, limits) = (holder(&caller), self.door.limits());
         let mut inside = self.door.inside();
         if inside.strangers.remove(&self.id).is_none() {
             return;
         }
         inside.certified += 1;
-        self.guest = inside.guest(limits, &holder);
+        self.guest = inside.guest(&limits, &holder);
         let theirs = inside.members.entry(holder.clone()).or_default();
         theirs.insert(self.id, self.cut.clone());
         if theirs.len() as u64 > limits.connections_per_member
@@ -324,6 +339,22 @@ mod tests {
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
+    }
+
+    #[tokio::test]
+    async fn other_limits_hold_at_once() {
+        let door = door();
+        door.guessed(address(1));
+        assert!(door.may_guess(address(1)), "three a minute");
+        door.adopt(Limits {
+            wrong_invites_per_minute: 1,
+            connections_per_address: 1,
+            ..(*door.limits()).clone()
+        });
+        assert!(!door.may_guess(address(1)), "one, which is taken");
+        let first = door.enter(address(2)).await.expect("room");
+        let _second = door.enter(address(2)).await.expect("room");
+        assert!(first.cut().is_cancelled(), "one an address");
     }
 
     #[tokio::test]

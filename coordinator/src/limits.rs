@@ -134,6 +134,15 @@ impl Bucket {
         }
     }
 
+    /// Another size. What was taken stays taken.
+    pub(crate) fn resize(&mut self, burst: u64, number: u64, span: Duration) {
+        self.refill(Instant::now());
+        let taken = self.burst - self.level;
+        let other = Self::new(burst, number, span);
+        self.level = (other.burst - taken).max(0.0);
+        (self.burst, self.per_second) = (other.burst, other.per_second);
+    }
+
     fn refill(&mut self, now: Instant) {
         let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
         self.level = (self.level + gained).min(self.burst);
@@ -228,6 +237,11 @@ mod tests {
         assert!(bucket.take(later) && !bucket.take(later));
         let later = start + Duration::from_hours(1);
         assert!(bucket.is_full(later) && (0..3).all(|_| bucket.take(later)));
+        let mut half = Bucket::new(4, 60, Duration::from_mins(1));
+        assert!(half.take(start) && half.take(start));
+        half.resize(3, 1, Duration::from_hours(1));
+        let now = Instant::now();
+        assert!(half.take(now) && !half.take(now), "two of three are taken");
         assert!(!bucket.take(later));
         assert!(!bucket.take(start), "a clock that goes back gives nothing");
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::{Config, Paths, host_and_port};
+use crate::door::Door;
 use crate::keys::{self, Keys};
+use crate::limits::Limits;
+use crate::retention::Retention;
 use crate::version::{self, Version};
 
 /// The oldest client that is let in.
@@ -17,7 +20,11 @@ pub struct Reload {
     paths: Paths,
     used: Config,
     keys: Arc<Keys>,
+    door: Arc<Door>,
+    /// How many the process may open.
+    files: u64,
     min_client: watch::Sender<Option<Version>>,
+    retention: watch::Sender<Option<Retention>>,
 }
 
 /// What came of a look at the file.
@@ -36,19 +43,32 @@ pub fn names(config: &Config) -> Result<Vec<String>, crate::config::Error> {
 }
 
 impl Reload {
-    pub fn new(paths: Paths, used: Config, keys: Arc<Keys>) -> Self {
+    pub fn new(
+        paths: Paths,
+        used: Config,
+        keys: Arc<Keys>,
+        (door, files): (Arc<Door>, u64),
+    ) -> Self {
         let least = used.min_client.as_deref().and_then(version::parse);
         let (min_client, _) = watch::channel(least);
+        let (retention, _) = watch::channel(used.retention.clone());
         Self {
             paths,
             used,
             keys,
+            door,
+            files,
             min_client,
+            retention,
         }
     }
 
     pub fn min_client(&self) -> MinClient {
         self.min_client.subscribe()
+    }
+
+    pub fn retention(&self) -> watch::Receiver<Option<Retention>> {
+        self.retention.subscribe()
     }
 
     /// Looks at the file, says what was taken over, and keeps what is in use where the file is not whole.
@@ -89,6 +109,22 @@ impl Reload {
             }
             taken.now.push("names");
         }
+        if found.retention != used.retention {
+            used.retention.clone_from(&found.retention);
+            self.retention.send_replace(found.retention.clone());
+            taken.now.push("[retention]");
+        }
+        // The server was built with these two.
+        let limits = Limits {
+            streams_per_connection: used.limits.streams_per_connection,
+            connection_age_s: used.limits.connection_age_s,
+            ..found.limits.clone()
+        };
+        if limits != used.limits {
+            used.limits.clone_from(&limits);
+            self.door.adopt(limits.within_files(self.files));
+            taken.now.push("[limits]");
+        }
         let changed = [
             ("name", found.name != used.name),
             ("address", found.address != used.address),
@@ -98,7 +134,14 @@ impl Reload {
                 found.metrics_listen != used.metrics_listen,
             ),
             ("blobs_url", found.blobs_url != used.blobs_url),
-            ("[limits]", found.limits != used.limits),
+            (
+                "streams_per_connection",
+                found.limits.streams_per_connection != used.limits.streams_per_connection,
+            ),
+            (
+                "connection_age_s",
+                found.limits.connection_age_s != used.limits.connection_age_s,
+            ),
         ];
         let changed = changed.into_iter().filter(|(_, changed)| *changed);
         taken.later.extend(changed.map(|(key, _)| key));

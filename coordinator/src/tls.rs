@@ -27,7 +27,6 @@ use tonic::transport::server::Connected;
 use crate::authority::{Authority, Identity};
 use crate::door::{Activity, Door, Guest, Place};
 use crate::identity::Caller;
-use crate::limits::Limits;
 use crate::observe;
 
 /// A peer that cannot finish a handshake in this time is not one.
@@ -158,7 +157,7 @@ pub fn accept(
                 let connection = tokio::select! {
                     biased;
                     () = cut.cancelled() => None,
-                    connection = handshake(&acceptor, stream, address, place, door.limits()) => connection,
+                    connection = handshake(&acceptor, stream, address, place, &door) => connection,
                 };
                 if let Some(connection) = connection {
                     let _ = sender.send(Ok(connection)).await;
@@ -170,7 +169,7 @@ pub fn accept(
 }
 
 /// Closes a connection that nobody uses, or whose certificate has run out.
-async fn look_after(peer: Peer, limits: Limits, cut: CancellationToken) {
+async fn look_after(peer: Peer, door: Arc<Door>, cut: CancellationToken) {
     let certificate = peer.certificate.as_deref();
     let caller = certificate.and_then(|der| Caller::of_certificate(der).ok());
     let known = caller.is_some();
@@ -189,6 +188,7 @@ async fn look_after(peer: Peer, limits: Limits, cut: CancellationToken) {
             break;
         }
         let unused = peer.activity.idle().is_some_and(|idle| {
+            let limits = door.limits();
             let patience = if known && idle.used {
                 limits.idle()
             } else {
@@ -209,7 +209,7 @@ async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     mut place: Place,
-    limits: &Limits,
+    door: &Arc<Door>,
 ) -> Option<Connection> {
     let _ = stream.set_nodelay(true);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -223,7 +223,7 @@ async fn handshake(
             }
             let peer = Peer::new(address, certificate, place.guest());
             let (cut, gone) = (place.cut(), peer.close_guard());
-            let watching = look_after(peer.clone(), limits.clone(), cut.clone());
+            let watching = look_after(peer.clone(), door.clone(), cut.clone());
             tokio::spawn(watching);
             Some(Connection {
                 stream,

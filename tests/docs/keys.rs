@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use fedner_client::config::{Policy, Settings};
 use fedner_coordinator::config::Config;
 use fedner_coordinator::limits::Limits;
+use fedner_coordinator::retention::Retention;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::plan::{
     Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Schedule, ServerOptimizer,
@@ -170,7 +171,11 @@ fn every_key_of_a_policy_is_documented_with_its_default() -> Result<()> {
 #[test]
 fn every_key_of_the_coordinator_is_documented() -> Result<()> {
     let text = block(COORDINATOR, "coordinator.toml")?;
-    let tables = [("", keys::<Config>()), ("limits", keys::<Limits>())];
+    let tables = [
+        ("", keys::<Config>()),
+        ("retention", keys::<Retention>()),
+        ("limits", keys::<Limits>()),
+    ];
     compare(COORDINATOR, &text, &tables)?;
     let config: Config = toml::from_str(&text)?;
     assert_eq!(config.limits, Limits::default());

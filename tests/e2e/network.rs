@@ -261,8 +261,11 @@ fn a_hangup_ends_neither_program_and_takes_over_what_may_change() -> Result<()> 
         says("coordinator", "is as it was"),
     );
     let (taken, later) = (
-        says("coordinator", "in force now: min_client, names"),
-        says("coordinator", "used at the next start: listen, [limits]"),
+        says("coordinator", "in force now: min_client, names, [limits]"),
+        says(
+            "coordinator",
+            "used at the next start: listen, connection_age_s",
+        ),
     );
     let broken = says("coordinator", "the configuration in use stays");
     wait_for("the start", says("i0", "i0 starts"))?;
@@ -297,7 +300,7 @@ fn a_hangup_ends_neither_program_and_takes_over_what_may_change() -> Result<()> 
     let keys = "min_client = \"999.0.0\"\nnames = [\"gateway.test\"]\n";
     fs::write(
         &file,
-        format!("{keys}{after}\n[limits]\nconnections = 4096\n"),
+        format!("{keys}{after}\n[limits]\nconnections = 4096\nconnection_age_s = 99\n"),
     )?;
     signal(setting.cluster.coordinator_process(), "-HUP")?;
     wait_for("the change", taken)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -159,6 +160,49 @@ fn older_versions_are_let_go_by_a_rule_and_all_say_so_that_they_were() -> Result
     fs::remove_file(lost)?;
     let verify = pruned.setting.cluster.coordinator_command(&["verify"])?;
     assert!(refused(verify)?.contains("state-invalid"));
+    Ok(())
+}
+
+/// An operator writes the rule down, and reloads.
+#[test]
+fn older_versions_are_let_go_by_the_rule_of_the_file_without_a_command() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(1, 4)?;
+    let run = setting.start_run(&plan(1, 1, 3, "head", "", NO_NOISE))?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    let file = setting
+        .cluster
+        .coordinator_directory()
+        .join("coordinator.toml");
+    let text = fs::read_to_string(&file)?;
+    let rule = "[retention]\nkeep = 2\nupdates_only = true\n";
+    fs::write(&file, format!("{text}\n{rule}"))?;
+    let prune = ["model", "prune", "--dry-run"];
+    let would = setting.cluster.coordinate(&prune)?;
+    assert_eq!(would["versions"], json!(["notes@2"]), "by the file");
+    let coordinator = setting.cluster.coordinator_process().context("running")?;
+    let id = coordinator.id().to_string();
+    let asked = Command::new("kill").args(["-HUP", &id]).status()?;
+    assert!(asked.success());
+    let deadline = std::time::Instant::now() + MINUTES;
+    loop {
+        let shown = setting.cluster.coordinate(&["model", "show", "notes@2"])?;
+        if shown["pruned"] == "updates" {
+            break;
+        }
+        anyhow::ensure!(std::time::Instant::now() < deadline, "{shown}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(setting.cluster.coordinate(&prune)?["versions"], json!([]));
+    let replay = ["replay", "notes@2"];
+    let said = refused(setting.cluster.coordinator_command(&replay)?)?;
+    assert!(said.contains("model-pruned"), "{said}");
+    for kept in ["notes@3", "notes@4"] {
+        let replayed = setting.cluster.coordinate(&["replay", kept])?;
+        assert_eq!(replayed["same"], true, "{replayed}");
+    }
+    setting.cluster.coordinate(&["verify"])?;
+    setting.assert_no_errors_logged();
     Ok(())
 }
 

@@ -99,6 +99,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         blobs_url: None,
         names: Vec::new(),
         min_client: None,
+        retention: None,
         limits: Limits::default(),
     };
     let text = toml::to_string(&config).map_err(|e| fault(&e))?;

@@ -29,7 +29,7 @@ use crate::registry::Registry;
 use crate::reload::{self, Reload};
 use crate::rpc::{self, Services};
 use crate::store::Store;
-use crate::{daily, engine, garbage, observe, tls};
+use crate::{daily, engine, garbage, observe, pruning, tls};
 
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -47,8 +47,8 @@ struct Listening {
 
 pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let config = Config::read(paths)?;
-    let limits = config.limits.clone().within_files(raise_open_files());
-    let door = Door::new(limits);
+    let open_files = raise_open_files();
+    let door = Door::new(config.limits.clone().within_files(open_files));
     for secret in paths.secrets() {
         files::check_secret(&secret)?;
     }
@@ -82,7 +82,12 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         machine.clone(),
     )?;
     files::keep_owner(paths.directory(), &Paths::OURS);
-    let mut reload = Reload::new(paths.clone(), config.clone(), keys.clone());
+    let mut reload = Reload::new(
+        paths.clone(),
+        config.clone(),
+        keys.clone(),
+        (door.clone(), open_files),
+    );
     let blobs = Blobs::from_config(paths, &config)?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
@@ -117,6 +122,11 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let daily = tokio::spawn(daily::regularly(
         engine.clone(),
         paths.clone(),
+        stop.clone(),
+    ));
+    let retention = tokio::spawn(pruning::regularly(
+        engine.clone(),
+        reload.retention(),
         stop.clone(),
     ));
     let intake = Intake::new(engine.clone(), blobs.clone());
@@ -188,6 +198,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     sweeper.abort();
     keeper.abort();
     daily.abort();
+    retention.abort();
     outcome
 }
 

@@ -1,7 +1,7 @@
 //! What one holder of a certificate, or one connection without any, has taken.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fedner_shared::refusal::{Code, Refusal};
@@ -66,17 +66,27 @@ impl Ration {
 /// Counts what its holder has under way.
 #[derive(Debug)]
 pub struct Guest {
-    most_requests: u64,
+    most: Most,
+    most_requests: AtomicU64,
     requests: AtomicU64,
-    /// The places in the engine's queue.
-    pub(crate) share: Arc<Semaphore>,
     pub(crate) uploads: Arc<Streams>,
     pub(crate) downloads: Arc<Streams>,
     pub(crate) polls: Arc<Streams>,
     pub(crate) watches: Arc<Streams>,
-    buckets: Mutex<[Bucket; Ration::ALL.len()]>,
-    limits: Limits,
+    given: Mutex<Given>,
 }
+
+/// What limits make of a holder.
+#[derive(Debug)]
+struct Given {
+    limits: Limits,
+    buckets: [Bucket; Ration::ALL.len()],
+    /// The places in the engine's queue.
+    share: Arc<Semaphore>,
+}
+
+/// How many calls a holder may have under way.
+type Most = fn(&Limits) -> u64;
 
 /// A call under way.
 #[derive(Debug)]
@@ -84,47 +94,75 @@ pub(crate) struct UnderWay(Arc<Guest>);
 
 impl Guest {
     pub(crate) fn member(limits: &Limits) -> Arc<Self> {
-        Self::with(limits, limits.requests_per_member)
+        Self::with(limits, |limits| limits.requests_per_member)
     }
 
     /// The operator or a viewer, whose streams of events are calls that last.
     pub(crate) fn viewer(limits: &Limits) -> Arc<Self> {
-        Self::with(
-            limits,
-            limits.requests_per_member + limits.watches_per_member,
-        )
+        Self::with(limits, |limits| {
+            limits.requests_per_member + limits.watches_per_member
+        })
     }
 
     pub(crate) fn stranger(limits: &Limits) -> Arc<Self> {
-        Self::with(limits, (limits.requests_per_member / 8).max(1))
+        Self::with(limits, |limits| (limits.requests_per_member / 8).max(1))
     }
 
-    fn with(limits: &Limits, most_requests: u64) -> Arc<Self> {
+    fn with(limits: &Limits, most: Most) -> Arc<Self> {
         let bucket = |ration: Ration| {
             let (hourly, burst) = ration.size(limits);
             Bucket::new(burst, hourly, HOUR)
         };
         Arc::new(Self {
-            most_requests,
+            most,
+            most_requests: AtomicU64::new(most(limits)),
             requests: AtomicU64::new(0),
-            share: Arc::new(Semaphore::new(limits.engine_share_per_member as usize)),
             uploads: Streams::new(limits.uploads_per_member),
             downloads: Streams::new(limits.downloads_per_member),
             polls: Streams::new(limits.polls_per_member),
             watches: Streams::new(limits.watches_per_member),
-            buckets: Mutex::new(Ration::ALL.map(bucket)),
-            limits: limits.clone(),
+            given: Mutex::new(Given {
+                limits: limits.clone(),
+                buckets: Ration::ALL.map(bucket),
+                share: share(limits),
+            }),
         })
+    }
+
+    /// Goes by these limits from now on. What was taken stays taken, and what is under way goes on.
+    pub(super) fn adopt(&self, limits: &Limits) {
+        self.most_requests
+            .store((self.most)(limits), Ordering::Relaxed);
+        self.uploads.resize(limits.uploads_per_member);
+        self.downloads.resize(limits.downloads_per_member);
+        self.polls.resize(limits.polls_per_member);
+        self.watches.resize(limits.watches_per_member);
+        let mut given = self.given();
+        for ration in Ration::ALL {
+            let (hourly, burst) = ration.size(limits);
+            given.buckets[ration as usize].resize(burst, hourly, HOUR);
+        }
+        if given.limits.engine_share_per_member != limits.engine_share_per_member {
+            given.share = share(limits);
+        }
+        given.limits = limits.clone();
+    }
+
+    fn given(&self) -> MutexGuard<'_, Given> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The places in the engine's queue.
+    pub(crate) fn share(&self) -> Arc<Semaphore> {
+        self.given().share.clone()
     }
 
     /// One call more, until what is returned is dropped.
     pub(crate) fn call(self: &Arc<Self>) -> Result<UnderWay, Refusal> {
-        if self.requests.fetch_add(1, Ordering::Relaxed) >= self.most_requests {
+        let most = self.most_requests.load(Ordering::Relaxed);
+        if self.requests.fetch_add(1, Ordering::Relaxed) >= most {
             self.requests.fetch_sub(1, Ordering::Relaxed);
-            let message = format!(
-                "{} calls are under way already: expected no more at once",
-                self.most_requests
-            );
+            let message = format!("{most} calls are under way already: expected no more at once");
             return Err(Refusal::new(Code::TooManyRequests, message));
         }
         Ok(UnderWay(self.clone()))
@@ -132,18 +170,21 @@ impl Guest {
 
     /// Takes one of what is rationed.
     pub(crate) fn take(&self, ration: Ration) -> Result<(), Refusal> {
-        let lock = self.buckets.lock();
-        let mut buckets = lock.unwrap_or_else(PoisonError::into_inner);
-        if buckets[ration as usize].take(Instant::now()) {
+        let mut given = self.given();
+        if given.buckets[ration as usize].take(Instant::now()) {
             return Ok(());
         }
-        let (hourly, _) = ration.size(&self.limits);
+        let (hourly, _) = ration.size(&given.limits);
         let message = format!(
             "too many {} in a short time: expected at most {hourly} an hour",
             ration.words()
         );
         Err(Refusal::new(Code::RateLimited, message))
     }
+}
+
+fn share(limits: &Limits) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(limits.engine_share_per_member as usize))
 }
 
 impl Drop for UnderWay {
@@ -171,6 +212,27 @@ mod tests {
         let stranger = Guest::stranger(&limits);
         let _one = stranger.call().expect("room");
         assert!(stranger.call().is_err(), "a stranger has an eighth");
+    }
+
+    #[test]
+    fn other_limits_hold_for_who_is_here_already() {
+        let limits = Limits::default();
+        let guest = Guest::member(&limits);
+        let _one = guest.call().expect("room");
+        guest.take(Ration::Renewal).expect("one of them");
+        let fewer = Limits {
+            requests_per_member: 1,
+            renewals_per_hour: 1,
+            ..limits.clone()
+        };
+        guest.adopt(&fewer);
+        let refused = guest.call().expect_err("one too many");
+        assert_eq!(refused.code, Code::TooManyRequests);
+        let refused = guest.take(Ration::Renewal).expect_err("it was taken");
+        assert!(refused.message.contains("at most 1 an hour"), "{refused}");
+        guest.adopt(&limits);
+        guest.call().expect("room again");
+        guest.take(Ration::Renewal).expect("more again");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Streams of one kind, of which a holder has so many: the newest wins.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 /// Those under way.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    most: usize,
+    most: AtomicUsize,
     live: Mutex<Live>,
 }
 
@@ -30,9 +31,15 @@ pub(crate) struct Stream {
 impl Streams {
     pub(crate) fn new(most: u64) -> Arc<Self> {
         Arc::new(Self {
-            most: usize::try_from(most).unwrap_or(usize::MAX),
+            most: AtomicUsize::new(usize::try_from(most).unwrap_or(usize::MAX)),
             live: Mutex::default(),
         })
+    }
+
+    /// So many from the next one on.
+    pub(crate) fn resize(&self, most: u64) {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.most.store(most, Ordering::Relaxed);
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -45,7 +52,7 @@ impl Streams {
         live.next += 1;
         let (id, cut) = (live.next, CancellationToken::new());
         live.streams.push_back((id, cut.clone()));
-        while live.streams.len() > self.most {
+        while live.streams.len() > self.most.load(Ordering::Relaxed) {
             if let Some((_, oldest)) = live.streams.pop_front() {
                 oldest.cancel();
             }
@@ -85,5 +92,9 @@ mod tests {
         drop((first, second));
         let fourth = streams.begin();
         assert!(!third.cut.is_cancelled() && !fourth.cut.is_cancelled());
+        streams.resize(1);
+        let fifth = streams.begin();
+        assert!(third.cut.is_cancelled() && fourth.cut.is_cancelled());
+        assert!(!fifth.cut.is_cancelled());
     }
 }

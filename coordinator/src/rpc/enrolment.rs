@@ -33,7 +33,7 @@ impl v1::enrolment_server::Enrolment for Enrolment {
             return Err(status(Refusal::new(Code::RateLimited, message)));
         }
         let authority = self.0.keys.serving();
-        let engine = self.0.engine.sharing(guest.share.clone());
+        let engine = self.0.engine.sharing(guest.share());
         let enrolled = engine
             .call(move |engine| {
                 engine.enrol(&authority, &secret, &certificate_request, signing_key)

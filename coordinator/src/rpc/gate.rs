@@ -144,7 +144,7 @@ impl Services {
     pub(super) async fn institution<T>(&self, request: &Request<T>) -> Result<Member, Status> {
         let (caller, guest) = (caller(request)?, guest(request)?);
         self.engine.arrived(&caller);
-        let engine = self.engine.sharing(guest.share.clone());
+        let engine = self.engine.sharing(guest.share());
         let calls = caller.clone();
         let recognised = engine.call(move |engine| engine.recognise(&calls)).await;
         let (name, standing) = recognised.map_err(status)?;
@@ -202,7 +202,7 @@ impl Services {
     fn of_role<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Handle, Status> {
         let caller = caller(request)?;
         caller.require(roles).map_err(status)?;
-        Ok(self.engine.sharing(guest(request)?.share.clone()))
+        Ok(self.engine.sharing(guest(request)?.share()))
     }
 }
 

@@ -82,8 +82,8 @@ pub async fn router(
     };
     // Tools speak either version.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
-    let limits = services.door.limits().clone();
-    let rations = Rations::new(limits.clone(), services.engine.machine().clone());
+    let limits = services.door.limits();
+    let rations = Rations::new(services.door.clone(), services.engine.machine().clone());
     let streams = u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX);
     let router = Server::builder()
         .layer(rations)

@@ -17,8 +17,8 @@ use tower::Layer;
 
 use super::gate::status;
 use super::message::{Held, Measured, Pace, Ticket};
+use crate::door::Door;
 use crate::identity::Caller;
-use crate::limits::Limits;
 use crate::tls::Peer;
 
 const KIB: usize = 1 << 10;
@@ -29,7 +29,7 @@ pub(super) const STALLED: Duration = Duration::from_mins(1);
 /// Puts [`Rationed`] around the services.
 #[derive(Debug, Clone)]
 pub struct Rations {
-    limits: Limits,
+    door: Arc<Door>,
     machine: Arc<dyn Machine>,
 }
 
@@ -41,8 +41,8 @@ pub struct Rationed<S> {
 }
 
 impl Rations {
-    pub(super) fn new(limits: Limits, machine: Arc<dyn Machine>) -> Self {
-        Self { limits, machine }
+    pub(super) fn new(door: Arc<Door>, machine: Arc<dyn Machine>) -> Self {
+        Self { door, machine }
     }
 
     /// The largest message of a method.
@@ -65,7 +65,7 @@ impl Rations {
         match path {
             "/fedner.v1.Federation/Upload" => Pace {
                 patience: STALLED,
-                least: self.limits.upload_bytes_per_s * STALLED.as_secs(),
+                least: self.door.limits().upload_bytes_per_s * STALLED.as_secs(),
             },
             "/fedner.v1.Operations/PutObject"
             | "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => Pace {
@@ -73,7 +73,7 @@ impl Rations {
                 least: 1,
             },
             _ => Pace {
-                patience: Duration::from_secs(self.limits.request_body_s),
+                patience: Duration::from_secs(self.door.limits().request_body_s),
                 least: u64::MAX,
             },
         }

@@ -8,16 +8,20 @@ use serde::Serialize;
 use crate::cli::connect;
 use crate::cli::failed::Failed;
 use crate::cli::invite::parse_span;
-use crate::config::Paths;
+use crate::config::{Config, Paths};
+use crate::retention::Retention;
+
+const KEEP: u32 = 10;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
-    /// So many of the newest versions of each model stay as they are
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    keep: u32,
+    /// So many of the newest versions of each model stay as they are; without any option the rule of
+    /// `[retention]` holds, else 10 stay
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
     /// Only versions that are at least so old, such as 90d
-    #[arg(long, default_value = "0s", value_name = "SPAN", value_parser = parse_span)]
-    older_than: u64,
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    older_than: Option<u64>,
     /// Let go of the updates only: such versions can be exported still, and not be computed again
     #[arg(long)]
     updates_only: bool,
@@ -46,9 +50,18 @@ pub(super) async fn run(
         updates_only,
         dry_run,
     } = arguments;
+    let said = keep.is_some() || older_than.is_some() || updates_only;
+    // An operator elsewhere has no such file.
+    let standing = Config::read(paths).ok().and_then(|config| config.retention);
+    let rule = standing.filter(|_| !said).unwrap_or(Retention {
+        keep: keep.unwrap_or(KEEP),
+        older_than_days: 0,
+        updates_only,
+    });
+    let updates_only = rule.updates_only;
     let request = v1::PruneModelsRequest {
-        keep,
-        older_than_s: older_than,
+        keep: rule.keep,
+        older_than_s: older_than.unwrap_or(rule.older_than().as_secs()),
         updates_only,
         dry_run,
     };
