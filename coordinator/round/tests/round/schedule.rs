@@ -23,14 +23,15 @@ fn hourly(rounds: u32, together: u32) -> Plan {
 }
 
 fn until(driver: &Driver) -> Option<Time> {
-    match driver.run.phase {
-        Phase::Scheduled { until } => Some(until),
-        _ => None,
+    if let Phase::Scheduled { until } = driver.run.phase {
+        Some(until)
+    } else {
+        None
     }
 }
 
-fn at(seconds: u64) -> Option<Time> {
-    Some(Time::from_millis(seconds as i64 * 1000))
+fn at(seconds: u64) -> Time {
+    Time::from_millis(seconds as i64 * 1000)
 }
 
 /// Everybody is seen at the present instant.
@@ -43,10 +44,10 @@ fn all_seen(driver: &mut Driver) {
 #[test]
 fn rounds_begin_at_the_times_of_the_schedule_and_follow_each_other_in_between() {
     let mut driver = Driver::started(hourly(3, 2));
-    assert_eq!(until(&driver), at(900));
-    assert_eq!(driver.run.view().next_start, at(900));
+    assert_eq!(until(&driver), Some(at(900)));
+    assert_eq!(driver.run.view().next_start, Some(at(900)));
     assert!(driver.run.explain().then.contains("round 1 of 3"));
-    assert_eq!(driver.run.next_deadline().map(|(at, _)| at), at(900));
+    assert_eq!(driver.run.next_deadline().map(|(at, _)| at), Some(at(900)));
     // Consents come before the time does, and nobody is asked to work.
     for name in NAMES {
         assert!(driver.run.awaits_consent(&id(name)));
@@ -64,7 +65,7 @@ fn rounds_begin_at_the_times_of_the_schedule_and_follow_each_other_in_between() 
         (2, RunState::Collecting)
     );
     driver.whole_round();
-    assert_eq!(until(&driver), at(HOUR + 900));
+    assert_eq!(until(&driver), Some(at(HOUR + 900)));
     assert_eq!(driver.run.first_open_round(), 3);
     // A time that passed unused counts when it can be used.
     driver.step(Input::Pause).expect("paused");
@@ -119,7 +120,7 @@ fn a_base_is_scored_again_and_again() {
         driver.join(name);
     }
     for number in 0..3u64 {
-        assert_eq!(until(&driver), at(number * HOUR + 900));
+        assert_eq!(until(&driver), Some(at(number * HOUR + 900)));
         let wait = number * HOUR + 900 - driver.now.as_millis() as u64 / 1000;
         driver.pass(wait);
         all_seen(&mut driver);
