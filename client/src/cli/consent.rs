@@ -51,28 +51,29 @@ enum Command {
     },
 }
 
+/// A plan as people are asked about it.
 #[derive(Debug, Serialize)]
-struct Row {
-    plan: String,
-    name: String,
-    run: String,
-    rounds: u32,
-    method: String,
-    unit: String,
-    labels: Vec<String>,
-    max_epsilon: Option<f64>,
+pub(super) struct Row {
+    pub(super) plan: String,
+    pub(super) name: String,
+    pub(super) run: String,
+    pub(super) rounds: u32,
+    pub(super) method: String,
+    pub(super) unit: String,
+    pub(super) labels: Vec<String>,
+    pub(super) max_epsilon: Option<f64>,
     /// What taking part in all rounds would cost, in plain words.
-    cost: String,
+    pub(super) cost: String,
     /// What each round begins with, and who vouches for it.
-    base: String,
-    proposed: Time,
-    consent: Standing,
-    examples: Option<u32>,
+    pub(super) base: String,
+    pub(super) proposed: Time,
+    pub(super) consent: Standing,
+    pub(super) examples: Option<u32>,
     /// Which of the labels the text is declared to annotate; absent where it annotates all.
-    annotation: Option<Annotation>,
-    expires: Option<Time>,
+    pub(super) annotation: Option<Annotation>,
+    pub(super) expires: Option<Time>,
     /// Why the policy does not allow it; absent where it does.
-    forbidden: Option<String>,
+    pub(super) forbidden: Option<String>,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -95,15 +96,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         settings: &settings,
         policy: &policy,
     };
-    let row = |record: &PlanRecord| -> anyhow::Result<Row> {
-        let allowed = consent::allows(&policy, &identity, &record.plan);
-        let declared = Declared {
-            examples: settings.declared_examples,
-            annotation: consent::annotation_of(&record.plan, &settings, &directory),
-            padded: policy.release_padding,
-        };
-        Row::of(&store, record, declared, allowed.err())
-    };
+    let row = |record: &PlanRecord| row(&store, &identity, terms, record);
     match arguments.command {
         Command::List => {
             let plans = store.plans()?;
@@ -155,8 +148,24 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
+/// A plan as the institution is asked about it.
+pub(super) fn row(
+    store: &Store,
+    identity: &Identity,
+    terms: consent::Terms<'_>,
+    record: &PlanRecord,
+) -> anyhow::Result<Row> {
+    let allowed = consent::allows(terms.policy, identity, &record.plan);
+    let declared = Declared {
+        examples: terms.settings.declared_examples,
+        annotation: consent::annotation_of(&record.plan, terms.settings, terms.directory),
+        padded: terms.policy.release_padding,
+    };
+    Row::of(store, record, declared, allowed.err())
+}
+
 /// The one plan of that name, or whose digest begins so.
-fn find(store: &Store, text: &str) -> anyhow::Result<PlanRecord> {
+pub(super) fn find(store: &Store, text: &str) -> anyhow::Result<PlanRecord> {
     let mut found: Vec<PlanRecord> = store
         .plans()?
         .into_iter()

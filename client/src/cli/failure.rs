@@ -11,10 +11,15 @@ use crate::{agent, audit, config, consent, egress, identity, rules, state, train
 
 /// Prints the error; 1 where the user or a peer is at fault, 3 where we are.
 pub(super) fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
-    match error.chain().find_map(refusal_of) {
+    match refusal(error) {
         Some(refusal) => output.refused(&refusal),
         None => output.fault(&format!("{error:#}")),
     }
+}
+
+/// What the user or a peer did wrong; `None` where we are at fault.
+pub(super) fn refusal(error: &anyhow::Error) -> Option<Refusal> {
+    error.chain().find_map(refusal_of)
 }
 
 fn refusal_of(error: &(dyn StdError + 'static)) -> Option<Refusal> {

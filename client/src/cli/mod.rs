@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod completions;
 mod consent;
+mod dashboard;
 mod data;
 mod enroll;
 mod evaluate;
@@ -76,6 +77,7 @@ enum Command {
     Key(key::Arguments),
     Verify(verify::Arguments),
     Release(release::Arguments),
+    Dashboard(dashboard::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
@@ -138,6 +140,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(arguments) => key::run(context, &arguments),
         Command::Verify(arguments) => verify::run(context, &arguments),
         Command::Release(arguments) => release::run(context, &arguments),
+        Command::Dashboard(arguments) => dashboard::run(context, &arguments),
         Command::Train(arguments) => train::run(context, &arguments),
         Command::Evaluate(arguments) => evaluate::run(context, &arguments),
         Command::Predict(arguments) => predict::run(context, &arguments),

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::blobs::Blobs;
+use crate::config::Directory;
 use crate::identity;
 use crate::rules;
 use crate::state::{Decision, Store};
@@ -56,20 +57,21 @@ enum Command {
     },
 }
 
+/// An update that a person decides about.
 #[derive(Debug, Serialize)]
-struct Waiting {
-    receipt: String,
-    run: String,
-    round: u32,
-    attempt: u32,
-    since: Option<Time>,
-    word: Decision,
+pub(super) struct Waiting {
+    pub(super) receipt: String,
+    pub(super) run: String,
+    pub(super) round: u32,
+    pub(super) attempt: u32,
+    pub(super) since: Option<Time>,
+    pub(super) word: Decision,
     /// What would leave, and nothing beside it: this statement with its signature,
-    statement: Value,
-    signature: String,
+    pub(super) statement: Value,
+    pub(super) signature: String,
     /// and the bytes in this file, of which the statement has the digest. They are sealed; see `release bytes`.
-    file: PathBuf,
-    bytes: u64,
+    pub(super) file: PathBuf,
+    pub(super) bytes: u64,
     #[serde(skip)]
     blob: Digest,
 }
@@ -79,20 +81,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let settings = directory.settings()?;
     let store = Store::open(&directory.database())?;
     let hold = rules::shown(&store, &directory)?.policy.hold;
-    let session = store.session()?;
-    let waiting = match &session.state {
-        State::Uploading { task, release, .. } => {
-            let blobs = Blobs::open(directory.blobs())?;
-            Waiting::of(&store, task, *release, (session.since, blobs))?
-                .filter(|waiting| hold || waiting.word == Decision::Refused)
-        }
-        State::Idle
-        | State::Fetching { .. }
-        | State::Training { .. }
-        | State::Releasing { .. }
-        | State::Evaluating { .. }
-        | State::Submitting { .. } => None,
-    };
+    let waiting = waiting(&store, &directory, hold)?;
     let (receipt, word) = match &arguments.command {
         Command::List => {
             let rows: Vec<Waiting> = waiting.into_iter().collect();
@@ -124,6 +113,28 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     Ok(ExitCode::from(u8::from(
         waiting.word != Decision::None && waiting.word != word,
     )))
+}
+
+/// The update that waits for a person, where the policy holds them back or a person has refused it.
+pub(super) fn waiting(
+    store: &Store,
+    directory: &Directory,
+    hold: bool,
+) -> anyhow::Result<Option<Waiting>> {
+    let session = store.session()?;
+    Ok(match &session.state {
+        State::Uploading { task, release, .. } => {
+            let blobs = Blobs::open(directory.blobs())?;
+            Waiting::of(store, task, *release, (session.since, blobs))?
+                .filter(|waiting| hold || waiting.word == Decision::Refused)
+        }
+        State::Idle
+        | State::Fetching { .. }
+        | State::Training { .. }
+        | State::Releasing { .. }
+        | State::Evaluating { .. }
+        | State::Submitting { .. } => None,
+    })
 }
 
 impl Waiting {

@@ -1,6 +1,7 @@
 //! The commands' connection to the running coordinator, with the operator's certificate.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +29,48 @@ use crate::config::{Config, Paths, host_and_port};
 const RENEWAL: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// With whose certificate a command connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    Operator,
+    Viewer,
+}
+
+impl Who {
+    /// The operator where the directory has that certificate, the viewer otherwise.
+    pub(super) fn present(paths: &Paths) -> Self {
+        if paths.operator_certificate().exists() {
+            Self::Operator
+        } else {
+            Self::Viewer
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    fn certificate(self, paths: &Paths) -> PathBuf {
+        match self {
+            Self::Operator => paths.operator_certificate(),
+            Self::Viewer => paths.viewer_certificate(),
+        }
+    }
+
+    fn key(self, paths: &Paths) -> PathBuf {
+        match self {
+            Self::Operator => paths.operator_key(),
+            Self::Viewer => paths.viewer_key(),
+        }
+    }
+}
+
 /// Waits where the certificate has run out and the coordinator, being at hand, renews it.
-async fn await_renewal(paths: &Paths) -> Result<(), Failed> {
-    let path = paths.operator_certificate();
+async fn await_renewal(paths: &Paths, who: Who) -> Result<(), Failed> {
+    let path = who.certificate(paths);
     let began = tokio::time::Instant::now();
     loop {
         let life = fs::read_to_string(&path).map(|pem| Life::of_pem(&pem));
@@ -50,11 +90,11 @@ async fn await_renewal(paths: &Paths) -> Result<(), Failed> {
 }
 
 /// Dials the coordinator that the directory belongs to.
-async fn channel(paths: &Paths) -> Result<Channel, Failed> {
+async fn channel(paths: &Paths, who: Who) -> Result<Channel, Failed> {
     let config = Config::read(paths)?;
-    await_renewal(paths).await?;
+    await_renewal(paths, who).await?;
     let (host, port) = host_and_port(&config.address)?;
-    let connector = TlsConnector::from(Arc::new(client_config(paths)?));
+    let connector = TlsConnector::from(Arc::new(client_config(paths, who)?));
     let name = ServerName::try_from(host.clone())
         .map_err(|error| Failed::refuse(Code::ConfigInvalid, format!("`{host}`: {error}")))?;
     // The operator's own coordinator: what the environment says of proxies is for others.
@@ -86,7 +126,7 @@ async fn channel(paths: &Paths) -> Result<Channel, Failed> {
         })
 }
 
-fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
+fn client_config(paths: &Paths, who: Who) -> Result<ClientConfig, Failed> {
     let read = |path: std::path::PathBuf| fs::read(&path).map_err(Failed::io("read", &path));
     let pem = |error: rustls::pki_types::pem::Error| {
         Failed::refuse(
@@ -104,9 +144,9 @@ fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
         }
     }
     let certificate =
-        CertificateDer::from_pem_slice(&read(paths.operator_certificate())?).map_err(pem)?;
-    check_secret(&paths.operator_key())?;
-    let key = Zeroizing::new(read(paths.operator_key())?);
+        CertificateDer::from_pem_slice(&read(who.certificate(paths))?).map_err(pem)?;
+    check_secret(&who.key(paths))?;
+    let key = Zeroizing::new(read(who.key(paths))?);
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(pem)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -120,13 +160,21 @@ fn client_config(paths: &Paths) -> Result<ClientConfig, Failed> {
 }
 
 pub(super) async fn operations(paths: &Paths) -> Result<OperationsClient<Channel>, Failed> {
-    let channel = channel(paths).await?;
+    let channel = channel(paths, Who::Operator).await?;
     let client = OperationsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
     super::certificate::renew_if_due(paths, client.clone()).await;
     Ok(client)
 }
 
 pub(super) async fn monitoring(paths: &Paths) -> Result<MonitoringClient<Channel>, Failed> {
+    monitoring_as(paths, Who::Operator).await
+}
+
+pub(super) async fn monitoring_as(
+    paths: &Paths,
+    who: Who,
+) -> Result<MonitoringClient<Channel>, Failed> {
     // Lists of models grow with the history.
-    Ok(MonitoringClient::new(channel(paths).await?).max_decoding_message_size(64 * MESSAGE_BYTES))
+    let channel = channel(paths, who).await?;
+    Ok(MonitoringClient::new(channel).max_decoding_message_size(64 * MESSAGE_BYTES))
 }

@@ -94,6 +94,34 @@ struct Invite {
     expires: String,
 }
 
+impl Invite {
+    fn of(institution: String, answer: v1::CreateInviteResponse) -> Self {
+        Self {
+            institution,
+            address: answer.address,
+            secret: answer.secret,
+            authority_sha256: hex::encode(answer.authority_sha256),
+            expires: Time::from_millis(answer.expires_ms).to_string(),
+        }
+    }
+
+    /// The file to hand over.
+    fn text(&self) -> Result<String, Failed> {
+        let text = toml::to_string(self).map_err(|error| Failed::fault(error.to_string()))?;
+        Ok(format!(
+            "# A one-time invite to a fedner federation. Whoever holds it can enrol: hand it over in private.\n{text}"
+        ))
+    }
+}
+
+/// The invite file of an institution.
+pub(super) fn written(
+    institution: String,
+    answer: v1::CreateInviteResponse,
+) -> Result<String, Failed> {
+    Invite::of(institution, answer).text()
+}
+
 pub(super) async fn run(
     arguments: Arguments,
     paths: &Paths,
@@ -113,18 +141,11 @@ pub(super) async fn run(
         .create_invite(request)
         .await?
         .into_inner();
-    let invite = Invite {
-        institution,
-        address: answer.address,
-        secret: answer.secret,
-        authority_sha256: hex::encode(answer.authority_sha256),
-        expires: Time::from_millis(answer.expires_ms).to_string(),
-    };
-    let text = toml::to_string(&invite).map_err(|error| Failed::fault(error.to_string()))?;
-    output.data(&invite, |_| {
-        format!("# A one-time invite to a fedner federation. Whoever holds it can enrol: hand it over in private.\n{text}")
-    })?;
-    if answer.reenrol {
+    let reenrols = answer.reenrol;
+    let invite = Invite::of(institution, answer);
+    let text = invite.text()?;
+    output.data(&invite, |_| text)?;
+    if reenrols {
         output.say("the name is known: who uses this invite takes its place, with its account");
     }
     output.say("send the invite in private; the institution runs: fedner-client enroll INVITE");

@@ -3,6 +3,7 @@
 mod backup;
 mod certificate;
 mod connect;
+mod dashboard;
 mod failed;
 mod init;
 mod institution;
@@ -68,6 +69,8 @@ enum Command {
     /// Create, start and follow runs
     #[command(subcommand)]
     Run(run::Command),
+    /// Look at the federation in a browser of this machine, and act on it
+    Dashboard(dashboard::Arguments),
     /// Compute a published version again from its stored updates and compare
     Replay(replay::Arguments),
     /// Check every digest, signature, lineage link and the audit chain in the directory
@@ -111,6 +114,9 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
         Command::Plan(command) => runtime()?.block_on(plan::run(command, &paths, output)),
         Command::Key(command) => runtime()?.block_on(key::run(command, &paths, output)),
         Command::Run(command) => runtime()?.block_on(run::run(command, &paths, output)),
+        Command::Dashboard(arguments) => {
+            runtime()?.block_on(dashboard::run(arguments, &paths, output))
+        }
         Command::Replay(arguments) => runtime()?.block_on(replay::run(arguments, &paths, output)),
         Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &paths, output)),
         Command::Backup(arguments) => runtime()?.block_on(backup::run(arguments, &paths, output)),

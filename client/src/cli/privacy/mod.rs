@@ -5,6 +5,8 @@ mod recover;
 mod show;
 mod verify;
 
+pub(super) use show::Bounded;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;

@@ -29,13 +29,13 @@ struct Report {
 /// The account that the policy bounds: every release, whatever its plan protects, at the policy's δ.
 /// Another release never makes it smaller.
 #[derive(Debug, Serialize)]
-struct Bounded {
-    unit: Unit,
-    epsilon: Option<f64>,
-    delta: f64,
-    max_epsilon_total: f64,
+pub(in crate::cli) struct Bounded {
+    pub(in crate::cli) unit: Unit,
+    pub(in crate::cli) epsilon: Option<f64>,
+    pub(in crate::cli) delta: f64,
+    pub(in crate::cli) max_epsilon_total: f64,
     /// `max_epsilon_total` less `epsilon`, never below 0.
-    epsilon_left: f64,
+    pub(in crate::cli) epsilon_left: f64,
     /// Entries that have no bound for this unit.
     unbounded: Vec<u64>,
     /// Entries without noise, of text that the policy called public: they are in no ε.
@@ -97,18 +97,22 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
     let settings = directory.settings()?;
     let store = Store::open(&directory.database())?;
     let policy = rules::shown(&store, &directory)?.policy;
-    let limit = egress::limit(&settings.institution, &policy);
-    let exact =
-        |receipt: &&Receipt| receipt.kind == ReceiptKind::Evaluation && receipt.paid_by().is_none();
-    let exact = store.receipts()?.iter().filter(exact).count();
     let ledger = store.ledger()?;
-    let account = Bounded::of(&ledger, &limit, exact);
+    let limit = egress::limit(&settings.institution, &policy);
+    let account = Bounded::now(&ledger, &limit, &store.receipts()?);
     let report = Report::of(&ledger, account, &store.plans()?, &policy);
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Bounded {
+    pub(in crate::cli) fn now(ledger: &Ledger, limit: &Limit, receipts: &[Receipt]) -> Self {
+        let exact = |receipt: &&Receipt| {
+            receipt.kind == ReceiptKind::Evaluation && receipt.paid_by().is_none()
+        };
+        Self::of(ledger, limit, receipts.iter().filter(exact).count())
+    }
+
     fn of(ledger: &Ledger, limit: &Limit, exact_counts: usize) -> Self {
         let charged = ledger.charged(&limit.account, limit.delta);
         Self {
@@ -123,7 +127,7 @@ impl Bounded {
         }
     }
 
-    fn text(&self) -> String {
+    pub(in crate::cli) fn text(&self) -> String {
         let mut lines = vec![format!(
             "each {}: epsilon {} of all releases together at delta {:e}; the limit is {}, {:.3} is left",
             self.unit,

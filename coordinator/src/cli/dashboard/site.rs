@@ -1,0 +1,136 @@
+//! The paths of the page, and what every page has around it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use fedner_host::machine::{Machine as _, ThisMachine};
+use fedner_page::confirm::Confirmations;
+use fedner_page::guard::Base;
+use fedner_page::layout::{self, Frame};
+use fedner_page::live::Live;
+use fedner_shared::time::Time;
+use maud::Markup;
+
+use super::deed::Deed;
+use super::world::World;
+use super::{act, events, institutions, models, overview, run};
+use crate::cli::connect::Who;
+use crate::config::{Config, Paths};
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub(super) struct Site(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    home: String,
+    paths: Paths,
+    who: Who,
+    world: RwLock<World>,
+    live: Live,
+    confirmations: Confirmations<Deed>,
+}
+
+pub(super) const PLACES: [(&str, &str); 4] = [
+    ("", "Overview"),
+    ("institutions", "Institutions"),
+    ("models", "Models"),
+    ("events", "Events"),
+];
+
+impl Site {
+    pub(super) fn new(config: Config, paths: Paths, who: Who) -> Self {
+        Self(Arc::new(Inner {
+            home: config.name,
+            paths,
+            who,
+            world: RwLock::default(),
+            live: Live::default(),
+            confirmations: Confirmations::default(),
+        }))
+    }
+
+    pub(super) fn home(&self) -> String {
+        layout::text(&self.0.home)
+    }
+
+    pub(super) fn paths(&self) -> &Paths {
+        &self.0.paths
+    }
+
+    pub(super) fn who(&self) -> Who {
+        self.0.who
+    }
+
+    pub(super) fn may_act(&self) -> bool {
+        self.0.who == Who::Operator
+    }
+
+    pub(super) fn confirmations(&self) -> &Confirmations<Deed> {
+        &self.0.confirmations
+    }
+
+    pub(super) fn look<T>(&self, read: impl FnOnce(&World) -> T) -> T {
+        read(&self.0.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what pages show, without a word to them yet.
+    pub(super) fn note<T>(&self, write: impl FnOnce(&mut World) -> T) -> T {
+        write(&mut self.0.world.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, and open pages look again.
+    pub(super) fn change(&self, write: impl FnOnce(&mut World)) {
+        self.note(write);
+        self.0.live.touch();
+    }
+
+    /// A page at one of the [`PLACES`].
+    pub(super) fn page(
+        &self,
+        base: &Base,
+        (here, title): (&str, &str),
+        content: impl FnOnce(&World, Time) -> Markup,
+    ) -> Response {
+        let now = ThisMachine.now();
+        let (content, problem, attention) = self.look(|world| {
+            let attention = overview::attention(world, now).len();
+            (content(world, now), world.problem.clone(), attention)
+        });
+        let places = PLACES.map(|(address, word)| {
+            let count = if address.is_empty() { attention } else { 0 };
+            (address, word, count)
+        });
+        let home = self.home();
+        let frame = Frame {
+            base,
+            home: &home,
+            title,
+            places: &places,
+            here,
+            who: self.0.who.as_str(),
+            problem: problem.as_deref(),
+        };
+        layout::page(&frame, content)
+    }
+}
+
+pub(super) fn pages(site: Site) -> Router {
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/runs/{run}", get(run::show))
+        .route("/institutions", get(institutions::show))
+        .route("/models", get(models::list))
+        .route("/models/{version}", get(models::show))
+        .route("/events", get(events::show))
+        .route("/act", get(act::ask).post(act::carry_out))
+        .route("/live", get(stream))
+        .with_state(site)
+}
+
+async fn stream(State(site): State<Site>) -> Response {
+    site.0.live.stream().into_response()
+}
