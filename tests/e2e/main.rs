@@ -18,6 +18,7 @@ mod members;
 mod methods;
 mod network;
 mod old_copy;
+mod pages;
 mod pruning;
 mod rations;
 mod release;

@@ -2,6 +2,7 @@
 //! them.
 
 pub mod binaries;
+pub mod browser;
 pub mod cluster;
 pub mod corpus;
 pub mod dictionary;

@@ -2,6 +2,8 @@
 //!
 //! Text of peers goes through [`text`]: maud escapes markup, and this makes hidden characters visible.
 
+use std::fmt::Write as _;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
@@ -29,6 +31,22 @@ pub struct Frame<'a> {
 /// Text of a peer in one line, everything hidden in it made visible.
 pub fn text(text: &str) -> String {
     fedner_shared::text::line(text).into_owned()
+}
+
+/// Text as a part of an address.
+pub fn part(text: &str) -> String {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
+    let mut shown = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if plain(byte) {
+            shown.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(shown, "%{byte:02x}");
+        }
+    }
+    shown
 }
 
 /// A whole page.
@@ -170,5 +188,6 @@ mod tests {
             "{shown}"
         );
         assert!(!shown.contains('\u{1b}'));
+        assert_eq!(part("a@1<\u{202e}&"), "a@1%3c%e2%80%ae%26");
     }
 }

@@ -6,7 +6,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,8 +59,12 @@ impl Live {
         place
     }
 
-    /// The answer to one page that listens.
-    pub fn stream(&self) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+    /// The answer to one page that listens. Its connection ends with it, and makes room for another.
+    pub fn response(&self) -> Response {
+        ([(header::CONNECTION, "close")], self.stream()).into_response()
+    }
+
+    fn stream(&self) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
         let place = self.place();
         let ended = place.clone().cancelled_owned();
         let begin = (self.changes.subscribe(), place.drop_guard(), true);

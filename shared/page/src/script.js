@@ -5,15 +5,23 @@
   const say = (state) => { pulse.dataset.state = state; pulse.title = state === "live" ? "Live" : "Not connected"; };
   let busy = false, again = false;
 
+  const parts = (of) => [...of.querySelectorAll("[data-live]")].map((part) => part.id).join();
+
   function swap(next) {
+    // A page that has other parts now, as of a run that has just begun, is taken over as a whole.
+    if (parts(next) !== parts(document)) {
+      document.querySelector("main").replaceChildren(...next.querySelector("main").childNodes);
+      return;
+    }
     for (const old of document.querySelectorAll("[data-live]")) {
       const fresh = next.getElementById(old.id);
-      if (!fresh || fresh.innerHTML === old.innerHTML) continue;
+      if (!fresh || fresh.outerHTML === old.outerHTML) continue;
       const focus = old.contains(document.activeElement) ? document.activeElement : null;
       // What somebody is typing stays.
       if (focus && focus.matches("input, select, textarea")) continue;
       const open = [...old.querySelectorAll("details[open][id]")].map((part) => part.id);
       const scroll = [...old.querySelectorAll(".scroll")].map((part) => [part.scrollLeft, part.scrollTop]);
+      old.className = fresh.className;
       old.replaceChildren(...fresh.childNodes);
       for (const id of open) document.getElementById(id)?.setAttribute("open", "");
       old.querySelectorAll(".scroll").forEach((part, at) => { if (scroll[at]) [part.scrollLeft, part.scrollTop] = scroll[at]; });
@@ -32,7 +40,7 @@
     busy = true;
     try {
       const answer = await fetch(location.href, { credentials: "omit", cache: "no-store" });
-      if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      if (answer.ok || answer.status === 404) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch { say("away"); } finally {
       busy = false;
       if (again) { again = false; setTimeout(refresh, 100); }

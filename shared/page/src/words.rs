@@ -91,12 +91,13 @@ pub fn meaning(epsilon: f64) -> String {
         return "There is no bound: what leaves may reveal text.".to_owned();
     }
     let factor = epsilon.exp();
+    if factor > 1e5 {
+        return "A bound as large as this one hides next to nothing by itself.".to_owned();
+    }
     let odds = if factor < 10.0 {
         format!("{factor:.1}")
-    } else if factor < 1e6 {
-        grouped(factor.round() as u64)
     } else {
-        format!("{factor:.0e}")
+        grouped(factor.round() as u64)
     };
     format!(
         "Whoever sees everything that leaves can raise the odds of a guess about one unit's text at most {odds} \
@@ -120,6 +121,7 @@ mod tests {
         assert_eq!(epsilon(7.001), "7.01");
         assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
         assert!(meaning(1.0).contains("2.7 times"));
+        assert!(meaning(50.0).contains("next to nothing"));
         assert!(meaning(f64::INFINITY).contains("no bound"));
     }
 }

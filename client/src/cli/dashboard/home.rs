@@ -24,8 +24,8 @@ pub(super) async fn show(State(site): State<Site>, Extension(base): Extension<Ba
             (live("figures", figures(look)))
             (live("asked", html! { @for (row, plan) in look.asked() { (plans::question(row, plan)) } }))
             (live("held", html! { @if let Some(waiting) = &look.waiting { (held(look, waiting)) } }))
-            @if look.open() == 0 { (live("quiet", html! { div.card { p { "Nothing waits for you." }
-                p.muted { "A plan that an operator proposes appears here, and so does an update that your policy holds back." } } })) }
+            (live("quiet", html! { @if look.open() == 0 { div.card { p { "Nothing waits for you." }
+                p.muted { "A plan that an operator proposes appears here, and so does an update that your policy holds back." } } } }))
             div.grid {
                 (card("budget", "Privacy budget", html! { "each " (look.account.unit) }, budget(look)))
                 (card("scores", "Scores on your own text", html! { "F1 by round" }, scores::chart(look)))
@@ -107,7 +107,7 @@ fn budget(look: &Look) -> Markup {
     html! {
         p { b { "ε " (spent) } " of " (account.max_epsilon_total) " at δ = " (format!("{:e}", account.delta)) ", all releases together." }
         (meter(part, tone, &format!("ε {spent} of {}", account.max_epsilon_total)))
-        @if let Some(epsilon) = account.epsilon { p.muted { (words::meaning(epsilon)) } } @else { p.muted { (words::meaning(f64::INFINITY)) } }
+        @if let Some(epsilon) = account.epsilon { @if epsilon > 0.0 { p.muted { (words::meaning(epsilon)) } } } @else { p.muted { (words::meaning(f64::INFINITY)) } }
         @for line in account.text().lines().skip(1) { p.small.muted { (text(line)) } }
         @if look.ledger.entries().is_empty() { p.muted { "Nothing was spent: no update has left." } }
         p.small { "Every entry: " code { "fedner-client privacy show" } }

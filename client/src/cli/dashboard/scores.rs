@@ -39,7 +39,7 @@ pub(super) fn chart(look: &Look) -> Markup {
     let chart = Chart {
         label: "F1 on the institution's own held-out text by round",
         curves: curves.collect(),
-        at_least: (0.0, 1.0),
+        at_least: (0.0, 0.2),
         limit: None,
         band: Vec::new(),
         format: |value| format!("{value:.2}"),

@@ -126,5 +126,5 @@ pub(super) fn pages(site: Site) -> Router {
 }
 
 async fn stream(State(site): State<Site>) -> Response {
-    site.0.live.stream().into_response()
+    site.0.live.response()
 }

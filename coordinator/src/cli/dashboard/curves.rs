@@ -36,6 +36,8 @@ pub(super) fn cards(world: &World, run: &RunView) -> Markup {
                 history.and_then(by_institution).unwrap_or_else(nothing)))
             (card("epsilon", "ε by round", html! { "the more, the less is hidden" }, history.and_then(|history| epsilon(world, run, history))
                 .unwrap_or_else(|| html! { p.muted { "No update with noise was sent yet." } })))
+            (card("seconds", "Time by round", html! { "of the last attempt" }, history.and_then(seconds)
+                .unwrap_or_else(|| html! { p.muted { "No round is over yet." } })))
             (card("bytes", "Bytes by round", html! { "updates received" }, history.and_then(bytes)
                 .unwrap_or_else(|| html! { p.muted { "No update was sent yet." } })))
         }
@@ -185,7 +187,7 @@ fn scores(label: &str, curves: Vec<Curve>, band: Vec<(f64, f64, f64)>) -> Option
     let chart = Chart {
         label,
         curves,
-        at_least: (0.0, 1.0),
+        at_least: (0.0, 0.2),
         limit: None,
         band,
         format: |value| format!("{value:.2}"),
@@ -241,6 +243,17 @@ fn epsilon(world: &World, run: &RunView, history: &RunHistory) -> Option<Markup>
         x_name: "round",
     };
     chart.draw()
+}
+
+fn seconds(history: &RunHistory) -> Option<Markup> {
+    let over = history.rounds.iter().filter_map(|(number, round)| {
+        let end = round.finished.or(round.closed)?;
+        Some((*number, end.since(round.began?).as_secs_f64()))
+    });
+    let values: Vec<(u32, f64)> = over.collect();
+    bars("how long each round took", &values, |seconds| {
+        words::span(std::time::Duration::from_secs_f64(seconds)).replace(' ', "")
+    })
 }
 
 fn bytes(history: &RunHistory) -> Option<Markup> {

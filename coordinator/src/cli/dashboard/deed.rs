@@ -1,5 +1,6 @@
 //! What an operator can do on the page. Each is a command too, and is recorded as the command's is.
 
+use fedner_page::layout::part;
 use fedner_proto::v1;
 use fedner_proto::v1::control_run_request::Action;
 use fedner_proto::v1::set_institution_state_request::State;
@@ -140,7 +141,7 @@ impl Deed {
         let Some(meaning) = self.meaning() else {
             return html! {};
         };
-        let address = format!("act?what={}&name={}", self.what, self.name);
+        let address = format!("act?what={}&name={}", self.what, part(&self.name));
         html! { a.button.bad[meaning.harsh] href=(address) { (meaning.button) } }
     }
 
@@ -167,8 +168,10 @@ impl Deed {
     /// The page on which one sees what came of it.
     pub(super) fn place(&self) -> String {
         match self.what.as_str() {
-            "start" | "pause" | "resume" | "retry" | "cancel" => format!("runs/{}", self.name),
-            "tag" | "rollback" => format!("models/{}", self.to),
+            "start" | "pause" | "resume" | "retry" | "cancel" => {
+                format!("runs/{}", part(&self.name))
+            }
+            "tag" | "rollback" => format!("models/{}", part(&self.to)),
             _ => "institutions".to_owned(),
         }
     }

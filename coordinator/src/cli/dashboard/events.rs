@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use fedner_page::guard::Base;
-use fedner_page::layout::{card, live, text};
+use fedner_page::layout::{card, live, part, text};
 use fedner_page::words;
 use fedner_shared::event::Entry;
 use fedner_shared::time::Time;
@@ -90,15 +90,6 @@ pub(super) async fn show(
 
 impl Asked {
     fn older(&self, before: u64) -> String {
-        let part = |text: &str| -> String {
-            let bytes = text.bytes().map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-                    char::from(byte).to_string()
-                }
-                other => format!("%{other:02x}"),
-            });
-            bytes.collect()
-        };
         format!(
             "events?run={}&kind={}&words={}&before={before}",
             part(&self.run),

@@ -22,6 +22,8 @@ mod overview;
 mod run;
 mod sentence;
 mod site;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod world;
 

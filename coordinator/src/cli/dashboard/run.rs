@@ -107,10 +107,9 @@ fn figures(world: &World, run: &RunView, now: Time) -> Markup {
     let members = run.members.iter().filter(taking_part).count();
     let largest = run.members.iter().filter_map(|member| member.epsilon);
     let largest = largest.reduce(f64::max);
-    let limit = world
-        .plans
-        .get(&run.run)
-        .map(|plan| plan.privacy.max_epsilon);
+    let noised = world.plans.get(&run.run).map(|plan| &plan.privacy);
+    let noised = noised.filter(|privacy| privacy.sigma() > 0.0);
+    let limit = noised.map(|privacy| privacy.max_epsilon);
     let finish = world.explained.get(&run.run).and_then(|view| view.finish);
     html! {
         dl.figures {
@@ -119,7 +118,7 @@ fn figures(world: &World, run: &RunView, now: Time) -> Markup {
             (figure("F1", html! { (run.f1.map_or("–".to_owned(), words::f1)) }, html! {
                 @match run.median_f1 { Some(median) => { "median " (words::f1(median)) }, None => "not scored yet" } }))
             (figure("Largest ε", html! { (largest.map_or("–".to_owned(), words::epsilon)) }, html! {
-                @match (largest, limit) { (Some(_), Some(limit)) => { "of " (limit) " in the plan" }, _ => "without noise" } }))
+                @match limit { Some(limit) => { "of " (limit) " in the plan" }, None => "without noise" } }))
             @if let Some(finish) = finish {
                 (figure("Expected end", html! { (words::relative(finish, now)) }, html! { (words::clock(finish)) }))
             }

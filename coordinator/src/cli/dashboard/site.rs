@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_page::confirm::Confirmations;
@@ -132,5 +132,5 @@ pub(super) fn pages(site: Site) -> Router {
 }
 
 async fn stream(State(site): State<Site>) -> Response {
-    site.0.live.stream().into_response()
+    site.0.live.response()
 }

@@ -114,7 +114,9 @@ fn lane(name: &InstitutionId, part: &Part, began: Time, end: Time, whole: f64) -
             .min(1000.0)
             .round()
     };
-    let taken = part.taken.map_or(1000.0, at);
+    // Who is quick says only that it has sent.
+    let unsaid = if part.sent.is_some() { 0.0 } else { 1000.0 };
+    let taken = part.taken.map_or(unsaid, at);
     // What comes first of being sent, declined and the end.
     let (until, class) = match (part.sent, part.declined) {
         (Some(sent), _) => (at(sent), "done"),
@@ -128,7 +130,7 @@ fn lane(name: &InstitutionId, part: &Part, began: Time, end: Time, whole: f64) -
         (Some(sent), ..) => format!("answered in {}", took(began, sent)),
         (None, Some(declined), ..) => format!("declined after {}", took(began, declined)),
         (None, None, Some(away), _) => format!("away for {}", took(away, end)),
-        (None, None, None, Some(taken)) => format!("at work for {}", took(taken, end)),
+        (None, None, None, Some(taken)) => format!("at work, {}", took(taken, end)),
         (None, None, None, None) => "waiting".to_owned(),
     };
     html! {
