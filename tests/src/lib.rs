@@ -11,4 +11,5 @@ pub mod notes;
 pub mod pretrained;
 pub mod process;
 pub mod proxy;
+pub mod skip;
 pub mod tiny;

@@ -102,7 +102,7 @@ impl Chart<'_> {
             return None;
         }
         // One point stands in the middle.
-        if x.0 == x.1 {
+        if (x.1 - x.0).abs() < f64::EPSILON {
             x = (x.0 - 1.0, x.1 + 1.0);
         }
         Some(Scale { x, y })
@@ -198,7 +198,7 @@ fn line_path(curve: &Curve, scale: &Scale) -> String {
 
 fn error_path(curve: &Curve, scale: &Scale) -> String {
     let mut path = String::new();
-    for point in &curve.points {
+    for point in curve.points.iter().filter(|point| point.y.is_finite()) {
         let Some(error) = point.error.filter(|error| error.is_finite()) else {
             continue;
         };

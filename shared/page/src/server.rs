@@ -82,11 +82,11 @@ fn site(guard: Arc<Guard>, pages: Router) -> Router {
     let assets = Router::new()
         .route(
             "/style.css",
-            get(|| asset("text/css; charset=utf-8", STYLE)),
+            get(async || asset("text/css; charset=utf-8", STYLE)),
         )
         .route(
             "/script.js",
-            get(|| asset("text/javascript; charset=utf-8", SCRIPT)),
+            get(async || asset("text/javascript; charset=utf-8", SCRIPT)),
         );
     let inner = assets
         .merge(pages)
@@ -103,7 +103,7 @@ fn site(guard: Arc<Guard>, pages: Router) -> Router {
         .layer(from_fn_with_state(guard, guard::watch))
 }
 
-async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "private, max-age=3600"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// How long it may take to print an address.
-const STARTS: Duration = Duration::from_secs(60);
+const STARTS: Duration = Duration::from_mins(1);
 
 /// A `dashboard` command; it ends with this value.
 pub(crate) struct Dashboard {
@@ -80,7 +80,7 @@ pub(crate) fn parts(address: &str) -> Result<(&str, &str)> {
 /// Sends a request as it stands and reads the answer to its end.
 pub(crate) fn raw(host: &str, request: &str) -> Result<Answer> {
     let mut stream = TcpStream::connect(host)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     // A server that refuses early may not read the rest.
     let _ = stream.write_all(request.as_bytes());
     let mut bytes = Vec::new();

@@ -3,15 +3,17 @@
 //! | file | what it does |
 //! |---|---|
 //! | `look` | reads what is shown from the directory, anew for each page |
-//! | `site` | the paths, and what every page has around it |
+//! | `routes`, `site` | the paths, and what every page has around it |
 //! | `home`, `plans`, `left`, `scores` | pages and their parts |
-//! | `act` | what a person decides, asked once |
+//! | `deed`, `act` | what a person decides, asked once |
 
 mod act;
+mod deed;
 mod home;
 mod left;
 mod look;
 mod plans;
+mod routes;
 mod scores;
 mod site;
 
@@ -71,7 +73,7 @@ async fn serve(context: &Context, directory: Directory, port: u16) -> anyhow::Re
         live.clone(),
         stop.clone(),
     ));
-    let pages = site::pages(site::Site::new(directory, live));
+    let pages = routes::pages(site::Site::new(directory, live));
     let serving = tokio::spawn(server::serve(listener, guard, pages, stop.clone()));
     terminate.received().await;
     stop.cancel();
@@ -93,12 +95,11 @@ async fn tell_of_changes(directory: Directory, live: Live, stop: CancellationTok
             store = Store::open(&directory.database()).ok();
         }
         let version = store.as_ref().map(Store::outside_changes);
-        let state = match version {
-            Some(Ok(version)) => Some((version, directory.is_running())),
-            Some(Err(_)) | None => {
-                store = None;
-                None
-            }
+        let state = if let Some(Ok(version)) = version {
+            Some((version, directory.is_running()))
+        } else {
+            store = None;
+            None
         };
         if known.replace(state) != Some(state) {
             live.touch();

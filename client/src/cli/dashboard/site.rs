@@ -1,21 +1,17 @@
-//! The paths of the page, and what every page has around it.
+//! What handlers share, and what every page has around it.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use fedner_page::confirm::Confirmations;
 use fedner_page::guard::Base;
 use fedner_page::layout::{self, Frame, text};
 use fedner_page::live::Live;
 use maud::{Markup, html};
 
-use super::act::{self, Deed};
+use super::deed::Deed;
 use super::look::Look;
-use super::{home, left, plans};
 use crate::config::Directory;
 
 /// What handlers share.
@@ -44,6 +40,11 @@ impl Site {
 
     pub(super) fn confirmations(&self) -> &Confirmations<Deed> {
         &self.0.confirmations
+    }
+
+    /// The answer to a page that listens for changes.
+    pub(super) fn stream(&self) -> Response {
+        self.0.live.response()
     }
 
     pub(super) fn touch(&self) {
@@ -111,20 +112,4 @@ fn broken(base: &Base, error: &anyhow::Error) -> Response {
     let mut response = layout::page(&frame, content);
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
-}
-
-pub(super) fn pages(site: Site) -> Router {
-    Router::new()
-        .route("/", get(home::show))
-        .route("/plans", get(plans::list))
-        .route("/plans/{plan}", get(plans::show))
-        .route("/left", get(left::list))
-        .route("/left/{receipt}", get(left::show))
-        .route("/act", get(act::ask).post(act::carry_out))
-        .route("/live", get(stream))
-        .with_state(site)
-}
-
-async fn stream(State(site): State<Site>) -> Response {
-    site.0.live.response()
 }

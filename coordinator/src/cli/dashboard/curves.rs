@@ -17,6 +17,7 @@ use super::world::{Version, World};
 const NINETY_FIVE: f64 = 1.96;
 /// With more institutions than this, only what is apart has a curve of its own.
 const SINGLY: usize = COLOURS - 1;
+const LOWEST: usize = 4;
 
 pub(super) fn cards(world: &World, run: &RunView) -> Markup {
     let versions = of_run(world, run);
@@ -139,48 +140,56 @@ fn by_type(versions: &[(u32, &Version)], noise: f64) -> Option<Markup> {
 }
 
 fn by_institution(history: &RunHistory) -> Option<Markup> {
-    let mut of: BTreeMap<&InstitutionId, Vec<Point>> = BTreeMap::new();
-    let mut band = Vec::new();
-    for (number, round) in &history.rounds {
-        let mut all = Vec::new();
-        for (name, part) in &round.parts {
-            if let Some(f1) = part.f1 {
-                let y = f64::from(f1);
-                let point = Point {
-                    x: f64::from(*number),
-                    y,
-                    error: None,
-                };
-                of.entry(name).or_default().push(point);
-                all.push(y);
-            }
-        }
-        all.sort_by(f64::total_cmp);
-        if let (Some(lower), Some(upper)) = (all.get(all.len() / 4), all.get(all.len() * 3 / 4)) {
-            band.push((f64::from(*number), *lower, *upper));
-        }
-    }
-    let few = of.len() <= SINGLY;
-    let mut names: Vec<_> = of.into_iter().collect();
+    let newest = history.rounds.values().rev();
+    let mut newest = newest.filter(|round| round.parts.values().any(|part| part.f1.is_some()));
+    let mut last: Vec<(&InstitutionId, f32)> = newest
+        .next()?
+        .parts
+        .iter()
+        .filter_map(|(name, part)| Some((name, part.f1?)))
+        .collect();
+    let few = last.len() <= SINGLY;
     if !few {
-        // The lowest at last are who may need help.
-        let last = |points: &[Point]| points.last().map_or(1.0, |point| point.y);
-        names.sort_by(|(_, a), (_, b)| last(a).total_cmp(&last(b)));
-        names.truncate(5);
+        // Who may need help.
+        last.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        last.truncate(LOWEST);
     }
-    let curves = names.into_iter().enumerate();
-    let curves = curves.map(|(colour, (name, points))| Curve {
-        name: if few {
-            name.to_string()
-        } else {
-            format!("{name} (among the lowest)")
-        },
-        colour,
-        points,
-        faint: false,
+    let curves = last.into_iter().enumerate().map(|(colour, (name, _))| {
+        let points = history.rounds.iter().filter_map(|(number, round)| {
+            Some(Point {
+                x: f64::from(*number),
+                y: f64::from(round.parts.get(name)?.f1?),
+                error: None,
+            })
+        });
+        Curve {
+            name: if few {
+                name.to_string()
+            } else {
+                format!("{name} (among the lowest)")
+            },
+            colour,
+            points: points.collect(),
+            faint: false,
+        }
     });
-    let band = if few { Vec::new() } else { band };
+    let band = if few {
+        Vec::new()
+    } else {
+        middle_half(history)
+    };
     scores("F1 of each institution by round", curves.collect(), band)
+}
+
+/// By round, between which values half of the institutions lie.
+fn middle_half(history: &RunHistory) -> Vec<(f64, f64, f64)> {
+    let quarters = history.rounds.iter().filter_map(|(number, round)| {
+        let mut all: Vec<f32> = round.parts.values().filter_map(|part| part.f1).collect();
+        all.sort_unstable_by(f32::total_cmp);
+        let (lower, upper) = (all.get(all.len() / 4)?, all.get(all.len() * 3 / 4)?);
+        Some((f64::from(*number), f64::from(*lower), f64::from(*upper)))
+    });
+    quarters.collect()
 }
 
 fn scores(label: &str, curves: Vec<Curve>, band: Vec<(f64, f64, f64)>) -> Option<Markup> {

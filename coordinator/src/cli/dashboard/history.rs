@@ -96,6 +96,10 @@ impl History {
     }
 
     /// Which versions an event tells something new about.
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are of institutions, certificates and rounds"
+    )]
     fn note_versions(&mut self, entry: &Entry) {
         match &entry.event {
             Event::ModelImported { digest, .. }
@@ -119,11 +123,14 @@ impl History {
                         .map(|(_, digest)| *digest),
                 );
             }
-            // The others are of institutions, certificates and rounds.
             _ => {}
         }
     }
 
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the state of a run as such is in its view"
+    )]
     fn take_round(&mut self, run: RunId, time: Time, event: Event) {
         match event {
             Event::RoundStarted {
@@ -201,7 +208,6 @@ impl History {
                 reason,
                 ..
             } => self.round(run, round).judged = Some((judgement, reason)),
-            // The state of a run as such is in its view.
             _ => {}
         }
     }

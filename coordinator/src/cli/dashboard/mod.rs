@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `feed` | follows the coordinator over gRPC and keeps the [`world::World`] current |
 //! | `world`, `history` | what pages are made of: views, and what the events add up to |
-//! | `site` | the paths, and what every page has around it |
+//! | `routes`, `site` | the paths, and what every page has around it |
+//! | `attention` | what a person should look at |
 //! | `overview`, `run`, `timeline`, `curves`, `institutions`, `models`, `lineage`, `events` | pages and their parts |
 //! | `deed`, `act` | what an operator can do, and that it is confirmed once |
 //! | `sentence` | events in words |
 
 mod act;
+mod attention;
 mod curves;
 mod deed;
 mod events;
@@ -19,6 +21,7 @@ mod institutions;
 mod lineage;
 mod models;
 mod overview;
+mod routes;
 mod run;
 mod sentence;
 mod site;
@@ -80,7 +83,7 @@ pub(super) async fn run(
     let serving = tokio::spawn(server::serve(
         listener,
         guard,
-        site::pages(site),
+        routes::pages(site),
         stop.clone(),
     ));
     terminate.received().await;

@@ -114,9 +114,10 @@ pub(super) async fn show(
         return response;
     };
     site.page(&base, ("models", &title), |world, now| {
-        match world.version(&name) {
-            Some(version) => one(world, version, act, now),
-            None => html! {},
+        if let Some(version) = world.version(&name) {
+            one(world, version, act, now)
+        } else {
+            html! {}
         }
     })
 }

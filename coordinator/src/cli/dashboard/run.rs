@@ -48,9 +48,12 @@ pub(super) async fn show(
         *response.status_mut() = StatusCode::NOT_FOUND;
         return response;
     }
-    site.page(&base, ("", &name), |world, now| match world.run(&name) {
-        Some(run) => page(world, run, &asked, act, now),
-        None => html! {},
+    site.page(&base, ("", &name), |world, now| {
+        if let Some(run) = world.run(&name) {
+            page(world, run, &asked, act, now)
+        } else {
+            html! {}
+        }
     })
 }
 

@@ -1,11 +1,8 @@
-//! The paths of the page, and what every page has around it.
+//! What handlers share, and what every page has around it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::Router;
-use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
 use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_page::confirm::Confirmations;
 use fedner_page::guard::Base;
@@ -14,9 +11,9 @@ use fedner_page::live::Live;
 use fedner_shared::time::Time;
 use maud::Markup;
 
+use super::attention::attention;
 use super::deed::Deed;
 use super::world::World;
-use super::{act, events, institutions, models, overview, run};
 use crate::cli::connect::Who;
 use crate::config::{Config, Paths};
 
@@ -77,6 +74,11 @@ impl Site {
         read(&self.0.world.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The answer to a page that listens for changes.
+    pub(super) fn stream(&self) -> Response {
+        self.0.live.response()
+    }
+
     /// Changes what pages show, without a word to them yet.
     pub(super) fn note<T>(&self, write: impl FnOnce(&mut World) -> T) -> T {
         write(&mut self.0.world.write().unwrap_or_else(PoisonError::into_inner))
@@ -97,7 +99,7 @@ impl Site {
     ) -> Response {
         let now = ThisMachine.now();
         let (content, problem, attention) = self.look(|world| {
-            let attention = overview::attention(world, now).len();
+            let attention = attention(world, now).len();
             (content(world, now), world.problem.clone(), attention)
         });
         let places = PLACES.map(|(address, word)| {
@@ -116,21 +118,4 @@ impl Site {
         };
         layout::page(&frame, content)
     }
-}
-
-pub(super) fn pages(site: Site) -> Router {
-    Router::new()
-        .route("/", get(overview::show))
-        .route("/runs/{run}", get(run::show))
-        .route("/institutions", get(institutions::show))
-        .route("/models", get(models::list))
-        .route("/models/{version}", get(models::show))
-        .route("/events", get(events::show))
-        .route("/act", get(act::ask).post(act::carry_out))
-        .route("/live", get(stream))
-        .with_state(site)
-}
-
-async fn stream(State(site): State<Site>) -> Response {
-    site.0.live.response()
 }

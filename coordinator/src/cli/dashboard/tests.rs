@@ -16,7 +16,8 @@ use fedner_shared::view::{Explanation, InstitutionView, MemberView, RunView};
 use tower::ServiceExt as _;
 
 use super::history::History;
-use super::site::{Site, pages};
+use super::routes::pages;
+use super::site::Site;
 use super::world::Version;
 use crate::cli::connect::Who;
 use crate::config::{Config, Paths};
@@ -293,6 +294,10 @@ async fn page(site: &Site, path: &str) -> String {
 }
 
 #[tokio::test]
+#[allow(
+    clippy::print_stdout,
+    reason = "the figures are for whoever asks for them"
+)]
 async fn pages_of_400_institutions_and_300_rounds_stay_small() {
     let site = large();
     let run = format!("/runs/{}", run());

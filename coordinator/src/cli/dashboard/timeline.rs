@@ -70,7 +70,7 @@ fn describe(number: u32, round: &Round, now: Time) -> String {
     let f1 = round.f1.map(|f1| format!(", F1 {}", words::f1(f1)));
     let attempt = (round.attempt > 1).then(|| format!(", attempt {}", round.attempt));
     format!(
-        "Round {number}: {span}{}{}",
+        "{number}: {span}{}{}",
         f1.unwrap_or_default(),
         attempt.unwrap_or_default()
     )
