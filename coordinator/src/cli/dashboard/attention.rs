@@ -93,7 +93,7 @@ pub(super) fn card(found: &[Attention]) -> Markup {
             @if !found.is_empty() {
                 div.card {
                     div.head { h2 { "Needs attention" } div.aside { (found.len()) } }
-                    ul.plain {
+                    ul.list {
                         @for item in found.iter().take(SHOWN) {
                             li {
                                 (badge(item.tone, match item.tone { Tone::Bad => "fault", Tone::Warn => "soon", Tone::Plain | Tone::Active | Tone::Good => "waits" }))
