@@ -109,7 +109,7 @@ fn figures(world: &World, now: Time) -> Markup {
 
 pub(super) const fn tone(state: RunState) -> Tone {
     match state {
-        RunState::Created | RunState::Cancelled => Tone::Plain,
+        RunState::Created | RunState::Scheduled | RunState::Cancelled => Tone::Plain,
         RunState::Recruiting
         | RunState::Collecting
         | RunState::Aggregating

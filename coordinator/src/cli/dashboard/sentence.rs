@@ -74,6 +74,9 @@ pub(super) fn of(entry: &Entry) -> String {
         Event::RunCancelled => "the run was cancelled".to_owned(),
         Event::RunCompleted { .. } => "the run was completed".to_owned(),
         Event::RunFailed { reason } => format!("the run failed: {reason}"),
+        Event::Scheduled { round, until } => {
+            format!("round {round} waits for its time, {until}")
+        }
         Event::RunRetried { round } => format!("the run goes on with round {round}"),
         Event::Joined {
             institution,
