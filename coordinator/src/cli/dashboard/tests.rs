@@ -250,6 +250,7 @@ fn large() -> Site {
             median_f1: Some(0.88),
             champion: None,
             gate: None,
+            next_start: None,
         }];
         world.explained.insert(
             run(),
