@@ -13,6 +13,7 @@
 //! | [`blobs`] | files by digest |
 //! | [`identity`] | keys and certificates, enrolment, renewal |
 //! | [`rules`] | which policy is in force |
+//! | [`observe`] | metrics, on loopback |
 //! | [`config`] | the directory of an institution and its TOML files |
 
 pub mod agent;
@@ -25,6 +26,7 @@ pub mod discreet;
 pub mod dp_sgd;
 pub mod egress;
 pub mod identity;
+pub mod observe;
 pub mod rules;
 pub mod sound;
 pub mod state;

@@ -19,6 +19,7 @@ pub async fn regularly(engine: Handle, paths: Paths, stop: CancellationToken) {
             Ok((institutions, runs)) => observe::show(&institutions, &runs),
             Err(failure) => tracing::debug!(%failure, "no metrics of institutions and runs"),
         }
+        observe::show_queue(engine.queue());
         if let Ok(Some(free)) = disk::free_space(paths.directory()) {
             observe::show_disk(free);
         }

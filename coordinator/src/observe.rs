@@ -5,7 +5,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedner_shared::refusal::Code;
-use fedner_shared::state::RunState;
+use fedner_shared::state::{MemberState, RunState};
 use fedner_shared::time::Time;
 use fedner_shared::view::{InstitutionView, RunView};
 use metrics::{
@@ -29,11 +29,26 @@ const LAST_SEEN: &str = "fedner_institution_last_seen_seconds";
 const CERTIFICATE: &str = "fedner_institution_certificate_expires_seconds";
 const RUNS: &str = "fedner_runs";
 const DISK: &str = "fedner_disk_free_bytes";
+const EVENTS: &str = "fedner_run_events_total";
+const COMMIT_SECONDS: &str = "fedner_store_commit_seconds";
+const QUEUE: &str = "fedner_engine_queue";
+const ROUND: &str = "fedner_run_round";
+const ROUNDS: &str = "fedner_run_rounds";
+const MEMBERS: &str = "fedner_run_members";
+const AWAITED: &str = "fedner_run_members_at_work";
+const EPSILON: &str = "fedner_run_epsilon";
+const F1: &str = "fedner_run_f1";
+
+/// Seconds between which times are counted.
+const BUCKETS: [f64; 12] = [
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
+];
 
 /// Serves the metrics to Prometheus on `address`.
 pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::BuildError> {
     metrics_exporter_prometheus::PrometheusBuilder::new()
         .with_http_listener(address)
+        .set_buckets(&BUCKETS)?
         .install()?;
     describe_counter!(REFUSALS, Unit::Count, "Requests refused, by code");
     describe_counter!(
@@ -71,6 +86,35 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
         Unit::Bytes,
         "Free space of the coordinator's directory"
     );
+    describe_counter!(EVENTS, Unit::Count, "Events of runs, by kind");
+    describe_histogram!(
+        COMMIT_SECONDS,
+        Unit::Seconds,
+        "Time of a store transaction with its commit"
+    );
+    describe_gauge!(QUEUE, Unit::Count, "Requests that wait for the engine");
+    describe_gauge!(ROUND, Unit::Count, "The round of a run that has not ended");
+    describe_gauge!(ROUNDS, Unit::Count, "How many rounds that run has");
+    describe_gauge!(MEMBERS, Unit::Count, "Its members that have not left");
+    describe_gauge!(
+        AWAITED,
+        Unit::Count,
+        "Those of them that are assigned or at work"
+    );
+    describe_gauge!(
+        EPSILON,
+        "The largest epsilon that a member told of that run"
+    );
+    describe_gauge!(F1, "F1 of its newest version that was scored, pooled");
+    // Those that nothing has happened to yet are 0, and not absent.
+    for counter in [STEPS, UPLOADED, DOWNLOADED, UNUSED] {
+        counter!(counter).absolute(0);
+    }
+    for code in Code::ALL {
+        counter!(REFUSALS, "code" => code.as_str()).absolute(0);
+        counter!(DECLINED, "code" => code.as_str()).absolute(0);
+    }
+    gauge!(WAITING).set(0.0);
     describe_gauge!(WAITING, Unit::Count, "Institutions waiting in a check-in");
     describe_gauge!(
         EXPIRY,
@@ -109,8 +153,18 @@ pub(crate) fn count_step() {
     counter!(STEPS).increment(1);
 }
 
-pub(crate) fn count_commit(name: &'static str) {
+pub(crate) fn count_commit(name: &'static str, took: Duration) {
     counter!(COMMITS, "transaction" => name).increment(1);
+    histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
+}
+
+/// The kind is the event's own name.
+pub(crate) fn count_event(kind: String) {
+    counter!(EVENTS, "kind" => kind).increment(1);
+}
+
+pub(crate) fn show_queue(waiting: usize) {
+    gauge!(QUEUE).set(waiting as f64);
 }
 
 pub(crate) fn count_uploaded(bytes: u64) {
@@ -135,10 +189,35 @@ pub(crate) fn show(institutions: &[InstitutionView], runs: &[RunView]) {
         }
         gauge!(CERTIFICATE, "institution" => name).set(seconds(view.certificate_expires));
     }
+    for run in runs.iter().filter(|run| !run.state.is_end()) {
+        show_run(run);
+    }
     // Those without a run are 0.
     for state in RunState::ALL {
         let count = runs.iter().filter(|run| run.state == *state).count();
         gauge!(RUNS, "state" => state.as_str()).set(count as f64);
+    }
+}
+
+/// The names are of runs that the operator created.
+fn show_run(run: &RunView) {
+    let name = run.run.to_string();
+    let set = |metric: &'static str, value: f64| gauge!(metric, "run" => name.clone()).set(value);
+    let count = |fits: fn(MemberState) -> bool| {
+        let members = run.members.iter().filter(|member| fits(member.state));
+        members.count() as f64
+    };
+    set(ROUND, f64::from(run.round));
+    set(ROUNDS, f64::from(run.rounds));
+    set(MEMBERS, count(|state| state != MemberState::Left));
+    let at_work = |state| matches!(state, MemberState::Assigned | MemberState::Working);
+    set(AWAITED, count(at_work));
+    let spent = run.members.iter().filter_map(|member| member.epsilon);
+    if let Some(largest) = spent.reduce(f64::max) {
+        set(EPSILON, largest);
+    }
+    if let Some(f1) = run.f1 {
+        set(F1, f1);
     }
 }
 

@@ -59,30 +59,70 @@ fn every_variable_is_documented() -> Result<()> {
     Ok(())
 }
 
+/// Where metrics are made, and where their table is.
+const METRICS: [(&str, &str); 2] = [
+    ("coordinator/src/observe.rs", "coordinator/README.md"),
+    ("client/src/observe.rs", "client/README.md"),
+];
+
+fn metrics(text: &str) -> BTreeSet<String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+    let quoted = text.split('"').filter(|word| word.starts_with("fedner_"));
+    quoted
+        .filter(|word| word.chars().all(fits))
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
 fn every_metric_is_documented() -> Result<()> {
-    const HOME: &str = "coordinator/src/observe.rs";
-    let fits = |c: char| c.is_ascii_lowercase() || c == '_';
-    let found: BTreeSet<String> = words(&read(HOME)?, "fedner_", fits)
-        .into_iter()
-        .filter(|word| !word.starts_with("fedner_shared"))
-        .map(str::to_owned)
-        .collect();
-    assert_same(
-        "metrics",
-        &found,
-        &documented("coordinator/README.md", "fedner_")?,
-    );
+    for (home, table) in METRICS {
+        assert_same(
+            "metrics",
+            &metrics(&read(home)?),
+            &documented(table, "fedner_")?,
+        );
+    }
     for path in files(&[".rs"])? {
         let text = fs::read_to_string(&path)?;
-        let elsewhere = !name(&path).starts_with("tests/docs/") && name(&path) != HOME;
+        let home = METRICS.iter().any(|(home, _)| name(&path) == *home);
+        let elsewhere = !name(&path).starts_with("tests/docs/") && !home;
         let makes = ["counter!(", "gauge!(", "histogram!("];
         let metric = makes.iter().find(|make| text.contains(**make));
         assert!(
             metric.is_none() || !elsewhere,
-            "{} makes a metric: all stand in {HOME}",
+            "{} makes a metric: all stand in {METRICS:?}",
             name(&path)
         );
+    }
+    Ok(())
+}
+
+/// Rules and dashboards ask for metrics that there are.
+#[test]
+fn rules_and_dashboards_name_metrics_that_exist() -> Result<()> {
+    let mut known = BTreeSet::new();
+    for (home, _) in METRICS {
+        known.extend(metrics(&read(home)?));
+    }
+    for file in [
+        "coordinator/monitoring/alerts.yml",
+        "coordinator/monitoring/grafana.json",
+    ] {
+        let fits = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+        let text = read(file)?;
+        let asked = words(&text, "fedner_", fits);
+        assert!(asked.len() > 5, "{file} asks for {asked:?}");
+        for metric in asked {
+            let base = metric
+                .trim_end_matches("_bucket")
+                .trim_end_matches("_count");
+            let base = base.trim_end_matches("_sum");
+            assert!(
+                known.contains(metric) || known.contains(base),
+                "{file}: {metric}"
+            );
+        }
     }
     Ok(())
 }

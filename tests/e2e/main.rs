@@ -16,6 +16,7 @@ mod hosts;
 mod leaving;
 mod members;
 mod methods;
+mod metrics;
 mod network;
 mod old_copy;
 mod pages;

@@ -365,6 +365,17 @@ impl State {
         }
     }
 
+    /// Every name that [`Self::name`] gives.
+    pub const NAMES: [&'static str; 7] = [
+        "idle",
+        "fetching",
+        "training",
+        "releasing",
+        "uploading",
+        "evaluating",
+        "submitting",
+    ];
+
     /// The stable name, as it stands in the JSON.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, runtime};
 use crate::agent::{Agent, Environment};
+use crate::observe;
 
 /// How long a training step may take to notice that it is to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,6 +21,8 @@ pub(super) struct Arguments {}
 
 pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
+    let directory = context.directory()?;
+    let metrics = directory.settings()?.metrics_listen;
     let agent = {
         // The connection belongs to the runtime, though it is only dialled when first used.
         let _inside = runtime.enter();
@@ -35,6 +38,9 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
                 "asked to reload: client.toml and policy.toml are looked at before each use"
             );
         }));
+        if let Some(address) = metrics {
+            observe::serve(address, directory, stop.clone()).await?;
+        }
         tokio::spawn(alive());
         service::notify(Word::Ready);
         tokio::spawn(async move {

@@ -1,6 +1,7 @@
 //! `client.toml`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use fedner_model::corpus::ReadOptions;
@@ -60,6 +61,9 @@ pub struct Settings {
     /// when the end of the ledger was cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger_heads: Option<PathBuf>,
+    /// Where Prometheus may scrape, over plain HTTP: an address of loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
     /// The entity types that the corpora annotate, where these are not all that a plan may ask for. Elsewhere
     /// a word without a tag may be of any other type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,6 +105,7 @@ impl Settings {
             declared_held_out: None,
             storage_key: None,
             ledger_heads: None,
+            metrics_listen: None,
             annotated_types: None,
             annotated_types_of: BTreeMap::new(),
             reading: ReadOptions::default(),
@@ -124,6 +129,13 @@ impl Settings {
         }
         if self.declared_held_out == Some(0) {
             return wrong("declared_held_out", "0".into(), "at least 1");
+        }
+        if let Some(address) = self.metrics_listen.filter(|at| !at.ip().is_loopback()) {
+            return wrong(
+                "metrics_listen",
+                address.to_string(),
+                "an address of loopback",
+            );
         }
         if let Some(both) = self.data.iter().find(|path| self.held_out.contains(path)) {
             let found = both.display().to_string();
@@ -158,5 +170,18 @@ mod tests {
         let text = format!("{base}data = [\"x\"]\nheld_out = [\"x\"]");
         let settings: Settings = toml::from_str(&text).expect("toml");
         assert!(settings.check(Path::new("client.toml")).is_err());
+        for (address, fits) in [
+            ("127.0.0.1:9464", true),
+            ("[::1]:1", true),
+            ("0.0.0.0:9464", false),
+        ] {
+            let text = format!("{base}metrics_listen = \"{address}\"");
+            let settings: Settings = toml::from_str(&text).expect("toml");
+            assert_eq!(
+                settings.check(Path::new("client.toml")).is_ok(),
+                fits,
+                "{address}"
+            );
+        }
     }
 }

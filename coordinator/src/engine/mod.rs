@@ -122,6 +122,11 @@ impl Handle {
         answer.await.map_err(|_| Failure::from(Fault::Stopped))?
     }
 
+    /// How many requests wait for the engine.
+    pub fn queue(&self) -> usize {
+        self.calls.max_capacity() - self.calls.capacity()
+    }
+
     /// Changes whenever an event was added; the value is its sequence number.
     pub fn newest_event(&self) -> watch::Receiver<u64> {
         self.newest.clone()

@@ -163,6 +163,7 @@ impl Engine {
         if durable {
             let now = self.machine.now();
             let written = self.written.get(&id);
+            let kinds: Vec<String> = events.iter().map(Event::kind).collect();
             let newest = self.store.transact(name, |tx| {
                 also(tx)?;
                 tx.put_run(&run, written)?;
@@ -180,6 +181,7 @@ impl Engine {
             })?;
             self.written.insert(id.clone(), run.members.clone());
             observe::count_step();
+            kinds.into_iter().for_each(observe::count_event);
             self.newest.send_replace(newest);
         }
         match place {

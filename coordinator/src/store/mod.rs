@@ -19,6 +19,7 @@ mod schema;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fedner_host::machine::Machine;
 use fedner_host::machine::ThisMachine;
@@ -118,6 +119,7 @@ impl Store {
         name: &'static str,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        let began = Instant::now();
         let failed = |source| Error::Transaction { name, source };
         let transaction = self.connection.transaction().map_err(failed)?;
         let tx = Tx(transaction);
@@ -126,7 +128,7 @@ impl Store {
             CommitError::Database(source) => Error::Transaction { name, source },
             CommitError::Disk(source) => Error::Disk { name, source },
         })?;
-        observe::count_commit(name);
+        observe::count_commit(name, began.elapsed());
         Ok(value)
     }
 

@@ -58,6 +58,14 @@ pub struct Base {
     pub rest: String,
 }
 
+/// Whether `host` is this machine and this port: not a name that someone else resolves.
+fn is_here(address: SocketAddr, host: &str) -> bool {
+    let port = address.port();
+    ["127.0.0.1", "localhost", "[::1]"]
+        .iter()
+        .any(|name| host == format!("{name}:{port}"))
+}
+
 fn digest(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
@@ -122,14 +130,6 @@ impl Guard {
         self.secrets().keys.contains(&digest(key))
     }
 
-    /// Whether `host` is this machine and this port: not a name that someone else resolves.
-    fn is_here(&self, host: &str) -> bool {
-        let port = self.address.port();
-        ["127.0.0.1", "localhost", "[::1]"]
-            .iter()
-            .any(|name| host == format!("{name}:{port}"))
-    }
-
     /// Why a request is refused before its path is looked at.
     fn refuses(&self, method: &Method, headers: &HeaderMap, opens: bool) -> Option<&'static str> {
         let text = |name: header::HeaderName| match headers.get(&name).map(HeaderValue::to_str) {
@@ -140,7 +140,7 @@ impl Guard {
         let Ok(Some(host)) = text(header::HOST) else {
             return Some("the request names no host");
         };
-        if headers.get_all(header::HOST).iter().count() != 1 || !self.is_here(host) {
+        if headers.get_all(header::HOST).iter().count() != 1 || !is_here(self.address, host) {
             return Some("this page is not served under that name");
         }
         let same = |origin: &str| {
@@ -180,6 +180,20 @@ pub(crate) async fn watch(
         None => next.run(request).await,
     };
     protected(response)
+}
+
+/// Refuses names that are not of this machine, for what needs no key.
+pub(crate) async fn watch_name(
+    State(address): State<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    if !host.is_some_and(|host| is_here(address, host)) {
+        return refused(StatusCode::FORBIDDEN, "this is not served under that name");
+    }
+    protected(next.run(request).await)
 }
 
 fn protected(mut response: Response) -> Response {

@@ -44,7 +44,29 @@ pub async fn serve(
     pages: Router,
     stop: CancellationToken,
 ) {
-    let service = TowerToHyperService::new(site(guard, pages));
+    accept(listener, site(guard, pages), stop).await;
+}
+
+/// Serves the text that `figures` makes at `/metrics`, without a key, to whoever asks for this machine by its own
+/// name: a name that someone else has bound to loopback is refused.
+pub async fn serve_figures(
+    listener: TcpListener,
+    figures: impl Fn() -> String + Clone + Send + Sync + 'static,
+    stop: CancellationToken,
+) {
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    let show = move || async move { (kind, figures()) };
+    let pages = Router::new()
+        .route("/metrics", get(show))
+        .layer(from_fn_with_state(address, guard::watch_name));
+    accept(listener, pages, stop).await;
+}
+
+async fn accept(listener: TcpListener, pages: Router, stop: CancellationToken) {
+    let service = TowerToHyperService::new(pages);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else {

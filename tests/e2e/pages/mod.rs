@@ -1,5 +1,5 @@
 //! The pages of both programs, in a real browser and over plain HTTP.
 
 mod browsed;
-mod dashboard;
+pub(crate) mod dashboard;
 mod refused;
