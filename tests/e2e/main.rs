@@ -21,6 +21,7 @@ mod network;
 mod old_copy;
 mod pages;
 mod pruning;
+mod python;
 mod rations;
 mod release;
 mod roles;
