@@ -357,6 +357,7 @@ mod tests {
                 signed: Signed::new(&plan, &SecretKey::from_seed([2; 32])),
                 plan,
                 dimension: 15,
+                memory: 0,
                 proposed: NOW,
             };
             place.open().add_plan(&record).expect("plan");

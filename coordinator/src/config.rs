@@ -1,5 +1,6 @@
 //! The coordinator's directory and the one file in it that people edit.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Config {
     pub names: Vec<String>,
     /// The socket to listen on.
     pub listen: String,
+    /// Balancers that send the PROXY protocol, version 2, ahead of each connection; others may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol_from: Vec<IpAddr>,
     /// Where Prometheus may scrape, over plain HTTP: keep it on a loopback or private address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_listen: Option<String>,

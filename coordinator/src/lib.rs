@@ -18,6 +18,7 @@ pub mod intake;
 pub mod keys;
 pub mod limits;
 pub mod observe;
+mod proxied;
 pub mod pruning;
 pub mod registry;
 pub mod reload;

@@ -251,6 +251,15 @@ impl Registry {
         }
     }
 
+    /// How much memory a training of the plan takes; `None` where its base's configuration cannot be read.
+    pub async fn training_bytes(&self, plan: &Signed, dimension: u64) -> Option<u64> {
+        let plan: Plan = plan.peek().ok()?;
+        let config = plan.inputs.as_ref()?.config.digest;
+        let config = self.read_text("config.json", config).await.ok()?;
+        let config = BertConfig::parse(&config).ok()?;
+        Some(config.training_bytes(&plan, dimension))
+    }
+
     async fn read_text(&self, what: &str, digest: Digest) -> Result<String, Failure> {
         String::from_utf8(self.read(digest).await?).map_err(|_| {
             Refusal::new(Code::CheckpointInvalid, format!("{what} is not UTF-8 text")).into()

@@ -133,6 +133,10 @@ impl Reload {
                 "metrics_listen",
                 found.metrics_listen != used.metrics_listen,
             ),
+            (
+                "proxy_protocol_from",
+                found.proxy_protocol_from != used.proxy_protocol_from,
+            ),
             ("blobs_url", found.blobs_url != used.blobs_url),
             (
                 "streams_per_connection",

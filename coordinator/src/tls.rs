@@ -1,7 +1,7 @@
 //! TLS 1.3 for the listening socket. There is no plaintext mode.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ use tonic::transport::server::Connected;
 use crate::authority::{Authority, Identity};
 use crate::door::{Activity, Door, Guest, Place};
 use crate::identity::Caller;
-use crate::observe;
+use crate::{observe, proxied};
 
 /// A peer that cannot finish a handshake in this time is not one.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,7 +126,7 @@ pub struct Connection {
 /// Accepts connections until `stop`, as many as the door has places for; handshakes run beside each other. Each
 /// has the configuration of the moment.
 pub fn accept(
-    listener: TcpListener,
+    (listener, balancers): (TcpListener, Vec<IpAddr>),
     config: watch::Receiver<Arc<ServerConfig>>,
     door: Arc<Door>,
     stop: CancellationToken,
@@ -147,25 +147,58 @@ pub fn accept(
                     continue;
                 }
             };
+            let acceptor = TlsAcceptor::from(config.borrow().clone());
+            let (sender, door) = (sender.clone(), door.clone());
+            if balancers.contains(&address.ip().to_canonical()) {
+                tokio::spawn(async move {
+                    if let Some((stream, address)) = behind(stream, address).await
+                        && let Some(place) = door.enter(address.ip()).await
+                    {
+                        greet(acceptor, stream, address, place, door, sender).await;
+                    }
+                });
+                continue;
+            }
             let Some(place) = door.enter(address.ip()).await else {
                 continue;
             };
-            let acceptor = TlsAcceptor::from(config.borrow().clone());
-            let (sender, door) = (sender.clone(), door.clone());
-            tokio::spawn(async move {
-                let cut = place.cut();
-                let connection = tokio::select! {
-                    biased;
-                    () = cut.cancelled() => None,
-                    connection = handshake(&acceptor, stream, address, place, &door) => connection,
-                };
-                if let Some(connection) = connection {
-                    let _ = sender.send(Ok(connection)).await;
-                }
-            });
+            tokio::spawn(greet(acceptor, stream, address, place, door, sender));
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// Whom a balancer passes on.
+async fn behind(mut stream: TcpStream, balancer: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
+    let header = proxied::header(&mut stream);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, header).await {
+        Ok(Ok(caller)) => Some((stream, caller.unwrap_or(balancer))),
+        Ok(Err(error)) => {
+            tracing::debug!(%balancer, %error, "a balancer did not say for whom it speaks");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The handshake of one connection, which is then served.
+async fn greet(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    place: Place,
+    door: Arc<Door>,
+    sender: mpsc::Sender<io::Result<Connection>>,
+) {
+    let cut = place.cut();
+    let connection = tokio::select! {
+        biased;
+        () = cut.cancelled() => None,
+        connection = handshake(&acceptor, stream, address, place, &door) => connection,
+    };
+    if let Some(connection) = connection {
+        let _ = sender.send(Ok(connection)).await;
+    }
 }
 
 /// Closes a connection that nobody uses, or whose certificate has run out.

@@ -363,3 +363,102 @@ fn an_open_invite_is_listed_without_its_secret_and_withdrawn() -> Result<()> {
     assert!(refused(none)?.contains("invite-unknown"));
     Ok(())
 }
+
+/// Updates that were paid for.
+fn debits(setting: &Setting, name: &str) -> Result<i64> {
+    let database = setting.cluster.client_directory(name).join("state.sqlite");
+    let connection = rusqlite::Connection::open(database)?;
+    let sql = "SELECT count(*) FROM ledger WHERE body LIKE '%\"stage\":\"debited\"%'
+               AND body LIKE '%\"kind\":\"update\"%'";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// Both copies would release an update for the one payment that they share.
+#[test]
+fn a_copy_made_in_the_midst_of_an_attempt_pays_for_it_again() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.enrol("i0", 0, 4)?;
+    let dies = [("FEDNER_CRASH_AT", "before commit release update:1")];
+    setting.cluster.start_client_with("i0", &dies)?;
+    let run = setting.start_run(&plan(1, 1, 1, "head", "away_after_s = 600", PRIVACY))?;
+    let first = setting.cluster.client_process("i0").context("running")?;
+    assert!(
+        !first.ended(MINUTES)?.success(),
+        "it died before it released"
+    );
+    assert_eq!(debits(&setting, "i0")?, 1, "paid, and nothing left");
+    let [from, to] = ["i0", "copy"].map(|name| setting.cluster.client_directory(name));
+    copy(&from, &to)?;
+    for secret in fs::read_dir(to.join("identity"))? {
+        let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(secret?.path(), owner)?;
+    }
+    setting.cluster.start_client("copy")?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    wait_for_log(&setting, "copy", "copied or restored in the midst")?;
+    assert_eq!(
+        debits(&setting, "copy")?,
+        2,
+        "the copy paid for what it released"
+    );
+    Ok(())
+}
+
+/// The control: the directory that paid goes on with what it paid.
+#[test]
+fn the_directory_that_paid_goes_on_after_a_death_without_paying_again() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.enrol("i0", 0, 4)?;
+    let dies = [("FEDNER_CRASH_AT", "before commit release update:1")];
+    setting.cluster.start_client_with("i0", &dies)?;
+    let run = setting.start_run(&plan(1, 1, 1, "head", "away_after_s = 600", PRIVACY))?;
+    let first = setting.cluster.client_process("i0").context("running")?;
+    assert!(
+        !first.ended(MINUTES)?.success(),
+        "it died before it released"
+    );
+    setting.cluster.start_client("i0")?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    assert_eq!(debits(&setting, "i0")?, 1);
+    Ok(())
+}
+
+/// A plan names who takes part: more of them are a plan of its own, which begins where the first one ended.
+#[test]
+fn an_institution_joins_between_rounds_by_a_plan_that_goes_on() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.start_institutions(2, 4)?;
+    let first = setting.start_run(&plan(1, 1, 1, "head", "", NO_NOISE))?;
+    setting.wait_for_state(&first, "completed", MINUTES)?;
+    let extend = [
+        "run", "extend", &first, "--rounds", "1", "--with", "i1", "--start",
+    ];
+    let created = setting.cluster.coordinate(&extend)?;
+    let second = created["run"].as_str().context("run")?;
+    setting.wait_for_state(second, "completed", MINUTES)?;
+    let published = setting.published()?;
+    let participants = |version: &Value| {
+        let all = version["version"]["origin"]["participants"].as_array();
+        all.map(Vec::len)
+    };
+    assert_eq!(published.len(), 2);
+    assert_eq!(participants(&published[0]), Some(1));
+    assert_eq!(participants(&published[1]), Some(2));
+    assert_eq!(
+        published[1]["version"]["parent"], published[0]["digest"],
+        "it goes on from there"
+    );
+    setting.assert_replays()?;
+
+    // What the training takes is said before and after the word.
+    let listed = setting.cluster.consult("i1", &["consent", "list"])?;
+    let memory = listed[0]["memory"].as_u64().context("memory")?;
+    assert!((100 << 20..4 << 30).contains(&memory), "{memory}");
+    let check = setting.cluster.client_command("i1", &["check"])?.output()?;
+    let check = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(
+        check.contains("a training of the plan notes takes up to about"),
+        "{check}"
+    );
+    Ok(())
+}

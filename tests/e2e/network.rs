@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fedner_tests::binaries::binaries;
+use fedner_tests::notes::Split;
 use fedner_tests::process::{self, Process};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -409,5 +410,83 @@ fn a_coordinator_with_an_ipv6_address_is_reached_by_it() -> Result<()> {
     enroll.arg("enroll").arg(&file).arg("--data").arg(&corpus);
     enroll.args(["--proxy", "direct"]);
     process::run(enroll)?;
+    Ok(())
+}
+
+/// A balancer in front of the coordinator, which says of each connection that it is that one's.
+fn balancer(target: String, last: u8) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let target = target.clone();
+            std::thread::spawn(move || -> Result<()> {
+                let mut far = TcpStream::connect(target)?;
+                far.write_all(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c")?;
+                far.write_all(&[203, 0, 113, last, 127, 0, 0, 1, 0, 9, 0, 9])?;
+                let back = (far.try_clone()?, near.try_clone()?);
+                std::thread::spawn(move || carry(back.0, back.1));
+                carry(near, far);
+                Ok(())
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// An enrolment by the invite of that text, through that address.
+fn enrol_by(setting: &Setting, invite: &str, through: &str) -> Result<Command> {
+    let (file, data) = (
+        setting.path("through.toml"),
+        setting.text(0, Split::Train, 2)?,
+    );
+    fs::write(&file, invite.replace(&setting.cluster.address(), through))?;
+    let mut enroll = setting.cluster.client_command("i0", &["enroll"])?;
+    enroll.arg(file).arg("--data").arg(data);
+    Ok(enroll)
+}
+
+/// Limits count by the address that the balancer names. Without the key nobody is believed.
+#[test]
+fn behind_a_balancer_the_caller_is_whom_its_header_names() -> Result<()> {
+    let mut setting = Setting::new()?;
+    let target = setting.cluster.address();
+    let (one, other) = (balancer(target.clone(), 1)?, balancer(target.clone(), 2)?);
+    let invite = setting.cluster.invite("i0")?;
+    let text = fs::read_to_string(&invite)?;
+    let secret = text.lines().find(|line| line.starts_with("secret"));
+    let guessed = text.replace(secret.context("secret")?, "secret = \"guessed\"");
+    let said = refused(enrol_by(&setting, &text, &one)?)?;
+    assert!(!said.contains("[invite"), "not TLS: {said}");
+
+    let file = setting
+        .cluster
+        .coordinator_directory()
+        .join("coordinator.toml");
+    let before = fs::read_to_string(&file)?;
+    let key = "proxy_protocol_from = [\"127.0.0.1\"]\n";
+    let limits = "[limits]\nwrong_invites_per_minute = 1\n";
+    fs::write(&file, format!("{key}{before}\n{limits}"))?;
+    setting.cluster.kill_coordinator()?;
+    setting.cluster.start_coordinator()?;
+    let direct = refused(enrol_by(&setting, &text, &target)?)?;
+    assert!(!direct.contains("[invite"), "without a header: {direct}");
+    for (through, code) in [
+        (&one, "invite-unknown"),
+        (&one, "rate-limited"),
+        (&other, "invite-unknown"),
+    ] {
+        let said = refused(enrol_by(&setting, &guessed, through)?)?;
+        assert!(said.contains(code), "{code}: {said}");
+    }
+    let third = balancer(target.clone(), 3)?;
+    process::run(enrol_by(&setting, &text, &third)?)?;
+    let check = setting.cluster.client_command("i0", &["check"])?.output()?;
+    let check = String::from_utf8_lossy(&check.stdout).into_owned();
+    let connection = check.lines().find(|line| line.contains("connection"));
+    assert!(
+        connection.is_some_and(|line| line.starts_with("ok")),
+        "{check}"
+    );
     Ok(())
 }

@@ -137,6 +137,7 @@ impl Rogue {
                 run: RUN.to_owned(),
                 plan: Some(convert::signed_to_wire(&self.signed)),
                 dimension: 1,
+                memory: 0,
             }));
         }
         if request.consents.is_empty() {

@@ -23,7 +23,8 @@ use crate::task::{Charge, Kind, Release, Task};
 /// that is paid for, and can be unwanted but not declined any more.
 ///
 /// Private text is read only after `Charged`. `Restarted` begins the work again from `Fetching` with
-/// fresh noise. The charge of the attempt is kept, as nothing has left that it paid for. What was
+/// fresh noise. The charge of the attempt is kept, as nothing has left that it paid for. In a copy of the directory
+/// (`Copied`) it is not: two copies would release two updates for one. What was
 /// released already is sent again, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -113,6 +114,8 @@ pub enum Input {
     Dropped,
     /// The program was started again.
     Restarted,
+    /// The directory is a copy: what was paid for may be used up elsewhere.
+    Copied,
 }
 
 /// What left for an attempt before.
@@ -306,6 +309,17 @@ fn next(state: &State, input: Input) -> Result<(State, Vec<Effect>), Rejection> 
             | State::Evaluating { task, charge },
             Input::Restarted,
         ) => Ok(fetching(task.clone(), *charge)),
+        (
+            State::Fetching { task, .. }
+            | State::Training { task, .. }
+            | State::Releasing { task, .. }
+            | State::Evaluating { task, .. },
+            Input::Copied,
+        ) => Ok(fetching(task.clone(), None)),
+        // What was released is sent as it is, by whoever sends it.
+        (State::Idle | State::Uploading { .. } | State::Submitting { .. }, Input::Copied) => {
+            Ok((state.clone(), Vec::new()))
+        }
         (State::Idle, Input::Restarted)
         | (State::Submitting { .. }, Input::Submitted | Input::Dropped)
         | (
@@ -404,6 +418,7 @@ impl Input {
             Self::Declined(_) => "declined",
             Self::Dropped => "dropped",
             Self::Restarted => "restarted",
+            Self::Copied => "copied",
         }
     }
 }

@@ -100,6 +100,7 @@ fn inputs() -> Vec<Input> {
         Input::Declined(refusal()),
         Input::Dropped,
         Input::Restarted,
+        Input::Copied,
     ]
 }
 
@@ -109,15 +110,15 @@ fn inputs() -> Vec<Input> {
 fn the_table_of_transitions_holds() {
     #[rustfmt::skip]
     let table = [
-        //            assigned    fetched     charged       trained      released     accepted  counted       submitted declined  dropped  restarted
-        ["idle",       "fetching", "-",        "-",          "-",         "-",         "-",      "-",          "-",      "-",      "-",     "idle"],
-        ["fetching",   "-",        "training", "-",          "-",         "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching"],
-        ["training",   "-",        "-",        "training",   "-",         "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching"],
-        ["training",   "-",        "-",        "training",   "releasing", "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching"],
-        ["releasing",  "-",        "-",        "-",          "-",         "uploading", "-",      "-",          "-",      "idle",   "idle",  "fetching"],
-        ["uploading",  "-",        "-",        "-",          "-",         "-",         "idle",   "-",          "-",      "-",      "idle",  "uploading"],
-        ["evaluating", "-",        "-",        "evaluating", "-",         "-",         "-",      "submitting", "-",      "idle",   "idle",  "fetching"],
-        ["submitting", "-",        "-",        "-",          "-",         "-",         "-",      "-",          "idle",   "-",      "idle",  "submitting"],
+        //            assigned    fetched     charged       trained      released     accepted  counted       submitted declined  dropped  restarted     copied
+        ["idle",       "fetching", "-",        "-",          "-",         "-",         "-",      "-",          "-",      "-",      "-",     "idle",       "idle"],
+        ["fetching",   "-",        "training", "-",          "-",         "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching",   "fetching"],
+        ["training",   "-",        "-",        "training",   "-",         "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching",   "fetching"],
+        ["training",   "-",        "-",        "training",   "releasing", "-",         "-",      "-",          "-",      "idle",   "idle",  "fetching",   "fetching"],
+        ["releasing",  "-",        "-",        "-",          "-",         "uploading", "-",      "-",          "-",      "idle",   "idle",  "fetching",   "fetching"],
+        ["uploading",  "-",        "-",        "-",          "-",         "-",         "idle",   "-",          "-",      "-",      "idle",  "uploading",  "uploading"],
+        ["evaluating", "-",        "-",        "evaluating", "-",         "-",         "-",      "submitting", "-",      "idle",   "idle",  "fetching",   "fetching"],
+        ["submitting", "-",        "-",        "-",          "-",         "-",         "-",      "-",          "idle",   "-",      "idle",  "submitting", "submitting"],
     ];
     for (state, row) in states().into_iter().zip(table) {
         assert_eq!(state.name(), row[0]);
@@ -129,6 +130,18 @@ fn the_table_of_transitions_holds() {
                 Err(_) => "-",
             };
             assert_eq!(found, *expected, "{} on {name}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn in_a_copy_nothing_that_was_paid_before_pays() {
+    for state in states() {
+        let session = Session { state, since: None };
+        let after = session.step(NOW, Input::Copied).expect("fits");
+        assert_eq!(after.session.charge(), None, "{}", session.state.name());
+        if session.charge().is_none() && session.not_before().is_some() {
+            assert_eq!(after.session.state, session.state, "what was released");
         }
     }
 }
@@ -218,7 +231,8 @@ fn any_input() -> impl Strategy<Value = Input> {
             | Input::Submitted
             | Input::Declined(_)
             | Input::Dropped
-            | Input::Restarted) => other,
+            | Input::Restarted
+            | Input::Copied) => other,
         }
     })
 }

@@ -153,6 +153,7 @@ impl Agent {
             plan: plan.clone(),
             signed,
             dimension: 0,
+            memory: 0,
             proposed: self.environment.machine.now(),
         };
         Ok((task, plan, version, known))

@@ -210,6 +210,7 @@ impl Agent {
             plan,
             signed,
             dimension: proposal.dimension,
+            memory: proposal.memory,
             proposed: self.environment.machine.now(),
         })
     }

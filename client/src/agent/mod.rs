@@ -176,7 +176,7 @@ impl Agent {
         let program = transport::Session::from_seed(environment.machine.seed()?);
         Ok(Self {
             gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
-            session: store.session()?,
+            session: begin(&store, &directory, environment.machine.now())?,
             contact: store.contact()?,
             directory,
             _lock: lock,
@@ -359,4 +359,29 @@ impl Agent {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// The session as it was left. In a copy of the directory an attempt that was paid for is paid for again: the other
+/// copy may have used what this one finds.
+fn begin(store: &Store, directory: &Directory, now: Time) -> Result<Session, state::Error> {
+    let session = store.session()?;
+    let (before, Some(place)) = (store.place()?, directory.place()) else {
+        return Ok(session);
+    };
+    if before.as_ref() == Some(&place) {
+        return Ok(session);
+    }
+    let copied = before.is_some() && session.charge().is_some();
+    let session = if copied {
+        let transition = session.step(now, Input::Copied)?;
+        store.save_session(&transition.session)?;
+        tracing::warn!(
+            "this directory was copied or restored in the midst of an attempt, which is paid for again"
+        );
+        transition.session
+    } else {
+        session
+    };
+    store.save_place(&place)?;
+    Ok(session)
 }

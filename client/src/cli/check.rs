@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use fedner_host::disk;
 use fedner_host::machine::{Machine as _, ThisMachine};
+use fedner_host::{disk, memory};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::text::brief;
@@ -14,7 +14,7 @@ use super::{Context, runtime};
 use crate::config::{Directory, Settings};
 use crate::egress::check_heads;
 use crate::identity::{self, Identity};
-use crate::state::Store;
+use crate::state::{PlanRecord, Store};
 use crate::transport::{Coordinator, Error as TransportError, Says, Session};
 use crate::{SOFTWARE, rules};
 
@@ -55,6 +55,7 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     lines.push(corpora("held_out", &directory, &settings, false));
     lines.push(device(&settings));
     lines.push(disk(&directory));
+    lines.extend(memory(&directory));
     context.output.data(&lines, |lines| text(lines))?;
     let failed = lines.iter().any(|line| !line.ok);
     Ok(ExitCode::from(u8::from(failed)))
@@ -295,9 +296,32 @@ fn disk(directory: &Directory) -> Line {
     }
 }
 
-/// Of the plans agreed to the one that takes the most room: a version, the next one while it comes, the update, and
-/// the state of its training.
-fn largest(directory: &Directory) -> Option<(String, u64)> {
+/// Whether a training of what was agreed to finds its memory now; nothing where nothing is known of it.
+fn memory(directory: &Directory) -> Option<Line> {
+    let plans = agreed(directory)?.into_iter();
+    let plan = plans
+        .filter(|record| record.memory > 0)
+        .max_by_key(|record| record.memory)?;
+    let available = memory::available()?;
+    let found = format!(
+        "{:.1} GiB are free: a training of the plan {} takes up to about {:.1}",
+        gibibytes(available),
+        plan.plan.name,
+        gibibytes(plan.memory)
+    );
+    if available >= plan.memory {
+        return Some(Line::well("memory", found));
+    }
+    Some(Line {
+        check: "memory",
+        ok: false,
+        found,
+        hint: Some("give this machine or its container more memory, or ask for a plan with a smaller `batch_size` or `max_tokens`".to_owned()),
+    })
+}
+
+/// The plans that a consent in force covers.
+fn agreed(directory: &Directory) -> Option<Vec<PlanRecord>> {
     let store = Store::open(&directory.database()).ok()?;
     let now = ThisMachine.now();
     let plans = store.plans().ok()?.into_iter();
@@ -305,7 +329,13 @@ fn largest(directory: &Directory) -> Option<(String, u64)> {
         let consent = store.consent_in_force(&record.digest, now);
         consent.is_ok_and(|consent| consent.is_some())
     });
-    let sizes = agreed.filter_map(|record| {
+    Some(agreed.collect())
+}
+
+/// Of the plans agreed to the one that takes the most room: a version, the next one while it comes, the update, and
+/// the state of its training.
+fn largest(directory: &Directory) -> Option<(String, u64)> {
+    let sizes = agreed(directory)?.into_iter().filter_map(|record| {
         let inputs = record.plan.inputs.as_ref()?;
         let texts = inputs.config.bytes.saturating_add(inputs.tokenizer.bytes);
         let versions = inputs.weight_bytes().saturating_add(inputs.weights.bytes);

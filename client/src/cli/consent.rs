@@ -64,6 +64,8 @@ pub(super) struct Row {
     pub(super) max_epsilon: Option<f64>,
     /// What taking part in all rounds would cost, in plain words.
     pub(super) cost: String,
+    /// Bytes that a training takes at most, about; absent where the coordinator did not say.
+    pub(super) memory: Option<u64>,
     /// What each round begins with, and who vouches for it.
     pub(super) base: String,
     pub(super) proposed: Time,
@@ -225,6 +227,7 @@ impl Row {
                     .or(declared.examples),
                 declared.padded,
             ),
+            memory: (record.memory > 0).then_some(record.memory),
             base: base(plan),
             proposed: record.proposed,
             consent: newest.as_ref().map_or(Standing::Pending, |newest| {
@@ -346,6 +349,14 @@ fn text(rows: &[Row]) -> String {
     for row in rows {
         let _ = write!(text, "\n{}: {}", row.name, row.cost);
         let _ = write!(text, "\n{} {}", row.name, row.base);
+        if let Some(memory) = row.memory {
+            let gibibytes = memory as f64 / f64::from(1 << 30);
+            let _ = write!(
+                text,
+                "\n{}: a training takes up to about {gibibytes:.1} GiB of memory",
+                row.name
+            );
+        }
         if let Some(annotation) = &row.annotation {
             let _ = write!(text, "\n{}: the text annotates {annotation}", row.name);
         }

@@ -81,6 +81,10 @@ fn copy(directory: &Directory, store: &Store, to: &Path) -> anyhow::Result<()> {
         copy_folder(entries, directory.root(), to)?;
     }
     store.copy_to(&target.database())?;
+    // What was begun goes on there, and only there.
+    if let Some(place) = target.place() {
+        Store::open(&target.database())?.save_place(&place)?;
+    }
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Where everything of one institution lies.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use fedner_host::files::{keep_owner, tighten};
 use fedner_model::corpus::{Annotated, Reader};
@@ -38,6 +39,17 @@ pub struct Lock {
     _file: File,
 }
 
+#[cfg(unix)]
+fn file_number(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+/// There the time of its making must do.
+#[cfg(not(unix))]
+fn file_number(_: &Metadata) -> u64 {
+    0
+}
+
 impl Directory {
     /// `root`, or the platform's data directory.
     pub fn new(root: Option<PathBuf>) -> Result<Self, Error> {
@@ -69,6 +81,15 @@ impl Directory {
 
     pub fn database(&self) -> PathBuf {
         self.root.join("state.sqlite")
+    }
+
+    /// Which file the database is. A copy of the directory has another one, wherever it lies; the image of a
+    /// whole machine has the same.
+    pub fn place(&self) -> Option<String> {
+        let metadata = self.database().metadata().ok()?;
+        let born = metadata.created().ok()?;
+        let born = born.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+        Some(format!("{}:{born}", file_number(&metadata)))
     }
 
     pub fn blobs(&self) -> PathBuf {

@@ -80,6 +80,7 @@ impl Bench {
             plan: self.plan.clone(),
             signed: Signed::new(&self.plan, &operator),
             dimension: 15,
+            memory: 0,
             proposed: NOW,
         };
         store.add_plan(&record).expect("plan");

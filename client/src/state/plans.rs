@@ -18,6 +18,8 @@ pub struct PlanRecord {
     pub signed: Signed,
     /// Trainable weights; 0 where the coordinator did not say.
     pub dimension: u64,
+    /// Bytes that a training takes at most, about; 0 where the coordinator did not say.
+    pub memory: u64,
     pub proposed: Time,
 }
 
@@ -32,6 +34,7 @@ impl PlanRecord {
             plan: signed.peek().map_err(|e| unreadable(&e.to_string()))?,
             signed,
             dimension: row.get::<_, i64>("dimension")?.unsigned_abs(),
+            memory: row.get::<_, i64>("memory")?.unsigned_abs(),
             proposed: Time::from_millis(row.get("proposed_ms")?),
         })
     }
@@ -42,14 +45,15 @@ impl Store {
     pub fn add_plan(&self, record: &PlanRecord) -> Result<(), Error> {
         self.transaction("add plan", |transaction| {
             transaction.execute(
-                "INSERT INTO plans (digest, run, body, signature, dimension, proposed_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO NOTHING",
+                "INSERT INTO plans (digest, run, body, signature, dimension, memory, proposed_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (digest) DO NOTHING",
                 params![
                     record.digest.to_string(),
                     record.run.as_str(),
                     record.signed.body,
                     record.signed.signature.as_bytes(),
                     record.dimension as i64,
+                    i64::try_from(record.memory).unwrap_or(i64::MAX),
                     record.proposed.as_millis(),
                 ],
             )?;
@@ -127,6 +131,7 @@ mod tests {
                 signed: Signed::new(&plan, &key),
                 plan,
                 dimension: 1,
+                memory: 0,
                 proposed: Time::from_millis(number as i64),
             };
             store.add_plan(&record).expect("kept");

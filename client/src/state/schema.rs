@@ -4,7 +4,7 @@
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3];
+pub(super) const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3, TO_VERSION_4];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE notes (
@@ -88,6 +88,11 @@ CREATE TABLE policies (
     source TEXT NOT NULL,
     at_ms  INTEGER NOT NULL
 ) STRICT;
+";
+
+/// What a training takes.
+const TO_VERSION_4: &str = "
+ALTER TABLE plans ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
 ";
 
 #[cfg(test)]

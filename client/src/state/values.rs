@@ -18,6 +18,7 @@ pub(super) const EARLIER_KEYS: &str = "earlier keys";
 const FORMS: &str = "forms";
 const PAUSED: &str = "paused";
 const MOVED: &str = "moved";
+const PLACE: &str = "place";
 /// Contradictions that are kept; the first ones tell most.
 const CONTRADICTIONS: usize = 16;
 
@@ -136,6 +137,16 @@ impl Store {
     pub fn save_moved(&self, to: &str, at: Time) -> Result<(), Error> {
         let to = to.to_owned();
         self.transaction("save move", |t| put(t, MOVED, &Some(Moved { to, at })))
+    }
+
+    /// The place in which the directory was opened last.
+    pub fn place(&self) -> Result<Option<String>, Error> {
+        self.value(PLACE)
+    }
+
+    pub fn save_place(&self, place: &str) -> Result<(), Error> {
+        let place = Some(place.to_owned());
+        self.transaction("save place", |t| put(t, PLACE, &place))
     }
 
     pub fn save_paused(&self, until: Option<Time>) -> Result<(), Error> {

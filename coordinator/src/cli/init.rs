@@ -100,6 +100,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         names: Vec::new(),
         min_client: None,
         retention: None,
+        proxy_protocol_from: Vec::new(),
         limits: Limits::default(),
     };
     let text = toml::to_string(&config).map_err(|e| fault(&e))?;

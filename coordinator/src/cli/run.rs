@@ -46,6 +46,9 @@ pub(super) enum Command {
         /// How many rounds more
         #[arg(long)]
         rounds: u32,
+        /// An institution that takes part from now on, beside the others; may be given again
+        #[arg(long, value_name = "INSTITUTION")]
+        with: Vec<InstitutionId>,
         /// Start it at once
         #[arg(long)]
         start: bool,
@@ -87,7 +90,12 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
         Command::Pause { run } => control(run, Action::Pause, paths, output).await,
         Command::Resume { run } => control(run, Action::Resume, paths, output).await,
         Command::Retry { run } => control(run, Action::Retry, paths, output).await,
-        Command::Extend { run, rounds, start } => extend(run, rounds, start, paths, output).await,
+        Command::Extend {
+            run,
+            rounds,
+            with,
+            start,
+        } => extend(run, (rounds, with), start, paths, output).await,
         Command::Cancel { run } => control(run, Action::Cancel, paths, output).await,
         Command::Exclude {
             run,
@@ -174,7 +182,7 @@ async fn create(
 /// as to any plan.
 async fn extend(
     run: String,
-    rounds: u32,
+    (rounds, with): (u32, Vec<InstitutionId>),
     start: bool,
     paths: &Paths,
     output: &Output,
@@ -193,6 +201,9 @@ async fn extend(
     plan.base = convert::version_from_wire(answer)?.version.name;
     plan.rounds = rounds;
     plan.inputs = None;
+    let known = plan.cohort.institutions.clone();
+    let new = with.into_iter().filter(|name| !known.contains(name));
+    plan.cohort.institutions.extend(new);
     plan.check()
         .map_err(|error| Failed::refuse(Code::PlanInvalid, error.to_string()))?;
     let mut operations = connect::operations(paths).await?;

@@ -164,7 +164,12 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let (router, health) = rpc::router(services)
         .await
         .map_err(|e| Failed::fault(e.to_string()))?;
-    let connections = tls::accept(listener, keys.tls(), door, stop.clone());
+    let connections = tls::accept(
+        (listener, config.proxy_protocol_from),
+        keys.tls(),
+        door,
+        stop.clone(),
+    );
     let mut terminate = Terminate::new().map_err(|e| Failed::fault(e.to_string()))?;
     tokio::spawn(hangups(move || reload.look()));
     tokio::spawn(alive(alive_engine));

@@ -114,10 +114,16 @@ impl v1::federation_server::Federation for Federation {
             let ended = under_way.iter().any(|plan| !plans.contains(plan));
             under_way.extend(&plans);
             let plans = plans.iter().map(|plan| plan.as_bytes().to_vec()).collect();
+            let memory = match &todo {
+                Some(Todo::Propose {
+                    plan, dimension, ..
+                }) => self.0.registry.training_bytes(plan, *dimension).await,
+                Some(Todo::Work { .. }) | None => None,
+            };
             let answer = |todo: Option<Todo>| {
                 let (signed, proof) = self.0.sign_history(history, &key);
                 Ok(Response::new(v1::CheckInResponse {
-                    todo: todo.map(todo_to_wire),
+                    todo: todo.map(|todo| todo_to_wire(todo, memory)),
                     history: Some(signed),
                     history_proof: proof,
                     trust: news.as_deref().map(convert::trust_to_wire),
@@ -487,7 +493,7 @@ async fn unwanted(member: &Member, announced: &UpdateReceipt) -> Status {
     }
 }
 
-fn todo_to_wire(todo: Todo) -> WireTodo {
+fn todo_to_wire(todo: Todo, memory: Option<u64>) -> WireTodo {
     match todo {
         Todo::Propose {
             run,
@@ -497,6 +503,7 @@ fn todo_to_wire(todo: Todo) -> WireTodo {
             run: run.to_string(),
             plan: Some(convert::signed_to_wire(&plan)),
             dimension,
+            memory: memory.unwrap_or_default(),
         }),
         Todo::Work {
             run,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`dial`] | all addresses of a name, and the proxies of a network |
 //! | [`disk`] | free space, and whether a disk is of another machine |
+//! | [`memory`] | how much memory may still be taken |
 //! | [`machine`] | the clock, the jitter and the disk, which a simulation replaces; work that blocks |
 //! | [`files`] | files for their owner alone, which are there as a whole or not at all |
 //! | [`crash`] | the places where a program may die that must lose nothing there |
@@ -18,6 +19,7 @@ pub mod dial;
 pub mod disk;
 pub mod files;
 pub mod machine;
+pub mod memory;
 pub mod output;
 pub mod progress;
 pub mod service;

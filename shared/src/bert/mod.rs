@@ -6,6 +6,7 @@
 mod activation;
 mod adapters;
 mod head;
+mod memory;
 mod tensors;
 
 use serde::{Deserialize, Serialize};
