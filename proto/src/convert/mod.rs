@@ -1,6 +1,7 @@
 //! Wire to trusted types, and back.
 
 mod audits;
+mod details;
 mod models;
 mod refusal;
 mod trust;

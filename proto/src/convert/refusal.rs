@@ -1,8 +1,10 @@
-//! Refusals as gRPC statuses and back. Code and hint travel as metadata.
+//! Refusals as gRPC statuses and back. Code and hint travel as metadata, and as details for tools that know those.
 
 use fedner_shared::refusal::{Class, Code, Refusal};
 use fedner_shared::text;
 use tonic::{Code as GrpcCode, Status};
+
+use super::details;
 
 const CODE_KEY: &str = "fedner-code";
 const HINT_KEY: &str = "fedner-hint";
@@ -20,7 +22,8 @@ pub fn status_of(refusal: &Refusal) -> Status {
         Class::State => GrpcCode::FailedPrecondition,
         Class::Exhausted => GrpcCode::ResourceExhausted,
     };
-    let mut status = Status::new(code, refusal.message.clone());
+    let details = details::of(refusal, code);
+    let mut status = Status::with_details(code, refusal.message.clone(), details.into());
     let mut put = |key: &'static str, value: &str| {
         // Metadata is ASCII; hints may hold an ε.
         let ascii: String = value
