@@ -78,6 +78,22 @@ fn an_institution_says_which_types_its_text_annotates() -> Result<()> {
     setting.assert_replays()?;
     setting.assert_no_errors_logged();
 
+    // Without the declaration a person who looks is told: no consent by policy reads text.
+    let file = setting.cluster.client_directory("i1").join("client.toml");
+    let declared = fs::read_to_string(&file)?;
+    let check = || -> Result<(Option<i32>, String)> {
+        let output = setting.cluster.client_command("i1", &["check"])?.output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.code(), said))
+    };
+    let (code, said) = check()?;
+    assert_eq!(code, Some(0), "{said}");
+    fs::write(&file, declared.replace("annotated_types = [\"Date\"]", ""))?;
+    let (code, said) = check()?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("annotation-undeclared"), "{said}");
+    fs::write(&file, declared)?;
+
     // An entity of another type contradicts the declaration, and is named with its line.
     let text = setting.path("0-train.conll");
     let text = text.to_str().context("path")?;

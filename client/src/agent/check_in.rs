@@ -250,12 +250,21 @@ impl Agent {
                 policy: &policy,
             };
             match consent::grant(&self.store, &self.identity, terms, &record, None, now) {
-                Ok(consent) => tracing::info!(
-                    "agrees to the plan {} by policy, with {} examples, until {}",
-                    record.plan.name,
-                    consent.examples,
-                    consent.expires
-                ),
+                Ok(consent) => {
+                    tracing::info!(
+                        "agrees to the plan {} by policy, with {} examples, until {}",
+                        record.plan.name,
+                        consent.examples,
+                        consent.expires
+                    );
+                    if consent.annotation.is_none() && record.plan.labels.len() > 1 {
+                        tracing::info!(
+                            "takes its text to annotate all types of the plan {}: `fedner-client check` \
+                             looks whether it does, `annotated_types` in client.toml says otherwise",
+                            record.plan.name
+                        );
+                    }
+                }
                 Err(error) => {
                     if self.logged_plans.insert(record.digest) {
                         let name = &record.plan.name;

@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::{Context, runtime};
 use crate::config::{Directory, Settings};
+use crate::consent::{self, Terms};
 use crate::egress::check_heads;
 use crate::identity::{self, Identity};
-use crate::state::{PlanRecord, Store};
+use crate::state::{PlanRecord, Standing, Store};
 use crate::transport::{Coordinator, Error as TransportError, Says, Session};
 use crate::{SOFTWARE, rules};
 
@@ -53,6 +54,7 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     }
     lines.push(corpora("data", &directory, &settings, true));
     lines.push(corpora("held_out", &directory, &settings, false));
+    lines.extend(plans(&directory, &settings));
     lines.push(device(&settings));
     lines.push(disk(&directory));
     lines.extend(memory(&directory));
@@ -222,6 +224,9 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
         if !needed {
             return Line::well(check, "none: this institution does not evaluate");
         }
+        if !settings.held_out.is_empty() {
+            return Line::well(check, "none: this institution only evaluates");
+        }
         let message = "client.toml has no `data`: expected at least one file";
         return Line::failed(check, &Refusal::new(Code::CorpusEmpty, message));
     }
@@ -253,6 +258,45 @@ fn corpora(check: &'static str, directory: &Directory, settings: &Settings, need
             labels.join(", ")
         ),
     )
+}
+
+/// Plans whose text is looked at, the newest ones.
+const PLANS: usize = 5;
+
+/// Whether the text is what the plans mean that were agreed to, or may be: people look at it here, since no
+/// consent by policy does.
+fn plans(directory: &Directory, settings: &Settings) -> Vec<Line> {
+    let Ok(policy) = directory.policy() else {
+        return Vec::new();
+    };
+    let (found, now) = (Store::open(&directory.database()), ThisMachine.now());
+    let open = found.and_then(|store| {
+        let mut open = Vec::new();
+        for record in store.plans()?.into_iter().rev().take(PLANS) {
+            let newest = store.consent(&record.digest)?;
+            let standing = newest.map_or(Standing::Pending, |record| record.standing(now));
+            if matches!(standing, Standing::Pending | Standing::Granted) {
+                open.push(record.plan);
+            }
+        }
+        Ok(open)
+    });
+    let terms = Terms {
+        directory,
+        settings,
+        policy: &policy,
+    };
+    let looked =
+        open.unwrap_or_default()
+            .into_iter()
+            .map(|plan| match consent::check_text(terms, &plan) {
+                Ok(()) => Line::well("plan", format!("{}: the text is what it means", plan.name)),
+                Err(error) => {
+                    let refusal = error.refusal().unwrap_or_else(|| other(&error));
+                    Line::failed("plan", &refusal)
+                }
+            });
+    looked.collect()
 }
 
 fn device(settings: &Settings) -> Line {
