@@ -2,6 +2,7 @@
 
 mod corpora;
 mod desk;
+mod drift;
 mod models;
 mod origins;
 mod segmentation;

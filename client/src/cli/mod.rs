@@ -12,6 +12,7 @@ mod failure;
 mod figures;
 mod key;
 mod models;
+mod monitor;
 mod pause;
 mod policy;
 mod predict;
@@ -81,6 +82,7 @@ enum Command {
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
+    Monitor(monitor::Arguments),
     Audit(audit::Arguments),
     Completions(completions::Arguments),
 }
@@ -144,6 +146,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(arguments) => train::run(context, &arguments),
         Command::Evaluate(arguments) => evaluate::run(context, &arguments),
         Command::Predict(arguments) => predict::run(context, &arguments),
+        Command::Monitor(arguments) => monitor::run(context, &arguments),
         Command::Audit(arguments) => audit::run(context, arguments),
         Command::Completions(arguments) => completions::run(context, &arguments),
     }

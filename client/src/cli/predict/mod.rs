@@ -13,7 +13,8 @@ use fedner_model::{Model, Tagger};
 use fedner_shared::refusal::{Code, Refusal};
 
 use self::sink::Sink;
-use self::source::{Source, Text};
+pub(super) use self::source::Source;
+use self::source::Text;
 use super::Context;
 use super::models::HfModel;
 use crate::training::Error;

@@ -16,14 +16,14 @@ const TOGETHER: usize = 1 << 16;
 
 /// A text and what it is called.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(in crate::cli) struct Text {
     /// The file, from the folder on and without its ending; `None` for others.
-    pub(super) name: Option<String>,
-    pub(super) contents: String,
+    pub(in crate::cli) name: Option<String>,
+    pub(in crate::cli) contents: String,
 }
 
 /// Texts still to be read.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     kind: Kind,
     /// Files in all, where they are known beforehand.
     files: Option<usize>,
@@ -50,7 +50,7 @@ enum Kind {
 }
 
 impl Source {
-    pub(super) fn open(arguments: &SourceArguments) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(arguments: &SourceArguments) -> anyhow::Result<Self> {
         let of = |kind, files| Self {
             kind,
             files,
@@ -107,7 +107,7 @@ impl Source {
     }
 
     /// Whether there may be more texts than one.
-    pub(super) fn is_several(&self) -> bool {
+    pub(in crate::cli) fn is_several(&self) -> bool {
         match &self.kind {
             Kind::Text(_) | Kind::Stdin(_) => false,
             Kind::Files { queue, root } => root.is_some() || queue.len() > 1,
@@ -115,12 +115,12 @@ impl Source {
         }
     }
 
-    pub(super) fn known_length(&self) -> Option<usize> {
+    pub(in crate::cli) fn known_length(&self) -> Option<usize> {
         self.files
     }
 
     /// The names of all files to come.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(in crate::cli) fn names(&self) -> Vec<String> {
         match &self.kind {
             Kind::Files { queue, root } => queue.iter().map(|f| name(f, root.as_deref())).collect(),
             Kind::Text(_) | Kind::Stdin(_) | Kind::Lines { .. } => Vec::new(),
@@ -128,7 +128,7 @@ impl Source {
     }
 
     /// The next texts; `None` after the last.
-    pub(super) fn next_group(&mut self) -> anyhow::Result<Option<Vec<Text>>> {
+    pub(in crate::cli) fn next_group(&mut self) -> anyhow::Result<Option<Vec<Text>>> {
         match &mut self.kind {
             Kind::Text(text) => Ok(text.take().map(|text| vec![nameless(text)])),
             Kind::Stdin(read) => {
@@ -179,7 +179,7 @@ impl Source {
     }
 
     /// What to say where files could not be read.
-    pub(super) fn unread(&self) -> Option<Refusal> {
+    pub(in crate::cli) fn unread(&self) -> Option<Refusal> {
         let first = self.first_unread.as_ref()?;
         let (unread, all) = (self.unread, self.files.unwrap_or_default());
         let message = format!("{unread} of {all} files were passed over: {first}");
