@@ -19,6 +19,7 @@ mod methods;
 mod metrics;
 mod network;
 mod old_copy;
+mod packages;
 mod pages;
 mod pruning;
 mod python;

@@ -11,6 +11,7 @@ mod evaluate;
 mod failure;
 mod figures;
 mod key;
+mod manual;
 mod models;
 mod monitor;
 mod pause;
@@ -85,6 +86,7 @@ enum Command {
     Monitor(monitor::Arguments),
     Audit(audit::Arguments),
     Completions(completions::Arguments),
+    Manual(manual::Arguments),
 }
 
 /// What every command is given.
@@ -149,6 +151,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Monitor(arguments) => monitor::run(context, &arguments),
         Command::Audit(arguments) => audit::run(context, arguments),
         Command::Completions(arguments) => completions::run(context, &arguments),
+        Command::Manual(arguments) => manual::run(&arguments),
     }
 }
 

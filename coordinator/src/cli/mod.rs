@@ -81,6 +81,11 @@ enum Command {
     Restore(restore::Arguments),
     /// Write a completion script for a shell to stdout
     Completions { shell: clap_complete::Shell },
+    /// Write a man page of each command into a folder
+    Manual {
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
 }
 
 /// Parses the command line, does what it says, and gives the exit status: 0 success, 1 refused or
@@ -126,6 +131,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
             clap_complete::generate(shell, &mut command, "fedner-coordinator", &mut script);
             Ok(output::raw(&script)?)
         }
+        Command::Manual { to } => clap_mangen::generate_to(Arguments::command(), &to)
+            .map_err(Failed::io("write man pages into", &to)),
     }
 }
 
