@@ -44,7 +44,7 @@ fn packages(version: &str, scratch: &TempDir, more: &[&str]) -> Result<Vec<PathB
     Ok(files)
 }
 
-fn is_deb(file: &&PathBuf) -> bool {
+fn is_deb(file: &Path) -> bool {
     file.extension().is_some_and(|ending| ending == "deb")
 }
 
@@ -110,7 +110,7 @@ impl Clean {
         let folder = self.path("/packages");
         fs::create_dir_all(&folder)?;
         let mut names = Vec::new();
-        for package in packages.iter().filter(is_deb) {
+        for package in packages.iter().filter(|file| is_deb(file)) {
             let name = package.file_name().context("a name")?;
             fs::copy(package, folder.join(name))?;
             names.push(Path::new("/packages").join(name));

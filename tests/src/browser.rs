@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::process::Process;
 
 /// How long a page may take to show something.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// What WebDriver calls an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 

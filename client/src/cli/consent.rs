@@ -103,7 +103,9 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
         Command::List => {
             let plans = store.plans()?;
             let rows = plans.iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
-            context.output.data(&rows, |rows| text(rows))?;
+            let none =
+                "no plan was proposed yet: the operator's appears once `fedner-client start` runs";
+            context.output.list(&rows, none, text)?;
         }
         Command::Grant {
             plan,
@@ -327,9 +329,6 @@ fn cost(record: &PlanRecord, units: Option<u32>, padded: bool) -> String {
 }
 
 fn text(rows: &[Row]) -> String {
-    if rows.is_empty() {
-        return "no plan was proposed yet".to_owned();
-    }
     let lines = rows.iter().map(|row| {
         [
             row.name.clone(),

@@ -83,7 +83,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
     match arguments.command {
         Command::List => {
             let rows: Vec<Row> = receipts.iter().map(Row::of).collect();
-            context.output.data(&rows, |rows| list(rows))?;
+            let none = "nothing has left; see `fedner-client consent list` for what is asked";
+            context.output.list(&rows, none, list)?;
         }
         Command::Show { receipt } => {
             let shown = Shown::of(find(&receipts, &receipt)?);

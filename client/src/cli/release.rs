@@ -85,7 +85,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let (receipt, word) = match &arguments.command {
         Command::List => {
             let rows: Vec<Waiting> = waiting.into_iter().collect();
-            context.output.data(&rows, |rows| list(rows))?;
+            let none = "no update waits; with `hold = true` in policy.toml each one does";
+            context.output.list(&rows, none, list)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Bytes { receipt, .. } => (receipt, Decision::None),
@@ -164,9 +165,6 @@ impl Waiting {
 }
 
 fn list(rows: &[Waiting]) -> String {
-    if rows.is_empty() {
-        return "no update waits".to_owned();
-    }
     let lines = rows.iter().map(|row| {
         [
             row.receipt[..12].to_owned(),

@@ -37,7 +37,11 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             let found = lists::institutions(connect::monitoring(paths).await?).await?;
             let views = found.into_iter().map(convert::institution_from_wire);
             let views: Vec<InstitutionView> = views.collect::<Result<_, Refusal>>()?;
-            output.data(&views, |views| render(views))?;
+            output.list(
+                &views,
+                "nobody is enrolled yet; next: fedner-coordinator invite NAME > NAME.toml",
+                render,
+            )?;
             Ok(())
         }
         Command::Show { institution } => {

@@ -54,7 +54,8 @@ async fn manage(command: Command, paths: &Paths, output: &Output) -> Result<(), 
                 reenrol: invite.reenrol,
             });
             let invites: Vec<Open> = invites.collect();
-            output.data(&invites, |invites| {
+            let none = "no invite is open; next: fedner-coordinator invite NAME > NAME.toml";
+            output.list(&invites, none, |invites| {
                 let row = |open: &Open| {
                     let back = if open.reenrol { "yes" } else { "no" };
                     [

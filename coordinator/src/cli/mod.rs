@@ -15,6 +15,7 @@ mod plan;
 mod replay;
 mod restore;
 mod run;
+mod sentence;
 mod serve;
 mod verify;
 

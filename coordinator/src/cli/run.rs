@@ -16,7 +16,7 @@ use fedner_shared::view::{Explanation, MemberView, RunView};
 use serde::Serialize;
 
 use super::failed::Failed;
-use super::{connect, lists, plan};
+use super::{connect, lists, plan, sentence};
 use crate::config::Paths;
 
 #[derive(Debug, Subcommand)]
@@ -133,7 +133,11 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
             let found = lists::runs(connect::monitoring(paths).await?).await?;
             let views = found.into_iter().map(convert::run_from_wire);
             let views: Vec<RunView> = views.collect::<Result<_, Refusal>>()?;
-            output.data(&views, |views| render_all(views))?;
+            output.list(
+                &views,
+                "there is no run yet; next: fedner-coordinator run create plan.toml --start",
+                render_all,
+            )?;
             Ok(())
         }
         Command::Show { run } => {
@@ -357,36 +361,7 @@ fn end_of(run: &str, event: &Event) -> Option<Result<(), Failed>> {
 }
 
 fn render_entry(entry: &Entry) -> String {
-    let mut fields = serde_json::to_value(&entry.event).unwrap_or_default();
-    let kind = entry.event.kind();
-    if let Some(map) = fields.as_object_mut() {
-        map.remove("kind");
-    }
-    let fields = fields.as_object().into_iter().flatten();
-    let fields: Vec<String> = fields
-        .filter(|(_, value)| !value.is_null())
-        .map(|(key, value)| format!("{key}={}", shown(value)))
-        .collect();
-    format!("{} {:<18} {}", entry.time, kind, fields.join(" "))
-}
-
-/// Digests are cut to what a person compares.
-fn shown(value: &serde_json::Value) -> String {
-    if let Some(text) = value.as_str() {
-        let digest = text.parse::<fedner_shared::digest::Digest>().ok();
-        return match digest {
-            Some(digest) => digest.short(),
-            None if text.contains(' ') => format!("{text:?}"),
-            None => text.to_owned(),
-        };
-    }
-    if let Some(items) = value.as_array() {
-        return items.iter().map(shown).collect::<Vec<_>>().join(",");
-    }
-    match value.as_f64() {
-        Some(number) if value.is_f64() => format!("{number:.4}"),
-        _ => value.to_string(),
-    }
+    format!("{}  {}", entry.time, sentence::of(entry))
 }
 
 fn render_all(views: &[RunView]) -> String {

@@ -110,6 +110,20 @@ impl Output {
         raw(format!("{}\n", text.trim_end()).as_bytes())
     }
 
+    /// Writes a list. Where it is empty, people are told what comes next, and nothing is written for them.
+    pub fn list<T: Serialize>(
+        &self,
+        rows: &[T],
+        next: &str,
+        render: impl FnOnce(&[T]) -> String,
+    ) -> io::Result<()> {
+        if rows.is_empty() && !self.is_json() {
+            self.say(next);
+            return Ok(());
+        }
+        self.data(&rows, |rows| render(rows))
+    }
+
     /// Talk, on stderr.
     pub fn say(&self, words: impl AsRef<str>) {
         if !self.quiet {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// How long it may take to print an address.
-const STARTS: Duration = Duration::from_mins(1);
+const STARTS: Duration = Duration::from_mins(3);
 
 /// A `dashboard` command; it ends with this value.
 pub(crate) struct Dashboard {

@@ -11,8 +11,8 @@ use fedner_shared::time::Time;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::sentence;
 use super::site::Site;
+use crate::cli::sentence;
 
 /// Events on one page.
 const ROWS: usize = 150;

@@ -8,7 +8,6 @@
 //! | `attention` | what a person should look at |
 //! | `overview`, `run`, `timeline`, `curves`, `institutions`, `models`, `lineage`, `events` | pages and their parts |
 //! | `deed`, `act` | what an operator can do, and that it is confirmed once |
-//! | `sentence` | events in words |
 
 mod act;
 mod attention;
@@ -23,7 +22,6 @@ mod models;
 mod overview;
 mod routes;
 mod run;
-mod sentence;
 mod site;
 #[cfg(test)]
 mod tests;

@@ -15,9 +15,10 @@ use fedner_shared::view::{Explanation, InstitutionView, RunView};
 use maud::{Markup, html};
 
 use super::attention::{self, active};
+use super::events;
 use super::site::Site;
 use super::world::World;
-use super::{events, sentence};
+use crate::cli::sentence;
 
 /// Who was heard of since counts as connected: a check-in is asked for at least so often.
 const CONNECTED: Duration = Duration::from_mins(3);

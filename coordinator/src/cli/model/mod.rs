@@ -188,7 +188,9 @@ async fn move_alias(
 fn show_all(models: Vec<v1::ModelVersion>, output: &Output) -> Result<(), Failed> {
     let views = models.into_iter().map(convert::version_from_wire);
     let views: Vec<VersionView> = views.collect::<Result<_, Refusal>>()?;
-    output.data(&views, |views| {
+    let none =
+        "there is no model yet; next: fedner-coordinator model import --from DIR --name NAME";
+    output.list(&views, none, |views| {
         let row = |view: &VersionView| {
             let round = view.version.round();
             let epsilon = round.and_then(|round| {
