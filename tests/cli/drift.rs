@@ -26,7 +26,7 @@ fn text_that_moved_is_told_feature_by_feature() -> Result<()> {
     // No drugs, words that the vocabulary lacks, and one long sentence.
     desk.write(
         "new.txt",
-        &"Radiotherapy helps and helps and helps and helps. Tea.\n".repeat(20),
+        &"Ωδ helps and Ωδ helps and Ωδ helps and Ωδ helps. Tea.\n".repeat(20),
     )?;
     let monitor = |arguments: &[&str]| -> Vec<String> {
         let all = ["monitor", "--model", "model"].iter().chain(arguments);
