@@ -13,6 +13,7 @@ mod gate;
 mod guard;
 mod history;
 mod hosts;
+mod late;
 mod leaving;
 mod members;
 mod methods;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use fedner_model::Corpus;
 use fedner_model::corpus::{
-    Error, Format, InspectOptions, Inspection, InvalidTags, ReadOptions, Reader, Scheme, inspect,
+    Error, Format, InspectOptions, Inspection, InvalidTags, ReadOptions, Reader, Scheme, escaped,
+    inspect,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -35,8 +36,7 @@ proptest! {
         let mut text = String::new();
         for sentence in &sentences {
             for (word, tag) in sentence {
-                prop_assume!(word != "-DOCSTART-");
-                text.extend([word, separator, tag, end]);
+                text.extend([&escaped(word), separator, tag, end]);
             }
             text.push_str(end);
         }
