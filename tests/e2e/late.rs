@@ -59,13 +59,22 @@ fn who_comes_when_a_run_is_under_way_takes_part_from_the_next_round_on() -> Resu
     let mut setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
     setting.cluster.start_client("i0")?;
-    // Each round takes two seconds at least.
-    let slow = "recruit_timeout_s = 1\nrelease_after_s = 2";
-    let text = plan(2, 1, 8, "head", slow, NO_NOISE);
+    let text = plan(2, 1, 60, "head", "recruit_timeout_s = 1", NO_NOISE);
     let id = setting.start_run(&text)?;
     setting.wait_until(&id, MINUTES, |view| view["round"].as_u64() >= Some(2))?;
+    // While it comes the run waits, so that no round is too quick for it.
+    setting.cluster.coordinate_quietly(&["run", "pause", &id])?;
     setting.enrol("i1", 1, 2)?;
     setting.cluster.start_client("i1")?;
+    let agreed = |view: &Value| {
+        let members = view["members"].as_array().into_iter().flatten();
+        let mut own = members.filter(|member| member["institution"] == "i1");
+        own.any(|member| member["examples"].is_u64())
+    };
+    setting.wait_until(&id, MINUTES, agreed)?;
+    setting
+        .cluster
+        .coordinate_quietly(&["run", "resume", &id])?;
     setting.wait_for_state(&id, "completed", 2 * MINUTES)?;
     let receipts = setting.cluster.consult("i1", &["receipts", "list"])?;
     let receipts = receipts.as_array().context("receipts")?.iter();
@@ -73,10 +82,8 @@ fn who_comes_when_a_run_is_under_way_takes_part_from_the_next_round_on() -> Resu
     let rounds: Vec<u64> = rounds
         .filter_map(|receipt| receipt["round"].as_u64())
         .collect();
-    assert!(
-        !rounds.is_empty() && rounds.iter().all(|round| *round > 1),
-        "{rounds:?}"
-    );
+    let late = !rounds.is_empty() && rounds.iter().all(|round| *round > 1);
+    assert!(late, "{rounds:?}\n{}", setting.logs());
     setting.assert_replays()?;
     Ok(())
 }
