@@ -151,7 +151,7 @@ impl Agent {
         tracing::warn!("declines {task}: {refusal} [{code}]; hint: {}", code.hint());
         self.count_refusal(code);
         let run = task.run.to_string();
-        let mut told = self.told(&task, code);
+        let told = self.told(&task, code);
         for attempt in 1..=ATTEMPTS {
             let (round, number) = (task.round, task.attempt);
             match self
@@ -160,12 +160,6 @@ impl Agent {
                 .await
             {
                 Ok(()) => break,
-                // An older coordinator does not know the code.
-                Err(error)
-                    if error.code() == Some(Code::RequestInvalid) && told != Code::NotDone =>
-                {
-                    told = Code::NotDone;
-                }
                 Err(error) if attempt < ATTEMPTS && error.code().is_none() => {
                     self.pause(&error).await;
                 }

@@ -257,15 +257,15 @@ impl v1::federation_server::Federation for Federation {
             WireTask::Evaluate => TaskKind::Evaluate,
         };
         let run = convert::parsed("run", &message.run).map_err(status)?;
+        // A newer client says `not-done` then.
+        let code = Code::parse(&message.code).ok_or_else(|| {
+            status(Refusal::new(
+                Code::RequestInvalid,
+                format!("unknown code `{}`", text::brief(&message.code)),
+            ))
+        })?;
         // A reason is for people; it must not become a way to send data.
         let reason = text::brief(&message.reason);
-        // Of a newer client: what it says no to is the same, whatever its reason is called.
-        let newer = || {
-            let called = format!("{}: {reason}", message.code);
-            (Code::NotDone, text::brief(&called))
-        };
-        let code = Code::parse(&message.code);
-        let (code, reason) = code.map_or_else(newer, |code| (code, reason.clone()));
         let round = (message.round, message.attempt);
         let again = message.again_ms.map(Time::from_millis);
         member.guest.take(Ration::Decline).map_err(status)?;

@@ -11,15 +11,13 @@ use std::process::ExitCode;
 use clap::Args;
 use fedner_host::output::table;
 use fedner_host::progress::Progress;
-use fedner_model::{Model, Tagger};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
 use self::profile::{Band, Moved, Profile};
 use super::Context;
-use super::models::HfModel;
-use super::predict::{Source, SourceArguments};
+use super::predict::{Source, SourceArguments, TaggingArguments};
 use crate::training::Error;
 
 /// Tell how far text without annotations has moved from the text of a kept profile
@@ -29,9 +27,8 @@ use crate::training::Error;
 /// the machine.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Hugging Face directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    tagging: TaggingArguments,
     #[command(flatten)]
     source: SourceArguments,
     /// Compare with the profile in this file
@@ -43,15 +40,6 @@ pub(super) struct Arguments {
     /// End with status 1 where any feature has moved so far
     #[arg(long, value_enum, requires = "reference")]
     fail_from: Option<FailFrom>,
-    /// Longer sentences are read in overlapping windows of this many sub-tokens
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    max_tokens: usize,
-    /// Windows at a time
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    batch_size: usize,
-    /// Where to compute
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: String,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -72,8 +60,8 @@ struct Report {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (material, tags, _) = HfModel::tagger(&arguments.model)?;
-    let weights = material.checkpoint.to_safetensors();
+    let tagging = arguments.tagging.open()?;
+    let weights = tagging.material.checkpoint.to_safetensors();
     let weights = Digest::of(
         &weights
             .map_err(fedner_model::Error::from)
@@ -83,16 +71,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         Some(file) => Some(kept(file, &weights.to_string())?),
         None => None,
     };
-    let device = arguments.device.parse();
-    let device = device.map_err(|error| Error::Model(fedner_model::Error::Device(error)))?;
-    let model = Model::load(&material.checkpoint, device).map_err(Error::Model)?;
-    let tagger = Tagger {
-        model: &model,
-        tokenizer: &material.tokenizer,
-        tags: &tags,
-        max_tokens: arguments.max_tokens,
-        batch: arguments.batch_size,
-    };
+    let tagger = tagging.tagger();
     let mut source = Source::open(&arguments.source)?;
     let mut profile = Profile::new(weights.to_string());
     let mut shown = Progress::new("reading");
@@ -102,7 +81,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         let mut observer = |_, _| ControlFlow::Continue(());
         let found = tagger.predict(&contents, &mut observer);
         for prediction in found.map_err(Error::Model)? {
-            let added = profile.add(&prediction, &material.tokenizer, arguments.max_tokens);
+            let added = profile.add(&prediction, &tagging.material.tokenizer, tagging.max_tokens);
             added.map_err(Error::Model)?;
         }
         done += texts.len();

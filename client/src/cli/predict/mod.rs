@@ -2,6 +2,7 @@
 
 mod sink;
 mod source;
+mod tagging;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -9,14 +10,14 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use fedner_host::progress::Progress;
-use fedner_model::{Model, Tagger};
+use fedner_model::Tagger;
 use fedner_shared::refusal::{Code, Refusal};
 
 use self::sink::Sink;
 pub(super) use self::source::Source;
 use self::source::Text;
+pub(super) use self::tagging::TaggingArguments;
 use super::Context;
-use super::models::HfModel;
 use crate::training::Error;
 
 /// Find the entities of plain text: `--text`, `--file`, `--folder`, or stdin
@@ -24,9 +25,8 @@ use crate::training::Error;
 /// Offsets count characters from the beginning of the text. Nothing leaves the machine.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Hugging Face directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    tagging: TaggingArguments,
     #[command(flatten)]
     source: SourceArguments,
     /// How the entities are written [default: a table or a JSON list; JSON lines for several texts]
@@ -35,15 +35,6 @@ pub(super) struct Arguments {
     /// New files in this directory, one a text, instead of stdout
     #[arg(long, value_name = "DIR", requires = "files", requires = "format")]
     to: Option<PathBuf>,
-    /// Longer sentences are read in overlapping windows of this many sub-tokens
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    max_tokens: usize,
-    /// Windows at a time
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    batch_size: usize,
-    /// Where to compute
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: String,
 }
 
 #[derive(Debug, Args)]
@@ -83,17 +74,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         return Err(Refusal::new(Code::RequestInvalid, message).into());
     }
     let mut sink = Sink::open(format, arguments.to.as_deref(), &source)?;
-    let (material, tags, _) = HfModel::tagger(&arguments.model)?;
-    let device = arguments.device.parse();
-    let device = device.map_err(|error| Error::Model(fedner_model::Error::Device(error)))?;
-    let model = Model::load(&material.checkpoint, device).map_err(Error::Model)?;
-    let tagger = Tagger {
-        model: &model,
-        tokenizer: &material.tokenizer,
-        tags: &tags,
-        max_tokens: arguments.max_tokens,
-        batch: arguments.batch_size,
-    };
+    let tagging = arguments.tagging.open()?;
+    let tagger = tagging.tagger();
     let mut shown = Progress::new("predicting");
     let mut done = 0;
     while let Some(texts) = source.next_group()? {
