@@ -139,9 +139,7 @@ fn look(directory: &Directory) -> anyhow::Result<()> {
     gauge!(LEFT, "account" => account).set((limit.max_epsilon - charged).max(0.0));
     let mut pending = 0;
     for record in store.plans()? {
-        let standing = store.consent(&record.digest)?;
-        let now = ThisMachine.now();
-        let standing = standing.map_or(Standing::Pending, |newest| newest.standing(now));
+        let standing = store.standing(&record.digest, ThisMachine.now())?;
         pending += usize::from(standing == Standing::Pending);
         if let Some(epsilon) = egress::spent(&ledger, &identity.institution, &record.plan) {
             gauge!(RUN_EPSILON, "run" => record.run.to_string()).set(epsilon);

@@ -373,10 +373,8 @@ fn debits(setting: &Setting, name: &str) -> Result<i64> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// Both copies would release an update for the one payment that they share.
-#[test]
-fn a_copy_made_in_the_midst_of_an_attempt_pays_for_it_again() -> Result<()> {
-    let mut setting = Setting::with_model()?;
+/// A run whose one institution paid for an update, and died before it released it.
+fn paid_and_died(setting: &mut Setting) -> Result<String> {
     setting.enrol("i0", 0, 4)?;
     let dies = [("FEDNER_CRASH_AT", "before commit release update:1")];
     setting.cluster.start_client_with("i0", &dies)?;
@@ -386,6 +384,14 @@ fn a_copy_made_in_the_midst_of_an_attempt_pays_for_it_again() -> Result<()> {
         !first.ended(MINUTES)?.success(),
         "it died before it released"
     );
+    Ok(run)
+}
+
+/// Both copies would release an update for the one payment that they share.
+#[test]
+fn a_copy_made_in_the_midst_of_an_attempt_pays_for_it_again() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    let run = paid_and_died(&mut setting)?;
     assert_eq!(debits(&setting, "i0")?, 1, "paid, and nothing left");
     let [from, to] = ["i0", "copy"].map(|name| setting.cluster.client_directory(name));
     copy(&from, &to)?;
@@ -408,15 +414,7 @@ fn a_copy_made_in_the_midst_of_an_attempt_pays_for_it_again() -> Result<()> {
 #[test]
 fn the_directory_that_paid_goes_on_after_a_death_without_paying_again() -> Result<()> {
     let mut setting = Setting::with_model()?;
-    setting.enrol("i0", 0, 4)?;
-    let dies = [("FEDNER_CRASH_AT", "before commit release update:1")];
-    setting.cluster.start_client_with("i0", &dies)?;
-    let run = setting.start_run(&plan(1, 1, 1, "head", "away_after_s = 600", PRIVACY))?;
-    let first = setting.cluster.client_process("i0").context("running")?;
-    assert!(
-        !first.ended(MINUTES)?.success(),
-        "it died before it released"
-    );
+    let run = paid_and_died(&mut setting)?;
     setting.cluster.start_client("i0")?;
     setting.wait_for_state(&run, "completed", MINUTES)?;
     assert_eq!(debits(&setting, "i0")?, 1);

@@ -238,9 +238,7 @@ impl Agent {
         let settings = self.settings().await?;
         let now = self.environment.machine.now();
         for record in self.store.plans()? {
-            let newest = self.store.consent(&record.digest)?;
-            let standing = newest.map_or(Standing::Pending, |record| record.standing(now));
-            match standing {
+            match self.store.standing(&record.digest, now)? {
                 Standing::Granted | Standing::Revoked => continue,
                 Standing::Pending | Standing::Expired => {}
             }

@@ -273,8 +273,7 @@ fn plans(directory: &Directory, settings: &Settings) -> Vec<Line> {
     let open = found.and_then(|store| {
         let mut open = Vec::new();
         for record in store.plans()?.into_iter().rev().take(PLANS) {
-            let newest = store.consent(&record.digest)?;
-            let standing = newest.map_or(Standing::Pending, |record| record.standing(now));
+            let standing = store.standing(&record.digest, now)?;
             if matches!(standing, Standing::Pending | Standing::Granted) {
                 open.push(record.plan);
             }

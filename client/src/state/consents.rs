@@ -102,6 +102,12 @@ impl Store {
         Ok(self.consents(Some(plan))?.pop())
     }
 
+    /// How the institution stands to the plan at the instant `now`.
+    pub fn standing(&self, plan: &Digest, now: Time) -> Result<Standing, Error> {
+        let newest = self.consent(plan)?;
+        Ok(newest.map_or(Standing::Pending, |record| record.standing(now)))
+    }
+
     /// The consents that cover an assignment at the instant `now`.
     pub fn consents_in_force(&self, now: Time) -> Result<Vec<ConsentRecord>, Error> {
         let mut records = self.consents(None)?;

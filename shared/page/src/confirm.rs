@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use maud::{Markup, html};
+
 /// Questions that are open at the same time; the oldest is forgotten.
 const OPEN: usize = 64;
 
@@ -35,6 +37,15 @@ impl<T> Confirmations<T> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = open.iter().position(|(number, _)| number == once)?;
         open.remove(at).map(|(_, deed)| deed)
+    }
+}
+
+/// What is said to an answer that was given before.
+pub fn answered_before() -> Markup {
+    html! {
+        h1 { "This was answered before" }
+        p { "Each question counts once. Look at what came of it before you ask again." }
+        p { a href="" { "Overview" } }
     }
 }
 

@@ -38,6 +38,9 @@ impl Plan {
 
     /// Options of training beside `rounds = 0` are a misunderstanding.
     fn check_evaluation_alone(&self) -> Result<(), Error> {
+        if !self.only_evaluates() {
+            return Ok(());
+        }
         let t = &self.training;
         let own_head = !t.head_layers.is_empty() || t.head_context > 0 || t.head_crf;
         let given = [
@@ -51,12 +54,12 @@ impl Plan {
             ("training.head_layers, head_context or head_crf", own_head),
         ];
         match given.into_iter().find(|(_, given)| *given) {
-            Some((key, _)) if self.only_evaluates() => Err(value(
+            Some((key, _)) => Err(value(
                 key,
                 "given with rounds = 0",
                 "a plan without it: nothing is trained, and the base is scored as it is",
             )),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::{Form, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
+use fedner_page::confirm::answered_before;
 use fedner_page::guard::Base;
 use fedner_page::layout::text;
 use maud::{Markup, html};
@@ -69,11 +70,7 @@ pub(super) async fn carry_out(
     Form(answer): Form<Answer>,
 ) -> Response {
     let Some(deed) = site.confirmations().answer(&answer.once) else {
-        let content = html! {
-            h1 { "This was answered before" }
-            p { "Each question counts once. Look at what came of it before you ask again." }
-            p { a href="" { "Overview" } }
-        };
+        let content = answered_before();
         return say(
             &site,
             base,
