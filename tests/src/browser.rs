@@ -155,6 +155,22 @@ impl Browser {
         }
     }
 
+    /// Clicks on what leads to another page, and waits until that page is there. A click alone may return before
+    /// the browser has left, and what is opened next would then lose against it.
+    pub fn follow(&self, selector: &str) -> Result<()> {
+        self.run("window.left = false")?;
+        self.click(selector)?;
+        let deadline = Instant::now() + PATIENCE;
+        let arrived = "return window.left === undefined && document.readyState === 'complete'";
+        while self.run(arrived).ok() != Some(Value::Bool(true)) {
+            if Instant::now() > deadline {
+                bail!("{selector} leads nowhere from:\n{}", self.text()?);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// Types into what the CSS selector finds first.
     pub fn write(&self, selector: &str, text: &str) -> Result<()> {
         let find = json!({"using": "css selector", "value": selector});

@@ -60,7 +60,7 @@ fn assert_accessible(browser: &Browser, name: &str) -> Result<()> {
 
 /// Confirms what was asked, once.
 fn confirm(browser: &Browser) -> Result<()> {
-    browser.click("#confirm")
+    browser.follow("#confirm")
 }
 
 /// A federation of three, of whom one asks its people about everything.
@@ -107,7 +107,7 @@ fn a_whole_run_is_followed_and_acted_on_in_a_browser() -> Result<()> {
     own.wait_for("hides everything held here up to ε")?;
     pictured(&own, "institution-asked")?;
     assert_accessible(&own, "institution-asked")?;
-    own.click("form.row button")?;
+    own.follow("form.row button")?;
     own.wait_for("Your text is read and checked now.")?;
     assert_accessible(&own, "institution-confirm")?;
     confirm(&own)?;
@@ -122,7 +122,7 @@ fn a_whole_run_is_followed_and_acted_on_in_a_browser() -> Result<()> {
             pictured(&operator, "run-under-way")?;
             assert_accessible(&operator, "run-under-way")?;
         }
-        own.click("#release")?;
+        own.follow("#release")?;
         confirm(&own)?;
         own.wait_for("Left lately")?;
     }
@@ -134,7 +134,7 @@ fn a_whole_run_is_followed_and_acted_on_in_a_browser() -> Result<()> {
     own.open(&base(&own)?)?;
     own.wait_for("Nothing waits for you.")?;
     pictured(&own, "institution-overview")?;
-    own.click("nav a[href=left]")?;
+    own.follow("nav a[href=left]")?;
     own.wait_for("Every thing that left this institution")?;
     pictured(&own, "institution-left")?;
     assert_accessible(&own, "institution-left")?;
@@ -194,12 +194,12 @@ fn roll_back(setting: &Setting, operator: &Browser) -> Result<()> {
     pictured(operator, "version")?;
     assert_accessible(operator, "version")?;
     operator.write("input[name=name]", "production")?;
-    operator.click("form.row button")?;
+    operator.follow("form.row button")?;
     operator.wait_for("Move the alias production to notes@3?")?;
     confirm(operator)?;
     operator.wait_for("production")?;
     operator.open(&format!("{}models/{}", base(operator)?, digest(2)?))?;
-    operator.click("#rollback")?;
+    operator.follow("#rollback")?;
     operator.wait_for("Roll the alias back production to notes@2?")?;
     pictured(operator, "confirm")?;
     assert_accessible(operator, "confirm")?;
@@ -220,8 +220,8 @@ fn cancel(setting: &Setting, operator: &Browser) -> Result<()> {
     let run = setting.start_run(&second)?;
     operator.open(&base(operator)?)?;
     operator.wait_for(&run)?;
-    operator.click(&format!("a[href='runs/{run}']"))?;
-    operator.click("a.bad[href*=cancel]")?;
+    operator.follow(&format!("a[href='runs/{run}']"))?;
+    operator.follow("a.bad[href*=cancel]")?;
     operator.wait_for("It ends for good.")?;
     confirm(operator)?;
     operator.wait_for("cancelled")?;
