@@ -2,11 +2,11 @@
 
 use std::io::{self, Read};
 
-use fedner_shared::update::{self, BLOCK, Decoder, squared_distance, squared_norm};
+use fedner_shared::update::{self, BLOCK, Decoder, Sums, squared_distance, squared_norm};
 use rayon::prelude::*;
 
 use super::Error;
-use super::strategy::{Block, Combination, Scratch};
+use super::strategy::{Block, Combination, Scratch, Updates};
 
 /// Blocks read ahead, of all updates together: with four bytes a weight, 8 MB.
 const AHEAD: usize = 512;
@@ -174,7 +174,8 @@ impl<R: Read + Send + Sync> Sum<R> {
             .enumerate()
             .try_for_each_init(Scratch::default, |scratch, (block, sums)| {
                 let mut block = Block {
-                    decode: &|member, values| terms[member].decode(block, values),
+                    updates: terms,
+                    number: block,
                     members: terms.len(),
                     scratch,
                 };
@@ -190,6 +191,25 @@ impl<R: Read + Send + Sync> Sum<R> {
     }
 }
 
+impl<R: Read + Send + Sync> Updates for Vec<Term<R>> {
+    fn decode(
+        &self,
+        member: usize,
+        block: usize,
+        values: &mut [i32; BLOCK],
+    ) -> Result<usize, Error> {
+        self[member].decode(block, values)
+    }
+
+    fn largest(&self, member: usize, block: usize) -> u32 {
+        self[member].decoder.largest(block)
+    }
+
+    fn add(&self, member: usize, block: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error> {
+        self[member].add(block, weight, sums)
+    }
+}
+
 impl<R: Read> Term<R> {
     fn read_ahead(&mut self, blocks: usize) -> Result<usize, Error> {
         let read = self.decoder.read_ahead(blocks);
@@ -200,6 +220,11 @@ impl<R: Read> Term<R> {
     pub(super) fn decode(&self, block: usize, values: &mut [i32; BLOCK]) -> Result<usize, Error> {
         let values = self.decoder.decode(block, values);
         Ok(values.map_err(|source| self.fault(source))?.len())
+    }
+
+    fn add(&self, block: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error> {
+        let added = self.decoder.add(block, weight, sums);
+        added.map_err(|source| self.fault(source))
     }
 
     fn fault(&self, source: update::Error) -> Error {

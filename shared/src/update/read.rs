@@ -4,7 +4,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::sum::squared_norm;
-use super::unpack::{SPARE, unpack};
+use super::unpack::{Into, SPARE, unpack};
 use super::{BLOCK, Error, HEADER_BYTES, MAGIC, payload_bytes};
 
 /// Bytes asked of the reader at a time.
@@ -34,13 +34,20 @@ impl Frame {
         bound: i64,
         values: &'a mut [i32; BLOCK],
     ) -> Result<&'a [i32], Error> {
-        let (block, width) = (self.number, self.width);
         let values = &mut values[..self.count];
-        let union = unpack(
-            &bytes[self.payload..self.end() + SPARE],
-            width.into(),
-            values,
-        );
+        let union = self.unpack(bytes, Into::Values(values));
+        self.check(bytes, bound, union)?;
+        Ok(values)
+    }
+
+    fn unpack(&self, bytes: &[u8], into: Into<'_>) -> u32 {
+        let payload = &bytes[self.payload..self.end() + SPARE];
+        unpack(payload, self.width.into(), into)
+    }
+
+    /// Everything about a block of which the codes have this union.
+    fn check(&self, bytes: &[u8], bound: i64, union: u32) -> Result<(), Error> {
+        let (block, width) = (self.number, self.width);
         if union.leading_zeros() + u32::from(width) != 32 {
             let expected = "the smallest that fits";
             return Err(Error::Width {
@@ -54,16 +61,18 @@ impl Frame {
             return Err(Error::Padding { block });
         }
         // Codes up to 2·bound are those of -bound to bound, and none is above the union of all.
-        if i64::from(union) > 2 * bound
-            && let Some(index) = values.iter().position(|v| i64::from(*v).abs() > bound)
-        {
-            return Err(Error::Range {
-                index: self.first + index as u64,
-                value: values[index].into(),
-                bound,
-            });
+        if i64::from(union) > 2 * bound {
+            let mut values = vec![0; self.count];
+            self.unpack(bytes, Into::Values(&mut values));
+            if let Some(index) = values.iter().position(|v| i64::from(*v).abs() > bound) {
+                return Err(Error::Range {
+                    index: self.first + index as u64,
+                    value: values[index].into(),
+                    bound,
+                });
+            }
         }
-        Ok(values)
+        Ok(())
     }
 }
 
@@ -170,6 +179,14 @@ impl Parser {
     }
 }
 
+/// Sums of a block's values.
+#[derive(Debug)]
+pub enum Sums<'a> {
+    /// Where 32 bits hold them: twice as many at a time.
+    Narrow(&'a mut [i32]),
+    Wide(&'a mut [i64]),
+}
+
 /// Reads an update some blocks ahead, in memory of those.
 #[derive(Debug)]
 pub struct Decoder<R> {
@@ -250,6 +267,29 @@ impl<R: Read> Decoder<R> {
         values: &'a mut [i32; BLOCK],
     ) -> Result<&'a [i32], Error> {
         self.frames[ready].decode(&self.buffer, self.bound, values)
+    }
+
+    /// No value of a block that lies ready is longer than this.
+    pub fn largest(&self, ready: usize) -> u32 {
+        // Codes below 2^w are of values from -2^(w-1) on.
+        match self.frames[ready].width {
+            0 => 0,
+            width => 1 << (width - 1),
+        }
+    }
+
+    /// Adds `weight` times each value of a block that lies ready to `sums`, which the caller knows to hold
+    /// them; everything about the block is checked. After an error the sums mean nothing.
+    pub fn add(&self, ready: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error> {
+        let frame = &self.frames[ready];
+        let union = frame.unpack(
+            &self.buffer,
+            match sums {
+                Sums::Narrow(sums) => Into::Narrow(&mut sums[..frame.count], weight),
+                Sums::Wide(sums) => Into::Wide(&mut sums[..frame.count], weight),
+            },
+        );
+        frame.check(&self.buffer, self.bound, union)
     }
 
     /// Reads to the end; all values.

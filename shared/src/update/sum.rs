@@ -1,19 +1,6 @@
 //! Adding updates, as integers, to weights.
 
-/// Adds `weight` times each value to the sums.
-pub fn add_weighted(sums: &mut [i64], weight: i32, values: &[i32]) {
-    let weight = i64::from(weight);
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (sum, value) in sums.iter_mut().zip(values) {
-                *sum += weight * i64::from(*value);
-            }
-        },
-    );
-}
-
-/// The same with a weight that 32 bits do not hold. The caller knows that the sums fit.
+/// Adds `weight` times each value to the sums. The caller knows that they fit.
 pub fn add_scaled(sums: &mut [i64], weight: i64, values: &[i32]) {
     pulp::Arch::new().dispatch(
         #[inline(always)]
@@ -81,11 +68,8 @@ mod tests {
             .map(|i: i32| i.wrapping_mul(0x1234_5677))
             .collect();
         let mut sums = vec![7i64; values.len()];
-        add_weighted(&mut sums, 1 << 30, &values);
-        add_weighted(&mut sums, -3, &values);
-        let mut scaled = vec![7i64; values.len()];
-        add_scaled(&mut scaled, (1 << 30) - 3, &values);
-        assert_eq!(scaled, sums);
+        add_scaled(&mut sums, 1 << 30, &values);
+        add_scaled(&mut sums, -3, &values);
         let square = |value: &i32| u128::from(value.unsigned_abs()).pow(2);
         let norm = |values: &[i32]| values.iter().map(square).sum::<u128>();
         assert_eq!(squared_norm(&values), norm(&values));

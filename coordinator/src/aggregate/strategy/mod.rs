@@ -13,7 +13,7 @@ mod trimmed_mean;
 use std::fmt;
 
 use fedner_shared::plan::Rule;
-use fedner_shared::update::BLOCK;
+use fedner_shared::update::{BLOCK, Sums};
 
 use super::Error;
 
@@ -57,14 +57,29 @@ pub(super) trait Combination: fmt::Debug + Sync {
 
 /// One block of all updates: the values of each are decoded when they are asked for.
 pub(super) struct Block<'a> {
-    /// Decodes the values of an update.
-    pub(super) decode: &'a Decode<'a>,
+    pub(super) updates: &'a dyn Updates,
+    /// Which of the blocks that lie ready.
+    pub(super) number: usize,
     pub(super) members: usize,
     pub(super) scratch: &'a mut Scratch,
 }
 
-/// Decodes the block of the update with the given place.
-type Decode<'a> = dyn Fn(usize, &mut [i32; BLOCK]) -> Result<usize, Error> + Sync + 'a;
+/// All updates of a round, of each of which the same blocks lie ready.
+pub(super) trait Updates: Sync {
+    /// Decodes a block of one member's; how many values it has.
+    fn decode(
+        &self,
+        member: usize,
+        block: usize,
+        values: &mut [i32; BLOCK],
+    ) -> Result<usize, Error>;
+
+    /// No value of that block is longer than this.
+    fn largest(&self, member: usize, block: usize) -> u32;
+
+    /// Adds `weight` times each value of that block.
+    fn add(&self, member: usize, block: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error>;
+}
 
 /// Memory that one thread uses for all of its blocks.
 #[derive(Debug)]
@@ -85,8 +100,34 @@ impl Default for Scratch {
 impl Block<'_> {
     /// The values of one update.
     fn values(&mut self, member: usize) -> Result<&[i32], Error> {
-        let count = (self.decode)(member, &mut self.scratch.values)?;
-        Ok(&self.scratch.values[..count])
+        let values = &mut self.scratch.values;
+        let count = self.updates.decode(member, self.number, values)?;
+        Ok(&values[..count])
+    }
+
+    /// Adds `weights` times the values of all updates to `sums`, which hold them.
+    fn add_all(&mut self, weights: &[i32], sums: &mut [i64]) -> Result<(), Error> {
+        let (updates, number) = (self.updates, self.number);
+        let largest = |(member, weight): (usize, &i32)| {
+            u64::from(weight.unsigned_abs()) * u64::from(updates.largest(member, number))
+        };
+        let all = weights.iter().enumerate();
+        let largest = all.clone().map(largest).fold(0u64, u64::saturating_add);
+        if largest > i32::MAX as u64 {
+            for (member, weight) in all {
+                updates.add(member, number, *weight, Sums::Wide(sums))?;
+            }
+            return Ok(());
+        }
+        let narrow = &mut self.scratch.values[..sums.len()];
+        narrow.fill(0);
+        for (member, weight) in all {
+            updates.add(member, number, *weight, Sums::Narrow(narrow))?;
+        }
+        for (sum, narrow) in sums.iter_mut().zip(narrow) {
+            *sum += i64::from(*narrow);
+        }
+        Ok(())
     }
 
     /// The values of all updates, one after another.
@@ -94,7 +135,7 @@ impl Block<'_> {
         let Scratch { values, rows } = &mut *self.scratch;
         rows.clear();
         for member in 0..self.members {
-            let count = (self.decode)(member, values)?;
+            let count = self.updates.decode(member, self.number, values)?;
             rows.extend_from_slice(&values[..count]);
         }
         Ok(rows)
