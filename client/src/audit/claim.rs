@@ -12,6 +12,8 @@ use super::report::Part;
 /// δ beside the plan's: small ones show a trace that is rare and plain, large ones one that is
 /// frequent and faint. A broken rule shows at some of them.
 const LEVELS: [f64; 5] = [1e-3, 0.05, 0.15, 0.4, 0.7];
+/// Levels to a factor of ten, and factors of ten, by which guesses in one run see a claim.
+const TANGENTS: (u32, u32) = (4, 7);
 
 /// The tightest figure that the product reports of a mechanism.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,28 +48,39 @@ impl Claim {
         }
     }
 
-    /// Holds guesses in one run against the claim, at the plan's own δ.
+    /// Holds guesses in one run against the claim as a whole. `power` is what is known of theirs.
     pub(super) fn judge_guesses(
         &self,
         name: &str,
-        trials: usize,
         guesses: &Guesses,
         plan: &Plan,
         confidence: f64,
+        power: Option<f64>,
     ) -> Result<Part, Error> {
-        let delta = plan.privacy.delta;
-        let claimed = self.epsilon(delta)?;
+        let curve = self.curve(plan.privacy.delta)?;
         let best = Guesses {
             correct: guesses.guesses,
             ..*guesses
         };
-        // With every guess right it refutes no larger claim.
-        let refutable = !best.verdict(claimed, delta, confidence)?.holds();
+        // Even if every guess were right.
+        let refutable = !curve.verdict(&best, confidence)?.holds();
         Ok(Part {
             name: name.to_owned(),
-            trials: trials as u64,
-            bounds: vec![guesses.verdict(claimed, delta, confidence)?],
-            power: (!refutable).then_some(0.0),
+            trials: guesses.canaries,
+            bounds: vec![curve.verdict(guesses, confidence)?],
+            power: if refutable { power } else { Some(0.0) },
+        })
+    }
+
+    /// The claim at many δ, and at the plan's own.
+    pub(super) fn curve(&self, own: f64) -> Result<Curve, Error> {
+        let (each, decades) = TANGENTS;
+        let levels =
+            (1..=each * decades).map(|step| 10f64.powf(-f64::from(step) / f64::from(each)));
+        let tangents = levels.map(|delta| Ok((delta, self.epsilon(delta)?)));
+        Ok(Curve {
+            tangents: tangents.collect::<Result<_, Error>>()?,
+            own: (self.epsilon(own)?, own),
         })
     }
 
@@ -95,6 +108,34 @@ impl Claim {
         levels
             .map(|delta| Ok((delta, self.epsilon(delta)?)))
             .collect()
+    }
+}
+
+/// A claim as guesses in one run see it.
+#[derive(Debug)]
+pub(super) struct Curve {
+    /// δ and the ε there.
+    tangents: Vec<(f64, f64)>,
+    /// ε at the plan's own δ, and that δ.
+    own: (f64, f64),
+}
+
+impl Curve {
+    /// The larger of two lower bounds: on the pair of ε and δ that is claimed, and on the curve. Both
+    /// together are wrong with the probability 1 − `confidence` at most.
+    pub(super) fn verdict(&self, guesses: &Guesses, confidence: f64) -> Result<Verdict, Error> {
+        let each = 1.0 - (1.0 - confidence) / 2.0;
+        let (claimed, delta) = self.own;
+        let by_pair = guesses.verdict(claimed, delta, each)?;
+        let by_curve = guesses.verdict_on_curve(&self.tangents, self.own, each)?;
+        let larger = by_pair
+            .epsilon_lower_bound
+            .max(by_curve.epsilon_lower_bound);
+        Ok(Verdict {
+            epsilon_lower_bound: larger,
+            confidence,
+            ..by_curve
+        })
     }
 }
 

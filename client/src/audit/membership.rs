@@ -116,6 +116,6 @@ impl Scored {
         let guesses = 2 * (scores.len() / 10).max(1);
         let guesses = Guesses::by_score(&scores, &inside, guesses)?;
         let claim = Claim::steps(plan, sampling, sampling.steps * u64::from(plan.rounds));
-        claim.judge_guesses("membership", scores.len(), &guesses, plan, confidence)
+        claim.judge_guesses("membership", &guesses, plan, confidence, None)
     }
 }

@@ -1,5 +1,6 @@
 //! A whole private training with many canary units in it, each by a coin of its own (Steinke, Nasr
-//! and Jagielski 2023, "Privacy Auditing with One (1) Training Run").
+//! and Jagielski 2023, "Privacy Auditing with One (1) Training Run"), judged by the whole claim (Mahloujifar,
+//! Melis and Chaudhuri 2025, "Auditing f-Differential Privacy in One Run").
 
 use fedner_privacy::audit::one_run::Guesses;
 use fedner_privacy::noise::Generator;
@@ -8,6 +9,7 @@ use fedner_shared::plan::Plan;
 
 use super::Error;
 use super::claim::Claim;
+use super::power::power_of_guesses;
 use super::report::Part;
 use super::trainer::{Path, Sink, Watched, gradients, product};
 use super::worst_case::{WorstCase, attacked};
@@ -66,10 +68,16 @@ pub(super) fn attack_path(
         scores: Vec::with_capacity(canaries),
     };
     gradients(&case, &all, plan, &mut scores)?;
-    let guesses = 2 * (canaries / GUESSED / 2).max(1);
-    let guesses = Guesses::by_score(&scores.scores, &inside, guesses)?;
+    let guessed = 2 * (canaries / GUESSED / 2).max(1);
+    let guesses = Guesses::by_score(&scores.scores, &inside, guessed)?;
     let claim = Claim::steps(plan, sampling, sampling.steps);
-    let part = claim.judge_guesses("one-run", canaries, &guesses, plan, confidence)?;
+    // Along a canary a step adds its gradient, of norm C, where it is sampled, and noise.
+    let (steps, rate) = (sampling.steps as f64, sampling.rate);
+    let noise = plan.privacy.noise_multiplier * steps.sqrt();
+    let along = (noise, (steps * rate * (1.0 - rate)).sqrt(), steps * rate);
+    let level = (canaries, guessed, confidence);
+    let power = power_of_guesses(&claim.curve(plan.privacy.delta)?, level, along)?;
+    let part = claim.judge_guesses("one-run", &guesses, plan, confidence, Some(power))?;
     Ok(Some(part))
 }
 

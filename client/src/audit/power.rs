@@ -1,11 +1,11 @@
 //! What an attack would have noticed: the attack itself, on mechanisms with less noise than is claimed.
 
-use fedner_privacy::audit::Verdict;
 use fedner_privacy::audit::distinguish::Scores;
+use fedner_privacy::audit::one_run::Guesses;
 use fedner_privacy::noise::{Generator, Sampler, Shape};
 
 use super::Error;
-use super::claim::{Claim, bounds};
+use super::claim::{Claim, Curve, bounds};
 
 /// Parts of the claimed noise that are tried.
 const FACTORS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
@@ -25,20 +25,55 @@ pub(super) fn power(
 ) -> Result<f64, Error> {
     let (mut normal, levels) = (Normal::new()?, claim.levels(delta)?);
     let runs = runs.min(MOST_RUNS);
+    largest_noticed(|factor| {
+        let mut several = |with| {
+            (0..runs)
+                .map(|_| score(&mut normal, with, factor))
+                .collect()
+        };
+        let scores = Scores {
+            with: several(true),
+            without: several(false),
+        };
+        let bounds = bounds(&levels, &scores, confidence)?;
+        Ok(bounds.iter().any(|bound| !bound.holds()))
+    })
+}
+
+/// The same of guesses in one run about `canaries` coins, those of the surest `guessed`: what is released
+/// along each canary has the normal distribution of the given deviations, without it and with it, and a
+/// mean that is `shift` apart. The first of these deviations is that of the noise alone.
+pub(super) fn power_of_guesses(
+    curve: &Curve,
+    (canaries, guessed, confidence): (usize, usize, f64),
+    (noise, sampling, shift): (f64, f64, f64),
+) -> Result<f64, Error> {
+    let mut normal = Normal::new()?;
+    largest_noticed(|factor| {
+        let inside: Vec<bool> = (0..canaries).map(|_| normal.draw() > 0.0).collect();
+        let scores: Vec<f64> = inside
+            .iter()
+            .map(|inside| {
+                let drawn = factor * noise * normal.draw();
+                let own = if *inside {
+                    shift + sampling * normal.draw()
+                } else {
+                    0.0
+                };
+                drawn + own
+            })
+            .collect();
+        let guesses = Guesses::by_score(&scores, &inside, guessed)?;
+        Ok(!curve.verdict(&guesses, confidence)?.holds())
+    })
+}
+
+/// The largest part of the noise at which the attack `notices` that there is so little, 19 times of 20.
+fn largest_noticed(mut notices: impl FnMut(f64) -> Result<bool, Error>) -> Result<f64, Error> {
     let mut notices = |factor: f64| -> Result<bool, Error> {
         let mut missed = 0;
         for _ in 0..TRIED {
-            let mut several = |with| {
-                (0..runs)
-                    .map(|_| score(&mut normal, with, factor))
-                    .collect()
-            };
-            let scores = Scores {
-                with: several(true),
-                without: several(false),
-            };
-            let bounds = bounds(&levels, &scores, confidence)?;
-            missed += usize::from(bounds.iter().all(Verdict::holds));
+            missed += usize::from(!notices(factor)?);
             if missed > 1 {
                 return Ok(false);
             }
