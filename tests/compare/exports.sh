@@ -6,7 +6,7 @@
 #
 # MODEL_DIR is a Hugging Face BERT, TRAIN and TEST are CoNLL columns, LABELS a TOML list such as
 # '["Disease"]'. PYTHON names a Python with torch, transformers and peft; without it, one is made
-# in target/. METHODS may name some of full, lora, ffa-lora and head.
+# in target/. METHODS may name some of full, lora, ffa-lora, bitfit and head.
 set -eu
 [ $# -eq 4 ] || { echo "expected MODEL_DIR TRAIN TEST LABELS" >&2; exit 2; }
 model=$1
@@ -28,7 +28,7 @@ head -n 12000 "$train" > "$work/train.tsv"
 printf '\n' >> "$work/train.tsv"
 
 failed=0
-for method in ${METHODS:-full lora ffa-lora head}; do
+for method in ${METHODS:-full lora ffa-lora bitfit head}; do
     lora=
     epochs=1
     case $method in

@@ -373,7 +373,7 @@ fn control_a_rate_that_is_a_quarter_higher_is_noticed() {
 
 #[test]
 fn gradients_by_an_encoder_hold_their_clip_and_a_norm_that_is_too_small_is_noticed() {
-    for method in ["ffa-lora", "lora", "full"] {
+    for method in ["bitfit", "ffa-lora", "lora", "full"] {
         let mut plan = plan("sentence", 64, 2.0);
         plan.method = method.parse().expect("method");
         let sound = mechanism::clip_of_method(&plan, CONFIDENCE);

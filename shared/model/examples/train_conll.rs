@@ -45,7 +45,7 @@ fn main() -> Result<(), Failure> {
         let (from, to) = (f64::from(epoch), f64::from(epoch + 1));
         let rate = match method {
             Method::Full => 1e-4,
-            Method::Lora | Method::FfaLora => 1e-3,
+            Method::Lora | Method::FfaLora | Method::Bitfit => 1e-3,
             Method::Head => 5e-3,
         };
         let options = TrainOptions {

@@ -67,8 +67,6 @@ impl Mechanism for Open {
     }
 }
 
-const METHODS: [Method; 4] = [Method::Head, Method::FfaLora, Method::Lora, Method::Full];
-
 fn run(
     base: &Checkpoint,
     corpus: &[Sentence],
@@ -96,7 +94,7 @@ fn run_keeping(
 ) -> Result<Trained, Error> {
     let learning_rate = match method {
         Method::Head => 0.3,
-        Method::Lora | Method::FfaLora => 2e-2,
+        Method::Lora | Method::FfaLora | Method::Bitfit => 2e-2,
         Method::Full => 3e-3,
     };
     let options = TrainOptions {
@@ -136,7 +134,7 @@ fn run_keeping(
 #[test]
 fn it_learns_from_clipped_sums_alone() {
     let (base, corpus) = (untrained(1), notes(120));
-    for method in METHODS {
+    for method in Method::ALL {
         let mut mechanism = Open::new(1.0 / 3.0);
         let trained = run(&base, &corpus, (method, 20, Unit::Sentence), &mut mechanism);
         let trained = trained.expect("trained");
@@ -168,7 +166,7 @@ fn it_learns_from_clipped_sums_alone() {
 #[test]
 fn an_empty_sample_is_released_all_the_same() {
     let base = untrained(1);
-    for method in METHODS {
+    for method in Method::ALL {
         let mut mechanism = Open::new(0.0);
         run(
             &base,
@@ -185,7 +183,7 @@ fn an_empty_sample_is_released_all_the_same() {
 #[test]
 fn automatic_clipping_makes_every_unit_count_about_the_same() {
     let base = untrained(1);
-    for method in METHODS {
+    for method in Method::ALL {
         let norm = |clip| {
             let mut mechanism = Open::new(1.0);
             mechanism.clip = clip;
@@ -211,7 +209,7 @@ fn automatic_clipping_makes_every_unit_count_about_the_same() {
 #[test]
 fn the_sentences_of_a_unit_are_clipped_together() {
     let (base, corpus) = (untrained(1), notes(40));
-    for method in METHODS {
+    for method in Method::ALL {
         let mut mechanism = Open::new(0.5);
         run(&base, &corpus, (method, 1, Unit::Document), &mut mechanism).expect("trained");
         for (units, norm) in &mechanism.steps {
@@ -227,7 +225,7 @@ fn the_sentences_of_a_unit_are_clipped_together() {
 #[test]
 fn a_stopped_training_goes_on_where_it_was() {
     let (base, corpus) = (untrained(1), notes(16));
-    for method in METHODS {
+    for method in Method::ALL {
         let directory = tempfile::tempdir().expect("directory");
         let keep = KeptFiles {
             checkpoint: Some(directory.path().join("training.checkpoint")),
@@ -261,7 +259,7 @@ fn what_cannot_be_private_is_refused() {
     let (base, corpus) = (untrained(1), notes(8));
     let mut anonymous = corpus.clone();
     anonymous[2].person = None;
-    for method in METHODS {
+    for method in Method::ALL {
         let mut mechanism = Open::new(0.5);
         let error = run(&base, &anonymous, (method, 1, Unit::Person), &mut mechanism);
         assert!(matches!(

@@ -31,10 +31,12 @@ impl BertConfig {
         let (tokens, kept) = match plan.method {
             // Forwards only, a layer after another.
             Method::Head => (AT_A_TIME * longest, 2),
-            Method::Lora | Method::FfaLora | Method::Full if plan.privacy.unit.is_sampled() => {
+            Method::Lora | Method::FfaLora | Method::Bitfit | Method::Full
+                if plan.privacy.unit.is_sampled() =>
+            {
                 (batch.min(TOGETHER.max(longest)), layers)
             }
-            Method::Lora | Method::FfaLora | Method::Full => (batch, layers),
+            Method::Lora | Method::FfaLora | Method::Bitfit | Method::Full => (batch, layers),
         };
         let token = 8 * hidden + 3 * inner + 3 * heads * longest;
         let floats = weights + 4 * dimension + tokens * token * kept;

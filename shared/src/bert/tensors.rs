@@ -150,6 +150,7 @@ impl Trainable {
             Method::Full => !self.freezes(tensor),
             Method::Lora => head || tensor.contains(".lora_"),
             Method::FfaLora => head || tensor.contains(".lora_B."),
+            Method::Bitfit => head || (is_bias(tensor) && !self.freezes(tensor)),
             Method::Head => head,
         }
     }
@@ -165,6 +166,10 @@ impl Trainable {
 /// Whether a tensor is of the embeddings or of the lowest `layers` layers.
 pub fn is_of_lowest(tensor: &str, layers: usize) -> bool {
     is_of_embeddings(tensor) || layer(tensor).is_some_and(|layer| layer < layers)
+}
+
+fn is_bias(tensor: &str) -> bool {
+    tensor.rsplit('.').next() == Some("bias")
 }
 
 fn is_of_embeddings(tensor: &str) -> bool {
@@ -207,6 +212,12 @@ mod tests {
             ffa.tensors[0].name,
             "bert.encoder.layer.0.attention.self.query.lora_B.weight"
         );
+        // Of a layer: four of attention, the inner one, the output's, and two norms'.
+        let layer = 7 * 384 + 1536;
+        let biases = minilm().manifest(&Method::Bitfit.into(), 3);
+        assert_eq!(biases.dimension(), 384 + 6 * layer + head);
+        let frozen_below = minilm().manifest(&frozen(Method::Bitfit, false, 4), 3);
+        assert_eq!(frozen_below.dimension(), 2 * layer + head);
         let upper = minilm().manifest(&frozen(Method::FfaLora, false, 4), 3);
         assert_eq!(upper.dimension(), 2 * 2 * 8 * 384 + head);
         let wide = Trainable {

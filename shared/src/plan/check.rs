@@ -151,9 +151,10 @@ impl Plan {
             let expected = "one of them: the loss of a CRF is of whole sentences, not of words";
             return Err(value("training.head_crf", found, expected));
         }
-        if t.freeze_embeddings && method != Method::Full {
+        if t.freeze_embeddings && !matches!(method, Method::Full | Method::Bitfit) {
             let found = format!("true with the method {method}");
-            let expected = "the method full: others train no embedding anyway";
+            let expected =
+                "the method full or bitfit: others train nothing of the embeddings anyway";
             return Err(value("training.freeze_embeddings", found, expected));
         }
         if t.precision == Precision::Mixed && method == Method::Head {

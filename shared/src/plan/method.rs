@@ -50,6 +50,9 @@ methods! {
     /// The same with the first factor of each adapter frozen too (Sun et al. 2024), so that the
     /// mean of the updates is the update of the means.
     FfaLora = Spec { name: "ffa-lora", adapts: true, sampled: (256, 5e-3) },
+    /// Biases alone, those of the norms among them, and the head (Ben Zaken et al. 2022; with
+    /// privacy Bu et al. 2022, "DP-BiTFiT").
+    Bitfit = Spec { name: "bitfit", adapts: false, sampled: (256, 5e-3) },
     /// The tagging head on a frozen encoder.
     Head = Spec { name: "head", adapts: false, sampled: (1024, 0.3) },
 }
@@ -214,7 +217,10 @@ mod tests {
             let json = serde_json::to_string(&method).expect("json");
             assert_eq!(json, format!("\"{method}\""));
         }
-        let error = "bitfit".parse::<Method>().expect_err("unknown");
-        assert!(error.ends_with("full, lora, ffa-lora, head"), "{error}");
+        let error = "prefix".parse::<Method>().expect_err("unknown");
+        assert!(
+            error.ends_with("full, lora, ffa-lora, bitfit, head"),
+            "{error}"
+        );
     }
 }

@@ -193,9 +193,9 @@ fn clipping_is_chosen_only_where_gradients_are_clipped() {
 #[test]
 fn every_method_trains_sampled_units_in_batches_taken_together() {
     let documented = EXAMPLE.replace("unit = \"institution\"", "unit = \"person\"");
-    for method in ["head", "ffa-lora", "lora", "full"] {
+    for method in Method::ALL {
         let text = documented.replace("method = \"full\"", &format!("method = \"{method}\""));
-        let plan = Plan::parse(&text).expect(method);
+        let plan = Plan::parse(&text).expect("a plan of the method");
         assert!(plan.sampling(1000).is_some());
         let mut accumulating = plan;
         accumulating.training.gradient_accumulation = 2;
@@ -223,6 +223,7 @@ fn sampled_units_have_defaults_of_their_own() {
         ("ffa-lora", 256, 5e-3),
         ("lora", 256, 3e-3),
         ("full", 256, 1e-3),
+        ("bitfit", 256, 5e-3),
     ] {
         let others = (method == "head").then(|| ("O".to_owned(), 0.25));
         let expected = Training {

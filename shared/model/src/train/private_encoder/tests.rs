@@ -123,6 +123,11 @@ fn all_trainable() -> Vec<(Trainable, Checkpoint)> {
         freeze_layers: 1,
         ..full.clone()
     };
+    let biases = Trainable::from(Method::Bitfit);
+    let upper_biases = Trainable {
+        freeze_layers: 1,
+        ..biases.clone()
+    };
     let adapters = [Method::Lora, Method::FfaLora].map(|method| Trainable {
         lora: lora(),
         ..method.into()
@@ -139,8 +144,8 @@ fn all_trainable() -> Vec<(Trainable, Checkpoint)> {
         },
         ..upper.clone()
     };
-    let plain =
-        [full, frozen, lowest].map(|trainable| (trainable, checkpoint("model.safetensors")));
+    let plain = [full, frozen, lowest, biases, upper_biases];
+    let plain = plain.map(|trainable| (trainable, checkpoint("model.safetensors")));
     let prepared = adapters.into_iter().chain([upper, reading]);
     let prepared = prepared.map(|trainable| {
         let base = adapted(&trainable);
