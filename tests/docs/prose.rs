@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::tree::{files, name, read};
 
@@ -164,4 +164,59 @@ fn a_sentence_ends_where_a_reader_ends_it() {
         .filter(|block| !block.is_empty())
         .collect();
     assert_eq!(found, ["a b", "c", "d", "e", "f"]);
+}
+
+/// What a reader of a guarantee must know is said once, and linked from where the guarantee is met.
+#[test]
+fn what_no_claim_covers_is_said_and_linked() -> Result<()> {
+    let claims = read("shared/privacy/README.md")?;
+    let (_, rest) = claims
+        .split_once("## What no claim covers\n")
+        .context("the section")?;
+    let section = rest.split("\n## ").next().context("a section")?;
+    let section: Vec<_> = section.split_whitespace().collect();
+    let section = section.join(" ");
+    for limit in [
+        // Persons at several institutions, and those who are mentioned by others.
+        "at k institutions has the sum of their ε",
+        "mentioned in another person's text",
+        // Tuning, and tables whose persons are sentences.
+        "were tuned on its corpora",
+        "one annotated sentence each",
+        "sentences of one abstract are not independent people",
+        // What lies on the disk, and what names the text.
+        "`training.checkpoint` lie in the client's directory unencrypted",
+        "by a digest, which whoever has the text can recompute",
+        // Single bits, and time.
+        "as the one code `not-done`",
+        "tells the time itself",
+    ] {
+        assert!(section.contains(limit), "not said any more: {limit}");
+    }
+    assert!(claims.contains("**Declared numbers are inputs.**"));
+    for (file, link) in [
+        ("README.md", "shared/privacy/README.md#what-no-claim-covers"),
+        (
+            "client/README.md",
+            "../shared/privacy/README.md#what-no-claim-covers",
+        ),
+        (
+            ".github/SECURITY.md",
+            "../shared/privacy/README.md#what-no-claim-covers",
+        ),
+        (
+            "shared/src/plan/PLAN.md",
+            "../../privacy/README.md#what-no-claim-covers",
+        ),
+        (
+            "tests/BENCHMARKS.md",
+            "../shared/privacy/README.md#what-no-claim-covers",
+        ),
+    ] {
+        assert!(
+            read(file)?.contains(link),
+            "{file} does not link what no claim covers"
+        );
+    }
+    Ok(())
 }

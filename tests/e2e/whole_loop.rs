@@ -334,7 +334,7 @@ fn every_method_trains_privately_by_hand() -> Result<()> {
     let privacy =
         "unit = \"document\"\nclip = 1.0\nnoise_multiplier = 2.0\ndelta = 1e-5\nmax_epsilon = 50.0";
     let mut dimensions = Vec::new();
-    for method in ["head", "ffa-lora", "lora", "full"] {
+    for method in ["head", "bitfit", "ffa-lora", "lora", "full"] {
         let file = setting.path(&format!("{method}.toml"));
         std::fs::write(&file, plan(1, 1, 1, method, "", privacy))?;
         let (file, to) = (file.to_str().context("path")?, setting.path(method));
@@ -367,6 +367,10 @@ fn every_method_trains_privately_by_hand() -> Result<()> {
             forecast["epsilon_rdp"], report["privacy"]["epsilon"],
             "{forecast}"
         );
+        let rests_on = forecast["device_guarantee"]
+            .as_str()
+            .context("a guarantee")?;
+        assert!(rests_on.contains("to the last bit"), "{forecast}");
         let dimension = report["trainable_weights"].as_f64().context("weights")?;
         let noise = forecast["noise_to_signal"].as_f64().context("noise")?;
         assert!(

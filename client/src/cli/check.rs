@@ -301,10 +301,8 @@ fn plans(directory: &Directory, settings: &Settings) -> Vec<Line> {
 fn device(settings: &Settings) -> Line {
     match settings.device.parse::<fedner_model::device::Device>() {
         Ok(device) => {
-            let reservation = device.reservation();
-            let reservation =
-                reservation.map_or(String::new(), |text| format!("; privacy: {text}"));
-            let found = format!("{}: {device}{reservation}", settings.device);
+            let guarantee = device.guarantee();
+            let found = format!("{}: {device}; privacy: {guarantee}", settings.device);
             Line::well("device", found)
         }
         Err(error) => Line::failed(

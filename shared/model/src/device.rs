@@ -129,12 +129,19 @@ impl Device {
             .unwrap_or_default()
     }
 
-    /// What differential privacy of sampled units rests on here, where that is less than on `cpu`.
-    pub fn reservation(self) -> Option<&'static str> {
-        (self != Self::Cpu).then_some(
-            "clip and noise are computed on the processor; that a unit's gradient does not depend on who else \
-             is in a step was shown for cpu alone",
-        )
+    /// What differential privacy of sampled units rests on here.
+    pub fn guarantee(self) -> &'static str {
+        match self {
+            Self::Cpu => {
+                "clip and noise are computed on the processor; a unit's gradient is the same to the last bit \
+                 whoever else is in a step"
+            }
+            #[cfg(any(feature = "libtorch", feature = "cuda", feature = "wgpu"))]
+            _ => {
+                "clip and noise are computed on the processor; that a unit's gradient does not depend on who \
+                 else is in a step was shown for cpu alone"
+            }
+        }
     }
 
     /// `precision`, if the device has it.
@@ -274,6 +281,17 @@ mod tests {
         let best = "auto".parse::<Device>().expect("auto");
         assert_eq!(best, Device::best());
         assert!(Device::Cpu.to_string().starts_with("cpu (burn flex"));
+    }
+
+    #[test]
+    fn only_the_processor_promises_gradients_that_are_the_same_whoever_else_is_there() {
+        assert!(Device::Cpu.guarantee().contains("to the last bit"));
+        #[cfg(feature = "libtorch")]
+        assert!(Device::LibTorch.guarantee().contains("for cpu alone"));
+        #[cfg(feature = "cuda")]
+        assert!(Device::Cuda(0).guarantee().contains("for cpu alone"));
+        #[cfg(feature = "wgpu")]
+        assert!(Device::Wgpu.guarantee().contains("for cpu alone"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use fedner_host::output::table;
+use fedner_model::device::Device;
 use fedner_privacy::accountant::{
     self, Accountant, Forecast, forecast, forecast_sampled, least_noise, noise_multiplier,
     solve_noise_multiplier,
@@ -54,6 +55,9 @@ pub(super) struct Arguments {
     /// Hugging Face directory whose weights are counted [default: BERT-base is assumed]
     #[arg(long, value_name = "HF_DIR")]
     model: Option<PathBuf>,
+    /// The device that would train sampled units: what their guarantee rests on there
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +74,9 @@ struct Report {
     within_max_epsilon: bool,
     /// Whether a coordinator refuses the plan, unless forced, as its noise drowns its signal.
     too_noisy: bool,
+    /// What the guarantee of sampled units rests on, on the device that was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_guarantee: Option<String>,
     #[serde(flatten)]
     forecast: Forecast,
 }
@@ -112,6 +119,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         max_epsilon: plan.privacy.max_epsilon,
         within_max_epsilon: forecast.epsilon_rdp <= plan.privacy.max_epsilon,
         too_noisy: forecast.noise_to_signal > LARGEST_NOISE_TO_SIGNAL,
+        device_guarantee: device_guarantee(&plan, &arguments.device)?,
         forecast,
     };
     context.output.data(&report, text)?;
@@ -186,6 +194,13 @@ fn check_sampling(plan: &Plan, arguments: &Arguments) -> Result<(), Refusal> {
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+fn device_guarantee(plan: &Plan, device: &str) -> Result<Option<String>, Refusal> {
+    let parsed = device.parse::<Device>();
+    let parsed = parsed.map_err(|error| Refusal::new(Code::DeviceUnknown, error.to_string()))?;
+    let sampled = plan.privacy.unit.is_sampled();
+    Ok(sampled.then(|| format!("{device}: {}", parsed.guarantee())))
 }
 
 fn dimension(plan: &Plan, arguments: &Arguments) -> anyhow::Result<(usize, &'static str)> {
@@ -269,10 +284,17 @@ fn text(report: &Report) -> String {
              exact_evaluation"
         }
     });
+    let device = report.device_guarantee.as_ref();
+    let device = device.map_or(String::new(), |guarantee| {
+        format!("\ndevice           {guarantee}")
+    });
     let rows = forecast
         .epsilon_by_round
         .iter()
         .enumerate()
         .map(|(index, value)| [(index + 1).to_string(), epsilon(*value)]);
-    format!("{text}\n\n{}", table(["ROUND", "EPSILON"], &[0, 1], rows))
+    format!(
+        "{text}{device}\n\n{}",
+        table(["ROUND", "EPSILON"], &[0, 1], rows)
+    )
 }
