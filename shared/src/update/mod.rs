@@ -15,8 +15,8 @@ mod unpack;
 use std::io::{self, Write};
 
 pub use order::Middle;
-pub use read::{Checker, Decoder};
-pub use sum::{add_scaled, add_to_weights, add_weighted, squared_distance, squared_norm};
+pub use read::{Checker, Decoder, Sums};
+pub use sum::{add_scaled, add_to_weights, squared_distance, squared_norm};
 use unpack::zigzag;
 
 const MAGIC: [u8; 4] = *b"FNU1";
@@ -116,6 +116,27 @@ mod tests {
             checked.as_ref().err().map(told)
         );
         whole
+    }
+
+    /// As often as `tests/compare/instructions.sh` says, which counts instructions.
+    #[test]
+    #[ignore = "counted by tests/compare/instructions.sh"]
+    fn unpack_and_add_of_65536() {
+        let times = std::env::var("FEDNER_KERNEL_TIMES").ok();
+        let times = times.and_then(|times| times.parse().ok()).unwrap_or(1);
+        // Nine bits.
+        let values: Vec<i32> = (0..65_536i32).map(|i| i * 7919 % 255).collect();
+        let bytes = encoded(&values);
+        let mut sums = [0i32; BLOCK];
+        for _ in 0..times {
+            let mut decoder = Decoder::new(&bytes[..], values.len(), 256).expect("a header");
+            while decoder.read_ahead(16).expect("blocks") > 0 {
+                for block in 0..16 {
+                    let sums = Sums::Narrow(std::hint::black_box(&mut sums));
+                    decoder.add(block, 1, sums).expect("added");
+                }
+            }
+        }
     }
 
     proptest! {

@@ -94,4 +94,6 @@ fn is_fused(device: &Device) -> bool {
 }
 
 #[cfg(test)]
+mod instructions;
+#[cfg(test)]
 mod tests;

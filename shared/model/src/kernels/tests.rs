@@ -17,7 +17,7 @@ const ROWS: usize = 37;
 const WIDTH: usize = 24;
 
 /// Numbers from -2 to 2, different for each `seed`.
-fn numbers<const D: usize>(device: Device, shape: [usize; D], seed: u32) -> Tensor<D> {
+pub(super) fn numbers<const D: usize>(device: Device, shape: [usize; D], seed: u32) -> Tensor<D> {
     let number = |i: usize| ((i as f32 + 1.0) * (seed as f32 + 0.37) * 12.9898).sin() * 2.0;
     let values: Vec<f32> = (0..shape.iter().product()).map(number).collect();
     let data = TensorData::new(values, shape);

@@ -69,6 +69,21 @@ fn assert_exact(sampler: &Sampler, seed: u8, count: usize) {
     assert_fits(&counts, &probabilities, &format!("{shape:?}"));
 }
 
+/// As often as `tests/compare/instructions.sh` says, which counts instructions.
+#[test]
+#[ignore = "counted by tests/compare/instructions.sh"]
+fn noise_of_16384() {
+    let times = std::env::var("FEDNER_KERNEL_TIMES").ok();
+    let times = times.and_then(|times| times.parse().ok()).unwrap_or(1);
+    let sigma = 18f64.exp2();
+    let mut sampler = Sampler::new(Shape::Gaussian { sigma }).expect("a sampler");
+    let mut generator = Generator::from_seed([7; 32]);
+    let mut noise = vec![0; 16_384];
+    for _ in 0..times {
+        sampler.fill(&mut generator, std::hint::black_box(&mut noise));
+    }
+}
+
 #[test]
 fn small_scales_have_the_exact_frequencies() {
     let gaussian = [0.3, 0.5, 1.0, 2.7, 9.3, 30.0, 38.5, 77.0, 300.25];
