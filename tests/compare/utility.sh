@@ -6,13 +6,14 @@
 #
 # MODEL_DIR is a Hugging Face BERT encoder; DATA_DIR has a folder a corpus with train.tsv and
 # test.tsv. A corpus `notes-N` is generated, of N persons, and protected by person, without a first
-# fine-tuning; the others are by sentence. One institution holds all text. δ = 1e-5; ε is the hard
+# fine-tuning; in `notes-NxM` they have from one to M notes each. The others are by sentence. One institution holds all text. δ = 1e-5; ε is the hard
 # stop's figure, by loss distributions. All four corpora by all four methods take some four hours on two
 # cores; fine-tuned encoders and notes are kept in target/utility, where they may be put beforehand.
 #
-# METHODS, FIRSTS and EPSILONS choose rows and columns. With several SEEDS a row has the mean of their F1.
-# LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, SEED, TRAINING (further lines of that table) and FEATURES (a directory in which
-# later runs find them) may be set for all of them.
+# METHODS, FIRSTS and EPSILONS choose rows and columns. With several SEEDS a row has the mean of
+# their F1, and the least and the most.
+# LAYERS (that the head reads), UNIT, EPOCHS, BATCH, RATE, CLIP, WINDOWS (of a unit in a step), SEED, TRAINING
+# (further lines of that table) and FEATURES (a directory in which later runs find them) may be set for all of them.
 set -eu
 model=$1
 data=$2
@@ -49,6 +50,7 @@ PLAN
 plan() {
     unit=sentence batch= rate= persons=${1#notes-}
     [ "$persons" = "$1" ] || unit=person
+    persons=${persons%x*}
     case $2-$unit in
         head-sentence) epochs=60 ;;
         head-person) epochs=$((400000 / persons)) batch=5000 rate=0.5 ;;
@@ -69,6 +71,7 @@ ${TRAINING-$more}
 [privacy]
 unit = "${UNIT:-$unit}"
 $(given clip "${CLIP-}")
+$(given max_windows "${WINDOWS-}")
 noise_multiplier = 1.0
 max_epsilon = 100.0
 PLAN
@@ -91,8 +94,17 @@ cell() {
         one "$@"
         scores="$scores $f1"
     done
-    f1=$(echo "$scores" | awk '{ for (i = 1; i <= NF; i++) sum += $i; print sum / NF }')
-    printf '| %s | %s | %s | %s | %s | %.3f | %s | %.3f |\n' \
+    f1=$(echo "$scores" | awk '{
+        least = most = $1
+        for (i = 1; i <= NF; i++) {
+            sum += $i
+            if ($i < least) least = $i
+            if ($i > most) most = $i
+        }
+        printf "%.3f", sum / NF
+        if (NF > 1) printf " (%.3f to %.3f)", least, most
+    }')
+    printf '| %s | %s | %s | %s | %s | %.3f | %s | %s |\n' \
         "$1" "$first" "$3" "$unit" "$4" "$noise" "$steps" "$f1"
 }
 
@@ -107,14 +119,19 @@ one() {
         # The number of weights has hardly a part in ε.
         noise=$("$client" privacy forecast --plan "$scratch/plan.toml" --units "$(units "$1" "$unit")" \
             --dimension 1000 --target-epsilon "$4" --output json \
-            | sed -n 's/^ *"noise_multiplier": \([0-9.]*\),*$/\1/p')
+            | number noise_multiplier)
         sed -i "s/^noise_multiplier = .*/noise_multiplier = $noise/" "$scratch/plan.toml"
     fi
     "$client" --quiet train --model "$base" --data "$data/$1/train.tsv" --held-out "$data/$1/test.tsv" \
         --plan "$scratch/plan.toml" --to "$scratch/$1-$first-$3-$4-$SEED" \
         --features "${FEATURES:-$scratch/features}" $private --output json > "$scratch/report.json"
-    steps=$(sed -n 's/^  "steps": \([0-9]*\),*$/\1/p' "$scratch/report.json" | head -1)
+    steps=$(number steps < "$scratch/report.json")
     f1=$(tr -d ' \n' < "$scratch/report.json" | sed -n 's/.*"micro":{[^}]*"f1":\([0-9.]*\).*/\1/p')
+}
+
+# The first number of this name in JSON: number NAME.
+number() {
+    tr -d ' \n' | grep -o "\"$1\":[0-9.]*" | head -1 | cut -d: -f2
 }
 
 # How many units a corpus has: units CORPUS UNIT.
@@ -138,7 +155,7 @@ for corpus in "$@"; do
             ;;
     esac
     for first in $firsts; do
-        for method in ${METHODS:-head ffa-lora lora full}; do
+        for method in ${METHODS:-head bitfit ffa-lora lora full}; do
             # Training without privacy runs sentences together, so that what it keeps is of no use to
             # the others, and it is the last.
             for epsilon in ${EPSILONS:-1 3 8 none}; do

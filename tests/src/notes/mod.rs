@@ -117,26 +117,85 @@ pub struct Note {
 /// Writes an institution's notes. The same arguments give the same notes on every machine, and
 /// fewer documents of one seed are the beginning of more.
 pub fn generate(style: Style, split: Split, documents: usize, seed: u64) -> Vec<Note> {
-    let grammar = style.grammar();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(style as u64 * Split::ALL.len() as u64 + split as u64);
-    let mut writer = Writer::new(&grammar, split, rng);
-
-    let prefix = format!("{}-{}", style.name(), split.name());
     let mut persons = 0;
-    (1..=documents)
-        .map(|document| {
-            if persons == 0 || !writer.rng().random_bool(ANOTHER_NOTE) {
-                persons += 1;
-                writer.begin_person();
-            }
-            Note {
-                person: format!("{prefix}-p{persons:05}"),
-                document: format!("{prefix}-d{document:05}"),
-                sentences: sentences(&mut writer),
-            }
-        })
-        .collect()
+    let mut writing = Writing::new(style, split, seed);
+    let of_person = |writer: &mut Writer<'_>| {
+        if persons == 0 || !writer.rng().random_bool(ANOTHER_NOTE) {
+            persons += 1;
+            writer.begin_person();
+        }
+        persons
+    };
+    writing.notes(documents, of_person)
+}
+
+/// Notes of so many persons, of whom some have one note and some have `most`: the logarithm of their
+/// number is uniform.
+pub fn generate_long(
+    style: Style,
+    split: Split,
+    (persons, most): (usize, u32),
+    seed: u64,
+) -> Vec<Note> {
+    let (mut person, mut left, mut counts) = (0, 0, Vec::new());
+    let mut drawn = ChaCha8Rng::seed_from_u64(seed);
+    for _ in 0..persons {
+        let part: f64 = drawn.random();
+        counts.push((f64::from(most).ln() * part).exp().round() as usize);
+    }
+    let documents = counts.iter().sum();
+    let mut writing = Writing::new(style, split, seed);
+    let of_person = |writer: &mut Writer<'_>| {
+        if left == 0 {
+            left = counts[person];
+            person += 1;
+            writer.begin_person();
+        }
+        left -= 1;
+        person
+    };
+    writing.notes(documents, of_person)
+}
+
+/// What notes of a style and a split are written with.
+struct Writing {
+    grammar: Grammar,
+    split: Split,
+    rng: ChaCha8Rng,
+    prefix: String,
+}
+
+impl Writing {
+    fn new(style: Style, split: Split, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(style as u64 * Split::ALL.len() as u64 + split as u64);
+        Self {
+            grammar: style.grammar(),
+            split,
+            rng,
+            prefix: format!("{}-{}", style.name(), split.name()),
+        }
+    }
+
+    /// So many notes; `of_person` says whose the next one is.
+    fn notes(
+        &mut self,
+        documents: usize,
+        mut of_person: impl FnMut(&mut Writer<'_>) -> usize,
+    ) -> Vec<Note> {
+        let prefix = &self.prefix;
+        let mut writer = Writer::new(&self.grammar, self.split, self.rng.clone());
+        (1..=documents)
+            .map(|document| {
+                let person = of_person(&mut writer);
+                Note {
+                    person: format!("{prefix}-p{person:05}"),
+                    document: format!("{prefix}-d{document:05}"),
+                    sentences: sentences(&mut writer),
+                }
+            })
+            .collect()
+    }
 }
 
 /// Leaves so many sentences of each note, from one note to the next beginning with another: what is

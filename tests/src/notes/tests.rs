@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::grammar::{OUTSIDE, entity, pieces, reserved};
-use super::{LABELS, Note, Split, Style, generate, to_conll};
+use super::{LABELS, Note, Split, Style, generate, generate_long, to_conll};
 
 const SEED: u64 = 11;
 
@@ -248,6 +248,25 @@ fn persons_have_one_note_or_more_and_documents_their_own_names() {
 
     let test = generate(Style::North, Split::Test, 300, SEED);
     assert!(test.iter().all(|note| !persons.contains(&note.person)));
+}
+
+#[test]
+fn persons_of_long_records_have_one_note_to_the_most() {
+    let notes = generate_long(Style::Mercy, Split::Train, (200, 50), SEED);
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for note in &notes {
+        *counts.entry(&note.person).or_default() += 1;
+    }
+    assert_eq!(counts.len(), 200);
+    let (least, most) = (counts.values().min(), counts.values().max());
+    assert_eq!(least, Some(&1));
+    assert!(
+        most.is_some_and(|most| (40..=50).contains(most)),
+        "{most:?}"
+    );
+    // Half of the persons have at most √50 notes.
+    let few = counts.values().filter(|count| **count <= 7).count();
+    assert!((80..=120).contains(&few), "{few}");
 }
 
 #[test]
