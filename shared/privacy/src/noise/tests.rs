@@ -76,7 +76,7 @@ fn noise_of_16384() {
     let times = std::env::var("FEDNER_KERNEL_TIMES").ok();
     let times = times.and_then(|times| times.parse().ok()).unwrap_or(1);
     let sigma = 18f64.exp2();
-    let mut sampler = Sampler::new(Shape::Gaussian { sigma }).expect("a sampler");
+    let sampler = Sampler::new(Shape::Gaussian { sigma }).expect("a sampler");
     let mut generator = Generator::from_seed([7; 32]);
     let mut noise = vec![0; 16_384];
     for _ in 0..times {
