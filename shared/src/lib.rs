@@ -14,6 +14,7 @@ pub mod history;
 pub mod id;
 pub mod keys;
 pub mod manifest;
+pub mod onnx;
 pub mod plan;
 pub mod refusal;
 pub mod scheme;

@@ -137,6 +137,7 @@ codes! {
     CorpusTags = "corpus-tags-invalid", Invalid, "mend the tags, or read them as conlleval does: `--invalid-tags repair`, in client.toml `invalid_tags = \"repair\"` under `[reading]`; nothing was trained on";
     CorpusEmpty = "corpus-empty", Invalid, "give a file with at least one sentence";
     TextInvalid = "text-invalid", Invalid, "give files of UTF-8 text that can be read";
+    TextTooLong = "text-too-long", Exhausted, "send shorter texts, or fewer at a time; a stream of lines may be as long as it likes";
     DeviceUnknown = "device-unknown", Invalid, "use auto or cpu, or build with the feature the device needs";
     ConfigInvalid = "config-invalid", Invalid, "mend the configuration file";
     SecretReadable = "secret-readable", State, "others on this machine could read it: make a new one if you do not trust them all, and `chmod 600` it";

@@ -4,8 +4,10 @@ mod corpora;
 mod desk;
 mod drift;
 mod models;
+mod onnx;
 mod origins;
 mod segmentation;
+mod serve;
 mod text;
 
 use std::process::Command;

@@ -17,20 +17,7 @@ import sys
 import torch
 from transformers import AutoConfig, AutoTokenizer, BertForTokenClassification
 
-
-def sentences(path):
-    words, tags = [], []
-    for line in open(path, encoding="utf-8"):
-        columns = line.rstrip("\n").split("\t")
-        if columns == [""]:
-            if words:
-                yield words, tags
-            words, tags = [], []
-        else:
-            words.append(columns[0])
-            tags.append(columns[2])
-    if words:
-        yield words, tags
+from exported_columns import sentences
 
 
 def exported(directory):

@@ -37,6 +37,25 @@ fn a_roberta_is_trained_together_and_exported() -> Result<()> {
     setting
         .cluster
         .coordinate(&["model", "export", &version, "--to", to])?;
+    // As ONNX beside it: what the client writes of the exported model, to the byte.
+    let [graph, again] = ["graph", "again"].map(|name| setting.path(name));
+    let as_onnx = graph.to_str().context("path")?;
+    let export = [
+        "model", "export", &version, "--format", "onnx", "--to", as_onnx,
+    ];
+    setting.cluster.coordinate(&export)?;
+    let mut client = std::process::Command::new(&fedner_tests::binaries::binaries()?.client);
+    client
+        .args(["model", "export", "--model", to, "--to"])
+        .arg(&again);
+    process::run(client)?;
+    let bytes = |directory: &Path| std::fs::read(directory.join("model.onnx"));
+    assert_eq!(bytes(&graph)?, bytes(&again)?);
+    let card = std::fs::read_to_string(graph.join("README.md"))?;
+    assert!(
+        card.contains(&version) && card.contains("## ONNX"),
+        "{card}"
+    );
     let read = |file: &str| std::fs::read_to_string(exported.join(file)).context(file.to_owned());
     assert!(read("tokenizer_config.json")?.contains("RobertaTokenizer"));
     assert!(read("config.json")?.contains("\"model_type\": \"bert\""));

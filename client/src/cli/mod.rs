@@ -12,6 +12,7 @@ mod failure;
 mod figures;
 mod key;
 mod manual;
+mod model;
 mod models;
 mod monitor;
 mod pause;
@@ -22,6 +23,7 @@ mod reading;
 mod receipts;
 mod release;
 mod relocate;
+mod serve;
 mod start;
 mod status;
 mod train;
@@ -83,6 +85,8 @@ enum Command {
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
+    Serve(serve::Arguments),
+    Model(model::Arguments),
     Monitor(monitor::Arguments),
     Audit(audit::Arguments),
     Completions(completions::Arguments),
@@ -148,6 +152,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(arguments) => train::run(context, &arguments),
         Command::Evaluate(arguments) => evaluate::run(context, &arguments),
         Command::Predict(arguments) => predict::run(context, &arguments),
+        Command::Serve(arguments) => serve::run(context, &arguments),
+        Command::Model(arguments) => model::run(context, &arguments),
         Command::Monitor(arguments) => monitor::run(context, &arguments),
         Command::Audit(arguments) => audit::run(context, arguments),
         Command::Completions(arguments) => completions::run(context, &arguments),

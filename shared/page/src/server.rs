@@ -1,6 +1,7 @@
 //! The server of a page: which paths there are, how many may connect, and how long one may take.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::patient::Patient;
 const CONNECTIONS: usize = 128;
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(10);
+/// How long requests that are there may take when a service is to end.
+const GRACE: Duration = Duration::from_secs(20);
 /// The largest body; a form has a few hundred bytes.
 const BODY_BYTES: usize = 16 << 10;
 
@@ -44,7 +47,7 @@ pub async fn serve(
     pages: Router,
     stop: CancellationToken,
 ) {
-    accept(listener, site(guard, pages), stop).await;
+    accept(listener, site(guard, pages), stop, Duration::ZERO).await;
 }
 
 /// Serves the text that `figures` makes at `/metrics`, without a key, to whoever asks for this machine by its own
@@ -59,22 +62,36 @@ pub async fn serve_figures(
     };
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     let show = move || async move { (kind, figures()) };
-    let pages = Router::new()
-        .route("/metrics", get(show))
-        .layer(from_fn_with_state(address, guard::watch_name));
-    accept(listener, pages, stop).await;
+    let pages = Router::new().route("/metrics", get(show));
+    let pages = pages.layer(from_fn_with_state(address, guard::watch_name));
+    accept(listener, pages, stop, Duration::ZERO).await;
 }
 
-async fn accept(listener: TcpListener, pages: Router, stop: CancellationToken) {
+/// Serves what programs ask, without a key, until `stop`; what was asked by then is answered. With `address`, only
+/// those that ask for this machine by its own name.
+pub async fn serve_program(
+    listener: TcpListener,
+    mut paths: Router,
+    address: Option<SocketAddr>,
+    stop: CancellationToken,
+) {
+    if let Some(address) = address {
+        paths = paths.layer(from_fn_with_state(address, guard::watch_name));
+    }
+    accept(listener, paths, stop, GRACE).await;
+}
+
+/// Ends with its last connection, `grace` after `stop` at the latest.
+async fn accept(listener: TcpListener, pages: Router, stop: CancellationToken, grace: Duration) {
     let service = TowerToHyperService::new(pages);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else {
-            return;
+            break;
         };
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         };
         let stream = match stream {
             Ok((stream, _)) => stream,
@@ -89,14 +106,21 @@ async fn accept(listener: TcpListener, pages: Router, stop: CancellationToken) {
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD);
             let connection = http.serve_connection(TokioIo::new(Patient::new(stream)), service);
+            let mut connection = pin!(connection);
             // How a browser ends a connection is its own affair.
             tokio::select! {
-                _ = connection => {}
-                () = stop.cancelled() => {}
+                _ = connection.as_mut() => {}
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = tokio::time::timeout(grace, connection).await;
+                }
             }
             drop(place);
         });
     }
+    drop(listener);
+    // All places are free once the last connection has ended.
+    let _ = tokio::time::timeout(grace, room.acquire_many(CONNECTIONS as u32)).await;
 }
 
 /// Everything that is answered, with the guard around it.

@@ -15,6 +15,8 @@ pub struct ModelCard {
     pub labels: Vec<String>,
     /// transformers has a class for the model.
     pub in_transformers: bool,
+    /// What is to be known of the file where the model is written as ONNX.
+    pub onnx: Option<String>,
     /// Counts on held-out text, and whose.
     pub scores: Option<(String, Scores)>,
     /// How it was trained, line by line.
@@ -38,7 +40,9 @@ impl ModelCard {
     pub fn to_markdown(&self) -> String {
         let mut text = self.front_matter();
         let _ = writeln!(text, "# {}\n", self.name);
-        let kind = if self.in_transformers {
+        let kind = if self.onnx.is_some() {
+            "A BERT model that tags words, as ONNX."
+        } else if self.in_transformers {
             "A BERT model that tags words, for `AutoModelForTokenClassification` of transformers."
         } else {
             "A BERT model that tags words, with a head that `fedner-client` loads and transformers does not."
@@ -52,6 +56,7 @@ impl ModelCard {
         if let Some(base) = &self.base {
             let _ = writeln!(text, "Trained from: {base}.\n");
         }
+        text.extend(self.onnx.as_deref());
         section(&mut text, "Training", &self.training);
         section(&mut text, "Privacy", &self.privacy);
         self.write_scores(&mut text);
@@ -63,7 +68,7 @@ impl ModelCard {
     /// JSON strings are YAML.
     fn front_matter(&self) -> String {
         let mut text = "---\npipeline_tag: token-classification\n".to_owned();
-        if self.in_transformers {
+        if self.in_transformers && self.onnx.is_none() {
             text.push_str("library_name: transformers\n");
         }
         text.push_str("tags:\n- token-classification\n- named-entity-recognition\n- fedner\n");

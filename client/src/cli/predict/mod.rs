@@ -15,8 +15,9 @@ use fedner_shared::refusal::{Code, Refusal};
 
 use self::sink::Sink;
 pub(super) use self::source::Source;
+pub(super) use self::source::TOGETHER;
 use self::source::Text;
-pub(super) use self::tagging::TaggingArguments;
+pub(super) use self::tagging::{Tagging, TaggingArguments};
 use super::Context;
 use crate::training::Error;
 

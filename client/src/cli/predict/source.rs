@@ -12,7 +12,7 @@ use fedner_shared::refusal::{Code, Refusal};
 use super::SourceArguments;
 
 /// Texts are tagged together up to so many bytes: enough for whole batches, little to wait for.
-const TOGETHER: usize = 1 << 16;
+pub(in crate::cli) const TOGETHER: usize = 1 << 16;
 
 /// A text and what it is called.
 #[derive(Debug)]

@@ -78,6 +78,7 @@ pub(super) fn write_card(
         base: Some(base),
         labels: plan.labels.clone(),
         in_transformers,
+        onnx: None,
         scores: scores.map(|scores| ("held-out text".to_owned(), scores.clone())),
         training: vec![
             format!(

@@ -59,6 +59,7 @@ pub(super) fn from_view(view: &VersionView, in_transformers: bool) -> ModelCard 
         base: None,
         labels: version.labels.clone(),
         in_transformers,
+        onnx: None,
         scores,
         training,
         privacy,

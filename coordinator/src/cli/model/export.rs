@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use fedner_host::output::Output;
 use fedner_host::progress::Progress;
 use fedner_proto::v1::operations_client::OperationsClient;
@@ -15,6 +15,7 @@ use fedner_proto::{convert, v1};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint};
 use fedner_shared::digest::Digest;
+use fedner_shared::onnx::{self, Precision};
 use fedner_shared::refusal::Code;
 use fedner_shared::version::{Origin, Pruned};
 use fedner_shared::view::VersionView;
@@ -40,6 +41,21 @@ pub(in crate::cli) struct Arguments {
     /// ffa-lora runs
     #[arg(long)]
     adapter: bool,
+    /// What the model is written as
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    format: Format,
+    /// Weights in 8 bits, for ONNX: about a quarter of the size, and some words get another tag
+    #[arg(long, conflicts_with = "adapter")]
+    int8: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// As transformers and fedner load it
+    #[default]
+    Safetensors,
+    /// As ONNX Runtime and others load it
+    Onnx,
 }
 
 pub(super) async fn run(
@@ -51,8 +67,15 @@ pub(super) async fn run(
         version,
         to,
         adapter,
+        format,
+        int8,
     } = arguments;
-    if [WEIGHTS, ADAPTER_WEIGHTS]
+    if (format == Format::Onnx && adapter) || (format == Format::Safetensors && int8) {
+        let message = "ONNX has no adapters, and safetensors no 8 bits: expected `--format onnx --int8`, or \
+                       `--adapter` alone";
+        return Err(Failed::refuse(Code::RequestInvalid, message.to_owned()));
+    }
+    if [WEIGHTS, ADAPTER_WEIGHTS, onnx::FILE]
         .iter()
         .any(|file| to.join(file).exists())
     {
@@ -73,6 +96,17 @@ pub(super) async fn run(
     let config_json = objects.text(CONFIG, view.version.config).await?;
     let config = BertConfig::parse(&config_json)
         .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
+    if format == Format::Onnx {
+        let precision = if int8 {
+            Precision::Int8
+        } else {
+            Precision::Float32
+        };
+        as_onnx(&view, &config_json, (&to, precision), &mut objects).await?;
+        let said = format!("exported {} as ONNX to {}", view.version.name, to.display());
+        output.data(&view, |_| said)?;
+        return Ok(());
+    }
     let in_one_file = config.adapters.is_none() && view.version.frozen.is_none();
     match (adapter, config.adapters.is_some()) {
         (false, _) if in_one_file => as_it_is(&view, &config_json, &to, &mut objects).await?,
@@ -142,6 +176,27 @@ async fn merged(
     let weights = checkpoint.to_safetensors().map_err(unreadable)?;
     write(to, WEIGHTS, &weights)?;
     beside(view, &config, to, objects).await
+}
+
+/// The adapters merged, as a graph.
+async fn as_onnx(
+    view: &VersionView,
+    config_json: &str,
+    (to, precision): (&Path, Precision),
+    objects: &mut Objects,
+) -> Result<(), Failed> {
+    let checkpoint = objects.checkpoint(view, config_json).await?.merged();
+    let config = checkpoint::config_with_additions(config_json, &checkpoint.config);
+    let config = config.map_err(unreadable)?;
+    let tags = checkpoint::tags_of_config(&config).map_err(unreadable)?;
+    let graph = onnx::write(&checkpoint, &tags.unwrap_or_default(), precision)
+        .map_err(|error| Failed::refuse(Code::CheckpointInvalid, error.to_string()))?;
+    beside(view, &config, to, objects).await?;
+    let mut card = super::card::from_view(view, false);
+    card.onnx = Some(onnx::card(&checkpoint.config.head, precision));
+    write(to, CARD, card.to_markdown().as_bytes())?;
+    write(to, onnx::FILE, &graph)?;
+    write(to, CONFIG, config.as_bytes())
 }
 
 async fn adapters(
