@@ -31,6 +31,7 @@ use fedner_shared::seal::StorageKey;
 use fedner_shared::time::Time;
 use heartbeat::Beat;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::blobs::Blobs;
 use crate::config::{self, Directory, Lock};
@@ -255,7 +256,10 @@ impl Agent {
             self.apply(Input::Restarted)?;
         }
         while let Some(effect) = self.effects.pop_front() {
-            if let Some(input) = self.carry_out(effect).await? {
+            let round = self.session.task().map_or_else(Span::none, |task| {
+                fedner_host::log::round(&task.run, task.round)
+            });
+            if let Some(input) = self.carry_out(effect).instrument(round).await? {
                 self.apply(input)?;
             }
         }

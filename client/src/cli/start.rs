@@ -4,9 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fedner_host::log;
 use fedner_host::service::{self, Word};
 use fedner_host::signal::{Terminate, hangups};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{Context, runtime};
 use crate::agent::{Agent, Environment};
@@ -22,7 +24,8 @@ pub(super) struct Arguments {}
 pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let directory = context.directory()?;
-    let metrics = directory.settings()?.metrics_listen;
+    let settings = directory.settings()?;
+    let (metrics, institution) = (settings.metrics_listen, settings.institution);
     let agent = {
         // The connection belongs to the runtime, though it is only dialled when first used.
         let _inside = runtime.enter();
@@ -49,7 +52,8 @@ pub(super) fn run(context: &Context, _: Arguments) -> anyhow::Result<ExitCode> {
             tracing::info!("stopping");
             signalled.cancel();
         });
-        anyhow::Ok(agent.run(stop).await?)
+        let institution = log::institution(&institution);
+        anyhow::Ok(agent.run(stop).instrument(institution).await?)
     });
     runtime.shutdown_timeout(GRACE);
     outcome?;

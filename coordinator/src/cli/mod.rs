@@ -72,6 +72,8 @@ enum Command {
     Run(run::Command),
     /// Look at the federation in a browser of this machine, and act on it
     Dashboard(dashboard::Arguments),
+    /// Look at the federation on one screen of this terminal, live
+    Top(dashboard::top::Arguments),
     /// Compute a published version again from its stored updates and compare
     Replay(replay::Arguments),
     /// Check every digest, signature, lineage link and the audit chain in the directory
@@ -122,6 +124,9 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
         Command::Run(command) => runtime()?.block_on(run::run(command, &paths, output)),
         Command::Dashboard(arguments) => {
             runtime()?.block_on(dashboard::run(arguments, &paths, output))
+        }
+        Command::Top(arguments) => {
+            runtime()?.block_on(dashboard::top::run(arguments, &paths, output))
         }
         Command::Replay(arguments) => runtime()?.block_on(replay::run(arguments, &paths, output)),
         Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &paths, output)),

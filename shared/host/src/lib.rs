@@ -9,7 +9,8 @@
 //! | [`files`] | files for their owner alone, which are there as a whole or not at all |
 //! | [`crash`] | the places where a program may die that must lose nothing there |
 //! | [`sqlite`] | opening a database, migrating it, and named commits |
-//! | [`output`] | text, JSON, tables, errors, exit status and the log |
+//! | [`output`] | text, JSON, tables, errors and exit status |
+//! | [`log`] | the log, as text or JSON with fields |
 //! | [`progress`] | how far long work has come |
 //! | [`signal`] | what a daemon is asked by signals |
 //! | [`service`] | what a service manager is told |
@@ -18,6 +19,7 @@ pub mod crash;
 pub mod dial;
 pub mod disk;
 pub mod files;
+pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod output;

@@ -6,16 +6,18 @@
 )]
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use fedner_shared::refusal::Refusal;
-use fedner_shared::text::{self, OneLine};
+use fedner_shared::text;
 use serde::Serialize;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
+
+use crate::log::{self, LogFormat};
 
 /// Of a fault, which has no code of its own.
 const FAULT_HINT: &str =
@@ -48,6 +50,15 @@ pub struct OutputArguments {
     /// Print more (`-vv` for debug)
     #[arg(long, short, global = true, action = ArgAction::Count)]
     verbose: u8,
+    /// How the log is written to stderr: for people, or one JSON record a line
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    log_format: LogFormat,
 }
 
 impl OutputArguments {
@@ -61,14 +72,7 @@ impl OutputArguments {
         };
         let filter =
             EnvFilter::try_from_env("FEDNER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        // A test may have started logging before.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(move || OneLine::new(io::stderr(), colour))
-            .with_target(false)
-            .with_ansi(colour)
-            .try_init();
+        log::start(self.log_format, filter);
         Output {
             format: self.output,
             quiet: self.quiet,

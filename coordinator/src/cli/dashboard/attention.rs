@@ -22,6 +22,12 @@ pub(super) struct Attention {
     address: String,
 }
 
+impl Attention {
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+}
+
 pub(super) fn attention(world: &World, now: Time) -> Vec<Attention> {
     let mut found = Vec::new();
     for run in &world.runs {

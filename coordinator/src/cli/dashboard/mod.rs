@@ -7,6 +7,7 @@
 //! | `routes`, `site` | the paths, and what every page has around it |
 //! | `attention` | what a person should look at |
 //! | `overview`, `run`, `timeline`, `curves`, `institutions`, `models`, `lineage`, `events` | pages and their parts |
+//! | `top`, `screen` | the same on a terminal |
 //! | `deed`, `act` | what an operator can do, and that it is confirmed once |
 
 mod act;
@@ -22,10 +23,12 @@ mod models;
 mod overview;
 mod routes;
 mod run;
+mod screen;
 mod site;
 #[cfg(test)]
 mod tests;
 mod timeline;
+pub(super) mod top;
 mod world;
 
 use clap::Args;

@@ -59,7 +59,7 @@ pub(super) async fn show(State(site): State<Site>, Extension(base): Extension<Ba
 }
 
 /// What goes on comes first, then the newest.
-fn newest_runs(world: &World) -> Vec<&RunView> {
+pub(super) fn newest_runs(world: &World) -> Vec<&RunView> {
     let mut runs: Vec<&RunView> = world.runs.iter().rev().collect();
     runs.sort_by_key(|run| run.state.is_end());
     runs
@@ -70,7 +70,7 @@ pub(super) fn is_connected(view: &InstitutionView, now: Time) -> bool {
         .is_some_and(|seen| now.since(seen) < CONNECTED)
 }
 
-fn summary(world: &World, now: Time) -> String {
+pub(super) fn summary(world: &World, now: Time) -> String {
     let connected = active(world).filter(|view| is_connected(view, now)).count();
     let under_way = world.runs.iter().filter(|run| !run.state.is_end()).count();
     let institutions = active(world).count();

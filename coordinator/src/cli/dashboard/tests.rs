@@ -23,7 +23,7 @@ use crate::cli::connect::Who;
 use crate::config::{Config, Paths};
 
 const INSTITUTIONS: usize = 400;
-const ROUNDS: u32 = 300;
+pub(super) const ROUNDS: u32 = 300;
 /// What a page may weigh.
 const BYTES: usize = 300_000;
 const LABELS: [&str; 6] = [
@@ -43,7 +43,7 @@ fn run() -> RunId {
     "notes.0123abcd".parse().expect("name")
 }
 
-fn at(round: u32, millis: u64) -> Time {
+pub(super) fn at(round: u32, millis: u64) -> Time {
     Time::from_millis(1_700_000_000_000) + Duration::from_millis(u64::from(round) * 60_000 + millis)
 }
 
@@ -223,7 +223,7 @@ fn institution(number: usize) -> InstitutionView {
     }
 }
 
-fn large() -> Site {
+pub(super) fn large() -> Site {
     let config: Config = toml::from_str(
         "name = \"North federation\"\naddress = \"fedner.example.org:7443\"\nlisten = \"0.0.0.0:7443\"\n",
     )
