@@ -54,9 +54,13 @@ fn filled(
         let value = if what == ".Release.Name" {
             "north"
         } else {
-            let name = what.strip_prefix(".Values.").with_context(|| what.to_owned())?;
+            let name = what
+                .strip_prefix(".Values.")
+                .with_context(|| what.to_owned())?;
             asked.insert(name.to_owned());
-            values.get(name).with_context(|| format!("values.yaml lacks {name}"))?
+            values
+                .get(name)
+                .with_context(|| format!("values.yaml lacks {name}"))?
         };
         out.push_str(before);
         if quoted {
@@ -80,7 +84,10 @@ fn check_yaml(name: &str, text: &str) -> Result<()> {
             continue;
         }
         let mut depth = line.len() - bare.len();
-        ensure!(!line.contains('\t') && depth.is_multiple_of(2), "{name}: {line}");
+        ensure!(
+            !line.contains('\t') && depth.is_multiple_of(2),
+            "{name}: {line}"
+        );
         ensure!(depth <= most, "{name}: {line}: too deep");
         let mut entry = bare;
         if let Some(item) = entry.strip_prefix("- ") {
@@ -99,7 +106,9 @@ fn check_yaml(name: &str, text: &str) -> Result<()> {
         let fits = |c: char| c.is_ascii_alphanumeric() || "./-".contains(c);
         ensure!(key.chars().all(fits), "{name}: {line}: a strange key");
         let quoted = value.len() >= 2
-            && ["\"", "'"].iter().any(|mark| value.starts_with(mark) && value.ends_with(mark));
+            && ["\"", "'"]
+                .iter()
+                .any(|mark| value.starts_with(mark) && value.ends_with(mark));
         let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '/');
         ensure!(quoted || plain, "{name}: {line}: a value without quotes");
         most = if value.is_empty() { depth + 2 } else { depth };
@@ -155,11 +164,25 @@ fn the_chart_is_filled_in_and_keeps_to_what_the_program_takes() -> Result<()> {
 
 #[test]
 fn what_is_no_yaml_is_noticed() {
-    for wrong in ["a: b\n   c: d\n", "a:\n    b: c\n", "a b\n", "a: b: c\n", "a:\n\tb: c\n"] {
+    for wrong in [
+        "a: b\n   c: d\n",
+        "a:\n    b: c\n",
+        "a b\n",
+        "a: b: c\n",
+        "a:\n\tb: c\n",
+    ] {
         assert!(check_yaml("", wrong).is_err(), "{wrong:?}");
     }
     let values = BTreeMap::new();
-    for wrong in ["{{ .Values.a }}", "{{ .Values.a", "{{ .Files.a }}", "{{ .Release.Name | upper }}"] {
-        assert!(filled(wrong, &values, &mut BTreeSet::new()).is_err(), "{wrong}");
+    for wrong in [
+        "{{ .Values.a }}",
+        "{{ .Values.a",
+        "{{ .Files.a }}",
+        "{{ .Release.Name | upper }}",
+    ] {
+        assert!(
+            filled(wrong, &values, &mut BTreeSet::new()).is_err(),
+            "{wrong}"
+        );
     }
 }
