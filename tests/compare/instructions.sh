@@ -17,6 +17,9 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cargo test --workspace --lib --no-run 2>&1 | sed -n 's/.*(\(.*\))$/\1/p' > "$scratch/programs"
 
+# valgrind counts each byte that `rep movsb` copies as an instruction.
+export GLIBC_TUNABLES=glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000
+
 # Instructions of a test that runs its kernel so many times: count TEST PROGRAM TIMES.
 count() {
     FEDNER_KERNEL_TIMES=$3 RAYON_NUM_THREADS=1 valgrind --tool=callgrind --callgrind-out-file=/dev/null \
