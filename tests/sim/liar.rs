@@ -47,6 +47,8 @@ pub(crate) fn run(lie: Lie, seed: u64) -> Result<Vec<bool>> {
         guarded: false,
         scheduled: false,
         partial: false,
+        grows: None,
+        evaluates: false,
     };
     // Networks as they are; nobody is kept away for good.
     let ops = vec![

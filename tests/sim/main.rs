@@ -105,6 +105,8 @@ fn two_sites(rounds: u32) -> op::Setting {
         guarded: false,
         scheduled: false,
         partial: false,
+        grows: None,
+        evaluates: false,
     }
 }
 
@@ -205,6 +207,8 @@ fn a_coordinator_that_was_suspended_or_whose_clock_was_set_costs_nobody_an_attem
             guarded: false,
             scheduled: false,
             partial: false,
+            grows: None,
+            evaluates: false,
         };
         let ops = vec![op::Op::Wait { seconds: 3 }, fault];
         let scenario = op::Scenario {

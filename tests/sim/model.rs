@@ -272,9 +272,11 @@ impl Model {
                     rounds.len() == plan.rounds as usize,
                     "completed after {rounds:?}"
                 );
+                let scored = self.attempts.get(&run).filter(|_| plan.only_evaluates());
+                let scored = scored.and_then(|attempt| attempt.base.as_ref());
                 ensure!(
-                    self.stands.get(&run) == Some(&version),
-                    "completed with another version than the last, or than the champion"
+                    self.stands.get(&run).or(scored) == Some(&version),
+                    "completed with another version than the last, than the champion, or than was scored"
                 );
             }
             Event::Judged {
@@ -549,7 +551,7 @@ fn check_run(run: &Run) -> Result<()> {
         "attempt {}",
         run.attempt
     );
-    ensure!(run.round <= run.plan.rounds, "round {}", run.round);
+    ensure!(run.round <= run.plan.last_round(), "round {}", run.round);
     let size = serde_json::to_string(run)?.len();
     let most = RUN_BYTES + MEMBER_BYTES * run.members.len();
     ensure!(

@@ -1,6 +1,6 @@
 //! What may happen in a simulation, and how it is made up.
 
-use fedner_shared::plan::{OptimizerName, Strategy};
+use fedner_shared::plan::{KnownTypes, OptimizerName, Strategy};
 use proptest::prelude::{Strategy as Drawn, *};
 
 use crate::machine::Side;
@@ -37,6 +37,10 @@ pub(crate) struct Setting {
     pub(crate) scheduled: bool,
     /// The text of the second institution annotates no type that is counted.
     pub(crate) partial: bool,
+    /// The base knows one of the types, and its rows of the head are trained, or stay as they are.
+    pub(crate) grows: Option<KnownTypes>,
+    /// A run that scores a version and trains nothing goes on beside the one that trains.
+    pub(crate) evaluates: bool,
 }
 
 /// Numbers of sites and machines are taken modulo how many there are.
@@ -279,7 +283,14 @@ fn setting() -> impl Drawn<Value = Setting> {
         chance(0.2),
         1..8u32,
         prop::sample::select(Strategy::ALL.to_vec()),
-        (any::<bool>(), optimizer(), chance(0.2), chance(0.2)),
+        (
+            any::<bool>(),
+            optimizer(),
+            chance(0.2),
+            chance(0.2),
+            grows(),
+            chance(0.2),
+        ),
     )
         .prop_map(
             |(sites, quorum, rounds, noise, poor, shy, training, strategy, last)| Setting {
@@ -295,12 +306,19 @@ fn setting() -> impl Drawn<Value = Setting> {
                 guarded: last.0 && sites >= 3 && quorum < sites,
                 scheduled: last.2,
                 partial: last.3,
+                grows: last.4,
+                evaluates: last.5,
             },
         )
 }
 
 fn optimizer() -> impl Drawn<Value = Option<OptimizerName>> {
     prop::option::weighted(0.4, prop::sample::select(OptimizerName::ALL.to_vec()))
+}
+
+fn grows() -> impl Drawn<Value = Option<KnownTypes>> {
+    let known = vec![KnownTypes::Train, KnownTypes::Freeze];
+    prop::option::weighted(0.3, prop::sample::select(known))
 }
 
 fn op() -> impl Drawn<Value = Op> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use fedner_shared::plan::{OptimizerName, Plan, Strategy};
+use fedner_shared::plan::{KnownTypes, OptimizerName, Plan, Strategy};
 
 use crate::op::Setting;
 
@@ -14,6 +14,9 @@ pub(crate) const SITES: [&str; 20] = [
     "mona", "nils", "olga", "paul", "rosa", "sven", "tina", "udo",
 ];
 pub(crate) const LABEL: &str = "Disease";
+/// An encoder, and a model that knows [`LABEL`].
+pub(crate) const BARE: &str = "base";
+pub(crate) const KNOWING: &str = "known";
 /// A type that the text has nothing of.
 const OTHER: &str = "Drug";
 
@@ -44,9 +47,20 @@ pub(crate) fn write_policy(directory: &Path, setting: &Setting, site: usize) -> 
     Ok(())
 }
 
-/// A plan that begins as all plans here do.
-pub(crate) fn any_plan() -> Result<Plan> {
-    let setting = Setting {
+/// Plans that begin with everything that plans here begin with.
+pub(crate) fn plans() -> Result<Vec<Plan>> {
+    let known = [KnownTypes::Train, KnownTypes::Freeze].map(Some);
+    let mut plans = Vec::new();
+    for grows in [None].into_iter().chain(known) {
+        plans.push(plan(&one_site(grows), 1)?);
+    }
+    plans.push(plan(&one_site(None), 0)?);
+    Ok(plans)
+}
+
+/// With number 0 it is of a run that only evaluates.
+fn one_site(grows: Option<KnownTypes>) -> Setting {
+    Setting {
         sites: 1,
         quorum: 1,
         rounds: 1,
@@ -59,13 +73,17 @@ pub(crate) fn any_plan() -> Result<Plan> {
         guarded: false,
         scheduled: false,
         partial: false,
-    };
-    plan(&setting, 0)
+        grows,
+        evaluates: true,
+    }
 }
 
 /// The plan of a setting's run with that number.
 pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     let institutions = &SITES[..setting.sites];
+    if setting.evaluates && number == 0 {
+        return evaluation(setting);
+    }
     let unit = if setting.noise { "institution" } else { "none" };
     let weighting = ["equal", "examples"][number % 2];
     let Setting {
@@ -102,11 +120,17 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     } else {
         ""
     };
+    let (base, known) = match setting.grows {
+        None => (BARE, ""),
+        Some(KnownTypes::Train) => (KNOWING, ""),
+        Some(KnownTypes::Freeze) => (KNOWING, "known_types = \"freeze\""),
+    };
     let text = format!(
         r#"
         name = "sim{number}"
-        base = "base@1"
+        base = "{base}@1"
         labels = ["{LABEL}", "{OTHER}"]
+        {known}
         method = "head"
         rounds = {rounds}
         [cohort]
@@ -127,6 +151,38 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         {gate}
         {guard}
         {optimizer}
+        {schedule}
+        "#
+    );
+    Ok(Plan::parse(&text)?)
+}
+
+/// The plan of a run that scores a model twice, or once where nobody waits for a time.
+fn evaluation(setting: &Setting) -> Result<Plan> {
+    let institutions = &SITES[..setting.sites];
+    let Setting { quorum, .. } = setting;
+    let schedule = if setting.scheduled {
+        "[schedule]\n times = \"* * * * *\"\n evaluations = 2"
+    } else {
+        ""
+    };
+    let text = format!(
+        r#"
+        name = "scores"
+        base = "{KNOWING}@1"
+        labels = ["{LABEL}"]
+        method = "head"
+        rounds = 0
+        [cohort]
+        institutions = {institutions:?}
+        quorum = {quorum}
+        recruit_timeout_s = 30
+        train_timeout_s = 40
+        evaluate_timeout_s = 20
+        away_after_s = 12
+        max_attempts = 3
+        [privacy]
+        unit = "none"
         {schedule}
         "#
     );

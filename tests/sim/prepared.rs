@@ -12,8 +12,9 @@ use fedner_coordinator::engine;
 use fedner_coordinator::registry::{Registry, Uploaded};
 use fedner_coordinator::store::Store;
 use fedner_host::machine::ThisMachine;
+use fedner_shared::checkpoint::{Checkpoint, config_with_labels};
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::Inputs;
+use fedner_shared::plan::{Inputs, KnownTypes, Plan};
 use fedner_shared::sign::SecretKey;
 use fedner_shared::time::Time;
 use fedner_tests::tiny;
@@ -25,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::machine::{EPOCH, SimMachine};
 use crate::network;
-use crate::plans::{SITES, any_plan};
+use crate::plans::{BARE, KNOWING, LABEL, SITES, plans};
 
 const SIZE: tiny::Size = tiny::Size {
     hidden: 4,
@@ -45,8 +46,8 @@ pub(crate) struct Prepared {
     /// Certificates in DER, by their holders' names.
     pub(crate) certificates: BTreeMap<String, Vec<u8>>,
     authority: (String, String),
-    /// What every plan here begins with.
-    pub(crate) inputs: Inputs,
+    /// What plans here begin with, by base and known types.
+    inputs: BTreeMap<Begins, Inputs>,
 }
 
 pub(crate) fn operator_key() -> SecretKey {
@@ -91,28 +92,36 @@ impl Prepared {
         }
         let model = directory.path().join("model");
         tiny::write(&model, SIZE, TEXT, 1)?;
+        let knowing = directory.path().join("knowing");
+        write_knowing(&model, &knowing)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        let (issued, inputs): (Vec<String>, Inputs) = runtime.block_on(async {
+        let (issued, inputs) = runtime.block_on(async {
             let store = Store::open(&coordinator.join("state.sqlite"))?;
             let machine = Arc::new(SimMachine::new(0));
             let loaded = engine::load(store, operator_key().public(), machine)?;
             let (handle, _effects, engine) = loaded.serve();
             let serving = tokio::spawn(engine);
             let blobs = Blobs::new(objects.clone(), &coordinator.join("staging"))?;
-            let put = async |file: &str| {
-                let bytes = fs::read(model.join(file))?;
-                anyhow::Ok(blobs.put(bytes).await?)
-            };
-            let files = Uploaded {
-                config: put("config.json").await?,
-                tokenizer: put("tokenizer.json").await?,
-                weights: put("model.safetensors").await?,
-            };
-            let registry = Registry::new(handle.clone(), blobs);
-            registry.import("base".parse()?, files).await?;
-            let inputs = registry.inputs(any_plan()?).await?;
+            let registry = Registry::new(handle.clone(), blobs.clone());
+            for (name, model) in [(BARE, &model), (KNOWING, &knowing)] {
+                let put = async |file: &str| {
+                    let bytes = fs::read(model.join(file))?;
+                    anyhow::Ok(blobs.put(bytes).await?)
+                };
+                let files = Uploaded {
+                    config: put("config.json").await?,
+                    tokenizer: put("tokenizer.json").await?,
+                    weights: put("model.safetensors").await?,
+                };
+                registry.import(name.parse()?, files).await?;
+            }
+            let mut inputs = BTreeMap::new();
+            for plan in plans()? {
+                let own = registry.inputs(plan.clone()).await?;
+                inputs.insert(begins(&plan), own);
+            }
             let mut issued = Vec::new();
             let authority = Arc::new(authority);
             for (site, name) in SITES.iter().enumerate() {
@@ -155,6 +164,12 @@ impl Prepared {
         })
     }
 
+    /// What the plan begins with.
+    pub(crate) fn inputs(&self, plan: &Plan) -> Result<Inputs> {
+        let inputs = self.inputs.get(&begins(plan)).cloned();
+        inputs.context("a plan that begins with something else")
+    }
+
     /// The authority of all certificates.
     pub(crate) fn authority(&self) -> Result<Authority> {
         Ok(Authority::read(&self.authority.0, &self.authority.1)?)
@@ -180,6 +195,27 @@ impl Prepared {
         }
         Ok(())
     }
+}
+
+/// What decides how a plan begins: its base, whether it trains, and what becomes of known types.
+type Begins = (String, bool, bool);
+
+fn begins(plan: &Plan) -> Begins {
+    let freezes = plan.known_types == KnownTypes::Freeze;
+    (plan.base.to_string(), plan.only_evaluates(), freezes)
+}
+
+/// A model with a head that knows one type.
+fn write_knowing(encoder: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let config = fs::read_to_string(encoder.join("config.json"))?;
+    let weights = fs::read(encoder.join("model.safetensors"))?;
+    let tagger = Checkpoint::read(&config, &weights)?.with_new_head(3, 1);
+    let config = config_with_labels(&config, &[LABEL.to_owned()])?;
+    fs::write(to.join("config.json"), config)?;
+    fs::write(to.join("model.safetensors"), tagger.to_safetensors()?)?;
+    fs::copy(encoder.join("tokenizer.json"), to.join("tokenizer.json"))?;
+    Ok(())
 }
 
 fn der(pem: &str) -> Result<Vec<u8>> {

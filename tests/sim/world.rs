@@ -165,7 +165,9 @@ impl World {
 
     /// The operator creates a run and starts it.
     pub(crate) fn begin(&mut self) -> Result<()> {
-        self.create_run()?;
+        for _ in 0..if self.setting.evaluates { 2 } else { 1 } {
+            self.create_run()?;
+        }
         self.pass(Duration::from_secs(2))?;
         self.start_all();
         self.pass(Duration::from_secs(2))?;
@@ -174,7 +176,7 @@ impl World {
 
     fn create_run(&mut self) -> Result<()> {
         let mut plan = plan(&self.setting, self.plans.len())?;
-        plan.inputs = Some(prepared().inputs.clone());
+        plan.inputs = Some(prepared().inputs(&plan)?);
         let signed = Signed::new(&plan, &operator_key());
         self.plans.push(plan);
         self.operate("create a run", Call::CreateRun(signed));
@@ -444,10 +446,11 @@ impl World {
         }
         let cohort = &self.plans[0].cohort;
         let attempt = cohort.recruit_timeout() + cohort.train_timeout() + cohort.evaluate_timeout();
-        let attempts = self.setting.rounds * cohort.max_attempts * self.plans.len() as u32;
+        let rounds: u32 = self.plans.iter().map(Plan::evaluations).sum();
+        let attempts = rounds * cohort.max_attempts;
         let mut longest = attempt * attempts + Duration::from_mins(3);
         if self.setting.scheduled {
-            longest += Duration::from_mins(1) * self.setting.rounds * self.plans.len() as u32;
+            longest += Duration::from_mins(1) * rounds;
         }
         let until = self.sim.elapsed() + longest;
         loop {

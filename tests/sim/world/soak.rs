@@ -67,6 +67,8 @@ pub(crate) fn soak(sites: usize, days: u32) -> Result<Year> {
         guarded: false,
         scheduled: false,
         partial: false,
+        grows: None,
+        evaluates: false,
     };
     let mut world = World::new(&Scenario {
         seed: 1,
@@ -148,7 +150,7 @@ impl World {
     fn whole_run(&mut self, number: u32) -> Result<()> {
         let mut plan = plan(&self.setting, 1)?;
         plan.name = "soak".parse()?;
-        plan.inputs = Some(prepared().inputs.clone());
+        plan.inputs = Some(prepared().inputs(&plan)?);
         if let Some(last) = self.place.runs()?.last() {
             let version = self.place.version(last.version)?.context("a version")?;
             plan.base = version.name.to_string().parse()?;
