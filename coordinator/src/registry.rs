@@ -154,7 +154,7 @@ impl Registry {
             tokenizer: self.pinned(version.tokenizer).await?,
             weights: self.pinned(version.weights).await?,
             frozen,
-            known: plan.frozen_of(&base.version.labels),
+            known: plan.known_of(&base.version.labels),
             manifest: manifest.digest(),
         };
         Ok((manifest, prepared, inputs))

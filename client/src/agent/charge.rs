@@ -153,6 +153,10 @@ impl ChargeJob {
     fn run(self) -> Result<(LoadedModel, Transition), Failure> {
         let Self { task, plan, .. } = &self;
         let material = LoadedModel::of_version(&self.blobs, &self.version, plan, task.manifest)
+            .and_then(|material| match task.kind {
+                Kind::Train => material.with_parent(&self.blobs, &self.version, plan),
+                Kind::Evaluate => Ok(material),
+            })
             .map_err(Failure::Model)?;
         let request = ChargeRequest {
             task,

@@ -6,7 +6,7 @@ use fedner_host::machine::blocking;
 use fedner_model::corpus::Reader;
 use fedner_model::{KeptFiles, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
-use fedner_session::{Input, Session, Task, Transition};
+use fedner_session::{Input, Kind, Session, Task, Transition};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
@@ -40,7 +40,11 @@ impl Agent {
             let open = (!self.environment.defences.pins).then_some(u64::MAX);
             (*file, length.or(open).unwrap_or_default())
         });
-        let lengths: Vec<(Digest, u64)> = lengths.collect();
+        let parent = plan
+            .weights_of_parent()
+            .filter(|_| task.kind == Kind::Train);
+        let parent = parent.map(|parent| (parent.digest, parent.bytes));
+        let lengths: Vec<(Digest, u64)> = lengths.chain(parent).collect();
         let work = self.download_all(&lengths);
         let stage = self.stage_of(task, Stage::Downloading);
         match self.with_heartbeat(task, stage, work).await {
@@ -54,7 +58,8 @@ impl Agent {
             }
             Ok(outcome) => outcome?,
         }
-        self.blobs.retain(&files.into_iter().collect())?;
+        let kept = lengths.iter().map(|(file, _)| *file).collect();
+        self.blobs.retain(&kept)?;
         Ok(Input::Fetched)
     }
 

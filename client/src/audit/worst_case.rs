@@ -79,6 +79,7 @@ impl WorstCase {
                 checkpoint,
                 tokenizer,
                 manifest,
+                parent: None,
             },
             tags,
             unit,

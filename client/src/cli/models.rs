@@ -73,6 +73,7 @@ impl HfModel {
             checkpoint: model.checkpoint,
             tokenizer: model.tokenizer,
             manifest,
+            parent: None,
         };
         Ok((material, tags, head))
     }

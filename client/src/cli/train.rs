@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use fedner_model::{EarlyStopping, KeptFiles, Sentence, TrainHooks, TrainOptions};
+use fedner_model::{EarlyStopping, KeptFiles, Parent, Sentence, TrainHooks, TrainOptions};
 use fedner_privacy::accountant::{Phase, pld};
 use fedner_shared::checkpoint::{HeadStart, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
@@ -141,8 +141,9 @@ impl Guarantee {
     }
 }
 
-/// The rows of the model's head that stay as they are. What the plan says of the model's types must be of it.
-fn frozen_rows(plan: &Plan, tags: Option<&[String]>) -> anyhow::Result<Vec<usize>> {
+/// The rows of the model's head of which something is to be kept. What the plan says of the model's types must be
+/// of it.
+fn known_rows(plan: &Plan, tags: Option<&[String]>) -> anyhow::Result<Vec<usize>> {
     let says = !plan.rename.is_empty() || !plan.drop.is_empty();
     if !says && plan.known_types == KnownTypes::Train {
         return Ok(Vec::new());
@@ -150,7 +151,7 @@ fn frozen_rows(plan: &Plan, tags: Option<&[String]>) -> anyhow::Result<Vec<usize
     let types =
         HeadTags::read(tags.unwrap_or_default()).map_or_else(|_| Vec::new(), |head| head.types);
     plan.check_types_of_base(&types)?;
-    Ok(plan.rows_of(&plan.frozen_of(&types)))
+    Ok(plan.rows_of(&plan.known_of(&types)))
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -161,7 +162,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     let model = HfModel::read(&arguments.model)?;
     let tags = plan.tags();
     // The model's own head, its rows where their names are, or a new one as a run would begin with.
-    let frozen_rows = frozen_rows(&plan, model.tags.as_deref())?;
+    let known = known_rows(&plan, model.tags.as_deref())?;
     let old = model.checkpoint.tags();
     let own = match model.tags {
         Some(own) if own == tags => own,
@@ -173,7 +174,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         manifest: checkpoint.config.manifest(&plan.trainable(), tags.len()),
         checkpoint,
         tokenizer: model.tokenizer,
+        parent: None,
     };
+    if plan.known_types == KnownTypes::Distil {
+        material.parent = Some(material.checkpoint.clone());
+    }
     let sentences =
         training::read_corpora(&arguments.data, &plan.labels, arguments.reading.reader())?;
     let sentences = sound::within_cap(&plan, sentences);
@@ -200,11 +205,20 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         held_out: digest_of_text(looked_at),
         score: &mut f1,
     });
+    let parent = material.parent.as_ref().filter(|_| !known.is_empty());
     let hooks = TrainHooks {
         kept_files: &keep,
         early_stopping,
         private: steps.as_mut().map(|steps| steps.settings(&plan)),
-        frozen_rows: &frozen_rows,
+        frozen_rows: if plan.known_types == KnownTypes::Freeze {
+            &known
+        } else {
+            &[]
+        },
+        parent: parent.map(|base| Parent {
+            base,
+            known: &known,
+        }),
     };
     let trained = training::train(&material, &sentences, &tags, &options, hooks, &stop)?;
     let seconds = began.elapsed().as_secs_f64();

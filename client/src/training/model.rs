@@ -18,6 +18,8 @@ pub struct LoadedModel {
     pub checkpoint: Checkpoint,
     pub tokenizer: Tokenizer,
     pub manifest: Manifest,
+    /// What the run began with, where a training asks it what words are.
+    pub parent: Option<Checkpoint>,
 }
 
 impl LoadedModel {
@@ -69,6 +71,22 @@ impl LoadedModel {
             checkpoint,
             tokenizer,
             manifest: expected,
+            parent: None,
+        })
+    }
+
+    /// The same with what the run began with, if the plan trains towards what that says.
+    pub fn with_parent(self, blobs: &Blobs, version: &Version, plan: &Plan) -> Result<Self, Error> {
+        let Some(weights) = plan.weights_of_parent() else {
+            return Ok(self);
+        };
+        let config_json = String::from_utf8_lossy(&blobs.read(&version.config)?).into_owned();
+        let frozen = version.frozen.map(|frozen| blobs.read(&frozen));
+        let (weights, frozen) = (blobs.read(&weights.digest)?, frozen.transpose()?);
+        let parent = Checkpoint::read_parts(&config_json, &weights, frozen.as_deref())?;
+        Ok(Self {
+            parent: Some(parent),
+            ..self
         })
     }
 }

@@ -1,6 +1,6 @@
 //! One round's training.
 
-use fedner_model::{KeptFiles, Sentence, TrainHooks, TrainOptions};
+use fedner_model::{KeptFiles, Parent, Sentence, TrainHooks, TrainOptions};
 use fedner_shared::plan::{Plan, Sampling};
 
 use super::error::Error;
@@ -58,12 +58,18 @@ pub fn train_round(
     let frozen_rows = plan.rows_of(plan.frozen_types());
     let mut steps = Steps::private(plan, units, material.manifest.dimension())?;
     let sampling = steps.as_ref().map(Steps::sampling);
+    let known = plan.rows_of(plan.known_types_of_base());
+    let parent = material.parent.as_ref().map(|base| Parent {
+        base,
+        known: &known,
+    });
     let mut once = || {
         let private = steps.as_mut().map(|steps| steps.settings(plan));
         let hooks = TrainHooks {
             kept_files: keep,
             private,
             frozen_rows: &frozen_rows,
+            parent,
             ..TrainHooks::default()
         };
         train(material, sentences, &tags, options, hooks, stop)

@@ -374,18 +374,20 @@ impl Engine {
         Ok(self.require(run)?.wants(institution, round, attempt))
     }
 
-    /// Whether the institution has a reason to read that object: a file of the version it works on.
+    /// Whether the institution has a reason to read that object: a file of the version it works on, or the weights
+    /// that say what the base knew.
     pub fn may_download(
         &mut self,
         institution: &InstitutionId,
         object: Digest,
     ) -> Result<bool, Failure> {
-        let versions: Vec<Digest> = self
-            .runs
-            .iter()
-            .filter(|run| !run.phase.is_end() && run.members.contains(institution))
-            .map(|run| run.version)
-            .collect();
+        let open = self.runs.iter();
+        let open = open.filter(|run| !run.phase.is_end() && run.members.contains(institution));
+        let parents = open.clone().filter_map(|run| run.plan.weights_of_parent());
+        if parents.into_iter().any(|parent| parent.digest == object) {
+            return Ok(true);
+        }
+        let versions: Vec<Digest> = open.map(|run| run.version).collect();
         for version in versions {
             let version = self.version_record(version)?;
             if version.version.objects().any(|needed| needed == object) {

@@ -73,9 +73,11 @@ impl Tx<'_> {
     pub fn open_objects(&self) -> Result<BTreeSet<Digest>, Error> {
         let runs = self.runs()?;
         let open = runs.iter().filter(|run| !run.phase.is_end());
-        let mut needed: BTreeSet<Digest> = open
-            .flat_map(Run::contributions)
+        let parents = open.clone().filter_map(|run| run.plan.weights_of_parent());
+        let updates = open.flat_map(Run::contributions);
+        let mut needed: BTreeSet<Digest> = updates
             .map(|contribution| contribution.update)
+            .chain(parents.map(|parent| parent.digest))
             .collect();
         for pending in self.outbox()? {
             let update = |contribution: Contribution| contribution.update;

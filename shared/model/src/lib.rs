@@ -40,6 +40,6 @@ pub use tagged::Tagged;
 pub use tagger::Tagger;
 pub use tokenize::{Encoded, Tokenizer};
 pub use train::{
-    Clip, EarlyStopping, KeptFiles, Mechanism, Observer, Private, Progress, Stage, TrainHooks,
-    TrainOptions, Trained, Trainer, count_units, number_units,
+    Clip, EarlyStopping, KeptFiles, Mechanism, Observer, Parent, Private, Progress, Stage,
+    TrainHooks, TrainOptions, Trained, Trainer, count_units, number_units,
 };

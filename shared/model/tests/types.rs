@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 
 use common::{f1, notes, run, tags, tokenizer, untrained};
 use fedner_model::{
-    Clip, Mechanism, Private, Progress, Sentence, TrainHooks, TrainOptions, Trainer,
+    Clip, Mechanism, Parent, Private, Progress, Sentence, TrainHooks, TrainOptions, Trainer,
 };
+use fedner_shared::checkpoint::Checkpoint;
 use fedner_shared::plan::{Method, Training, Unit};
 
 fn options(epochs: u32) -> TrainOptions {
@@ -60,9 +61,99 @@ fn what_some_do_not_annotate_is_learnt_from_those_who_do() {
     );
 }
 
-/// Takes everybody, and adds noise to every weight.
+/// Diseases alone are annotated, as in text of a later year.
+fn diseases_alone(sentence: &Sentence) -> Sentence {
+    let outside = |tag: &String| {
+        let tag = if tag.ends_with("-Drug") { "O" } else { tag };
+        tag.to_owned()
+    };
+    Sentence {
+        tags: sentence.tags.iter().map(outside).collect(),
+        annotated: Some(["Disease".to_owned()].into()),
+        ..sentence.clone()
+    }
+}
+
+/// F1 of drugs before and after a year in which diseases alone are annotated.
+fn drugs_before_and_after(method: Method, private: bool, asks: bool) -> [f64; 2] {
+    let (held_out, all) = (notes(60), notes(150));
+    let (first, later) = all.split_at(75);
+    let manifest = |base: &Checkpoint| base.config.manifest(&Method::Head.into(), tags().len());
+    let f1_of_drugs = |model: &Checkpoint| {
+        let drugs: Vec<Sentence> = held_out.iter().map(|s| drugs_alone(s, true)).collect();
+        f1(model, &drugs)
+    };
+    let first: Vec<Sentence> = first.iter().map(|s| drugs_alone(s, true)).collect();
+    let later: Vec<Sentence> = later.iter().map(diseases_alone).collect();
+    let mut of_head = options(20);
+    (of_head.training.proximal_mu, of_head.training.weight_decay) = (0.0, 0.0);
+    let base = untrained(1);
+    let trained = run(&base, &first, &of_head).expect("trained");
+    let parent = base
+        .clone()
+        .with_weights(&manifest(&base), &trained.weights);
+    let parent = parent.expect("weights");
+    // `O`, and the tags of drugs.
+    let known = [0, 3, 4];
+    let mut options = of_head;
+    options.method = method;
+    if method == Method::Full {
+        options.training.learning_rate = 1e-3;
+        options.training.dropout = Some(0.0);
+    }
+    // AdamW would make as much of noise as of what is to be learnt.
+    let mut mechanism = Noisy(1, 0.0);
+    let private = private.then(|| Private {
+        unit: Unit::Sentence,
+        clip: Clip::threshold(0.5),
+        noise_multiplier: 0.01,
+        expected_batch: 75.0,
+        steps_an_epoch: 20,
+        max_windows: 64,
+        mechanism: &mut mechanism,
+    });
+    let hooks = TrainHooks {
+        private,
+        parent: asks.then_some(Parent {
+            base: &parent,
+            known: &known,
+        }),
+        ..TrainHooks::default()
+    };
+    let mut observer = |_: Progress| ControlFlow::Continue(());
+    let trained = Trainer {
+        base: &parent,
+        tokenizer: &tokenizer(),
+        tags: &tags(),
+    }
+    .run(&later, &options, hooks, &mut observer)
+    .expect("trained");
+    let manifest = parent.config.manifest(&method.into(), tags().len());
+    let child = parent.clone().with_weights(&manifest, &trained.weights);
+    [f1_of_drugs(&parent), f1_of_drugs(&child.expect("weights"))]
+}
+
+#[test]
+fn a_parent_keeps_what_it_knows_from_being_forgotten() {
+    for (method, private) in [
+        (Method::Head, false),
+        (Method::Full, false),
+        (Method::Head, true),
+    ] {
+        let [before, taught] = drugs_before_and_after(method, private, true);
+        let [_, alone] = drugs_before_and_after(method, private, false);
+        assert!(before > 0.7, "{method}: {before}");
+        assert!(taught > before - 0.05, "{method}: {before}, then {taught}");
+        assert!(
+            alone < taught - 0.1,
+            "{method}: {taught} taught, {alone} alone"
+        );
+    }
+}
+
+/// Takes everybody, and adds noise of that size to every weight.
 #[derive(Debug)]
-struct Noisy(u32);
+struct Noisy(u32, f64);
 
 impl Mechanism for Noisy {
     fn sample(&mut self, units: usize) -> Vec<usize> {
@@ -76,7 +167,7 @@ impl Mechanism for Noisy {
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         for value in sum {
             self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *value += f64::from(self.0) / f64::from(u32::MAX) - 0.5;
+            *value += self.1 * (f64::from(self.0) / f64::from(u32::MAX) - 0.5);
         }
         Ok(())
     }
@@ -96,7 +187,7 @@ fn rows_that_are_frozen_stay_to_the_last_bit_and_others_do_not() {
         frozen_rows.contains(&row)
     };
     for private in [false, true] {
-        let mut mechanism = Noisy(1);
+        let mut mechanism = Noisy(1, 1.0);
         let private = private.then(|| Private {
             unit: Unit::Sentence,
             clip: Clip::threshold(0.5),

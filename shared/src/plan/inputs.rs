@@ -19,7 +19,7 @@ pub struct Inputs {
     /// The weights that the run leaves as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Pinned>,
-    /// The types whose rows of the head stay as they are; empty unless the plan freezes known types.
+    /// The types that the base knows; empty where the plan trains them as it trains new ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<String>,
     /// The manifest of trainable tensors.
@@ -61,9 +61,24 @@ impl Inputs {
 }
 
 impl Plan {
-    /// The types whose rows of the head stay as they are.
-    pub fn frozen_types(&self) -> &[String] {
+    /// The types of the base of which something is to be kept.
+    pub fn known_types_of_base(&self) -> &[String] {
         self.inputs.as_ref().map_or(&[], |inputs| &inputs.known)
+    }
+
+    /// Those whose rows of the head stay as they are.
+    pub fn frozen_types(&self) -> &[String] {
+        match self.known_types {
+            KnownTypes::Freeze => self.known_types_of_base(),
+            KnownTypes::Train | KnownTypes::Distil => &[],
+        }
+    }
+
+    /// The weights that say in every round what the base knew.
+    pub fn weights_of_parent(&self) -> Option<Pinned> {
+        let asked = self.known_types == KnownTypes::Distil;
+        let inputs = self.inputs.as_ref().filter(|_| asked)?;
+        Some(inputs.weights)
     }
 
     pub(super) fn check_inputs(&self) -> Result<(), Error> {
@@ -84,9 +99,9 @@ impl Plan {
             MOST_WEIGHTS,
         )?;
         let of_plan = inputs.known.iter().all(|label| self.labels.contains(label));
-        if !of_plan || (!inputs.known.is_empty() && self.known_types != KnownTypes::Freeze) {
+        if !of_plan || (!inputs.known.is_empty() && self.known_types == KnownTypes::Train) {
             let found = format!("{:?}", inputs.known);
-            let expected = "some of the labels, with `known_types = \"freeze\"`";
+            let expected = "some of the labels, with `known_types = \"freeze\"` or \"distil\"";
             return Err(error::value("inputs.known", found, expected));
         }
         let frozen = inputs.frozen.map_or(1, |frozen| frozen.bytes);

@@ -18,6 +18,8 @@ pub enum KnownTypes {
     /// Not at all: their rows of the head, and that of `O`, stay as they are. On a frozen encoder the scores of
     /// these types then stay the same to the last bit.
     Freeze,
+    /// As new ones are, and where text leaves a word's tag open, towards what the base says of it.
+    Distil,
 }
 
 impl Plan {
@@ -30,11 +32,13 @@ impl Plan {
         types_of_base.iter().map(name).collect()
     }
 
-    /// The types of a base, by the plan's names, whose rows of the head stay as they are.
-    pub fn frozen_of(&self, types_of_base: &[String]) -> Vec<String> {
+    /// The types of a base, by the plan's names, of which something is to be kept.
+    pub fn known_of(&self, types_of_base: &[String]) -> Vec<String> {
         match self.known_types {
             KnownTypes::Train => Vec::new(),
-            KnownTypes::Freeze => self.renamed(types_of_base).into_iter().flatten().collect(),
+            KnownTypes::Freeze | KnownTypes::Distil => {
+                self.renamed(types_of_base).into_iter().flatten().collect()
+            }
         }
     }
 
@@ -134,6 +138,11 @@ impl Plan {
             let expected = "train, or the method head without `head_crf`";
             return Err(value("known_types", "freeze", expected));
         }
+        let words_alone = !self.training.head_crf && self.training.focal_gamma <= 0.0;
+        if self.known_types == KnownTypes::Distil && !words_alone {
+            let expected = "train, or a plan without `head_crf` and `focal_gamma`";
+            return Err(value("known_types", "distil", expected));
+        }
         Ok(())
     }
 }
@@ -212,6 +221,13 @@ mod tests {
             plan.check().is_err(),
             "types are frozen that the plan trains"
         );
+        plan.known_types = KnownTypes::Distil;
+        plan.check().expect("a plan");
+        assert_eq!(
+            (plan.known_types_of_base(), plan.frozen_types()),
+            (types(&["Drug"]).as_slice(), [].as_slice())
+        );
+        assert_eq!(plan.frozen_weights(dimension), []);
     }
 
     #[test]
@@ -229,11 +245,14 @@ mod tests {
             "drop = [\"Virus\"]\n[training]\nclass_weights = { Virus = 2.0 }",
             "known_types = \"forget\"",
             "known_types = \"freeze\"\n[training]\nhead_crf = true",
+            "known_types = \"distil\"\n[training]\nhead_crf = true",
+            "known_types = \"distil\"\n[training]\nfocal_gamma = 1.0",
         ] {
             assert!(plan(top).is_err(), "{top}");
         }
         assert!(plan("known_types = \"freeze\"").is_ok());
         assert!(plan_of("full", "known_types = \"freeze\"").is_err());
+        assert!(plan_of("full", "known_types = \"distil\"").is_ok());
     }
 
     #[test]

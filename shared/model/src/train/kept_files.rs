@@ -165,6 +165,9 @@ pub(super) fn digest_of_examples<'a>(
                 Some(sets) => {
                     add(usize::MAX - sets.of(*target).len());
                     sets.of(*target).iter().copied().for_each(&mut add);
+                    let taught = sets.taught_of(*target);
+                    let parts = taught.iter().flat_map(|taught| &taught.parts);
+                    parts.for_each(|part| add(part.to_bits() as usize));
                 }
                 None => add(*target),
             }

@@ -5,11 +5,14 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use fedner_shared::plan::Training;
 
-use super::tag_sets::TagSets;
+use super::tag_sets::{TagSets, Taught};
 
 /// -wₜ·(1 - p)^γ·ln p, with p the softmax probability of the right tag t, summed over the words of
 /// a step and divided by the sum of their weights wₜ. Where one of several tags may be right
 /// ([`TagSets`]), p is the sum of their probabilities, and the weight is that of `O`.
+///
+/// Where a parent says how probable it takes each tag to be ([`Taught`]), the loss is the cross-entropy between what
+/// it says and what the model says: -wₜ·Σ π·ln p over the tags that the parent knows, and over the rest together.
 ///
 /// With γ = 0 it is the weighted cross-entropy of `torch.nn.CrossEntropyLoss(weight=w)`; with
 /// γ > 0 the focal loss (Lin et al. 2017, equation 5), α being w.
@@ -71,7 +74,8 @@ impl Loss {
         logs.sum() * (-1.0 / total)
     }
 
-    /// The logarithm of each word's p, of those of all tags: [words, 1].
+    /// The logarithm of each word's p, of those of all tags; of a word that a parent speaks of, their mean by what it
+    /// says: [words, 1].
     fn logs(&self, all: Tensor<2>, targets: &[usize]) -> Tensor<2> {
         let ([rows, tags], device) = (all.dims(), all.device().inner());
         if targets.iter().all(|target| self.sets.is_single(*target)) {
@@ -81,20 +85,42 @@ impl Loss {
         }
         let mut barred = vec![NEVER; rows * tags];
         for (row, target) in barred.chunks_exact_mut(tags).zip(targets) {
-            for tag in self.sets.of(*target) {
+            let together = match self.sets.taught_of(*target) {
+                Some(taught) => &taught.rest,
+                None => self.sets.of(*target),
+            };
+            for tag in together {
                 row[*tag] = 0.0;
             }
         }
         let barred = Tensor::<2>::from_data(TensorData::new(barred, [rows, tags]), &device);
-        let allowed = all + barred;
+        let allowed = all.clone() + barred;
         // What is taken off and added again has no gradient.
         let largest = allowed.clone().detach().max_dim(1);
         let sum = (allowed - largest.clone()).exp().sum_dim(1);
-        sum.log() + largest
+        let together = sum.log() + largest;
+        let taught = targets.iter().map(|target| self.sets.taught_of(*target));
+        if taught.clone().all(|taught| taught.is_none()) {
+            return together;
+        }
+        let (mut alone, mut of_rest) = (vec![0.0f32; rows * tags], Vec::with_capacity(rows));
+        for (row, taught) in alone.chunks_exact_mut(tags).zip(taught) {
+            of_rest.push(taught.map_or(1.0, |taught| taught.parts[taught.rest[0]]));
+            if let Some(taught) = taught {
+                row.copy_from_slice(&taught.parts);
+                row[taught.rest[0]] = 0.0;
+            }
+        }
+        let alone = Tensor::<2>::from_data(TensorData::new(alone, [rows, tags]), &device);
+        let of_rest = Tensor::<2>::from_data(TensorData::new(of_rest, [rows, 1]), &device);
+        (all * alone).sum_dim(1) + together * of_rest
     }
 
     /// The loss of one word, undivided. `scores` becomes its gradient by the scores.
     pub(super) fn of_scores(&self, scores: &mut [f32], target: usize) -> f32 {
+        if let Some(taught) = self.sets.taught_of(target) {
+            return by_parent(scores, taught, self.weight(target));
+        }
         let allowed = self.sets.of(target);
         let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         // Of several tags each has its part q of their probability, of one tag the whole.
@@ -131,6 +157,29 @@ impl Loss {
     }
 }
 
+/// The loss of one word of which a parent speaks. `scores` becomes its gradient by the scores: p - π, where the
+/// rest has the parent's part of it as the model shares it out.
+fn by_parent(scores: &mut [f32], taught: &Taught, weight: f32) -> f32 {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let (of_rest, shares) = parts(scores, &taught.rest, largest);
+    let first = taught.rest[0];
+    let total: f32 = scores.iter().map(|score| (score - largest).exp()).sum();
+    let (log_total, own) = (total.ln(), taught.parts[first]);
+    let mut loss = -own * (of_rest - log_total);
+    for (tag, (score, part)) in scores.iter_mut().zip(&taught.parts).enumerate() {
+        let log = *score - largest - log_total;
+        *score = weight * log.exp();
+        if tag != first {
+            loss -= part * log;
+            *score -= weight * part;
+        }
+    }
+    for (tag, share) in taught.rest.iter().zip(shares) {
+        scores[*tag] -= weight * own * share;
+    }
+    weight * loss
+}
+
 /// ln Σ exp of the scores of some tags, `largest` taken off, and each one's part of the sum.
 fn parts(scores: &[f32], tags: &[usize], largest: f32) -> (f32, Vec<f32>) {
     let own = tags.iter().map(|tag| scores[*tag]);
@@ -157,6 +206,8 @@ mod tests {
     const TARGETS: [usize; 4] = [0, 2, 1, 0];
     /// The first and the last word may have the second type too.
     const OPEN: [usize; 4] = [3, 2, 1, 3];
+    /// A parent has spoken of the first word, and of the last.
+    const TAUGHT: [usize; 4] = [5, 2, 4, 6];
 
     fn loss(weights: Vec<f32>, gamma: f32) -> Loss {
         let tags = ["O", "B-A", "B-B"].map(str::to_owned);
@@ -164,11 +215,22 @@ mod tests {
             annotated: Some(["A".to_owned()].into()),
             ..Sentence::default()
         };
+        let of_none = Sentence {
+            annotated: Some([].into()),
+            ..Sentence::default()
+        };
+        let mut sets = TagSets::new(&tags, &[of_a, of_none]);
+        // Of the first set it knows both tags, of the second it does not know the third.
+        assert_eq!(sets.taught(3, &[0.3, -1.0, 0.9], &[0, 2]), 5);
+        assert_eq!(sets.taught(4, &[0.3, -1.0, 0.9], &[0, 1]), 6);
+        // Of a set without a tag that it learnt it says nothing.
+        assert_eq!(sets.taught(3, &[0.3, -1.0, 0.9], &[0, 1]), 3);
+        assert_eq!(sets.taught(2, &[0.3, -1.0, 0.9], &[0, 1]), 2);
         Loss {
             weights,
             weighted: true,
             gamma,
-            sets: TagSets::new(&tags, &[of_a]),
+            sets,
         }
     }
 
@@ -176,8 +238,11 @@ mod tests {
         let mut all = Vec::new();
         for gamma in [0.0, 0.5, 2.0] {
             for weights in [[1.0, 1.0, 1.0], [0.5, 3.0, 2.0]] {
-                for targets in [TARGETS, OPEN] {
-                    all.push((loss(weights.to_vec(), gamma), targets));
+                for targets in [TARGETS, OPEN, TAUGHT] {
+                    // What a parent says is not focused.
+                    if gamma <= 0.0 || targets != TAUGHT {
+                        all.push((loss(weights.to_vec(), gamma), targets));
+                    }
                 }
             }
         }
@@ -245,6 +310,33 @@ mod tests {
             })
             .sum();
         assert!((by_rows(&loss, TARGETS, &LOGITS).0 - sum / 6.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_parents_word_is_learnt_as_it_says_it() {
+        let loss = loss(vec![1.0; 3], 0.0);
+        let exps = |scores: [f64; 3]| scores.map(f64::exp);
+        let parent = exps([0.3, -1.0, 0.9]);
+        for row in LOGITS.chunks_exact(3) {
+            let own = exps([0, 1, 2].map(|tag| f64::from(row[tag])));
+            let log = |tags: &[usize]| {
+                let some: f64 = tags.iter().map(|tag| own[*tag]).sum();
+                (some / own.iter().sum::<f64>()).ln()
+            };
+            let both = parent[0] + parent[2];
+            let first = -(parent[0] / both * log(&[0]) + parent[2] / both * log(&[2]));
+            // Of the third tag, which it does not know, it says `O`.
+            let both = parent[0] + parent[1];
+            let second = -(parent[0] / both * log(&[0, 2]) + parent[1] / both * log(&[1]));
+            for (target, expected) in [(5, first), (6, second)] {
+                let found = f64::from(loss.of_scores(&mut row.to_vec(), target));
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+        }
+        // Who says the same as the parent has nothing to learn.
+        let mut same = [0.3, -30.0, 0.9];
+        loss.of_scores(&mut same, 5);
+        assert!(same.iter().all(|slope| slope.abs() < 1e-6), "{same:?}");
     }
 
     #[test]

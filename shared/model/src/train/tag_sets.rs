@@ -24,6 +24,20 @@ pub(crate) struct TagSets {
     single: Vec<usize>,
     /// What each declaration leaves open.
     open: Vec<(Arc<[String]>, Vec<usize>)>,
+    /// What a parent says of words; their targets follow the sets.
+    taught: Arc<Vec<Taught>>,
+}
+
+/// Which tags of a set a word may have, and how probable its parent takes them to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Taught {
+    /// The place of the set in what is left open.
+    set: usize,
+    /// By tag; of those of [`rest`](Self::rest) the first has the probability of all. They add up to 1.
+    pub(crate) parts: Vec<f32>,
+    /// `O` and the types that the parent does not know and the text does not annotate: the parent takes all of
+    /// these for `O`.
+    pub(crate) rest: Vec<usize>,
 }
 
 impl TagSets {
@@ -33,6 +47,7 @@ impl TagSets {
             tags: tags.to_vec(),
             single: (0..tags.len()).collect(),
             open: Vec::new(),
+            taught: Arc::default(),
         };
         for annotated in corpus.iter().filter_map(|s| s.annotated.as_ref()) {
             if !sets.open.iter().any(|(known, _)| known == annotated) {
@@ -76,8 +91,46 @@ impl TagSets {
     pub(crate) fn of(&self, target: usize) -> &[usize] {
         match target.checked_sub(self.tags.len()) {
             None => &self.single[target..=target],
-            Some(set) => &self.open[set].1,
+            Some(set) => {
+                let set = self.taught_of(target).map_or(set, |taught| taught.set);
+                &self.open[set].1
+            }
         }
+    }
+
+    /// What a parent says of a word with that target, if it was asked.
+    pub(crate) fn taught_of(&self, target: usize) -> Option<&Taught> {
+        let place = target.checked_sub(self.tags.len() + self.open.len())?;
+        self.taught.get(place)
+    }
+
+    /// The target of a word with a set of tags, of which a parent that knows the rows `known` has `scores`. What
+    /// it says of tags outside of the set is left out of account.
+    pub(super) fn taught(&mut self, target: usize, scores: &[f32], known: &[usize]) -> usize {
+        let Some(set) = target.checked_sub(self.tags.len()) else {
+            return target;
+        };
+        let allowed = self.open[set].1.as_slice();
+        let asked = |tag: &&usize| known.contains(*tag);
+        if !allowed.iter().skip(1).any(|tag| known.contains(tag)) {
+            return target;
+        }
+        let top = allowed.iter().filter(asked).map(|tag| scores[*tag]);
+        let top = top.fold(f32::NEG_INFINITY, f32::max);
+        let mut parts = vec![0.0; self.tags.len()];
+        for tag in allowed.iter().filter(asked) {
+            parts[*tag] = (scores[*tag] - top).exp();
+        }
+        let sum: f32 = parts.iter().sum();
+        for part in &mut parts {
+            *part /= sum;
+        }
+        let rest = allowed.iter().enumerate();
+        let rest = rest.filter(|(place, tag)| *place == 0 || !known.contains(*tag));
+        let rest = rest.map(|(_, tag)| *tag).collect();
+        let taught = Taught { set, parts, rest };
+        Arc::make_mut(&mut self.taught).push(taught);
+        self.tags.len() + self.open.len() + self.taught.len() - 1
     }
 
     /// Whether a target stands for one tag.

@@ -14,6 +14,7 @@ use super::head::HeadLearner;
 use super::kept_files::{self, KeptFiles, NOTHING};
 use super::observer::Observer;
 use super::options::TrainOptions;
+use super::parent::Parent;
 use super::pass::Text;
 use super::private::{self, Private};
 use super::private_encoder::PrivateEncoderLearner;
@@ -46,6 +47,8 @@ pub struct TrainHooks<'a> {
     pub private: Option<Private<'a>>,
     /// Rows of the head that stay as they are, as indices into the tags; with the method `head` only.
     pub frozen_rows: &'a [usize],
+    /// Says what words are whose tags the text leaves open; not with a CRF or a focal loss.
+    pub parent: Option<Parent<'a>>,
 }
 
 impl Default for TrainHooks<'_> {
@@ -56,6 +59,7 @@ impl Default for TrainHooks<'_> {
             early_stopping: None,
             private: None,
             frozen_rows: &[],
+            parent: None,
         }
     }
 }
@@ -97,24 +101,38 @@ impl Trainer<'_> {
             early_stopping: early,
             private,
             frozen_rows,
+            parent,
         } = hooks;
         let device: Device = options.training.device.parse()?;
         tracing::info!(%device, "training");
         let trainable = options.trainable(&base.config);
         check_base(base, tags.len(), &trainable, private.is_some())?;
         let (config, training) = (&base.config, &options.training);
-        let sets = &TagSets::new(tags, corpus);
-        let (examples, units) = if let Some(private) = &private {
+        let mut sets = TagSets::new(tags, corpus);
+        let (mut examples, units) = if let Some(private) = &private {
             // Whether there is text at all must not show: steps without a unit are noise alone.
-            let sound = sound_examples(config, tokenizer, sets, corpus, training);
+            let sound = sound_examples(config, tokenizer, &sets, corpus, training);
             private::pooled(private, corpus, sound)?
         } else {
-            let all = examples(config, tokenizer, sets, corpus, training)?;
+            let all = examples(config, tokenizer, &sets, corpus, training)?;
             if all.is_empty() {
                 return Err(Error::EmptyCorpus);
             }
             (all, Vec::new())
         };
+        let grouping = match private {
+            None => Grouping::Batches,
+            Some(_) => Grouping::Alone,
+        };
+        let on = On { device, grouping };
+        if let Some(parent) = parent {
+            let taught = parent.teach(on.frozen(parent.base, &examples), &sets, keep, observer)?;
+            for (example, targets) in examples.iter_mut().zip(taught.targets) {
+                example.targets = targets;
+            }
+            sets = taught.sets;
+        }
+        let sets = &sets;
         let words = examples.iter().map(|example| example.targets.len()).sum();
         let order = Order::new(&examples, options);
         let steps_an_epoch = match &private {
@@ -132,15 +150,7 @@ impl Trainer<'_> {
         )?;
         let all_epochs = TrainingLoop::new(options, order, steps_an_epoch, keep, name);
         let manifest = base.config.manifest(&trainable, tags.len());
-        let frozen = Frozen {
-            base,
-            examples: &examples,
-            device,
-            grouping: match private {
-                None => Grouping::Batches,
-                Some(_) => Grouping::Alone,
-            },
-        };
+        let frozen = on.frozen(base, &examples);
         let mut lower = None;
         let trained = (options, &trainable, sets, frozen_rows);
         let mut learner = learner(frozen, trained, &units, private, &mut lower, keep, observer)?;
@@ -160,6 +170,25 @@ impl Trainer<'_> {
             best_epoch: scored.best(),
             scores: scored.scores,
         })
+    }
+}
+
+/// How frozen layers run.
+#[derive(Debug, Clone, Copy)]
+struct On {
+    device: Device,
+    grouping: Grouping,
+}
+
+impl On {
+    fn frozen<'a>(self, base: &'a Checkpoint, examples: &'a [Example]) -> Frozen<'a> {
+        let Self { device, grouping } = self;
+        Frozen {
+            base,
+            examples,
+            device,
+            grouping,
+        }
     }
 }
 
