@@ -224,6 +224,7 @@ fn add<S: Source>(
         grid: GRID,
         bound: BOUND,
         rule: rule()?,
+        left_out: Vec::new(),
     };
     Ok(aggregate(inputs, out)?)
 }

@@ -216,6 +216,7 @@ mod tests {
                             update,
                             receipt: update,
                             epsilon: None,
+                            annotation: None,
                         });
                     }
                     self.numbers += 1;
@@ -254,6 +255,7 @@ mod tests {
                         update,
                         receipt: update,
                         epsilon: None,
+                        annotation: None,
                     };
                     let member = Member {
                         work: Work::Uploaded { contribution },

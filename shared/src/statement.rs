@@ -44,6 +44,12 @@ pub struct Annotation {
 }
 
 impl Annotation {
+    /// Whether some of the text annotates the type.
+    pub fn annotates(&self, label: &str) -> bool {
+        let mut all = self.types.iter().chain(&self.in_part);
+        all.any(|own| own == label)
+    }
+
     /// Whether it names types of `labels` only, and each once.
     pub fn is_within(&self, labels: &[String]) -> bool {
         let mut seen = BTreeSet::new();

@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::id::{InstitutionId, RunId, VersionName};
 use crate::plan::{Method, Rule};
 use crate::serde_helpers::is_default;
+use crate::statement::Annotation;
 use crate::time::Time;
 
 /// A model version. Its digest is that of its canonical JSON, without what is sealed in it.
@@ -83,6 +84,10 @@ pub struct Participant {
     pub receipt: Digest,
     /// ε of the run at that institution after the round; absent without noise.
     pub epsilon: Option<f64>,
+    /// Which types its text annotates, where the plan makes rows of the head means over those who annotate them;
+    /// absent where it annotates all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotation: Option<Annotation>,
 }
 
 impl Participant {
@@ -207,6 +212,7 @@ mod tests {
             update: Digest::of(name.as_bytes()),
             receipt: Digest::of(b"receipt"),
             epsilon: Some(f64::from(weight) / 1000.0),
+            annotation: None,
         }
     }
 

@@ -6,8 +6,9 @@
 #
 # MODEL_DIR is a Hugging Face BERT encoder; DATA_DIR has bionlp13cg with train.tsv and test.tsv. Of its types the
 # eleven with the most words are asked for. `all` is text annotated in full everywhere; `declared` says with
-# `annotated_types` what each institution annotates; `undeclared` says nothing, so that the rest counts as O. SEEDS,
-# MODES, METHOD, ROUNDS and EPOCHS may be set. Real programs on loopback; a mode takes some two minutes on two cores.
+# `annotated_types` what each institution annotates, and makes rows of the head means over those who annotate them;
+# `meaned` makes them means over all; `undeclared` says nothing, so that the rest counts as O. SEEDS, MODES, METHOD,
+# ROUNDS and EPOCHS may be set. Real programs on loopback; a mode takes some two minutes on two cores.
 set -eu
 model=$1
 data=$2/bionlp13cg
@@ -57,7 +58,7 @@ federation() {
         coordinator invite "$name" > "$place/$name.toml"
         "$programs/fedner-client" --quiet --dir "$place/$name" enroll "$place/$name.toml" --data "$place/$name.tsv" > /dev/null
         printf 'consent = "auto"\nhold = false\nallow_no_privacy = true\n' > "$place/$name/policy.toml"
-        if [ "$1" = declared ]; then
+        if [ "$1" = declared ] || [ "$1" = meaned ]; then
             line="annotated_types = [$(echo "$own" | tr ' ' '\n' | sed 's/.*/"&"/' | paste -sd, -)]"
             { echo "$line"; cat "$place/$name/client.toml"; } > "$place/client.toml"
             mv "$place/client.toml" "$place/$name/client.toml"
@@ -65,6 +66,7 @@ federation() {
         "$programs/fedner-client" --dir "$place/$name" start 2> "$place/$name.log" &
         running="$running $!"
     done
+    [ "$1" = declared ] && rows=annotated || rows=all
     cat > "$place/plan.toml" << PLAN
 name = "types"
 base = "base@1"
@@ -79,6 +81,8 @@ head_layers = [2, 4, 6]
 [cohort]
 institutions = ["i0", "i1", "i2"]
 quorum = 3
+[aggregation]
+rows = "$rows"
 [privacy]
 unit = "none"
 PLAN
@@ -118,7 +122,7 @@ print("%s seed %s: micro F1 %.3f, macro F1 %.3f" % (sys.argv[2], sys.argv[3], mi
 
 counter=0
 for seed in ${SEEDS:-1 2 3}; do
-    for mode in ${MODES:-all declared undeclared}; do
+    for mode in ${MODES:-all declared meaned undeclared}; do
         federation "$mode" "$seed"
         counter=$((counter + 1))
     done

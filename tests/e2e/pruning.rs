@@ -221,6 +221,7 @@ async fn a_long_history_is_listed_in_pages_to_an_ordinary_client() -> Result<()>
         update: file,
         receipt: file,
         epsilon: Some(1.0),
+        annotation: None,
     };
     let participants: Vec<Participant> = (0..50).map(participant).collect();
     store.transact("years of rounds", |tx| {

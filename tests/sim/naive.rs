@@ -8,9 +8,10 @@ use fedner_shared::checkpoint::Layout;
 use fedner_shared::digest::Digest;
 use fedner_shared::figures::{Figures, UpdateFigures};
 use fedner_shared::id::InstitutionId;
+use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{OptimizerName, Plan, Rule, ServerOptimizer};
 use fedner_shared::update::Decoder;
-use fedner_shared::version::{Origin, Version};
+use fedner_shared::version::{Origin, Participant, Version};
 
 use crate::objects::SimObjects;
 
@@ -31,17 +32,40 @@ pub(crate) fn aggregated(
     };
     let config = String::from_utf8(object(parent.config)?.to_vec())?;
     let manifest = BertConfig::parse(&config)?.manifest(&plan.trainable(), plan.tags().len());
-    let mut rows = Vec::new();
+    let (mut rows, mut present) = (Vec::new(), Vec::new());
     for participant in &round.participants {
         let bytes = object(participant.update)?;
         let bound = plan.privacy.value_bound();
-        let values = Decoder::new(&bytes[..], manifest.dimension(), bound)?.read_all()?;
+        let mut values = Decoder::new(&bytes[..], manifest.dimension(), bound)?.read_all()?;
+        let silent = silent(plan, participant, &manifest);
+        for (value, silent) in values.iter_mut().zip(&silent) {
+            ensure!(
+                !*silent || *value == 0,
+                "a value of a type that is not annotated"
+            );
+        }
+        present.push(silent.iter().map(|silent| !silent).collect::<Vec<bool>>());
         rows.push((i128::from(participant.weight), values));
     }
     let (total, sums) = combined(round.rule, &rows);
+    // Of the rows that not all have a say in.
+    let total_of = |j: usize| {
+        if present.iter().all(|own| own[j]) {
+            return total;
+        }
+        let heard = rows.iter().zip(&present).filter(|(_, own)| own[j]);
+        heard.map(|((weight, _), _)| weight).sum()
+    };
     let mut weights = object(parent.weights)?.to_vec();
-    let step = plan.privacy.grid().gamma() / total as f64;
-    let mut sums = sums.into_iter();
+    let gamma = plan.privacy.grid().gamma();
+    let changes = sums
+        .into_iter()
+        .enumerate()
+        .map(|(j, sum)| match total_of(j) {
+            0 => 0.0,
+            total => sum as f64 * (gamma / total as f64),
+        });
+    let mut changes = changes.collect::<Vec<f64>>().into_iter();
     let mut moments = match (&parent.origin, plan.server_optimizer) {
         (Origin::Round(before), Some(_)) if before.run == round.run => {
             let before = before.moments.context("a round without moments")?;
@@ -65,16 +89,37 @@ pub(crate) fn aggregated(
         let start = offset as usize;
         for weight in weights[start..start + 4 * length].chunks_exact_mut(4) {
             let before = f32::from_le_bytes([weight[0], weight[1], weight[2], weight[3]]);
-            let sum = sums.next().context("fewer sums than weights")?;
+            let mean = changes.next().context("fewer sums than weights")?;
             let change = match plan.server_optimizer {
-                None => sum as f64 * step,
-                Some(optimizer) => optimized(&optimizer, &mut moments, &mut at, sum as f64 * step),
+                None => mean,
+                Some(optimizer) => optimized(&optimizer, &mut moments, &mut at, mean),
             };
             let after = (f64::from(before) + change) as f32;
             weight.copy_from_slice(&after.to_le_bytes());
         }
     }
     Ok((weights, plan.server_optimizer.map(|_| moments)))
+}
+
+/// Which values of an update are rows of the head for types that its institution annotates nothing of.
+fn silent(plan: &Plan, participant: &Participant, manifest: &Manifest) -> Vec<bool> {
+    let mut silent = vec![false; manifest.dimension()];
+    let Some(annotation) = &participant.annotation else {
+        return silent;
+    };
+    let mut place = 0;
+    for tensor in &manifest.tensors {
+        let width = tensor.len() / tensor.shape[0];
+        for (row, tag) in plan.tags().iter().enumerate() {
+            let label = tag.get(2..).unwrap_or_default();
+            let known = annotation.types.iter().any(|own| own == label);
+            if tag != "O" && !known {
+                silent[place + row * width..place + (row + 1) * width].fill(true);
+            }
+        }
+        place += tensor.len();
+    }
+    silent
 }
 
 /// The change of a weight whose moments stand at `at`, as the papers write it.

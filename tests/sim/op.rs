@@ -317,7 +317,7 @@ fn optimizer() -> impl Drawn<Value = Option<OptimizerName>> {
 }
 
 fn grows() -> impl Drawn<Value = Option<KnownTypes>> {
-    let known = vec![KnownTypes::Train, KnownTypes::Freeze];
+    let known = vec![KnownTypes::Train, KnownTypes::Freeze, KnownTypes::Distil];
     prop::option::weighted(0.3, prop::sample::select(known))
 }
 

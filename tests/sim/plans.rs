@@ -49,7 +49,7 @@ pub(crate) fn write_policy(directory: &Path, setting: &Setting, site: usize) -> 
 
 /// Plans that begin with everything that plans here begin with.
 pub(crate) fn plans() -> Result<Vec<Plan>> {
-    let known = [KnownTypes::Train, KnownTypes::Freeze].map(Some);
+    let known = [KnownTypes::Train, KnownTypes::Freeze, KnownTypes::Distil].map(Some);
     let mut plans = Vec::new();
     for grows in [None].into_iter().chain(known) {
         plans.push(plan(&one_site(grows), 1)?);
@@ -105,6 +105,11 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         _ if strategy.is_weighted() => *strategy,
         _ => Strategy::FedAvg,
     };
+    let rows = if setting.partial && strategy == Strategy::FedAvg {
+        "rows = \"annotated\""
+    } else {
+        ""
+    };
     // What the trainer counts gets worse by the round, so that such a run always goes back.
     let gate = match number % 2 {
         0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
@@ -124,6 +129,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         None => (BARE, ""),
         Some(KnownTypes::Train) => (KNOWING, ""),
         Some(KnownTypes::Freeze) => (KNOWING, "known_types = \"freeze\""),
+        Some(KnownTypes::Distil) => (KNOWING, "known_types = \"distil\""),
     };
     let text = format!(
         r#"
@@ -144,6 +150,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         weighting = "{weighting}"
         [aggregation]
         strategy = "{strategy}"
+        {rows}
         [privacy]
         unit = "{unit}"
         noise_multiplier = 1.0

@@ -14,7 +14,7 @@ use fedner_coordinator::store::Store;
 use fedner_host::machine::ThisMachine;
 use fedner_shared::checkpoint::{Checkpoint, config_with_labels};
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::{Inputs, KnownTypes, Plan};
+use fedner_shared::plan::{Inputs, Plan};
 use fedner_shared::sign::SecretKey;
 use fedner_shared::time::Time;
 use fedner_tests::tiny;
@@ -198,11 +198,11 @@ impl Prepared {
 }
 
 /// What decides how a plan begins: its base, whether it trains, and what becomes of known types.
-type Begins = (String, bool, bool);
+type Begins = (String, bool, String);
 
 fn begins(plan: &Plan) -> Begins {
-    let freezes = plan.known_types == KnownTypes::Freeze;
-    (plan.base.to_string(), plan.only_evaluates(), freezes)
+    let known = format!("{:?}", plan.known_types);
+    (plan.base.to_string(), plan.only_evaluates(), known)
 }
 
 /// A model with a head that knows one type.

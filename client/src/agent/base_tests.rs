@@ -74,6 +74,7 @@ fn first(plan: &Plan) -> (Version, Vec<Own>) {
             update: digest("update"),
             receipt: digest("receipt"),
             epsilon: None,
+            annotation: None,
         }],
         rule: Rule::default(),
         moments: None,

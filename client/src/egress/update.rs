@@ -84,10 +84,16 @@ impl Gate {
         let charge = request.session.charge();
         let entry = self.paid(charge, &budget.wish())?;
         let longest = plan.largest_norm(request.manifest.dimension(), consent.examples);
-        let values = finite_or_nothing(request)?;
+        let mut values = finite_or_nothing(request)?;
+        let left_out = plan.left_out_of_update(consent.annotation.as_ref(), request.manifest);
+        for rows in left_out.iter().cloned() {
+            values.to_mut()[rows].fill(0.0);
+        }
         let mut values = release(&values, &plan.privacy, longest).map_err(Error::Privacy)?;
-        // What the plan freezes stays as it is: taking its noise off is post-processing.
-        for frozen in plan.frozen_weights(request.manifest.dimension()) {
+        // What the plan freezes stays as it is, and so do rows of types that nothing here annotates: taking their
+        // noise off is post-processing.
+        let frozen = plan.frozen_weights(request.manifest.dimension());
+        for frozen in frozen.into_iter().chain(left_out) {
             values.values[frozen].fill(0);
         }
         let (blob, bytes) = self.blobs.create(|writer| encode(&values.values, writer))?;

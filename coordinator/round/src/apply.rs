@@ -442,6 +442,7 @@ impl StepBuilder {
             update: update.blob,
             receipt,
             epsilon,
+            annotation: self.run.recorded_annotation(&update.institution),
         };
         if let Some(member) = self.run.members.get_mut(&update.institution) {
             if let Some(since) = member.since.take() {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Rows};
 use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
-use fedner_shared::statement::UpdateReceipt;
+use fedner_shared::statement::{Annotation, UpdateReceipt};
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -266,6 +266,13 @@ impl Run {
             }
         }
         contributions
+    }
+
+    /// Which types its text annotates, for the record of a version whose rows follow from that.
+    pub(crate) fn recorded_annotation(&self, institution: &InstitutionId) -> Option<Annotation> {
+        let granted = self.members.get(institution)?.consent.as_ref()?;
+        let annotation = granted.annotation.clone();
+        annotation.filter(|_| self.plan.aggregation.rows == Rows::Annotated)
     }
 
     /// The examples that `institution` declared with its consent.

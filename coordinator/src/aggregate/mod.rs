@@ -21,6 +21,7 @@ mod sum;
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use fedner_shared::checkpoint::{self, Layout};
 use fedner_shared::digest::Digest;
@@ -71,6 +72,9 @@ pub struct Inputs<'a, B, S> {
     /// The largest magnitude of a value.
     pub bound: i64,
     pub rule: Rule,
+    /// Of each update, in order, the values that do not count, as ranges in order; empty where all of all do. The rule
+    /// must be one that weighs.
+    pub left_out: Vec<Vec<Range<usize>>>,
 }
 
 /// A server optimizer, and the files of its moments.
@@ -122,6 +126,7 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
         grid,
         bound,
         rule,
+        left_out,
     } = inputs;
     if updates.iter().all(|update| update.weight == 0) {
         return Err(Error::Empty);
@@ -149,9 +154,14 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
         }
     }
     let combination = strategy.combination(&members);
-    // γ / D, the value of one integer step of the sum.
-    let step = grid.gamma() / combination.divisor() as f64;
-    let mut sum = Sum::new(open()?, manifest.dimension(), bound, combination)?;
+    let pieces = pieces(&segments, &left_out, |takes_part| {
+        // γ / D, the value of one integer step of the sum; nothing where nobody has a say.
+        match combination.divisor(takes_part) {
+            0 => 0.0,
+            divisor => grid.gamma() / divisor as f64,
+        }
+    });
+    let mut sum = Sum::new(open()?, manifest.dimension(), bound, combination)?.without(left_out);
     std::thread::scope(|scope| {
         let mut base = Positioned {
             inner: ReadAhead::new(scope, base),
@@ -165,10 +175,11 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
                 .map(|before| ReadAhead::new(scope, before)),
             after: WriteBehind::new(scope, optimizing.after),
         });
-        for (offset, length) in segments {
-            base.copy_until(offset, &mut out)?;
+        for piece in pieces {
+            base.copy_until(piece.offset, &mut out)?;
             let stepping = optimizer.as_ref().map(Stepper).zip(moments.as_mut());
-            add_segment(&mut base, &mut sum, (step, stepping), length, &mut out)?;
+            let stepping = (piece.step, stepping);
+            add_segment(&mut base, &mut sum, stepping, piece.length, &mut out)?;
         }
         sum.finish()?;
         io::copy(&mut base, &mut out)?;
@@ -196,6 +207,55 @@ impl Moments<'_> {
         }
         Ok(self.after.finish()?)
     }
+}
+
+/// Weights that lie side by side, and of which the same updates count.
+#[derive(Debug)]
+struct Piece {
+    /// In the file of weights, in bytes.
+    offset: u64,
+    /// In weights.
+    length: usize,
+    /// The value of one integer step of the sum.
+    step: f64,
+}
+
+/// The pieces of the segments, given in bytes and weights; `step` says how long a step is where some take part.
+fn pieces(
+    segments: &[(u64, usize)],
+    left_out: &[Vec<Range<usize>>],
+    step: impl Fn(&dyn Fn(usize) -> bool) -> f64,
+) -> Vec<Piece> {
+    let ranges = || left_out.iter().flatten();
+    let mut cuts: Vec<usize> = ranges()
+        .flat_map(|range| [range.start, range.end])
+        .collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let (mut pieces, mut position) = (Vec::new(), 0);
+    for (offset, length) in segments {
+        let (start, end) = (position, position + length);
+        position = end;
+        let within = cuts
+            .iter()
+            .copied()
+            .filter(|cut| start < *cut && *cut < end);
+        let ends = within.chain([end]);
+        let mut from = start;
+        for to in ends.filter(|to| *to > start) {
+            let takes_part = |member: usize| {
+                let own = left_out.get(member).into_iter().flatten();
+                !own.clone().any(|range| range.contains(&from))
+            };
+            pieces.push(Piece {
+                offset: offset + 4 * (from - start) as u64,
+                length: to - from,
+                step: step(&takes_part),
+            });
+            from = to;
+        }
+    }
+    pieces
 }
 
 fn members<S>(updates: &[Weighted<S>]) -> Result<Vec<Member>, Error> {

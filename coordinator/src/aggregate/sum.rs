@@ -1,6 +1,7 @@
 //! What the rule makes of all updates, some blocks at a time.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use fedner_shared::update::{self, BLOCK, Decoder, Sums, squared_distance, squared_norm};
 use rayon::prelude::*;
@@ -131,6 +132,10 @@ pub(super) fn squared_distances<R: Read + Send + Sync>(
 pub(super) struct Sum<R> {
     terms: Terms<R>,
     combination: Box<dyn Combination>,
+    /// Of each update the values that count as zero.
+    left_out: Vec<Vec<Range<usize>>>,
+    /// Values of each update that the sums before were of.
+    position: usize,
     /// The sums at hand, and how many of them are used up.
     sums: Vec<i64>,
     used: usize,
@@ -146,9 +151,16 @@ impl<R: Read + Send + Sync> Sum<R> {
         Ok(Self {
             terms: Terms::new(updates, dimension, bound)?,
             combination,
+            left_out: Vec::new(),
+            position: 0,
             sums: Vec::new(),
             used: 0,
         })
+    }
+
+    /// Counts some values of each update as zero.
+    pub(super) fn without(self, left_out: Vec<Vec<Range<usize>>>) -> Self {
+        Self { left_out, ..self }
     }
 
     /// The next sums, at least one and at most `most`.
@@ -169,12 +181,18 @@ impl<R: Read + Send + Sync> Sum<R> {
         self.sums.clear();
         self.sums.resize(count, 0);
         let (terms, combination) = (&self.terms.each, &self.combination);
+        let heard = Heard {
+            terms,
+            left_out: &self.left_out,
+            position: self.position,
+        };
+        self.position += count;
         self.sums
             .par_chunks_mut(BLOCK)
             .enumerate()
             .try_for_each_init(Scratch::default, |scratch, (block, sums)| {
                 let mut block = Block {
-                    updates: terms,
+                    updates: &heard,
                     number: block,
                     members: terms.len(),
                     scratch,
@@ -191,22 +209,81 @@ impl<R: Read + Send + Sync> Sum<R> {
     }
 }
 
-impl<R: Read + Send + Sync> Updates for Vec<Term<R>> {
+/// What of the blocks that lie ready counts.
+struct Heard<'a, R> {
+    terms: &'a [Term<R>],
+    left_out: &'a [Vec<Range<usize>>],
+    /// Values of each update before these blocks.
+    position: usize,
+}
+
+impl<R> Heard<'_, R> {
+    /// The places in a block of `count` values that do not count.
+    fn silent(
+        &self,
+        member: usize,
+        block: usize,
+        count: usize,
+    ) -> impl Iterator<Item = Range<usize>> {
+        let start = self.position + block * BLOCK;
+        let own = self.left_out.get(member).into_iter().flatten();
+        own.filter_map(move |range| {
+            let from = range.start.max(start);
+            let to = range.end.min(start + count);
+            (from < to).then(|| from - start..to - start)
+        })
+    }
+}
+
+impl<R: Read + Send + Sync> Updates for Heard<'_, R> {
     fn decode(
         &self,
         member: usize,
         block: usize,
         values: &mut [i32; BLOCK],
     ) -> Result<usize, Error> {
-        self[member].decode(block, values)
+        let count = self.terms[member].decode(block, values)?;
+        for range in self.silent(member, block, count) {
+            values[range].fill(0);
+        }
+        Ok(count)
     }
 
     fn largest(&self, member: usize, block: usize) -> u32 {
-        self[member].decoder.largest(block)
+        self.terms[member].decoder.largest(block)
     }
 
     fn add(&self, member: usize, block: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error> {
-        self[member].add(block, weight, sums)
+        let term = &self.terms[member];
+        match sums {
+            Sums::Narrow(sums) => self.add_heard(member, block, sums, |sums| {
+                term.add(block, weight, Sums::Narrow(sums))
+            }),
+            Sums::Wide(sums) => self.add_heard(member, block, sums, |sums| {
+                term.add(block, weight, Sums::Wide(sums))
+            }),
+        }
+    }
+}
+
+impl<R> Heard<'_, R> {
+    /// Adds a whole block to `sums`, and takes back what does not count.
+    fn add_heard<T: Copy>(
+        &self,
+        member: usize,
+        block: usize,
+        sums: &mut [T],
+        add: impl FnOnce(&mut [T]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let before = self.silent(member, block, sums.len());
+        let before: Vec<(Range<usize>, Vec<T>)> = before
+            .map(|range| (range.clone(), sums[range].to_vec()))
+            .collect();
+        add(sums)?;
+        for (range, before) in before {
+            sums[range].copy_from_slice(&before);
+        }
+        Ok(())
     }
 }
 

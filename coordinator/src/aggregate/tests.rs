@@ -86,6 +86,7 @@ fn inputs<S: Source>(
         grid: GRID,
         bound: BOUND,
         rule,
+        left_out: Vec::new(),
     }
 }
 

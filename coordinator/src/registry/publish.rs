@@ -183,6 +183,13 @@ impl Summation<'_> {
         let updates: Vec<Weighted<VerifiedFile>> = updates.collect();
         let (grid, bound) = (self.plan.privacy.grid(), self.plan.privacy.value_bound());
         let rule = self.rule;
+        let left_out = self.contributions.iter();
+        let left_out = left_out
+            .map(|own| {
+                self.plan
+                    .left_out_of_update(own.annotation.as_ref(), &manifest)
+            })
+            .collect();
         let optimizer = self.plan.server_optimizer;
         let moments = match self
             .parent
@@ -203,6 +210,7 @@ impl Summation<'_> {
                 grid,
                 bound,
                 rule,
+                left_out,
             };
             let optimizing = optimizer.map(|optimizer| Optimizing {
                 optimizer,

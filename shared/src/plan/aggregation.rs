@@ -23,6 +23,9 @@ pub struct Aggregation {
     /// `norm-clipped-mean`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_factor: Option<f64>,
+    /// Whose updates the rows of the head are means of.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rows: Rows,
 }
 
 /// The names of the rules by which updates become one.
@@ -36,6 +39,18 @@ pub enum Strategy {
     Median,
     NormClippedMean,
     MultiKrum,
+}
+
+/// Whose updates count in the rows that a head has for an entity type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rows {
+    /// Everybody's, as in all other weights.
+    #[default]
+    All,
+    /// Those of the institutions that annotate the type. Others have seen nothing of it, and a mean over them
+    /// would only shorten its steps.
+    Annotated,
 }
 
 /// What a plan file has for `aggregation.trim` where it leaves that out.
@@ -128,6 +143,7 @@ impl Plan {
             strategy,
             trim,
             clip_factor,
+            rows: _,
         } = &self.aggregation;
         match strategy {
             Strategy::FedAvg => Rule::FedAvg,
@@ -144,13 +160,14 @@ impl Plan {
         }
     }
 
-    /// The strategy of a plan file that names none: Multi-Krum where all institutions weigh the same
+    /// The strategy of a plan file that names none: FedAvg where rows are means over those who annotate them, since
+    /// who alone annotates a type is unlike the others; else Multi-Krum where all institutions weigh the same
     /// and are enough for it to leave one out (n ≥ 2f + 3), else FedAvg. Of very many institutions it is
     /// the trimmed mean, whose work grows with their number and not with its square.
     pub(super) fn usual_strategy(&self) -> Strategy {
         let equal = self.cohort.weighting == Weighting::Equal;
         match self.cohort.institutions.len() {
-            _ if !equal => Strategy::FedAvg,
+            _ if !equal || self.aggregation.rows == Rows::Annotated => Strategy::FedAvg,
             0..ENOUGH_TO_TRIM => Strategy::FedAvg,
             ENOUGH_TO_TRIM..=MANY => Strategy::MultiKrum,
             _ => Strategy::TrimmedMean,
@@ -186,6 +203,11 @@ impl Plan {
                 None => return missing("aggregation.clip_factor"),
             },
             Strategy::FedAvg | Strategy::Median => {}
+        }
+        if own.rows == Rows::Annotated && (!strategy.is_weighted() || self.only_evaluates()) {
+            let found = format!("annotated with {strategy} and rounds = {}", self.rounds);
+            let expected = "a plan that trains, by fedavg, norm-clipped-mean or multi-krum";
+            return Err(value("aggregation.rows", found, expected));
         }
         let institutions = self.cohort.institutions.len();
         if strategy == Strategy::MultiKrum && institutions > MOST {

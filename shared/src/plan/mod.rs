@@ -14,6 +14,7 @@ mod norm;
 mod privacy;
 pub mod ranges;
 mod release;
+mod rows;
 mod schedule;
 mod server_optimizer;
 mod training;
@@ -28,7 +29,9 @@ use crate::id::{InstitutionId, PlanName, VersionName};
 use crate::serde_helpers::is_default;
 use crate::sign::Statement;
 
-pub use aggregation::{Aggregation, CLIP_FACTOR, FACTOR_BITS, Rule, Strategy, TRIM, left_out};
+pub use aggregation::{
+    Aggregation, CLIP_FACTOR, FACTOR_BITS, Rows, Rule, Strategy, TRIM, left_out,
+};
 pub use cohort::{Cohort, MembersSee, Weighting};
 pub use error::Error;
 pub use gate::{Gate, OnRegression, Score};

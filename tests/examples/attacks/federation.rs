@@ -254,6 +254,7 @@ impl Federation {
                 .with_weights(&self.manifest, &self.weights)?,
             tokenizer: Tokenizer::parse(&self.tokenizer_json)?,
             manifest: self.manifest.clone(),
+            parent: None,
         };
         let rounds = f64::from(plan.rounds);
         let options = TrainOptions {
@@ -296,6 +297,7 @@ impl Federation {
             grid: self.plan.privacy.grid(),
             bound: self.plan.privacy.value_bound(),
             rule,
+            left_out: Vec::new(),
         };
         let mut out = Vec::new();
         aggregate(inputs, &mut out)?;

@@ -17,11 +17,11 @@ impl Strategy for FedAvg {
 pub(super) struct WeightedSum(pub(super) Vec<i32>);
 
 impl Combination for WeightedSum {
-    fn divisor(&self) -> u64 {
-        self.0
-            .iter()
-            .map(|weight| weight.unsigned_abs())
-            .map(u64::from)
+    fn divisor(&self, takes_part: &dyn Fn(usize) -> bool) -> u64 {
+        let parts = self.0.iter().enumerate();
+        let parts = parts.filter(|(member, _)| takes_part(*member));
+        parts
+            .map(|(_, weight)| u64::from(weight.unsigned_abs()))
             .sum()
     }
 

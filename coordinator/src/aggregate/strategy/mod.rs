@@ -48,8 +48,9 @@ pub(super) trait Strategy: fmt::Debug {
 
 /// How the blocks of given updates become one.
 pub(super) trait Combination: fmt::Debug + Sync {
-    /// How many units of the sums one grid step has.
-    fn divisor(&self) -> u64;
+    /// How many units of the sums one grid step has, where those updates count that `takes_part`. Rules that do not
+    /// weigh count all.
+    fn divisor(&self, takes_part: &dyn Fn(usize) -> bool) -> u64;
 
     /// Writes what it makes of one block of all updates into `sums`, which are zero.
     fn combine(&self, block: &mut Block<'_>, sums: &mut [i64]) -> Result<(), Error>;

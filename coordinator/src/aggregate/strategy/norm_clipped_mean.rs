@@ -26,10 +26,7 @@ impl Strategy for NormClippedMean {
         let scaled = |m: &Member| i64::from(m.weight) * scale(factor, median, m.squared_norm);
         Box::new(ScaledSum {
             factors: members.iter().map(scaled).collect(),
-            total: members
-                .iter()
-                .map(|m| u64::from(m.weight.unsigned_abs()))
-                .sum(),
+            weights: members.iter().map(|m| m.weight.unsigned_abs()).collect(),
         })
     }
 }
@@ -55,12 +52,14 @@ pub(in crate::aggregate) fn scale(factor: u64, median: u128, squared: u128) -> i
 #[derive(Debug)]
 struct ScaledSum {
     factors: Vec<i64>,
-    total: u64,
+    weights: Vec<u32>,
 }
 
 impl Combination for ScaledSum {
-    fn divisor(&self) -> u64 {
-        self.total << FACTOR_BITS
+    fn divisor(&self, takes_part: &dyn Fn(usize) -> bool) -> u64 {
+        let parts = self.weights.iter().enumerate();
+        let parts = parts.filter(|(member, _)| takes_part(*member));
+        parts.map(|(_, weight)| u64::from(*weight)).sum::<u64>() << FACTOR_BITS
     }
 
     fn combine(&self, block: &mut Block<'_>, sums: &mut [i64]) -> Result<(), Error> {

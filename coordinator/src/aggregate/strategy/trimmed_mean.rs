@@ -26,7 +26,7 @@ impl Strategy for TrimmedMean {
 pub(super) struct MiddleSum(pub(super) Middle);
 
 impl Combination for MiddleSum {
-    fn divisor(&self) -> u64 {
+    fn divisor(&self, _: &dyn Fn(usize) -> bool) -> u64 {
         self.0.kept() as u64
     }
 

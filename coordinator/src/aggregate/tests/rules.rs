@@ -165,3 +165,69 @@ fn a_file_that_is_not_its_digest_is_an_error_under_every_rule() {
         }
     }
 }
+
+/// Values that are left out change nothing, whatever they are, and divide nothing: each weight is the mean over those
+/// whose updates count in it. The ranges begin and end within blocks, and within tensors.
+#[test]
+fn what_is_left_out_neither_adds_nor_divides() {
+    let setting = setting(Method::Full);
+    let d = setting.manifest.dimension();
+    let updates: Vec<(u32, Vec<i32>)> = (0..4u64).map(|k| (1 + k as u32, update(k, d))).collect();
+    // Nobody has a say in the last of these.
+    let nobody = d - 9..d - 2;
+    let left_out = vec![
+        vec![3..40, d / 2..d / 2 + 1500, nobody.clone()],
+        vec![20..60, nobody.clone()],
+        vec![nobody.clone()],
+        vec![0..7, d - 9..d],
+    ];
+    let counts = |k: usize, j: usize| !left_out[k].iter().any(|range| range.contains(&j));
+    for rule in [
+        Rule::FedAvg,
+        Rule::NormClippedMean { factor: 64.0 },
+        Rule::MultiKrum { trim: 0.0 },
+    ] {
+        let by = |updates: &[(u32, Vec<i32>)]| {
+            let encoded: Vec<_> = updates.iter().map(|(_, values)| encoded(values)).collect();
+            let weighted = updates
+                .iter()
+                .zip(&encoded)
+                .map(|((weight, _), bytes)| Weighted {
+                    weight: *weight,
+                    update: &bytes[..],
+                });
+            let mut out = Vec::new();
+            let inputs = Inputs {
+                left_out: left_out.clone(),
+                ..inputs(rule, &setting, weighted.collect())
+            };
+            aggregate(inputs, &mut out).expect("aggregate");
+            out
+        };
+        let found = by(&updates);
+        let after = change(&setting, &found);
+        for (j, found) in after.iter().enumerate() {
+            let own = || updates.iter().enumerate().filter(|(k, _)| counts(*k, j));
+            let total: f64 = own().map(|(_, (weight, _))| f64::from(*weight)).sum();
+            let sum: f64 = own()
+                .map(|(_, (weight, x))| f64::from(*weight) * f64::from(x[j]))
+                .sum();
+            let expected = if total > 0.0 { sum / total } else { 0.0 };
+            assert!(
+                (found - expected).abs() < 1.1,
+                "{rule} {j}: {found} {expected}"
+            );
+        }
+        // What somebody sends there all the same has no effect.
+        let mut loud = updates.clone();
+        for (k, (_, values)) in loud.iter_mut().enumerate() {
+            for range in left_out[k].iter().cloned() {
+                values[range].fill(-5);
+            }
+        }
+        // The other rules look at whole updates.
+        if rule == Rule::FedAvg {
+            assert_eq!(by(&loud), found);
+        }
+    }
+}
