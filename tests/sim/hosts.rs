@@ -95,7 +95,7 @@ impl SiteHost {
     pub(crate) async fn run(self) -> turmoil::Result {
         self.machine.start();
         loop {
-            let ended = self.serve().await;
+            let ended = Box::pin(self.serve()).await;
             tracing::info!(?ended, "a client ended");
             tokio::time::sleep(SUPERVISOR).await;
         }

@@ -97,7 +97,7 @@ impl Prepared {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        let (issued, inputs) = runtime.block_on(async {
+        let (issued, inputs) = runtime.block_on(Box::pin(async {
             let store = Store::open(&coordinator.join("state.sqlite"))?;
             let machine = Arc::new(SimMachine::new(0));
             let loaded = engine::load(store, operator_key().public(), machine)?;
@@ -145,7 +145,7 @@ impl Prepared {
             drop((registry, handle));
             serving.await?;
             anyhow::Ok((issued, inputs))
-        })?;
+        }))?;
         for (site, (name, certificate)) in SITES.iter().zip(&issued).enumerate() {
             certificates.insert((*name).to_owned(), der(certificate)?);
             write_site(

@@ -134,7 +134,9 @@ impl Bench {
         let names: Vec<String> = (0..members).map(|member| format!("i{member}")).collect();
         let (method, head) = match row {
             Row::Full => ("full", ""),
-            _ => ("head", "head_layers = [2, 4, 6]"),
+            Row::Head | Row::Private | Row::Phases | Row::PrivatePhases => {
+                ("head", "head_layers = [2, 4, 6]")
+            }
         };
         let (rounds, usual, privacy) = match row {
             Row::Full => (
