@@ -37,6 +37,9 @@ pub struct Config {
     /// Where Prometheus may scrape, over plain HTTP: keep it on a loopback or private address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_listen: Option<String>,
+    /// Where traces of rounds are sent: an OpenTelemetry collector that takes OTLP over gRPC, without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces_to: Option<String>,
     /// Where large objects live; a local folder in the directory unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs_url: Option<String>,

@@ -26,6 +26,7 @@ pub mod retention;
 pub mod rpc;
 pub mod store;
 pub mod tls;
+pub mod traces;
 pub mod version;
 
 /// Says to institutions which software this is.

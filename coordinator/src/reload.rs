@@ -137,6 +137,7 @@ impl Reload {
                 "proxy_protocol_from",
                 found.proxy_protocol_from != used.proxy_protocol_from,
             ),
+            ("traces_to", found.traces_to != used.traces_to),
             ("blobs_url", found.blobs_url != used.blobs_url),
             (
                 "streams_per_connection",

@@ -11,5 +11,6 @@ pub mod notes;
 pub mod pretrained;
 pub mod process;
 pub mod proxy;
+pub mod schema;
 pub mod skip;
 pub mod tiny;

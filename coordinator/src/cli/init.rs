@@ -96,6 +96,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         address: arguments.address.clone(),
         listen,
         metrics_listen: None,
+        traces_to: None,
         blobs_url: None,
         names: Vec::new(),
         min_client: None,

@@ -29,7 +29,7 @@ use crate::registry::Registry;
 use crate::reload::{self, Reload};
 use crate::rpc::{self, Services};
 use crate::store::Store;
-use crate::{daily, engine, garbage, observe, pruning, tls};
+use crate::{daily, engine, garbage, observe, pruning, tls, traces};
 
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -100,6 +100,11 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             .map_err(|e| Failed::fault(format!("cannot serve metrics on {address}: {e}")))?;
     }
 
+    let traces = config.traces_to.as_deref().map(traces::collector);
+    let traces = traces
+        .transpose()
+        .map_err(|message| Failed::refuse(Code::ConfigInvalid, message))?;
+
     let listener = listen(&config.listen).await.map_err(|error| {
         Failed::refuse(
             Code::ConfigInvalid,
@@ -129,6 +134,10 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         reload.retention(),
         stop.clone(),
     ));
+    let traces = traces.map(|to| {
+        let (engine, name) = (engine.clone(), config.name.clone());
+        tokio::spawn(traces::export(engine, to, name, stop.clone()))
+    });
     let intake = Intake::new(engine.clone(), blobs.clone());
     let sweeper = tokio::spawn(garbage::sweep_uploads(
         engine.clone(),
@@ -204,6 +213,9 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     keeper.abort();
     daily.abort();
     retention.abort();
+    if let Some(traces) = traces {
+        traces.abort();
+    }
     outcome
 }
 

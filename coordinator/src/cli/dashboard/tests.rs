@@ -316,3 +316,10 @@ async fn pages_of_400_institutions_and_300_rounds_stay_small() {
     assert!(all.matches("class=\"lane\"").count() == INSTITUTIONS);
     assert!(all.len() < BYTES, "{} bytes", all.len());
 }
+
+#[tokio::test]
+#[ignore = "tests/compare/page.py opens it in a browser"]
+#[allow(clippy::print_stdout, reason = "what is written is read by a script")]
+async fn the_large_page_is_written() {
+    println!("{}", page(&large(), &format!("/runs/{}", run())).await);
+}
