@@ -43,7 +43,9 @@ fn an_institution_says_which_types_its_text_annotates() -> Result<()> {
     declare(&setting, "i1", "annotated_types = [\"Date\"]")?;
     setting.cluster.start_client("i0")?;
     setting.cluster.start_client("i1")?;
-    let run = setting.start_run(&plan(2, 2, 2, "head", "", NO_NOISE))?;
+    // What i1 does not annotate it has no say in.
+    let by_rows = plan(2, 2, 2, "head", "", NO_NOISE) + "[aggregation]\nrows = \"annotated\"\n";
+    let run = setting.start_run(&by_rows)?;
     let view = setting.wait_for_state(&run, "completed", MINUTES)?;
 
     let of = |value: &Value, name: &str| -> Result<Value> {
@@ -107,7 +109,7 @@ fn an_institution_says_which_types_its_text_annotates() -> Result<()> {
 }
 
 /// A base that knows five of six types and one that nobody wants any more.
-fn grown_base(setting: &Setting, labels: &[String]) -> Result<Checkpoint> {
+pub(crate) fn grown_base(setting: &Setting, labels: &[String]) -> Result<Checkpoint> {
     let base = setting.base_model()?;
     let config_json = fs::read_to_string(base.join("config.json"))?;
     let encoder = Checkpoint::read(&config_json, &fs::read(base.join("model.safetensors"))?)?;
@@ -178,6 +180,19 @@ fn a_head_grows_by_a_type_and_the_known_ones_stay_as_they_are() -> Result<()> {
     assert_eq!(before[..11], after[..11]);
     assert_eq!(after.len(), 13);
     assert!(after[11] != after[0] && after[11] != after[12]);
+
+    // A year later one of them annotates dates alone, and what the model says of the rest is kept in mind. The
+    // second round asks the weights that the first began with.
+    for file in ["1-train.conll", "1-devel.conll"] {
+        keep_only("Date", &setting.path(file))?;
+    }
+    declare(&setting, "i1", "annotated_types = [\"Date\"]")?;
+    let later = text
+        .replace("known@1", "notes@3")
+        .replace("\"notes\"", "\"later\"");
+    let later = later.replace("labels = ", "known_types = \"distil\"\nlabels = ");
+    let run = setting.start_run(&later)?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
     setting.assert_replays()?;
     setting.assert_no_errors_logged();
     Ok(())

@@ -37,4 +37,5 @@ mod strangers;
 mod traces;
 mod transfers;
 mod two_years;
+mod types_refused;
 mod whole_loop;
