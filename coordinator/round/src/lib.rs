@@ -35,6 +35,7 @@ mod invariant;
 mod member;
 mod members;
 mod phase;
+mod precedence;
 mod rejection;
 mod run;
 mod settle;

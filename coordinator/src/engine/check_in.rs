@@ -246,16 +246,7 @@ impl Engine {
         institution: &InstitutionId,
         known_plans: &[Digest],
     ) -> Result<Option<Todo>, Failure> {
-        // What it has begun comes first; then the oldest run that has something to do.
-        let begun = self
-            .runs
-            .iter()
-            .find(|run| run.occupies(institution) && run.assignment(institution).is_some());
-        let work = begun.or_else(|| {
-            self.runs
-                .iter()
-                .find(|run| run.assignment(institution).is_some())
-        });
+        let work = Run::next_of(self.runs.iter(), institution);
         if let Some(id) = work.map(|run| run.id.clone()) {
             self.step(
                 &id,

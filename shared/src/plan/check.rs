@@ -32,6 +32,7 @@ impl Plan {
             optimizer.check()?;
         }
         between("rounds", self.rounds, 0, 10_000)?;
+        between("priority", self.priority, 0, 100)?;
         self.check_evaluation_alone()?;
         self.check_schedule()
     }

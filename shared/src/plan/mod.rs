@@ -87,6 +87,9 @@ pub struct Plan {
     pub rounds: u32,
     #[serde(default)]
     pub seed: u64,
+    /// Of two runs that want an institution, that of the larger number has it first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: u32,
     #[serde(default)]
     pub training: Training,
     /// The adapters; only with the methods `lora` and `ffa-lora`.

@@ -6,5 +6,6 @@ mod evaluation;
 mod gate;
 mod guard;
 mod model;
+mod precedence;
 mod schedule;
 mod stories;
