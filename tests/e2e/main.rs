@@ -15,6 +15,7 @@ mod history;
 mod hosts;
 mod late;
 mod leaving;
+mod logs;
 mod members;
 mod methods;
 mod metrics;
