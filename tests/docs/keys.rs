@@ -188,3 +188,58 @@ fn the_readmes_plan_is_a_plan() -> Result<()> {
     assert!(plan.privacy.unit.is_sampled());
     Ok(())
 }
+
+/// The schemas of what commands write name every field of the records that both programs read, also of those that
+/// are seldom there.
+#[test]
+fn schemas_have_every_field_of_records() -> Result<()> {
+    use fedner_shared::event::Entry;
+    use fedner_shared::version::{Participant, Round, Version};
+    use fedner_shared::view::{
+        AuditView, Explanation, InstitutionScores, InstitutionView, MemberView, RunView,
+        VersionView,
+    };
+
+    let read = |program: &str| -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&read(&format!(
+            "proto/schema/{program}.json"
+        ))?)?)
+    };
+    let (coordinator, client) = (read("coordinator")?, read("client")?);
+    for (schema, name, expected) in [
+        (&coordinator, "Plan", keys::<Plan>()),
+        (&coordinator, "Training", keys::<Training>()),
+        (&coordinator, "Cohort", keys::<Cohort>()),
+        (&coordinator, "Privacy", keys::<Privacy>()),
+        (&coordinator, "Aggregation", keys::<Aggregation>()),
+        (&coordinator, "Inputs", keys::<Inputs>()),
+        (&coordinator, "Gate", keys::<Gate>()),
+        (&coordinator, "Guard", keys::<Guard>()),
+        (&coordinator, "Lora", keys::<Lora>()),
+        (&coordinator, "Schedule", keys::<Schedule>()),
+        (&coordinator, "ServerOptimizer", keys::<ServerOptimizer>()),
+        (&coordinator, "event.Entry", keys::<Entry>()),
+        (&coordinator, "Version", keys::<Version>()),
+        (&coordinator, "Round", keys::<Round>()),
+        (&coordinator, "Participant", keys::<Participant>()),
+        (&coordinator, "RunView", keys::<RunView>()),
+        (&coordinator, "MemberView", keys::<MemberView>()),
+        (&coordinator, "InstitutionView", keys::<InstitutionView>()),
+        (
+            &coordinator,
+            "InstitutionScores",
+            keys::<InstitutionScores>(),
+        ),
+        (&coordinator, "VersionView", keys::<VersionView>()),
+        (&coordinator, "AuditView", keys::<AuditView>()),
+        (&coordinator, "Explanation", keys::<Explanation>()),
+        (&client, "Policy", keys::<Policy>()),
+    ] {
+        assert!(!expected.is_empty(), "`{name}` has no fields");
+        let found = schema["$defs"][name]["properties"].as_object();
+        let found = found.with_context(|| format!("the schemas have no `{name}`"))?;
+        let found: BTreeSet<String> = found.keys().cloned().collect();
+        assert_eq!(found, expected, "proto/schema: {name}");
+    }
+    Ok(())
+}
