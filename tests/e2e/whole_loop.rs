@@ -1,6 +1,10 @@
 //! From `init` to a published model that another program loads.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
+use fedner_shared::bert::BertConfig;
+use fedner_shared::checkpoint::{Checkpoint, config_with_layers};
 use fedner_tests::binaries::binaries;
 use fedner_tests::cluster::json;
 use fedner_tests::notes::Split;
@@ -411,6 +415,70 @@ fn a_training_by_hand_ends_where_held_out_text_no_longer_gains() -> Result<()> {
         stopped["f1"][0], report["held_out"]["micro"]["f1"],
         "{report}"
     );
+    Ok(())
+}
+
+/// An encoder of random weights with the tokenizer of the tests' model.
+fn of_two_layers(setting: &Setting) -> Result<PathBuf> {
+    let (from, to) = (setting.base_model()?, setting.path("two-layers"));
+    std::fs::create_dir_all(&to)?;
+    let config = std::fs::read_to_string(from.join("config.json"))?;
+    let config = config_with_layers(&config, 2)?;
+    let weights = Checkpoint::random(BertConfig::parse(&config)?, 1).to_safetensors()?;
+    std::fs::write(to.join("config.json"), config)?;
+    std::fs::write(to.join("model.safetensors"), weights)?;
+    std::fs::copy(from.join("tokenizer.json"), to.join("tokenizer.json"))?;
+    Ok(to)
+}
+
+/// What the text annotates is not read, and what the new model does not know is learnt.
+#[test]
+fn a_model_of_fewer_layers_is_taught_without_annotations() -> Result<()> {
+    let setting = Setting::new()?;
+    let (model, data) = (of_two_layers(&setting)?, setting.text(0, Split::Train, 12)?);
+    let (file, teacher) = (setting.path("plan.toml"), setting.path("teacher"));
+    std::fs::write(&file, plan(1, 1, 6, "full", "", NO_NOISE))?;
+    let consult = |command: &str, from: &Path, text: &Path, to: &Path, more: &[&str]| {
+        let [from, text, to, file] =
+            [from, text, to, &file].map(|path| path.to_str().unwrap_or_default());
+        let all = ["--model", from, "--data", text, "--plan", file, "--to", to];
+        let all = [&[command], &all[..], more].concat();
+        setting.cluster.consult("alone", &all)
+    };
+    consult("train", &model, &data, &teacher, &[])?;
+    let bare = setting.path("bare.tsv");
+    let lines = std::fs::read_to_string(&data)?;
+    let lines = lines.lines().map(|line| match line.split_once('\t') {
+        Some((word, _)) => format!("{word}\tO\n"),
+        None => format!("{line}\n"),
+    });
+    std::fs::write(&bare, lines.collect::<String>())?;
+    let mut weights = Vec::new();
+    for (name, text) in [("tagged", &data), ("bare", &bare)] {
+        let to = setting.path(name);
+        let report = consult("distil", &teacher, text, &to, &["--layers", "1"])?;
+        let loss = |key: &str| report[key].as_f64().unwrap_or_default();
+        assert!(loss("loss") < loss("first_loss"), "{report}");
+        weights.push(std::fs::read(to.join("model.safetensors"))?);
+        let config = std::fs::read_to_string(to.join("config.json"))?;
+        let config: Value = serde_json::from_str(&config)?;
+        assert_eq!(config["num_hidden_layers"], 1, "{config}");
+        let evaluate = ["--model", to.to_str().unwrap_or_default(), "--data"];
+        let data = data.to_str().unwrap_or_default();
+        let evaluate = [&["evaluate"], &evaluate[..], &[data]].concat();
+        setting.cluster.consult("alone", &evaluate)?;
+    }
+    assert_eq!(weights[0], weights[1], "annotations were read");
+    let refused = |from: &Path, layers: &str| {
+        let to = setting.path("refused");
+        let error = consult("distil", from, &data, &to, &["--layers", layers]);
+        format!("{:#}", error.expect_err("refused"))
+    };
+    for layers in ["7", "1,0", "0,0"] {
+        assert!(refused(&teacher, layers).contains("each once and in order"));
+    }
+    // A bare encoder has nothing to teach.
+    assert!(refused(&model, "1").contains("types that the model knows"));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod completions;
 mod consent;
 mod dashboard;
 mod data;
+mod distil;
 mod enroll;
 mod evaluate;
 mod failure;
@@ -83,6 +84,7 @@ enum Command {
     Release(release::Arguments),
     Dashboard(dashboard::Arguments),
     Train(train::Arguments),
+    Distil(distil::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
     Serve(serve::Arguments),
@@ -150,6 +152,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Release(arguments) => release::run(context, &arguments),
         Command::Dashboard(arguments) => dashboard::run(context, &arguments),
         Command::Train(arguments) => train::run(context, &arguments),
+        Command::Distil(arguments) => distil::run(context, &arguments),
         Command::Evaluate(arguments) => evaluate::run(context, &arguments),
         Command::Predict(arguments) => predict::run(context, &arguments),
         Command::Serve(arguments) => serve::run(context, &arguments),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fedner_model::Tokenizer;
-use fedner_shared::checkpoint::{self, Checkpoint, Directory};
+use fedner_shared::checkpoint::{self, Checkpoint, Directory, LayersError, config_with_layers};
 use fedner_shared::plan::Method;
 use fedner_shared::refusal::{Code, Refusal};
 
@@ -37,6 +37,16 @@ impl HfModel {
             tokenizer_json,
             config_json,
         })
+    }
+
+    /// Leaves these layers of it, counted from 0; the whole model.
+    pub(super) fn keep_layers(&mut self, layers: &[usize]) -> anyhow::Result<Checkpoint> {
+        let whole = self.checkpoint.clone();
+        let kept = whole.clone().with_layers(layers);
+        let refuse = |error: LayersError| Refusal::new(Code::RequestInvalid, error.to_string());
+        self.checkpoint = kept.map_err(refuse)?;
+        self.config_json = config_with_layers(&self.config_json, layers.len())?;
+        Ok(whole)
     }
 
     /// A model that can tag: with a head, and names for its tags.

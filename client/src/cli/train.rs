@@ -155,14 +155,35 @@ fn known_rows(plan: &Plan, tags: Option<&[String]>) -> anyhow::Result<Vec<usize>
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    run_from(context, arguments, None)
+}
+
+/// The same from some layers of the model, taught by the whole model.
+pub(super) fn run_from(
+    context: &Context,
+    arguments: &Arguments,
+    layers: Option<&[usize]>,
+) -> anyhow::Result<ExitCode> {
     let mut plan = read_plan(&arguments.plan)?;
     check_arguments(&plan, arguments)?;
+    if layers.is_some() {
+        plan.known_types = KnownTypes::Distil;
+        plan.check()?;
+    }
     plan.training = training::settings_here(&plan, &arguments.device);
     plan.training.local_epochs = plan.training.local_epochs.saturating_mul(plan.rounds);
-    let model = HfModel::read(&arguments.model)?;
+    let mut model = HfModel::read(&arguments.model)?;
+    let whole = layers.map(|layers| model.keep_layers(layers)).transpose()?;
     let tags = plan.tags();
     // The model's own head, its rows where their names are, or a new one as a run would begin with.
     let known = known_rows(&plan, model.tags.as_deref())?;
+    if whole.is_some() && known.len() < tags.len() {
+        let message = format!(
+            "the plan's labels are {:?}: expected types that the model knows, as it is the teacher",
+            plan.labels
+        );
+        return Err(Refusal::new(Code::PlanInvalid, message).into());
+    }
     let old = model.checkpoint.tags();
     let own = match model.tags {
         Some(own) if own == tags => own,
@@ -176,12 +197,22 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         tokenizer: model.tokenizer,
         parent: None,
     };
+    let is_distilled = whole.is_some();
     if plan.known_types == KnownTypes::Distil {
-        material.parent = Some(material.checkpoint.clone());
+        material.parent = Some(match whole {
+            Some(whole) => whole.begun_for(&plan, &own).0,
+            None => material.checkpoint.clone(),
+        });
     }
-    let sentences =
-        training::read_corpora(&arguments.data, &plan.labels, arguments.reading.reader())?;
-    let sentences = sound::within_cap(&plan, sentences);
+    let sentences = if is_distilled {
+        training::read_sentences(&arguments.data, arguments.reading.reader())?.sentences
+    } else {
+        training::read_corpora(&arguments.data, &plan.labels, arguments.reading.reader())?
+    };
+    let mut sentences = sound::within_cap(&plan, sentences);
+    if is_distilled {
+        sentences.iter_mut().for_each(forget_annotations);
+    }
     let held_out = match arguments.held_out.as_slice() {
         [] => None,
         files => Some(training::read_sentences(files, arguments.reading.reader())?),
@@ -290,6 +321,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
     }
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves every word's tag open.
+fn forget_annotations(sentence: &mut Sentence) {
+    sentence.annotated = Some([].into());
+    for tag in &mut sentence.tags {
+        "O".clone_into(tag);
+    }
 }
 
 /// Says what becomes of a head with other tags than the plan's.

@@ -47,6 +47,13 @@ pub fn config_of_float32(config_json: &str) -> Result<String, Error> {
     Ok(serde_json::to_string_pretty(&config)?)
 }
 
+/// `config.json` of the model with so many layers.
+pub fn config_with_layers(config_json: &str, layers: usize) -> Result<String, Error> {
+    let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;
+    config.insert("num_hidden_layers".into(), json!(layers));
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
 /// `config.json` of the encoder alone: of a model without tags.
 pub fn config_without_labels(config_json: &str) -> Result<String, Error> {
     let mut config: serde_json::Map<String, Value> = serde_json::from_str(config_json)?;

@@ -11,6 +11,7 @@ pub mod directory;
 mod encoders;
 mod head_rows;
 mod json;
+mod layers;
 mod layout;
 mod peft;
 mod vocabulary;
@@ -33,9 +34,10 @@ pub use card::ModelCard;
 pub use directory::{Directory, DirectoryError};
 pub use head_rows::KeptRows;
 pub use json::{
-    config_of_float32, config_with_additions, config_with_labels, config_without_labels,
-    tags_of_config,
+    config_of_float32, config_with_additions, config_with_labels, config_with_layers,
+    config_without_labels, tags_of_config,
 };
+pub use layers::LayersError;
 pub use layout::Layout;
 pub use vocabulary::companions;
 
