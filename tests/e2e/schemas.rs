@@ -368,6 +368,15 @@ fn what_commands_write_keeps_to_the_schemas() -> Result<()> {
             &devel,
         ],
     )?;
+    let distilled = format!("{trained}-distilled");
+    all.run(
+        "i0",
+        "distil",
+        &[
+            "--layers", "0", "--model", &trained, "--data", &train, "--plan", &plan_file, "--to",
+            &distilled,
+        ],
+    )?;
     all.run(
         "i0",
         "evaluate",
