@@ -67,7 +67,7 @@ mod tests {
 
     fn deep() -> Checkpoint {
         let config = BertConfig::parse(
-            r#"{"vocab_size": 10, "hidden_size": 4, "num_hidden_layers": 12, "num_attention_heads": 2,
+            r#"{"model_type": "bert", "vocab_size": 10, "hidden_size": 4, "num_hidden_layers": 12, "num_attention_heads": 2,
                 "intermediate_size": 8, "max_position_embeddings": 6}"#,
         );
         Checkpoint::random(config.expect("a configuration"), 1).with_new_head(3, 2)
