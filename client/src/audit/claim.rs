@@ -48,30 +48,6 @@ impl Claim {
         }
     }
 
-    /// Holds guesses in one run against the claim as a whole. `power` is what is known of theirs.
-    pub(super) fn judge_guesses(
-        &self,
-        name: &str,
-        guesses: &Guesses,
-        plan: &Plan,
-        confidence: f64,
-        power: Option<f64>,
-    ) -> Result<Part, Error> {
-        let curve = self.curve(plan.privacy.delta)?;
-        let best = Guesses {
-            correct: guesses.guesses,
-            ..*guesses
-        };
-        // Even if every guess were right.
-        let refutable = !curve.verdict(&best, confidence)?.holds();
-        Ok(Part {
-            name: name.to_owned(),
-            trials: guesses.canaries,
-            bounds: vec![curve.verdict(guesses, confidence)?],
-            power: if refutable { power } else { Some(0.0) },
-        })
-    }
-
     /// The claim at many δ, and at the plan's own.
     pub(super) fn curve(&self, own: f64) -> Result<Curve, Error> {
         let (each, decades) = TANGENTS;
@@ -121,6 +97,28 @@ pub(super) struct Curve {
 }
 
 impl Curve {
+    /// Holds guesses in one run against the claim as a whole. `power` is what is known of theirs.
+    pub(super) fn judge(
+        &self,
+        name: &str,
+        guesses: &Guesses,
+        confidence: f64,
+        power: Option<f64>,
+    ) -> Result<Part, Error> {
+        let best = Guesses {
+            correct: guesses.guesses,
+            ..*guesses
+        };
+        // Even if every guess were right.
+        let refutable = !self.verdict(&best, confidence)?.holds();
+        Ok(Part {
+            name: name.to_owned(),
+            trials: guesses.canaries,
+            bounds: vec![self.verdict(guesses, confidence)?],
+            power: if refutable { power } else { Some(0.0) },
+        })
+    }
+
     /// The larger of two lower bounds: on the pair of ε and δ that is claimed, and on the curve. Both
     /// together are wrong with the probability 1 − `confidence` at most.
     pub(super) fn verdict(&self, guesses: &Guesses, confidence: f64) -> Result<Verdict, Error> {

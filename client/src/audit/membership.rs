@@ -116,6 +116,7 @@ impl Scored {
         let guesses = 2 * (scores.len() / 10).max(1);
         let guesses = Guesses::by_score(&scores, &inside, guesses)?;
         let claim = Claim::steps(plan, sampling, sampling.steps * u64::from(plan.rounds));
-        claim.judge_guesses("membership", &guesses, plan, confidence, None)
+        let curve = claim.curve(plan.privacy.delta)?;
+        curve.judge("membership", &guesses, confidence, None)
     }
 }

@@ -76,8 +76,9 @@ pub(super) fn attack_path(
     let noise = plan.privacy.noise_multiplier * steps.sqrt();
     let along = (noise, (steps * rate * (1.0 - rate)).sqrt(), steps * rate);
     let level = (canaries, guessed, confidence);
-    let power = power_of_guesses(&claim.curve(plan.privacy.delta)?, level, along)?;
-    let part = claim.judge_guesses("one-run", &guesses, plan, confidence, Some(power))?;
+    let curve = claim.curve(plan.privacy.delta)?;
+    let power = power_of_guesses(&curve, level, along)?;
+    let part = curve.judge("one-run", &guesses, confidence, Some(power))?;
     Ok(Some(part))
 }
 

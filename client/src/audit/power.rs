@@ -40,9 +40,9 @@ pub(super) fn power(
     })
 }
 
-/// The same of guesses in one run about `canaries` coins, those of the surest `guessed`: what is released
-/// along each canary has the normal distribution of the given deviations, without it and with it, and a
-/// mean that is `shift` apart. The first of these deviations is that of the noise alone.
+/// The same of guesses in one run about `canaries` coins, of which the surest `guessed` are guessed. What is
+/// released along a canary is normal, with the deviation `noise`. With the canary there, the mean is `shift`
+/// larger, and `sampling` is the deviation that its sampling adds.
 pub(super) fn power_of_guesses(
     curve: &Curve,
     (canaries, guessed, confidence): (usize, usize, f64),

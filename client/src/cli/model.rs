@@ -71,8 +71,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         let message = format!("{} holds a model already", to.display());
         return Err(Refusal::new(Code::AlreadyExists, message).into());
     }
-    let (_, tags, types) = HfModel::tagger(&arguments.model)?;
     let model = HfModel::read(&arguments.model)?;
+    let (tags, types) = model.named_tags(&arguments.model)?;
     let precision = if arguments.int8 {
         Precision::Int8
     } else {

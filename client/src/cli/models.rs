@@ -52,33 +52,11 @@ impl HfModel {
     /// A model that can tag: with a head, and names for its tags.
     pub(super) fn tagger(directory: &Path) -> anyhow::Result<(LoadedModel, Vec<String>, HeadTags)> {
         let model = Self::read(directory)?;
-        let name = directory.display();
-        let refuse = |message: String| Refusal::new(Code::CheckpointInvalid, message);
-        if let Some(other) = checkpoint::directory::other_task(&model.config_json) {
-            let message = format!("{name} is a {other}, no tagger of words: see `architectures`");
-            return Err(refuse(message).into());
-        }
-        let heads = model
-            .checkpoint
-            .tags()
-            .ok_or_else(|| refuse(format!("{name} has no tagging head: it is a bare encoder")))?;
-        let tags = model
-            .tags
-            .filter(|tags| tags.len() == heads)
-            .ok_or_else(|| {
-                refuse(format!(
-                    "{name}: config.json does not name {heads} tags in id2label"
-                ))
-            })?;
-        let head = HeadTags::read(&tags).map_err(|error| refuse(format!("{name}: {error}")))?;
-        model
-            .tokenizer
-            .check_vocabulary(model.checkpoint.config.vocab_size)
-            .map_err(crate::training::Error::from)?;
+        let (tags, head) = model.named_tags(directory)?;
         let manifest = model
             .checkpoint
             .config
-            .manifest(&Method::Head.into(), heads);
+            .manifest(&Method::Head.into(), tags.len());
         let material = LoadedModel {
             checkpoint: model.checkpoint,
             tokenizer: model.tokenizer,
@@ -86,5 +64,33 @@ impl HfModel {
             parent: None,
         };
         Ok((material, tags, head))
+    }
+
+    /// The tags of a model that can tag, which was read from the directory.
+    pub(super) fn named_tags(&self, directory: &Path) -> anyhow::Result<(Vec<String>, HeadTags)> {
+        let name = directory.display();
+        let refuse = |message: String| Refusal::new(Code::CheckpointInvalid, message);
+        if let Some(other) = checkpoint::directory::other_task(&self.config_json) {
+            let message = format!("{name} is a {other}, no tagger of words: see `architectures`");
+            return Err(refuse(message).into());
+        }
+        let heads = self
+            .checkpoint
+            .tags()
+            .ok_or_else(|| refuse(format!("{name} has no tagging head: it is a bare encoder")))?;
+        let tags = self
+            .tags
+            .clone()
+            .filter(|tags| tags.len() == heads)
+            .ok_or_else(|| {
+                refuse(format!(
+                    "{name}: config.json does not name {heads} tags in id2label"
+                ))
+            })?;
+        let head = HeadTags::read(&tags).map_err(|error| refuse(format!("{name}: {error}")))?;
+        self.tokenizer
+            .check_vocabulary(self.checkpoint.config.vocab_size)
+            .map_err(crate::training::Error::from)?;
+        Ok((tags, head))
     }
 }
