@@ -1,0 +1,84 @@
+//! Masked vectors look like noise, whatever is under them.
+
+use super::*;
+
+/// χ² of the bytes of all vectors' values, which for uniform bytes has mean 255 and deviation √510.
+fn chi_square(vectors: &[Vec<u8>]) -> f64 {
+    let mut counts = [0u64; 256];
+    for byte in vectors.iter().flat_map(|vector| &vector[HEADER_BYTES..]) {
+        counts[usize::from(*byte)] += 1;
+    }
+    let expected = counts.iter().sum::<u64>() as f64 / 256.0;
+    let squares = counts
+        .iter()
+        .map(|count| (*count as f64 - expected).powi(2));
+    squares.sum::<f64>() / expected
+}
+
+/// Seven deviations above the mean: beyond it with a probability below 10^-9.
+const LARGEST: f64 = 255.0 + 7.0 * 22.6;
+
+/// Every width fills whole bytes here.
+const DIMENSION: usize = BLOCK;
+
+fn rounds(count: u64, vector: impl Fn(&Party) -> Vec<u8>) -> Vec<Vec<u8>> {
+    (0..count)
+        .map(|round| vector(&Party::new(4, 5000 + 10 * round)))
+        .collect()
+}
+
+const ALL: [usize; 4] = [0, 1, 2, 3];
+
+#[test]
+fn masked_vectors_of_many_rounds_are_uniform() {
+    for constant in [0, 1, -1000] {
+        let vectors = rounds(24, |party| party.masked(1, &ALL, &[constant; DIMENSION]));
+        let found = chi_square(&vectors);
+        assert!(found < LARGEST, "{found} for {constant}");
+    }
+}
+
+#[test]
+fn what_two_of_three_masks_hide_is_uniform_too() {
+    // Of one who sides with the coordinator, the masks are known.
+    let vectors = rounds(24, |party| {
+        let own = party.masked(1, &ALL, &[5; DIMENSION]);
+        let without = party.masked(1, &[0, 1, 2], &[0; DIMENSION]);
+        difference(party, &own, &without)
+    });
+    let found = chi_square(&vectors);
+    assert!(found < LARGEST, "{found}");
+}
+
+fn difference(party: &Party, a: &[u8], b: &[u8]) -> Vec<u8> {
+    let width = party.width;
+    let mut words = vec![0; DIMENSION];
+    for (bytes, minus) in [(a, false), (b, true)] {
+        let mut room = buffer(width);
+        let payload = &bytes[HEADER_BYTES..];
+        room[..payload.len()].copy_from_slice(payload);
+        add(&mut words, &room, width, minus);
+    }
+    let mut out = a[..HEADER_BYTES].to_vec();
+    pack(&words, width, &mut out);
+    out
+}
+
+#[test]
+fn the_test_notices_a_vector_without_masks_and_a_mask_used_twice() {
+    let bare = rounds(24, |party| {
+        let words: Vec<u64> = values(1, DIMENSION).iter().map(|v| *v as u64).collect();
+        let mut out = vec![0; HEADER_BYTES];
+        pack(&words, party.width, &mut out);
+        out
+    });
+    let found = chi_square(&bare);
+    assert!(found > 10.0 * LARGEST, "{found}");
+    let reused = rounds(24, |party| {
+        let first = party.masked(1, &ALL, &values(1, DIMENSION));
+        let second = party.masked(1, &ALL, &values(2, DIMENSION));
+        difference(party, &first, &second)
+    });
+    let found = chi_square(&reused);
+    assert!(found > 10.0 * LARGEST, "{found}");
+}
