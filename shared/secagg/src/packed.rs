@@ -131,9 +131,11 @@ fn wrong_header(dimension: usize, width: Width) -> Error {
 }
 
 pub(crate) fn read_exact(reader: &mut impl Read, out: &mut [u8]) -> Result<(), Error> {
-    reader.read_exact(out).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => Error::Truncated,
-        _ => Error::Io(error),
+    reader.read_exact(out).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            return Error::Truncated;
+        }
+        Error::Io(error)
     })
 }
 
