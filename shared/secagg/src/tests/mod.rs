@@ -85,7 +85,8 @@ impl Party {
         answers: &[Answer],
         vectors: &[Vec<u8>],
     ) -> Result<Vec<i64>, Error> {
-        let dimension = self.dimension(vectors);
+        let header: [u8; 8] = vectors[0][4..12].try_into().expect("a header");
+        let dimension = u64::from_le_bytes(header) as usize;
         let opening = Opening::new(&self.roster, dealt, present, answers)?;
         let vectors = vectors.iter().map(Vec::as_slice).collect();
         let mut sum = opening.sum(vectors, dimension, self.width)?;
@@ -96,11 +97,6 @@ impl Party {
         }
         sum.finish()?;
         Ok(all)
-    }
-
-    fn dimension(&self, vectors: &[Vec<u8>]) -> usize {
-        let header: [u8; 8] = vectors[0][4..12].try_into().expect("a header");
-        u64::from_le_bytes(header) as usize
     }
 }
 

@@ -18,9 +18,11 @@ fn every_set_of_survivors_of_three_to_five_gives_the_open_sum_or_an_error() {
         let threshold = party.roster.group().threshold();
         for dealt in subsets(members).filter(|dealt| dealt.len() >= threshold) {
             let masked: Vec<Vec<u8>> = (0..members)
-                .map(|own| match dealt.contains(&own) {
-                    true => party.masked(own, &dealt, &values(own, dimension)),
-                    false => Vec::new(),
+                .map(|own| {
+                    if dealt.contains(&own) {
+                        return party.masked(own, &dealt, &values(own, dimension));
+                    }
+                    Vec::new()
                 })
                 .collect();
             let within =
