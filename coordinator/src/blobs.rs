@@ -1,8 +1,13 @@
 //! Large objects by digest: models and updates.
 //!
 //! An object is first written to a local staging file, then, once its digest has been verified,
-//! put into the object store. What is in the store is never changed.
+//! put into the object store. What is in the store is never changed. The store is a folder, or a bucket of S3.
+//! What fails elsewhere is tried again within bounds: names are digests, so an object that is put twice is put once.
 
+mod http;
+mod reading;
+mod s3;
+mod trouble;
 mod verified;
 
 use std::collections::BTreeSet;
@@ -10,26 +15,37 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fedner_host::crash;
 use fedner_host::machine::{blocking, on_disk};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
-use futures::TryStreamExt;
+use fedner_shared::refusal::Code;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
+    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart,
 };
 use tokio::sync::RwLock;
 
 use crate::config::{Config, Paths};
 
+pub use reading::Reading;
+use s3::Bucket;
+pub use s3::Environment;
 pub use verified::Verified;
 
-/// Bytes handed to the store at a time.
-const PART: usize = 1 << 20;
+/// Bytes read from a disk at a time.
+const PIECE: usize = 1 << 20;
+
+/// Larger objects are put in parts of so many bytes, a few at the same time.
+const PART: usize = 8 << 20;
+const PARTS_AT_A_TIME: usize = 2;
+
+/// An object that was written less long ago need not be renewed: it is kept for hours yet.
+const LATELY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -38,10 +54,10 @@ pub enum Error {
         digest: Digest,
         source: object_store::Error,
     },
-    #[error("the object store is at {url}: expected a file: URL")]
+    #[error("blobs_url is `{url}`: expected file:FOLDER or s3://BUCKET/PREFIX")]
     Url { url: String },
-    #[error("the object store cannot be opened: {0}")]
-    Open(object_store::Error),
+    #[error("the object store cannot be used: {0}")]
+    Unusable(object_store::Error),
     #[error("a staging file cannot be read or written: {0}")]
     Staging(#[from] io::Error),
     #[error("object {expected} has the digest {found}")]
@@ -57,7 +73,16 @@ impl Error {
                 io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem
             ),
             Self::Store { source, .. } => source.to_string().contains("No space left"),
-            Self::Url { .. } | Self::Open(_) | Self::Corrupt { .. } => false,
+            Self::Url { .. } | Self::Unusable(_) | Self::Corrupt { .. } => false,
+        }
+    }
+
+    /// What an operator, or time, can mend: a store elsewhere that does not answer, or not this program.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Store { source, .. } | Self::Unusable(source) => trouble::code(source),
+            Self::Url { .. } => Some(Code::ConfigInvalid),
+            Self::Staging(_) | Self::Corrupt { .. } => None,
         }
     }
 
@@ -70,13 +95,11 @@ impl Error {
     }
 
     pub fn is_missing(&self) -> bool {
-        matches!(
-            self,
-            Self::Store {
-                source: object_store::Error::NotFound { .. },
-                ..
-            }
-        )
+        let Self::Store { source, .. } = self else {
+            return false;
+        };
+        // Where there is no bucket the object is not known to be missing.
+        matches!(source, object_store::Error::NotFound { .. }) && trouble::code(source).is_none()
     }
 }
 
@@ -93,31 +116,41 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Opens the objects of the coordinator in a directory.
-    pub fn from_config(paths: &Paths, config: &Config) -> Result<Self, Error> {
-        let url = config.blobs_url.as_deref();
-        Self::open(&paths.blobs(), url, &paths.staging())
+    /// Opens the objects of the coordinator in a directory. A bucket is asked whether it is there.
+    pub async fn from_config(paths: &Paths, config: &Config) -> Result<Self, Error> {
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::at(config.blobs_url.as_deref(), paths, &environment.collect()).await
     }
 
-    /// Opens the local folder `root`, or the store at `url` where one is given.
-    pub fn open(root: &Path, url: Option<&str>, staging: &Path) -> Result<Self, Error> {
-        let root = match url {
-            None => root.to_owned(),
-            Some(text) => match text.strip_prefix("file://") {
-                Some(path) => PathBuf::from(path),
-                None => {
-                    return Err(Error::Url {
-                        url: text.to_owned(),
-                    });
-                }
-            },
-        };
-        fs::create_dir_all(&root)?;
-        let store = LocalFileSystem::new_with_prefix(&root)
-            .map_err(Error::Open)?
+    /// Opens the objects at `url`, or in the directory; the environment has the credentials of a bucket.
+    pub async fn at(
+        url: Option<&str>,
+        paths: &Paths,
+        environment: &Environment,
+    ) -> Result<Self, Error> {
+        let staging = paths.staging();
+        match Place::of(url, paths)? {
+            Place::Folder(folder) => Self::open(&folder, &staging),
+            Place::Bucket(bucket) => {
+                let store = bucket.open(environment).map_err(Error::Unusable)?;
+                let blobs = Self::new(store, &staging)?;
+                let first = blobs.store.list(None).next().await;
+                first.transpose().map_err(Error::Unusable)?;
+                Ok(blobs)
+            }
+        }
+    }
+
+    /// Opens the local folder `root`.
+    pub fn open(root: &Path, staging: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(root)?;
+        let store = LocalFileSystem::new_with_prefix(root)
+            .map_err(Error::Unusable)?
             .with_fsync(true);
         Ok(Self {
-            folder: Some(root),
+            folder: Some(root.to_owned()),
             ..Self::new(Arc::new(store), staging)?
         })
     }
@@ -172,14 +205,10 @@ impl Blobs {
     /// Stores bytes; their digest names them.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
-        if self.renew(digest).await? {
-            return Ok(digest);
+        let standing = self.renew(digest).await?;
+        if standing != Standing::Kept {
+            self.put_whole(digest, bytes, standing).await?;
         }
-        let payload = PutPayload::from(bytes);
-        self.store
-            .put(&location(digest), payload)
-            .await
-            .map_err(|source| Error::Store { digest, source })?;
         Ok(digest)
     }
 
@@ -187,7 +216,8 @@ impl Blobs {
     /// it gets a second name, and not a byte is copied: nobody may write to it any more. Tells whether it
     /// was not there before.
     pub async fn put_file(&self, digest: Digest, path: &Path) -> Result<bool, Error> {
-        if self.renew(digest).await? {
+        let standing = self.renew(digest).await?;
+        if standing == Standing::Kept {
             return Ok(false);
         }
         if let Some(folder) = self.folder.clone() {
@@ -197,22 +227,32 @@ impl Blobs {
                 return Ok(true);
             }
         }
-        self.copy_file(digest, path).await?;
-        Ok(true)
+        self.copy_file(digest, path, standing).await?;
+        Ok(standing == Standing::Absent)
     }
 
     /// Removes an object that was put a moment ago and is of no use after all.
     pub async fn remove(&self, digest: Digest) -> Result<(), Error> {
         let _removing = self.removing.write().await;
-        match self.store.delete(&location(digest)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(Error::Store { digest, source }),
+        let deleted = self.delete(&location(digest)).await;
+        deleted.map_err(|source| Error::Store { digest, source })
+    }
+
+    /// Deletes what may be gone already. An answer that was lost is asked for once more.
+    async fn delete(&self, location: &ObjectPath) -> object_store::Result<()> {
+        let mut deleted = self.store.delete(location).await;
+        if self.folder.is_none() && deleted.is_err() {
+            deleted = self.store.delete(location).await;
+        }
+        match deleted {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            other => other,
         }
     }
 
     /// Copies an object from another store, verified.
     pub async fn copy_from(&self, other: &Self, digest: Digest) -> Result<(), Error> {
-        if self.renew(digest).await? {
+        if self.renew(digest).await? == Standing::Kept {
             return Ok(());
         }
         let mut source = other.open_verified(digest).await?;
@@ -225,37 +265,51 @@ impl Blobs {
         self.put_file(digest, scratch.path()).await.map(drop)
     }
 
-    /// Whether the object is here; if it is, it is not collected for a while, so that it may be
+    /// Whether the object is here; if it is kept, it is not collected for a while, so that it may be
     /// referred to.
-    async fn renew(&self, digest: Digest) -> Result<bool, Error> {
+    async fn renew(&self, digest: Digest) -> Result<Standing, Error> {
         let _kept = self.removing.read().await;
         let Some(folder) = &self.folder else {
-            // It is written once more, which renews it everywhere.
-            return Ok(false);
+            return self.standing(digest).await;
         };
         let path = folder.join(location(digest).as_ref());
         match File::options().append(true).open(path) {
             Ok(file) => {
                 file.set_modified(SystemTime::now())?;
-                Ok(true)
+                Ok(Standing::Kept)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Standing::Absent),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How an object stands in a store that cannot renew one but by writing it again.
+    async fn standing(&self, digest: Digest) -> Result<Standing, Error> {
+        let meta = match self.store.head(&location(digest)).await {
+            Ok(meta) => meta,
+            Err(object_store::Error::NotFound { .. }) => return Ok(Standing::Absent),
+            Err(source) => return Err(Error::Store { digest, source }),
+        };
+        let lately = SystemTime::now().checked_sub(LATELY);
+        let lately = millis(lately.unwrap_or(SystemTime::UNIX_EPOCH));
+        Ok(if meta.last_modified.timestamp_millis() > lately {
+            Standing::Kept
+        } else {
+            Standing::Old
+        })
     }
 
     /// Removes the objects that are not in `keep` and were last written or renewed before
     /// `before`; how many there were.
     pub async fn sweep(&self, keep: &BTreeSet<Digest>, before: SystemTime) -> Result<usize, Error> {
-        let before = before.duration_since(SystemTime::UNIX_EPOCH);
-        let before = before.unwrap_or_default().as_millis() as i64;
+        let before = millis(before);
         let is_old = |object: &ObjectMeta| object.last_modified.timestamp_millis() < before;
         let objects: Vec<ObjectMeta> = self
             .store
             .list(None)
             .try_collect()
             .await
-            .map_err(Error::Open)?;
+            .map_err(Error::Unusable)?;
         let mut removed = 0;
         for object in objects.iter().filter(|object| is_old(object)) {
             let Some(digest) = digest_at(&object.location).filter(|found| !keep.contains(found))
@@ -264,54 +318,145 @@ impl Blobs {
             };
             let _removing = self.removing.write().await;
             let failed = |source| Error::Store { digest, source };
-            let now = self.store.head(&object.location).await.map_err(failed)?;
-            if is_old(&now) {
-                self.store.delete(&object.location).await.map_err(failed)?;
-                removed += 1;
+            match self.store.head(&object.location).await {
+                Ok(now) if is_old(&now) => {}
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => continue,
+                Err(source) => return Err(failed(source)),
             }
+            self.delete(&object.location).await.map_err(failed)?;
+            removed += 1;
         }
         Ok(removed)
     }
 
-    async fn copy_file(&self, digest: Digest, path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Store { digest, source };
-        let upload = self
-            .store
-            .put_multipart(&location(digest))
-            .await
-            .map_err(failed)?;
-        let mut writer = WriteMultipart::new(upload);
-        let path = path.to_owned();
-        let file = Arc::new(on_disk(move || File::open(path)).await?);
-        loop {
-            let file = file.clone();
-            let part = on_disk(move || {
-                let mut part = Vec::with_capacity(PART);
-                file.take(PART as u64).read_to_end(&mut part).map(|_| part)
-            });
-            let part = part.await?;
-            if part.is_empty() {
-                break;
+    /// Puts an object in one request. One that is absent is put only if nobody else has put it meanwhile; where
+    /// that is not known, it is put once more, which changes nothing.
+    async fn put_whole(
+        &self,
+        digest: Digest,
+        bytes: Vec<u8>,
+        standing: Standing,
+    ) -> Result<(), Error> {
+        let (location, payload) = (location(digest), PutPayload::from(bytes));
+        crash::point("before put", "object");
+        if standing == Standing::Absent {
+            let create = self
+                .store
+                .put_opts(&location, payload.clone(), PutMode::Create.into());
+            match create.await {
+                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {
+                    crash::point("after put", "object");
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::debug!(%digest, %error, "an object is put once more");
+                }
             }
-            writer.wait_for_capacity(4).await.map_err(failed)?;
-            writer.write(&part);
         }
-        writer.finish().await.map_err(failed)?;
+        let put = self.store.put(&location, payload).await;
+        put.map_err(|source| Error::Store { digest, source })?;
+        crash::point("after put", "object");
         Ok(())
     }
 
-    /// The object as a local file; from a remote store it is fetched into the staging folder.
+    async fn copy_file(
+        &self,
+        digest: Digest,
+        path: &Path,
+        standing: Standing,
+    ) -> Result<(), Error> {
+        let path = path.to_owned();
+        let file = on_disk(move || File::open(path)).await?;
+        if file.metadata()?.len() <= PART as u64 {
+            let read = on_disk(move || {
+                let mut bytes = Vec::new();
+                (&file).read_to_end(&mut bytes).map(|_| bytes)
+            });
+            return self.put_whole(digest, read.await?, standing).await;
+        }
+        crash::point("before put", "object");
+        if let Err(error) = self.put_parts(digest, Arc::new(file)).await {
+            // The answer to the last request may have been lost: then the object is there all the same.
+            if self.standing(digest).await? != Standing::Kept {
+                return Err(error);
+            }
+        }
+        crash::point("after put", "object");
+        Ok(())
+    }
+
+    /// The object is there once all parts are.
+    async fn put_parts(&self, digest: Digest, file: Arc<File>) -> Result<(), Error> {
+        let failed = |source| Error::Store { digest, source };
+        let upload = self.store.put_multipart(&location(digest)).await;
+        let mut writer = WriteMultipart::new_with_chunk_size(upload.map_err(failed)?, PART);
+        let written = async {
+            loop {
+                let file = file.clone();
+                let piece = on_disk(move || {
+                    let mut piece = Vec::with_capacity(PIECE);
+                    let mut some = (&*file).take(PIECE as u64);
+                    some.read_to_end(&mut piece).map(|_| piece)
+                });
+                let piece = piece.await?;
+                if piece.is_empty() {
+                    return Ok(());
+                }
+                let room = writer.wait_for_capacity(PARTS_AT_A_TIME).await;
+                room.map_err(failed)?;
+                writer.write(&piece);
+            }
+        };
+        match written.await {
+            Ok(()) => writer.finish().await.map(drop).map_err(failed),
+            Err(error) => {
+                // Parts that stay behind are the bucket's to remove, by its own rules.
+                let _ = writer.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The object as a local file; from a store elsewhere it is fetched into the staging folder.
     pub async fn open_file(&self, digest: Digest) -> Result<File, Error> {
         let failed = |source| Error::Store { digest, source };
         let result = self.store.get(&location(digest)).await.map_err(failed)?;
         if let GetResultPayload::File(file, _) = result.payload {
             return Ok(file);
         }
-        let bytes = result.bytes().await.map_err(failed)?;
+        let mut reading = Reading::of_stream(digest, result.into_stream());
         let mut file = tempfile::tempfile_in(&self.staging)?;
-        io::Write::write_all(&mut file, &bytes)?;
+        while let Some(piece) = reading.next(PIECE).await? {
+            let written = on_disk(move || io::Write::write_all(&mut file, &piece).map(|()| file));
+            file = written.await?;
+        }
         io::Seek::rewind(&mut file)?;
         Ok(file)
+    }
+
+    /// How many bytes the object has, and those from byte `offset` on, of which it may have none.
+    pub async fn read_from(&self, digest: Digest, offset: u64) -> Result<(u64, Reading), Error> {
+        let failed = |source| Error::Store { digest, source };
+        if self.folder.is_none() && offset > 0 {
+            let length = self.length(digest).await?;
+            if offset >= length {
+                return Ok((length, Reading::nothing(digest)));
+            }
+            let options = object_store::GetOptions {
+                range: Some(object_store::GetRange::Offset(offset)),
+                ..object_store::GetOptions::default()
+            };
+            let result = self.store.get_opts(&location(digest), options).await;
+            let stream = result.map_err(failed)?.into_stream();
+            return Ok((length, Reading::of_stream(digest, stream)));
+        }
+        let result = self.store.get(&location(digest)).await.map_err(failed)?;
+        let length = result.meta.size;
+        let reading = match result.payload {
+            GetResultPayload::File(file, _) => Reading::of_file(file, offset, length)?,
+            GetResultPayload::Stream(stream) => Reading::of_stream(digest, stream),
+        };
+        Ok((length, reading))
     }
 
     /// The object as [`open_file`](Self::open_file) gives it, verified while it is read.
@@ -339,6 +484,47 @@ impl Blobs {
         }
         Ok(bytes.into())
     }
+}
+
+/// How an object stands in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Absent,
+    /// It may be collected any moment.
+    Old,
+    Kept,
+}
+
+/// Where the objects lie.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Folder(PathBuf),
+    Bucket(Bucket),
+}
+
+impl Place {
+    fn of(url: Option<&str>, paths: &Paths) -> Result<Self, Error> {
+        let Some(url) = url else {
+            return Ok(Self::Folder(paths.blobs()));
+        };
+        let folder = url.strip_prefix("file:").map(|path| {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            (!path.is_empty()).then(|| Self::Folder(paths.directory().join(path)))
+        });
+        let bucket = || Bucket::parse(url.strip_prefix("s3://")?).map(Self::Bucket);
+        folder.unwrap_or_else(bucket).ok_or_else(|| {
+            // What somebody took for the place of a secret is not repeated.
+            let place = url.rsplit_once('@').map_or(url, |(_, place)| place);
+            Error::Url {
+                url: place.to_owned(),
+            }
+        })
+    }
+}
+
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as i64
 }
 
 fn digest_at(location: &ObjectPath) -> Option<Digest> {
@@ -380,8 +566,7 @@ mod tests {
     #[tokio::test]
     async fn objects_are_found_by_their_digest_alone() {
         let folder = tempfile::tempdir().expect("folder");
-        let blobs =
-            Blobs::open(&folder.path().join("b"), None, &folder.path().join("s")).expect("open");
+        let blobs = Blobs::open(&folder.path().join("b"), &folder.path().join("s")).expect("open");
         let digest = blobs.put(b"weights".to_vec()).await.expect("put");
         assert_eq!(blobs.read(digest).await.expect("read"), b"weights");
         assert!(blobs.contains(digest).await.expect("head"));
@@ -398,7 +583,8 @@ mod tests {
         // The first file is an object now, by another name.
         std::fs::remove_file(&path).expect("unlink");
         std::fs::write(&path, b"third").expect("stage");
-        blobs.copy_file(third, &path).await.expect("copy file");
+        let copied = blobs.copy_file(third, &path, Standing::Absent);
+        copied.await.expect("copy file");
         assert_eq!(blobs.read(third).await.expect("read"), b"third");
         assert_eq!(
             Digest::of_reader(blobs.open_file(other).await.expect("open")).expect("read"),
@@ -407,6 +593,30 @@ mod tests {
         blobs.remove(other).await.expect("removed");
         blobs.remove(other).await.expect("is gone already");
         assert!(!blobs.contains(other).await.expect("head"));
-        assert!(Blobs::open(folder.path(), Some("s3://b"), folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_place_is_a_folder_or_a_bucket_and_its_error_repeats_no_secret() {
+        let paths = Paths::new("/srv/fedner");
+        let folder = |url: Option<&str>| match Place::of(url, &paths) {
+            Ok(Place::Folder(folder)) => folder.display().to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(folder(None), "/srv/fedner/blobs");
+        assert_eq!(folder(Some("file:objects")), "/srv/fedner/objects");
+        assert_eq!(folder(Some("file:///mnt/objects")), "/mnt/objects");
+        let bucket = Place::of(Some("s3://models/north"), &paths).expect("a bucket");
+        assert!(matches!(bucket, Place::Bucket(_)));
+        for wrong in [
+            "file:",
+            "s3://",
+            "/mnt",
+            "https://models",
+            "s3://key:secret@models",
+        ] {
+            let error = Place::of(Some(wrong), &paths).expect_err(wrong);
+            assert!(!error.to_string().contains("secret"), "{error}");
+            assert_eq!(error.code(), Some(Code::ConfigInvalid));
+        }
     }
 }

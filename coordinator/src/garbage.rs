@@ -168,7 +168,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("folder");
             let mut store = Store::open(&folder.path().join("s.sqlite")).expect("store");
             let staging = folder.path().join("staging");
-            let blobs = Blobs::open(&folder.path().join("blobs"), None, &staging).expect("blobs");
+            let blobs = Blobs::open(&folder.path().join("blobs"), &staging).expect("blobs");
             let signed = Signed::new(&fixture::plan(), &SecretKey::generate().expect("key"));
             let run = fixture::run(signed.digest());
             store

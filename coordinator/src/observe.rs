@@ -21,6 +21,7 @@ const STEPS: &str = "fedner_run_steps_total";
 const COMMITS: &str = "fedner_store_commits_total";
 const UPLOADED: &str = "fedner_uploaded_bytes_total";
 const DOWNLOADED: &str = "fedner_downloaded_bytes_total";
+const OBJECT_FAULTS: &str = "fedner_object_store_faults_total";
 const AGGREGATION: &str = "fedner_aggregation_seconds";
 const UNUSED: &str = "fedner_unused_connections_total";
 const WAITING: &str = "fedner_waiting_institutions";
@@ -60,6 +61,11 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
     describe_counter!(COMMITS, Unit::Count, "Store transactions, by name");
     describe_counter!(UPLOADED, Unit::Bytes, "Bytes of updates received");
     describe_counter!(DOWNLOADED, Unit::Bytes, "Bytes of models sent");
+    describe_counter!(
+        OBJECT_FAULTS,
+        Unit::Count,
+        "Requests to an object store elsewhere that failed, also those that were tried again, by kind"
+    );
     describe_histogram!(
         AGGREGATION,
         Unit::Seconds,
@@ -109,6 +115,9 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
     // Those that nothing has happened to yet are 0, and not absent.
     for counter in [STEPS, UPLOADED, DOWNLOADED, UNUSED] {
         counter!(counter).absolute(0);
+    }
+    for fault in ObjectFault::ALL {
+        counter!(OBJECT_FAULTS, "kind" => fault.as_str()).absolute(0);
     }
     for code in Code::ALL {
         counter!(REFUSALS, "code" => code.as_str()).absolute(0);
@@ -169,6 +178,33 @@ pub(crate) fn show_queue(waiting: usize) {
 
 pub(crate) fn count_uploaded(bytes: u64) {
     counter!(UPLOADED).increment(bytes);
+}
+
+/// How a request to an object store elsewhere failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ObjectFault {
+    /// The connection could not be made, or broke.
+    Connection,
+    /// There was no answer in time, or it stopped.
+    Timeout,
+    /// The store says that the fault is its own.
+    Server,
+}
+
+impl ObjectFault {
+    const ALL: [Self; 3] = [Self::Connection, Self::Timeout, Self::Server];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Timeout => "timeout",
+            Self::Server => "server",
+        }
+    }
+}
+
+pub(crate) fn count_object_fault(fault: ObjectFault) {
+    counter!(OBJECT_FAULTS, "kind" => fault.as_str()).increment(1);
 }
 
 pub(crate) fn count_downloaded(bytes: u64) {

@@ -119,6 +119,10 @@ codes! {
     EvaluationInvalid = "evaluation-invalid", Invalid, "counts must be non-negative and of the plan's types";
     EvaluationRange = "evaluation-range", Invalid, "counts must be of at most as many entities as the declared text can have; declare `declared_held_out` in client.toml";
     StorageFull = "storage-full", Exhausted, "free disk space; the transfer goes on where it stopped";
+    BucketUnknown = "bucket-unknown", Missing, "make the bucket, or mend `blobs_url` in coordinator.toml; AWS_REGION and AWS_ENDPOINT_URL say where it is";
+    BucketForbidden = "bucket-forbidden", Forbidden, "give credentials that may list, read, write and delete there: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role";
+    BucketClock = "bucket-clock", State, "set the clock of this machine: the store takes no request that is many minutes off";
+    BucketUnreachable = "bucket-unreachable", State, "does the store run, and is AWS_ENDPOINT_URL right? what failed may be done again";
     RequestInvalid = "request-invalid", Invalid, "the request lacks a field or has one out of range";
     // At the institution.
     PolicyForbids = "policy-forbids", Forbidden, "see `fedner-client policy show`";

@@ -33,15 +33,23 @@ enum Program {
 }
 
 /// A federation whose programs are started again whenever they have died.
-struct Federation {
-    setting: Setting,
-    deaths: usize,
+pub(crate) struct Federation {
+    pub(crate) setting: Setting,
+    pub(crate) deaths: usize,
 }
 
 impl Federation {
     /// Enrolled, not yet running; the variables are for the first lives of coordinator and `i0`.
     fn start(coordinator: &[(&str, &str)], client: &[(&str, &str)]) -> Result<Self> {
-        let mut setting = Setting::with_model()?;
+        Self::start_in(Setting::with_model()?, coordinator, client)
+    }
+
+    /// The same in that setting.
+    pub(crate) fn start_in(
+        mut setting: Setting,
+        coordinator: &[(&str, &str)],
+        client: &[(&str, &str)],
+    ) -> Result<Self> {
         for (number, name) in INSTITUTIONS.into_iter().enumerate() {
             setting.enrol(name, number, 4)?;
         }
@@ -72,7 +80,7 @@ impl Federation {
     }
 
     /// Creates and starts the run, however often the coordinator dies of it.
-    fn create_run(&mut self) -> Result<String> {
+    pub(crate) fn create_run(&mut self) -> Result<String> {
         let deadline = Instant::now() + MINUTES;
         let text = plan(
             INSTITUTIONS.len(),
@@ -98,7 +106,7 @@ impl Federation {
     }
 
     /// Brings the run to its end, while `disturb` does its worst; the weights of all rounds.
-    fn finish(
+    pub(crate) fn finish(
         &mut self,
         run: &str,
         mut disturb: impl FnMut(&mut Self) -> Result<()>,
@@ -139,12 +147,12 @@ impl Federation {
 }
 
 /// What a run makes when nobody dies, and how often it reaches each point.
-struct Undisturbed {
-    weights: Vec<Value>,
+pub(crate) struct Undisturbed {
+    pub(crate) weights: Vec<Value>,
     points: BTreeMap<(Program, String), usize>,
 }
 
-fn undisturbed() -> Result<&'static Undisturbed> {
+pub(crate) fn undisturbed() -> Result<&'static Undisturbed> {
     static ONCE: OnceLock<std::result::Result<Undisturbed, String>> = OnceLock::new();
     let observed = ONCE.get_or_init(|| observe().map_err(|error| format!("{error:#}")));
     observed

@@ -20,6 +20,7 @@ mod members;
 mod methods;
 mod metrics;
 mod network;
+mod objects;
 mod old_copy;
 mod packages;
 mod pages;

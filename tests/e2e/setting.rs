@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use fedner_tests::cluster::{Cluster, Member, Policy};
+use fedner_tests::cluster::{Cluster, Engines, Member, Policy};
 use fedner_tests::notes::{self, Split, Style};
 use fedner_tests::{process, tiny};
 use serde_json::Value;
@@ -19,8 +19,12 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) fn new() -> Result<Self> {
+        Self::on(Engines::default())
+    }
+
+    fn on(engines: Engines) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let cluster = Cluster::start(folder.path())?;
+        let cluster = Cluster::start_on(folder.path(), engines)?;
         Ok(Self { cluster, folder })
     }
 
@@ -30,7 +34,16 @@ impl Setting {
     }
 
     pub(crate) fn with_model_of(size: tiny::Size) -> Result<Self> {
-        let setting = Self::new()?;
+        Self::new()?.importing(size)
+    }
+
+    /// The same of a coordinator on those engines.
+    pub(crate) fn with_model_on(engines: Engines) -> Result<Self> {
+        Self::on(engines)?.importing(tiny::TEST)
+    }
+
+    fn importing(self, size: tiny::Size) -> Result<Self> {
+        let setting = self;
         let model = setting.model_of(size)?;
         let from = model.to_str().context("path")?;
         setting

@@ -31,11 +31,21 @@ pub struct Policy {
     pub declared_examples: Option<u32>,
 }
 
+/// Where a coordinator keeps state and objects, if not in its directory.
+#[derive(Debug, Clone, Default)]
+pub struct Engines {
+    /// Lines of `coordinator.toml`.
+    pub config: String,
+    /// Variables of every process of the coordinator's program.
+    pub environment: Vec<(String, String)>,
+}
+
 /// A running federation. Its processes end with it; its directories stay.
 #[derive(Debug)]
 pub struct Cluster {
     directory: PathBuf,
     port: u16,
+    engines: Engines,
     coordinator: Option<Process>,
     clients: BTreeMap<String, Process>,
     /// Largest memory seen of any client, in bytes.
@@ -45,18 +55,28 @@ pub struct Cluster {
 impl Cluster {
     /// Creates a coordinator in `directory` and starts it.
     pub fn start(directory: &Path) -> Result<Self> {
+        Self::start_on(directory, Engines::default())
+    }
+
+    /// The same on those engines.
+    pub fn start_on(directory: &Path, engines: Engines) -> Result<Self> {
         fs::create_dir_all(directory.join("logs")).context("create the logs' directory")?;
         // Another process may take the port in between; then the start fails and says so.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut cluster = Self {
             directory: directory.to_owned(),
             port,
+            engines,
             coordinator: None,
             clients: BTreeMap::new(),
             client_peak: 0,
         };
         let address = cluster.address();
         run(cluster.coordinator_command(&["init", "--name", "demo", "--address", &address])?)?;
+        let config = cluster.coordinator_directory().join("coordinator.toml");
+        let text = fs::read_to_string(&config).context("read coordinator.toml")?;
+        let text = format!("{}{text}", cluster.engines.config);
+        fs::write(&config, text).context("write coordinator.toml")?;
         cluster.start_coordinator()?;
         Ok(cluster)
     }
@@ -130,6 +150,7 @@ impl Cluster {
     pub fn coordinator_command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(&binaries()?.coordinator);
         command
+            .envs(self.engines.environment.iter().cloned())
             .arg("--dir")
             .arg(self.coordinator_directory())
             .args(arguments);

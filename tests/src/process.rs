@@ -37,11 +37,22 @@ impl Process {
     /// Starts `command` and waits for a line on its stdout that begins with `ready`.
     pub fn start_ready(
         name: &str,
-        mut command: Command,
+        command: Command,
         log: &Path,
         ready: &str,
         within: Duration,
     ) -> Result<Self> {
+        Ok(Self::start_saying(name, command, log, ready, within)?.0)
+    }
+
+    /// The same, with that line.
+    pub fn start_saying(
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        ready: &str,
+        within: Duration,
+    ) -> Result<(Self, String)> {
         let file = File::options()
             .create(true)
             .append(true)
@@ -69,7 +80,7 @@ impl Process {
             receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
             if line.starts_with(ready) {
-                return Ok(process);
+                return Ok((process, line));
             }
         }
         let said = std::fs::read_to_string(log).unwrap_or_default();

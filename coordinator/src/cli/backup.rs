@@ -48,8 +48,8 @@ pub(super) async fn run(
         .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?, tx.pruned()?)))
         .map_err(fault)?;
     drop(copy);
-    let from = Blobs::from_config(paths, &config)?;
-    let to = Blobs::open(&target.blobs(), None, &target.staging())?;
+    let from = Blobs::from_config(paths, &config).await?;
+    let to = Blobs::open(&target.blobs(), &target.staging())?;
     for digest in &needed {
         to.copy_from(&from, *digest).await?;
     }

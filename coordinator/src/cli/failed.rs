@@ -80,7 +80,10 @@ impl From<crate::blobs::Error> for Failed {
         if damaged {
             return Self::refuse(Code::StateInvalid, error.to_string());
         }
-        Self::fault(error.to_string())
+        match error.code() {
+            Some(code) => Self::refuse(code, error.to_string()),
+            None => Self::fault(error.to_string()),
+        }
     }
 }
 

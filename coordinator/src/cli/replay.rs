@@ -41,7 +41,7 @@ pub(super) async fn run(
     let fault = |error: crate::store::Error| Failed::fault(error.to_string());
     let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
     let operators = plan_keys(paths, &mut store)?;
-    let blobs = Blobs::from_config(paths, &config)?;
+    let blobs = Blobs::from_config(paths, &config).await?;
     let reference: VersionRef =
         arguments
             .version

@@ -49,8 +49,8 @@ pub(super) async fn run(
     let (events, needed) = store
         .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))
         .map_err(damaged)?;
-    let from = Blobs::open(&source.blobs(), None, &paths.staging())?;
-    let to = Blobs::from_config(paths, &config)?;
+    let from = Blobs::open(&source.blobs(), &paths.staging())?;
+    let to = Blobs::from_config(paths, &config).await?;
     for digest in &needed {
         to.copy_from(&from, *digest).await?;
     }

@@ -88,7 +88,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         keys.clone(),
         (door.clone(), open_files),
     );
-    let blobs = Blobs::from_config(paths, &config)?;
+    let blobs = Blobs::from_config(paths, &config).await?;
     if let Some(address) = &config.metrics_listen {
         let address = address.parse().map_err(|_| {
             Failed::refuse(

@@ -56,6 +56,11 @@ impl Fault {
             | Self::Inconsistent(_) => false,
         }
     }
+
+    /// What somebody, or time, may mend: the request may be made again.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Blobs(error) if error.code().is_some())
+    }
 }
 
 impl From<keys::Error> for Failure {

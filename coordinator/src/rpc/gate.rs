@@ -36,6 +36,10 @@ pub(super) fn status(failure: impl Into<Failure>) -> Status {
         Failure::Fault(crate::engine::Fault::Stopped) => {
             Status::unavailable("the coordinator is stopping")
         }
+        Failure::Fault(fault) if fault.passes() => {
+            tracing::error!(%fault, "a request must be made again");
+            Status::unavailable("the coordinator's object store does not answer at present")
+        }
         Failure::Fault(fault) => {
             tracing::error!(%fault, "a request failed");
             Status::internal("a fault of the coordinator; its log says more")

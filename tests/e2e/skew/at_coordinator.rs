@@ -100,7 +100,7 @@ async fn serve(directory: &Path, now: Time) -> Result<Coordinator> {
     let machine = Arc::new(Then::still(now));
     let names = reload::names(&config)?;
     let keys = Keys::open(paths.clone(), names, operator, recorded, machine.clone())?;
-    let blobs = Blobs::from_config(&paths, &config)?;
+    let blobs = Blobs::from_config(&paths, &config).await?;
     let (engine, effects, serving) = engine::load(store, operator, machine)?.serve();
     tokio::spawn(serving);
     let registry = Registry::new(engine.clone(), blobs.clone());
