@@ -5,6 +5,7 @@
 //! What fails elsewhere is tried again within bounds: names are digests, so an object that is put twice is put once.
 
 mod http;
+mod place;
 mod reading;
 mod s3;
 mod trouble;
@@ -32,8 +33,8 @@ use tokio::sync::RwLock;
 
 use crate::config::{Config, Paths};
 
+use place::Place;
 pub use reading::Reading;
-use s3::Bucket;
 pub use s3::Environment;
 pub use verified::Verified;
 
@@ -495,33 +496,6 @@ enum Standing {
     Kept,
 }
 
-/// Where the objects lie.
-#[derive(Debug, PartialEq, Eq)]
-enum Place {
-    Folder(PathBuf),
-    Bucket(Bucket),
-}
-
-impl Place {
-    fn of(url: Option<&str>, paths: &Paths) -> Result<Self, Error> {
-        let Some(url) = url else {
-            return Ok(Self::Folder(paths.blobs()));
-        };
-        let folder = url.strip_prefix("file:").map(|path| {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            (!path.is_empty()).then(|| Self::Folder(paths.directory().join(path)))
-        });
-        let bucket = || Bucket::parse(url.strip_prefix("s3://")?).map(Self::Bucket);
-        folder.unwrap_or_else(bucket).ok_or_else(|| {
-            // What somebody took for the place of a secret is not repeated.
-            let place = url.rsplit_once('@').map_or(url, |(_, place)| place);
-            Error::Url {
-                url: place.to_owned(),
-            }
-        })
-    }
-}
-
 fn millis(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or_default().as_millis() as i64
@@ -593,30 +567,5 @@ mod tests {
         blobs.remove(other).await.expect("removed");
         blobs.remove(other).await.expect("is gone already");
         assert!(!blobs.contains(other).await.expect("head"));
-    }
-
-    #[test]
-    fn a_place_is_a_folder_or_a_bucket_and_its_error_repeats_no_secret() {
-        let paths = Paths::new("/srv/fedner");
-        let folder = |url: Option<&str>| match Place::of(url, &paths) {
-            Ok(Place::Folder(folder)) => folder.display().to_string(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(folder(None), "/srv/fedner/blobs");
-        assert_eq!(folder(Some("file:objects")), "/srv/fedner/objects");
-        assert_eq!(folder(Some("file:///mnt/objects")), "/mnt/objects");
-        let bucket = Place::of(Some("s3://models/north"), &paths).expect("a bucket");
-        assert!(matches!(bucket, Place::Bucket(_)));
-        for wrong in [
-            "file:",
-            "s3://",
-            "/mnt",
-            "https://models",
-            "s3://key:secret@models",
-        ] {
-            let error = Place::of(Some(wrong), &paths).expect_err(wrong);
-            assert!(!error.to_string().contains("secret"), "{error}");
-            assert_eq!(error.code(), Some(Code::ConfigInvalid));
-        }
     }
 }

@@ -40,6 +40,9 @@ pub struct Config {
     /// Where traces of rounds are sent: an OpenTelemetry collector that takes OTLP over gRPC, without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces_to: Option<String>,
+    /// Where the state lives; a file in the directory unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_url: Option<String>,
     /// Where large objects live; a local folder in the directory unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs_url: Option<String>,

@@ -23,6 +23,7 @@ pub mod pruning;
 pub mod registry;
 pub mod reload;
 pub mod retention;
+mod roots;
 pub mod rpc;
 pub mod store;
 pub mod tls;

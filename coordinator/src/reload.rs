@@ -138,6 +138,7 @@ impl Reload {
                 found.proxy_protocol_from != used.proxy_protocol_from,
             ),
             ("traces_to", found.traces_to != used.traces_to),
+            ("store_url", found.store_url != used.store_url),
             ("blobs_url", found.blobs_url != used.blobs_url),
             (
                 "streams_per_connection",

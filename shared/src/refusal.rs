@@ -123,6 +123,10 @@ codes! {
     BucketForbidden = "bucket-forbidden", Forbidden, "give credentials that may list, read, write and delete there: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role";
     BucketClock = "bucket-clock", State, "set the clock of this machine: the store takes no request that is many minutes off";
     BucketUnreachable = "bucket-unreachable", State, "does the store run, and is AWS_ENDPOINT_URL right? what failed may be done again";
+    StoreUnreachable = "store-unreachable", State, "does the database's server run, and is `store_url` in coordinator.toml right? what failed may be done again";
+    StoreForbidden = "store-forbidden", Forbidden, "see PGPASSWORD or PGPASSFILE, and whether the role may make tables in the database of `store_url`";
+    StoreUnknown = "store-unknown", Missing, "make the database first: `createdb`; `store_url` in coordinator.toml names it";
+    StoreTaken = "store-taken", State, "another coordinator works with this database since; stop one of them";
     RequestInvalid = "request-invalid", Invalid, "the request lacks a field or has one out of range";
     // At the institution.
     PolicyForbids = "policy-forbids", Forbidden, "see `fedner-client policy show`";

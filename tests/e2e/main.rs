@@ -35,6 +35,7 @@ mod setting;
 mod several_runs;
 mod skew;
 mod standing;
+mod stores;
 mod strangers;
 mod traces;
 mod transfers;

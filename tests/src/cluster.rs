@@ -38,6 +38,19 @@ pub struct Engines {
     pub config: String,
     /// Variables of every process of the coordinator's program.
     pub environment: Vec<(String, String)>,
+    /// Options of `init`.
+    pub init: Vec<String>,
+}
+
+impl Engines {
+    /// What both of them are.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.config.push_str(&other.config);
+        self.environment.extend(other.environment);
+        self.init.extend(other.init);
+        self
+    }
 }
 
 /// A running federation. Its processes end with it; its directories stay.
@@ -72,7 +85,10 @@ impl Cluster {
             client_peak: 0,
         };
         let address = cluster.address();
-        run(cluster.coordinator_command(&["init", "--name", "demo", "--address", &address])?)?;
+        let mut init =
+            cluster.coordinator_command(&["init", "--name", "demo", "--address", &address])?;
+        init.args(&cluster.engines.init);
+        run(init)?;
         let config = cluster.coordinator_directory().join("coordinator.toml");
         let text = fs::read_to_string(&config).context("read coordinator.toml")?;
         let text = format!("{}{text}", cluster.engines.config);

@@ -9,6 +9,7 @@ pub mod dictionary;
 pub mod faulty;
 pub mod grpc;
 pub mod notes;
+pub mod postgres;
 pub mod pretrained;
 pub mod process;
 pub mod proxy;

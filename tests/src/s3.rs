@@ -100,6 +100,7 @@ impl S3 {
     pub fn engines(endpoint: &str) -> Engines {
         Engines {
             config: format!("blobs_url = \"s3://{BUCKET}/north/objects\"\n"),
+            init: Vec::new(),
             environment: Self::environment(endpoint),
         }
     }

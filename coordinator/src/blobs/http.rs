@@ -25,14 +25,13 @@ use object_store::client::{
     HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::{ClientConfigKey, ClientOptions};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::observe::{self, ObjectFault};
+use crate::roots;
 
 /// An authority of the store's own, as the tools of AWS name it.
 pub(super) const BUNDLE: &str = "AWS_CA_BUNDLE";
@@ -250,28 +249,8 @@ impl tower::Service<Uri> for Dial {
     }
 }
 
-/// Trusts the machine's authorities, and those in the bundle.
 fn tls(bundle: Option<&Path>) -> Result<TlsConnectorOf, String> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if let Some(path) = bundle {
-        let bundle = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-        let bundle: Vec<CertificateDer<'_>> =
-            bundle.map_err(|error| format!("{BUNDLE} cannot be read: {error}"))?;
-        roots.add_parsable_certificates(bundle);
-    }
-    if roots.is_empty() {
-        return Err(format!(
-            "this machine has no certificates of authorities: install ca-certificates, or set {BUNDLE}"
-        ));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = roots::trusting(bundle, BUNDLE)?;
     Ok(TlsConnectorOf(TlsConnector::from(Arc::new(config))))
 }
 

@@ -12,7 +12,7 @@ use super::failed::Failed;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
 use crate::garbage::Hold;
-use crate::store::{self, Store};
+use crate::store::{Place, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -40,13 +40,11 @@ pub(super) async fn run(
     create_private(target.directory())?;
     let _hold =
         Hold::new(&paths.garbage_lock()).map_err(Failed::io("lock", &paths.garbage_lock()))?;
-    let fault = |error: store::Error| Failed::fault(error.to_string());
     // The database first: what it refers to was written before it, and is held.
-    store::backup(&paths.store(), &target.store()).map_err(fault)?;
-    let mut copy = Store::open(&target.store()).map_err(fault)?;
-    let (events, needed, pruned) = copy
-        .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?, tx.pruned()?)))
-        .map_err(fault)?;
+    Store::back_up(&Place::from_config(paths, &config)?, &target.store())?;
+    let mut copy = Store::open(&target.store())?;
+    let (events, needed, pruned) =
+        copy.read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?, tx.pruned()?)))?;
     drop(copy);
     let from = Blobs::from_config(paths, &config).await?;
     let to = Blobs::open(&target.blobs(), &target.staging())?;

@@ -74,6 +74,15 @@ impl From<crate::keys::Error> for Failed {
     }
 }
 
+impl From<crate::store::Error> for Failed {
+    fn from(error: crate::store::Error) -> Self {
+        match error.code() {
+            Some(code) => Self::refuse(code, error.to_string()),
+            None => Self::fault(error.to_string()),
+        }
+    }
+}
+
 impl From<crate::blobs::Error> for Failed {
     fn from(error: crate::blobs::Error) -> Self {
         let damaged = matches!(error, crate::blobs::Error::Corrupt { .. }) || error.is_missing();

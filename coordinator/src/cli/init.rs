@@ -17,7 +17,7 @@ use super::failed::Failed;
 use crate::authority::{Authority, Role};
 use crate::config::{Config, Paths, host_and_port};
 use crate::limits::Limits;
-use crate::store::Store;
+use crate::store::{Place, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -30,6 +30,12 @@ pub(super) struct Arguments {
     /// The socket to listen on [default: the address if it is a loopback one, else every interface]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
+    /// Where the state lives: sqlite:FILE or postgres://USER@HOST/DATABASE [default: a file in the directory]
+    #[arg(long, value_name = "URL")]
+    store_url: Option<String>,
+    /// Where models and updates live: file:FOLDER or s3://BUCKET/PREFIX [default: a folder in the directory]
+    #[arg(long, value_name = "URL")]
+    blobs_url: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -48,6 +54,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         );
         return Err(Failed::refuse(Code::AlreadyExists, message));
     }
+    let place = Place::of(paths, arguments.store_url.as_deref())?;
     let fault = |error: &dyn std::fmt::Display| Failed::fault(error.to_string());
     let (authority, authority_key) =
         Authority::create(&arguments.name, ThisMachine.now()).map_err(|e| fault(&e))?;
@@ -72,12 +79,12 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
     write(&paths.signing_public_key(), &signing.public().to_string())?;
 
     let name = arguments.name.clone();
-    let mut store = Store::open(&paths.store()).map_err(|e| fault(&e))?;
+    let mut store = Store::make_at(&place)?;
     store
         .transact("create store", |tx| {
             tx.append_event(ThisMachine.now(), None, Event::CoordinatorCreated { name })
         })
-        .map_err(|e| fault(&e))?;
+        .map_err(Failed::from)?;
 
     let loopback = host == "localhost"
         || host
@@ -97,7 +104,8 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         listen,
         metrics_listen: None,
         traces_to: None,
-        blobs_url: None,
+        store_url: arguments.store_url,
+        blobs_url: arguments.blobs_url,
         names: Vec::new(),
         min_client: None,
         retention: None,

@@ -12,8 +12,8 @@ use fedner_shared::view::InstitutionView;
 
 use super::failed::Failed;
 use super::{connect, lists};
-use crate::config::Paths;
-use crate::store::Store;
+use crate::config::{Config, Paths};
+use crate::store::{Place, Store};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -62,8 +62,9 @@ pub(super) async fn run(command: Command, paths: &Paths, output: &Output) -> Res
 
 /// Read from the directory: whoever holds it may be the one to be checked.
 fn history(institution: InstitutionId, paths: &Paths, output: &Output) -> Result<(), Failed> {
-    let fault = |error: crate::store::Error| Failed::fault(error.to_string());
-    let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let fault = Failed::from;
+    let config = Config::read(paths)?;
+    let mut store = Store::look_at(&Place::from_config(paths, &config)?)?;
     let (digests, entries) = store
         .read(|tx| {
             let digests = tx.entry_digests(1)?;

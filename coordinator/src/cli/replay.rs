@@ -16,7 +16,7 @@ use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
 use crate::registry::Summation;
-use crate::store::Store;
+use crate::store::{Place, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -38,8 +38,8 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<(), Failed> {
     let config = Config::read(paths)?;
-    let fault = |error: crate::store::Error| Failed::fault(error.to_string());
-    let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let fault = Failed::from;
+    let mut store = Store::look_at(&Place::from_config(paths, &config)?)?;
     let operators = plan_keys(paths, &mut store)?;
     let blobs = Blobs::from_config(paths, &config).await?;
     let reference: VersionRef =

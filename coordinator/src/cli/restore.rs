@@ -1,5 +1,6 @@
 //! `restore`: a working coordinator from a backup.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -14,7 +15,7 @@ use super::backup::{copy_file, copy_folder, create_private};
 use super::failed::Failed;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
-use crate::store::{self, Store};
+use crate::store::{self, Place, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -42,9 +43,24 @@ pub(super) async fn run(
         let (from, to) = (source.directory(), paths.directory());
         copy_folder(&from.join(folder), &to.join(folder))?;
     }
-    copy_file(&source.store(), &paths.store())?;
-    let damaged = |error: store::Error| Failed::refuse(Code::StateInvalid, error.to_string());
-    let mut store = Store::open(&paths.store()).map_err(damaged)?;
+    let damaged = |error: store::Error| match error.code() {
+        Some(_) => Failed::from(error),
+        None => Failed::refuse(Code::StateInvalid, error.to_string()),
+    };
+    let mut store = match Place::from_config(paths, &config)? {
+        Place::File(file) => {
+            copy_file(&source.store(), &file)?;
+            Store::open(&file).map_err(damaged)?
+        }
+        server @ Place::Server(_) => {
+            // The copy is brought up to date, and not the backup.
+            let copy = paths.store();
+            copy_file(&source.store(), &copy)?;
+            let store = Store::bring_back(&copy, &server).map_err(damaged)?;
+            fs::remove_file(&copy).map_err(Failed::io("remove", &copy))?;
+            store
+        }
+    };
     store.check_pages().map_err(damaged)?;
     let (events, needed) = store
         .read(|tx| Ok((tx.verify_chain()?, tx.needed_objects()?)))

@@ -28,7 +28,7 @@ use crate::limits::raise_open_files;
 use crate::registry::Registry;
 use crate::reload::{self, Reload};
 use crate::rpc::{self, Services};
-use crate::store::Store;
+use crate::store::{Place, Store};
 use crate::{daily, engine, garbage, observe, pruning, tls, traces};
 
 /// How long transfers under way may take to finish after SIGTERM.
@@ -61,7 +61,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     }
     let operator_key = read_operator_key(paths)?;
     let _lock = lock(paths)?;
-    let mut store = Store::open(&paths.store()).map_err(|e| Failed::fault(e.to_string()))?;
+    let mut store = Store::open_at(&Place::from_config(paths, &config)?)?;
     store
         .check_pages()
         .map_err(|e| Failed::refuse(Code::StateInvalid, e.to_string()))?;
@@ -71,7 +71,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             people: tx.people()?,
         })
     });
-    let recorded = recorded.map_err(|e| Failed::fault(e.to_string()))?;
+    let recorded = recorded?;
     let machine = Arc::new(ThisMachine);
     let names = reload::names(&config)?;
     let keys = Keys::open(
@@ -255,9 +255,7 @@ fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
 
 /// The keys by which plans were signed, one after another.
 pub(super) fn plan_keys(paths: &Paths, store: &mut Store) -> Result<Vec<PublicKey>, Failed> {
-    let successions = store
-        .read(|tx| tx.own_successions())
-        .map_err(|error| Failed::fault(error.to_string()))?;
+    let successions = store.read(|tx| tx.own_successions())?;
     Ok(line(&Signs::Plans, read_operator_key(paths)?, &successions))
 }
 

@@ -21,7 +21,7 @@ use super::failed::Failed;
 use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
-use crate::store::{HistorySeen, StatementKind, Store, StoredStatement};
+use crate::store::{HistorySeen, Place, StatementKind, Store, StoredStatement};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {}
@@ -42,8 +42,8 @@ struct Verdict {
 
 pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
     let config = Config::read(paths)?;
-    let fault = |error: crate::store::Error| Failed::fault(error.to_string());
-    let mut store = Store::open_read_only(&paths.store()).map_err(fault)?;
+    let fault = Failed::from;
+    let mut store = Store::look_at(&Place::from_config(paths, &config)?)?;
     let operators = plan_keys(paths, &mut store)?;
     let blobs = Blobs::from_config(paths, &config).await?;
     let mut verdict = Verdict::default();

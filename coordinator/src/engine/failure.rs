@@ -59,7 +59,17 @@ impl Fault {
 
     /// What somebody, or time, may mend: the request may be made again.
     pub fn passes(&self) -> bool {
-        matches!(self, Self::Blobs(error) if error.code().is_some())
+        match self {
+            Self::Blobs(error) => error.code().is_some(),
+            Self::Store(error) => error.code().is_some(),
+            Self::Aggregate(_)
+            | Self::Authority(_)
+            | Self::Keys(_)
+            | Self::Checkpoint(_)
+            | Self::Task(_)
+            | Self::Stopped
+            | Self::Inconsistent(_) => false,
+        }
     }
 }
 

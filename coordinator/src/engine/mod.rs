@@ -273,6 +273,10 @@ impl Engine {
                     self.tick();
                 }
             }
+            if self.store.is_lost() {
+                tracing::error!("the store is no longer this coordinator's to write to");
+                return;
+            }
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn status(failure: impl Into<Failure>) -> Status {
         }
         Failure::Fault(fault) if fault.passes() => {
             tracing::error!(%fault, "a request must be made again");
-            Status::unavailable("the coordinator's object store does not answer at present")
+            Status::unavailable("the coordinator's stores do not answer at present")
         }
         Failure::Fault(fault) => {
             tracing::error!(%fault, "a request failed");

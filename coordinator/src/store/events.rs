@@ -5,9 +5,9 @@ use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::time::Time;
-use rusqlite::{OptionalExtension, params};
 
-use super::{Error, Tx, damaged, named};
+use super::sql::values;
+use super::{Error, Tx, damaged};
 
 /// What the first entry names as its predecessor.
 const GENESIS: Digest = Digest::from_bytes([0; 32]);
@@ -29,19 +29,11 @@ impl Tx<'_> {
         run: Option<&RunId>,
         event: Event,
     ) -> Result<Entry, Error> {
-        let last: Option<(i64, String)> = self
-            .0
-            .query_row(
-                "SELECT sequence, digest FROM events ORDER BY sequence DESC LIMIT 1",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .optional()
-            .map_err(named("find last event"))?;
-        let (sequence, previous) = match last {
-            Some((sequence, digest)) => (sequence as u64 + 1, digest.parse().map_err(damaged)?),
-            None => (1, GENESIS),
-        };
+        let sql = "SELECT sequence, digest FROM events ORDER BY sequence DESC LIMIT 1";
+        let last = self.first("find last event", sql, values![], |row| {
+            Ok((row.get::<i64>(0)? as u64 + 1, row.parse(1)?))
+        })?;
+        let (sequence, previous) = last.unwrap_or((1, GENESIS));
         let entry = Entry {
             sequence,
             time: now,
@@ -50,17 +42,14 @@ impl Tx<'_> {
             event,
         };
         let json = serde_json::to_string(&entry).map_err(damaged)?;
-        self.0
-            .execute(
-                "INSERT INTO events (sequence, run, digest, entry) VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    sequence as i64,
-                    run.map(RunId::as_str),
-                    entry.digest().to_string(),
-                    json
-                ],
-            )
-            .map_err(named("append event"))?;
+        let sql = "INSERT INTO events (sequence, run, digest, entry) VALUES (?1, ?2, ?3, ?4)";
+        let row = values![
+            sequence as i64,
+            run.map(RunId::as_str),
+            entry.digest().to_string(),
+            json
+        ];
+        self.execute("append event", sql, row)?;
         Ok(entry)
     }
 
@@ -71,86 +60,58 @@ impl Tx<'_> {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
-        let failed = named("list events");
-        let sql = "SELECT entry FROM events WHERE sequence >= ?1 AND (?2 IS NULL OR run = ?2)
+        let sql = "SELECT entry FROM events
+                   WHERE sequence >= ?1 AND (CAST(?2 AS TEXT) IS NULL OR run = ?2)
                    ORDER BY sequence LIMIT ?3";
-        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
         let from = i64::try_from(from).unwrap_or(i64::MAX);
-        let rows = statement
-            .query_map(params![from, run.map(RunId::as_str), limit as i64], |row| {
-                row.get::<_, String>(0)
-            })
-            .map_err(&failed)?;
-        rows.map(|row| serde_json::from_str(&row.map_err(&failed)?).map_err(damaged))
-            .collect()
+        let key = values![from, run.map(RunId::as_str), limit as i64];
+        self.list("list events", sql, key, |row| row.json(0))
     }
 
     /// The sequence number of the newest entry; 0 before the first.
     pub fn last_sequence(&self) -> Result<u64, Error> {
-        let last: i64 = self
-            .0
-            .query_row("SELECT coalesce(max(sequence), 0) FROM events", [], |row| {
-                row.get(0)
-            })
-            .map_err(named("find last event"))?;
+        let sql = "SELECT coalesce(max(sequence), 0) FROM events";
+        let last: i64 = self.one("find last event", sql, values![])?;
         Ok(last as u64)
     }
 
     /// The digests of the entries from sequence number `from` on, as they are stored.
     pub fn entry_digests(&self, from: u64) -> Result<Vec<Digest>, Error> {
-        let failed = named("list digests of events");
         let sql = "SELECT digest FROM events WHERE sequence >= ?1 ORDER BY sequence";
-        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
         let from = i64::try_from(from).unwrap_or(i64::MAX);
-        let rows = statement
-            .query_map([from], |row| row.get::<_, String>(0))
-            .map_err(&failed)?;
-        rows.map(|row| row.map_err(&failed)?.parse().map_err(damaged))
-            .collect()
+        self.list("list digests of events", sql, values![from], |row| {
+            row.parse(0)
+        })
     }
 
     /// Keeps the history that an institution has countersigned; never a shorter one.
     pub fn put_history_seen(&self, seen: &HistorySeen) -> Result<(), Error> {
         let json = serde_json::to_string(&seen.signed).map_err(damaged)?;
-        self.0
-            .execute(
-                "INSERT INTO histories_seen (institution, size, author_key, signed) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (institution) DO UPDATE
-                 SET size = excluded.size, author_key = excluded.author_key, signed = excluded.signed
-                 WHERE excluded.size >= size",
-                params![
-                    seen.institution.as_str(),
-                    seen.size as i64,
-                    seen.key.as_bytes(),
-                    json
-                ],
-            )
-            .map_err(named("put history seen"))?;
-        Ok(())
+        let sql = "INSERT INTO histories_seen (institution, size, author_key, signed) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (institution) DO UPDATE
+                   SET size = excluded.size, author_key = excluded.author_key, signed = excluded.signed
+                   WHERE excluded.size >= histories_seen.size";
+        let row = values![
+            &seen.institution,
+            seen.size as i64,
+            seen.key.as_bytes(),
+            json
+        ];
+        self.execute("put history seen", sql, row).map(drop)
     }
 
     pub fn histories_seen(&self) -> Result<Vec<HistorySeen>, Error> {
-        let failed = named("list histories seen");
         let sql =
             "SELECT institution, size, author_key, signed FROM histories_seen ORDER BY institution";
-        let mut statement = self.0.prepare(sql).map_err(&failed)?;
-        let rows = statement
-            .query_map([], |row| {
-                let key: [u8; 32] = row.get(2)?;
-                let (name, signed): (String, String) = (row.get(0)?, row.get(3)?);
-                Ok((name, row.get::<_, i64>(1)?, key, signed))
-            })
-            .map_err(&failed)?;
-        rows.map(|row| {
-            let (name, size, key, signed) = row.map_err(&failed)?;
+        self.list("list histories seen", sql, values![], |row| {
+            let key: [u8; 32] = row.get(2)?;
             Ok(HistorySeen {
-                institution: name.parse().map_err(damaged)?,
-                size: size as u64,
+                institution: row.parse(0)?,
+                size: row.get::<i64>(1)? as u64,
                 key: PublicKey::from_bytes(&key).map_err(damaged)?,
-                signed: serde_json::from_str(&signed).map_err(damaged)?,
+                signed: row.json(3)?,
             })
         })
-        .collect()
     }
 
     /// Walks the whole chain; returns its length, or says where it breaks.
@@ -177,14 +138,8 @@ impl Tx<'_> {
                         "event {next} does not follow the one before it"
                     )));
                 }
-                let stored: String = self
-                    .0
-                    .query_row(
-                        "SELECT digest FROM events WHERE sequence = ?1",
-                        [next as i64],
-                        |row| row.get(0),
-                    )
-                    .map_err(named("find event"))?;
+                let sql = "SELECT digest FROM events WHERE sequence = ?1";
+                let stored: String = self.one("find event", sql, values![next as i64])?;
                 previous = entry.digest();
                 if stored != previous.to_string() {
                     return Err(damaged(format!("event {next} was changed")));
@@ -226,7 +181,7 @@ mod tests {
              UPDATE events SET sequence = -sequence WHERE sequence < 0",
         ] {
             let (_folder, mut store) = chain();
-            store.connection.execute_batch(damage).expect("damage");
+            store.damage(damage);
             assert!(store.read(|tx| tx.verify_chain()).is_err(), "{damage}");
         }
     }

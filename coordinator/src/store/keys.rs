@@ -3,9 +3,9 @@
 use fedner_shared::id::InstitutionId;
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::time::Time;
-use rusqlite::params;
 
-use super::{Error, Tx, damaged, named};
+use super::sql::values;
+use super::{Error, Tx, damaged};
 use crate::authority::Role;
 
 /// The newest certificate of an operator or a viewer.
@@ -27,17 +27,9 @@ impl Tx<'_> {
         signed: &Signed,
     ) -> Result<(), Error> {
         let json = serde_json::to_string(signed).map_err(damaged)?;
-        self.0
-            .execute(
-                "INSERT INTO successions (institution, digest, signed) VALUES (?1, ?2, ?3)",
-                params![
-                    institution.map(InstitutionId::as_str),
-                    signed.digest().to_string(),
-                    json
-                ],
-            )
-            .map_err(named("put succession"))?;
-        Ok(())
+        let sql = "INSERT INTO successions (institution, digest, signed) VALUES (?1, ?2, ?3)";
+        let row = values![institution, signed.digest().to_string(), json];
+        self.execute("put succession", sql, row).map(drop)
     }
 
     /// Of the coordinator's own keys, oldest first.
@@ -51,36 +43,21 @@ impl Tx<'_> {
     }
 
     fn successions(&self, sql: &str) -> Result<Vec<Signed>, Error> {
-        let failed = named("list successions");
-        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
-        let rows = statement
-            .query_map([], |row| row.get::<_, String>(0))
-            .map_err(&failed)?;
-        rows.map(|row| serde_json::from_str(&row.map_err(&failed)?).map_err(damaged))
-            .collect()
+        self.list("list successions", sql, values![], |row| row.json(0))
     }
 
     pub fn set_signing_key(&self, name: &InstitutionId, key: &PublicKey) -> Result<(), Error> {
-        self.0
-            .execute(
-                "UPDATE institutions SET signing_key = ?2 WHERE name = ?1",
-                params![name.as_str(), key.as_bytes()],
-            )
-            .map_err(named("set signing key"))?;
-        Ok(())
+        let sql = "UPDATE institutions SET signing_key = ?2 WHERE name = ?1";
+        let row = values![name, key.as_bytes()];
+        self.execute("set signing key", sql, row).map(drop)
     }
 
     /// Puts another signature under a plan that is there.
     pub fn sign_plan_anew(&self, signed: &Signed) -> Result<(), Error> {
         let json = serde_json::to_string(signed).map_err(damaged)?;
-        let changed = self
-            .0
-            .execute(
-                "UPDATE plans SET signed = ?2 WHERE digest = ?1",
-                [signed.digest().to_string(), json],
-            )
-            .map_err(named("sign plan anew"))?;
-        if changed == 1 {
+        let sql = "UPDATE plans SET signed = ?2 WHERE digest = ?1";
+        let row = values![signed.digest().to_string(), json];
+        if self.execute("sign plan anew", sql, row)? == 1 {
             return Ok(());
         }
         Err(damaged(format!("plan {} is missing", signed.digest())))
@@ -94,73 +71,53 @@ impl Tx<'_> {
             expires,
             revoked,
         } = person;
-        self.0
-            .execute(
-                "INSERT INTO people (role, name, issued_ms, expires_ms, revoked_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (role, name) DO UPDATE
-                 SET issued_ms = ?3, expires_ms = ?4, revoked_ms = coalesce(?5, revoked_ms)",
-                params![
-                    role.as_str(),
-                    name,
-                    issued.as_millis(),
-                    expires.as_millis(),
-                    revoked.map(Time::as_millis)
-                ],
-            )
-            .map_err(named("put person"))?;
-        Ok(())
+        let sql = "INSERT INTO people (role, name, issued_ms, expires_ms, revoked_ms)
+                   VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT (role, name) DO UPDATE
+                   SET issued_ms = excluded.issued_ms, expires_ms = excluded.expires_ms,
+                       revoked_ms = coalesce(excluded.revoked_ms, people.revoked_ms)";
+        let row = values![
+            role.as_str(),
+            name,
+            issued.as_millis(),
+            expires.as_millis(),
+            revoked.map(Time::as_millis)
+        ];
+        self.execute("put person", sql, row).map(drop)
     }
 
     pub fn people(&self) -> Result<Vec<Person>, Error> {
-        let failed = named("list people");
         let sql =
             "SELECT role, name, issued_ms, expires_ms, revoked_ms FROM people ORDER BY role, name";
-        let mut statement = self.0.prepare(sql).map_err(&failed)?;
-        let rows = statement
-            .query_map([], |row| {
-                let role: String = row.get(0)?;
-                let times: (i64, i64, Option<i64>) = (row.get(2)?, row.get(3)?, row.get(4)?);
-                Ok((role, row.get::<_, String>(1)?, times))
-            })
-            .map_err(&failed)?;
-        rows.map(|row| {
-            let (role, name, (issued, expires, revoked)) = row.map_err(&failed)?;
+        self.list("list people", sql, values![], |row| {
+            let role: String = row.get(0)?;
+            let revoked: Option<i64> = row.get(4)?;
             Ok(Person {
                 role: Role::parse(&role).ok_or_else(|| damaged(&role))?,
-                name,
-                issued: Time::from_millis(issued),
-                expires: Time::from_millis(expires),
+                name: row.get(1)?,
+                issued: Time::from_millis(row.get(2)?),
+                expires: Time::from_millis(row.get(3)?),
                 revoked: revoked.map(Time::from_millis),
             })
         })
-        .collect()
     }
 
     /// Active institutions none of whose certificates in force is of that authority.
     pub fn without_certificate_of(&self, authority: &str) -> Result<Vec<InstitutionId>, Error> {
-        let failed = named("list certificates");
         let sql = "SELECT name FROM institutions WHERE state = 'active' AND NOT EXISTS (
                        SELECT 1 FROM certificates
                        WHERE institution = name AND revoked = 0 AND authority = ?1)
                    ORDER BY name";
-        let mut statement = self.0.prepare(sql).map_err(&failed)?;
-        let rows = statement
-            .query_map([authority], |row| row.get::<_, String>(0))
-            .map_err(&failed)?;
-        rows.map(|row| row.map_err(&failed)?.parse().map_err(damaged))
-            .collect()
+        self.list("list certificates", sql, values![authority], |row| {
+            row.parse(0)
+        })
     }
 
     /// The institutions' certificates of other authorities than that one are worth nothing.
     pub fn revoke_certificates_not_of(&self, authority: &str) -> Result<(), Error> {
-        self.0
-            .execute(
-                "UPDATE certificates SET revoked = 1 WHERE authority <> ?1",
-                [authority],
-            )
-            .map_err(named("revoke certificates"))?;
-        Ok(())
+        let sql = "UPDATE certificates SET revoked = 1 WHERE authority <> ?1";
+        self.execute("revoke certificates", sql, values![authority])
+            .map(drop)
     }
 }
 

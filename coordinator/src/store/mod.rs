@@ -1,10 +1,13 @@
-//! The durable state: one SQLite database, one writer.
+//! The durable state: one database, one writer.
 //!
 //! Every transaction has a name and is all or nothing; a step of a run is made durable here,
 //! snapshot, events and outbox together, before anybody acts on it.
+//!
+//! The database is SQLite's in a file, or PostgreSQL's. Queries are the methods of [`Tx`], the same text for both;
+//! an engine runs statements ([`sql`]) and keeps three promises: one writer, all or nothing, durable once committed.
 
 mod audits;
-mod backup;
+mod copy;
 mod events;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -14,8 +17,11 @@ mod invites;
 mod keys;
 mod models;
 mod objects;
+mod place;
+mod postgres;
 mod runs;
-mod schema;
+mod sql;
+mod sqlite;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,49 +29,77 @@ use std::time::Instant;
 
 use fedner_host::machine::Machine;
 use fedner_host::machine::ThisMachine;
-use fedner_host::sqlite::{self, CommitError};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
+use fedner_host::sqlite::CommitError;
+use fedner_shared::refusal::Code;
 
 use crate::observe;
 
-pub use backup::backup;
 pub use events::HistorySeen;
 pub use institutions::{Institution, Invite, InviteUse};
 pub use invites::OpenInvite;
 pub use keys::Person;
 pub use models::{StatementKind, StoredStatement};
+pub use place::Place;
+pub use postgres::Address;
 pub use runs::Pending;
+use sql::Statements;
+
+/// Why an engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("transaction `{name}` failed: {source}")]
-    Transaction {
-        name: &'static str,
-        source: rusqlite::Error,
-    },
+    Transaction { name: &'static str, source: Failure },
     #[error("transaction `{name}` failed: {source}")]
     Disk {
         name: &'static str,
         source: std::io::Error,
     },
     #[error("the store cannot be opened: {0}")]
-    Open(rusqlite::Error),
+    Open(Failure),
     #[error("the store has schema version {found}: this program knows {known:?}")]
     Schema { found: i64, known: &'static [i64] },
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    #[error("{0}")]
+    Place(String),
+    #[error("the store at that place holds a federation already")]
+    Taken,
 }
 
 impl Error {
     /// Whether the disk has no room left, or cannot be written to at present.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Transaction { source, .. } | Self::Open(source) => matches!(
-                source.sqlite_error_code(),
-                Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly)
-            ),
+            Self::Transaction { source, .. } | Self::Open(source) => match source {
+                Failure::Sqlite(source) => matches!(
+                    source.sqlite_error_code(),
+                    Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly)
+                ),
+                Failure::Postgres(source) => source.is_full(),
+            },
             Self::Disk { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Self::Schema { .. } | Self::Damaged(_) => false,
+            Self::Schema { .. } | Self::Damaged(_) | Self::Place(_) | Self::Taken => false,
+        }
+    }
+
+    /// What an operator, or time, can mend: a server that does not answer, or not this program.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Transaction { source, .. } | Self::Open(source) => match source {
+                Failure::Sqlite(_) => None,
+                Failure::Postgres(source) => source.code(),
+            },
+            Self::Place(_) => Some(Code::ConfigInvalid),
+            Self::Taken => Some(Code::AlreadyExists),
+            Self::Disk { .. } | Self::Schema { .. } | Self::Damaged(_) => None,
         }
     }
 }
@@ -73,44 +107,76 @@ impl Error {
 /// The open database.
 #[derive(Debug)]
 pub struct Store {
-    connection: Connection,
+    engine: Engine,
     machine: Arc<dyn Machine>,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Sqlite(sqlite::Database),
+    Postgres(Box<postgres::Session>),
 }
 
 /// What can be read and written inside one transaction.
 #[derive(Debug)]
-pub struct Tx<'a>(Transaction<'a>);
+pub struct Tx<'a>(&'a dyn Statements);
 
 impl Store {
-    /// Creates the database, or opens it if its schema is known.
+    /// Creates the database in a file, or opens it if its schema is known.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut connection = Connection::open(path).map_err(Error::Open)?;
-        sqlite::configure(&connection).map_err(Error::Open)?;
-        schema::migrate(&mut connection)?;
-        Ok(Self {
-            connection,
+        Ok(Self::of(Engine::Sqlite(sqlite::Database::open(path)?)))
+    }
+
+    /// Opens an existing database in a file to look at, beside a running coordinator.
+    pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let database = sqlite::Database::open_read_only(path)?;
+        Ok(Self::of(Engine::Sqlite(database)))
+    }
+
+    /// Creates the tables at that place, or opens them, to write to.
+    pub fn open_at(place: &Place) -> Result<Self, Error> {
+        match place {
+            Place::File(path) => Self::open(path),
+            Place::Server(address) => {
+                let session = postgres::Session::open(address)?;
+                Ok(Self::of(Engine::Postgres(Box::new(session))))
+            }
+        }
+    }
+
+    /// Opens a place for a federation that begins there. A server's database must hold none.
+    pub fn make_at(place: &Place) -> Result<Self, Error> {
+        match place {
+            Place::File(path) => Self::open(path),
+            Place::Server(address) => {
+                let session = postgres::Session::make(address)?;
+                Ok(Self::of(Engine::Postgres(Box::new(session))))
+            }
+        }
+    }
+
+    /// Opens what is at that place to look at, beside a running coordinator.
+    pub fn look_at(place: &Place) -> Result<Self, Error> {
+        match place {
+            Place::File(path) => Self::open_read_only(path),
+            Place::Server(address) => {
+                let session = postgres::Session::look(address)?;
+                Ok(Self::of(Engine::Postgres(Box::new(session))))
+            }
+        }
+    }
+
+    fn of(engine: Engine) -> Self {
+        Self {
+            engine,
             machine: Arc::new(ThisMachine),
-        })
+        }
     }
 
     /// The same store, on that machine's disk.
     #[must_use]
     pub fn with_machine(self, machine: Arc<dyn Machine>) -> Self {
         Self { machine, ..self }
-    }
-
-    /// Opens an existing database to look at, beside a running coordinator.
-    pub fn open_read_only(path: &Path) -> Result<Self, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(Error::Open)?;
-        connection
-            .pragma_update(None, "query_only", true)
-            .map_err(Error::Open)?;
-        schema::check(&connection)?;
-        Ok(Self {
-            connection,
-            machine: Arc::new(ThisMachine),
-        })
     }
 
     /// Runs `work` in a transaction called `name`, and commits it if it succeeds.
@@ -120,56 +186,100 @@ impl Store {
         work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let began = Instant::now();
-        let failed = |source| Error::Transaction { name, source };
-        let transaction = self.connection.transaction().map_err(failed)?;
-        let tx = Tx(transaction);
-        let value = work(&tx)?;
-        sqlite::commit(tx.0, name, self.machine.as_ref()).map_err(|error| match error {
+        let machine = self.machine.as_ref();
+        let failed = |error| match error {
             CommitError::Database(source) => Error::Transaction { name, source },
             CommitError::Disk(source) => Error::Disk { name, source },
-        })?;
+        };
+        let value = match &mut self.engine {
+            Engine::Sqlite(database) => {
+                let transaction = database.begin();
+                let transaction = transaction.map_err(CommitError::Database).map_err(failed)?;
+                let value = work(&Tx(&transaction))?;
+                transaction.commit(name, machine).map_err(failed)?;
+                value
+            }
+            Engine::Postgres(session) => {
+                session
+                    .begin()
+                    .map_err(|error| failed(CommitError::Database(error.into())))?;
+                let value = match work(&Tx(session.as_ref())) {
+                    Ok(value) => value,
+                    Err(error) => {
+                        session.roll_back();
+                        return Err(error);
+                    }
+                };
+                session.commit(name, machine).map_err(failed)?;
+                value
+            }
+        };
         observe::count_commit(name, began.elapsed());
         Ok(value)
     }
 
     /// Runs `work` without writing.
     pub fn read<T>(&mut self, work: impl FnOnce(&Tx<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        let transaction = self
-            .connection
-            .transaction()
-            .map_err(|source| Error::Transaction {
-                name: "read",
-                source,
-            })?;
-        work(&Tx(transaction))
+        let failed = |source| Error::Transaction {
+            name: "read",
+            source,
+        };
+        match &mut self.engine {
+            Engine::Sqlite(database) => work(&Tx(&database.begin().map_err(failed)?)),
+            Engine::Postgres(session) => {
+                let begun = session.begin_reading();
+                begun.map_err(|error| failed(error.into()))?;
+                let value = work(&Tx(session.as_ref()));
+                session.roll_back();
+                value
+            }
+        }
     }
 
-    /// SQLite's own check of its pages, and that no row refers to one that is not there.
+    /// The engine's own check of its pages, and that no row refers to one that is not there.
     pub fn check_pages(&self) -> Result<(), Error> {
-        let orphan: Option<String> = self
-            .connection
-            .query_row("PRAGMA foreign_key_check", [], |row| row.get(0))
-            .optional()
-            .map_err(Error::Open)?;
-        if let Some(table) = orphan {
-            let message = format!("a row of `{table}` refers to one that is missing");
-            return Err(Error::Damaged(message));
-        }
-        let verdict: String = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(Error::Open)?;
-        if verdict == "ok" {
-            Ok(())
-        } else {
-            Err(Error::Damaged(verdict))
+        match &self.engine {
+            Engine::Sqlite(database) => database.check_pages(),
+            // The server checks both by itself.
+            Engine::Postgres(_) => Ok(()),
         }
     }
-}
 
-/// For the methods of [`Tx`]: names the failing statement.
-fn named(name: &'static str) -> impl Fn(rusqlite::Error) -> Error {
-    move |source| Error::Transaction { name, source }
+    /// Whether another coordinator has taken the store, or what became of a commit is not known: what is in memory
+    /// is then worth nothing any more.
+    pub fn is_lost(&self) -> bool {
+        match &self.engine {
+            Engine::Sqlite(_) => false,
+            Engine::Postgres(session) => session.is_lost(),
+        }
+    }
+
+    /// Writes the state, as it is at one instant, to the new file `to`.
+    pub fn back_up(place: &Place, to: &Path) -> Result<(), Error> {
+        match place {
+            Place::File(path) => sqlite::backup::backup(path, to),
+            Place::Server(_) => {
+                let mut from = Self::look_at(place)?;
+                copy::copy(&mut from, &mut Self::open(to)?)?;
+                sqlite::backup::make_durable(to)
+            }
+        }
+    }
+
+    /// Copies the state in the file `from` to that place, which must hold nothing.
+    pub fn bring_back(from: &Path, place: &Place) -> Result<Self, Error> {
+        let mut to = Self::make_at(place)?;
+        copy::copy(&mut Self::open(from)?, &mut to)?;
+        Ok(to)
+    }
+
+    #[cfg(test)]
+    fn damage(&mut self, sql: &str) {
+        let Engine::Sqlite(database) = &self.engine else {
+            panic!("of SQLite's alone");
+        };
+        database.raw().execute_batch(sql).expect("damage");
+    }
 }
 
 fn damaged(error: impl std::fmt::Display) -> Error {
@@ -182,6 +292,13 @@ mod tests {
     use fedner_shared::time::Time;
 
     use super::*;
+
+    fn raw(store: &Store) -> &rusqlite::Connection {
+        match &store.engine {
+            Engine::Sqlite(database) => database.raw(),
+            Engine::Postgres(_) => panic!("of SQLite's alone"),
+        }
+    }
 
     #[test]
     fn a_full_disk_is_told_apart_and_loses_nothing() {
@@ -196,19 +313,16 @@ mod tests {
             })
         };
         append(&mut store, "before").expect("room");
-        let pages: i64 = store
-            .connection
+        let pages: i64 = raw(&store)
             .pragma_query_value(None, "page_count", |row| row.get(0))
             .expect("pages");
-        store
-            .connection
+        raw(&store)
             .pragma_update(None, "max_page_count", pages + 1)
             .expect("limit");
         let long = "x".repeat(100_000);
         let error: Error = append(&mut store, &long).expect_err("no room");
         assert!(error.is_full(), "{error}");
-        store
-            .connection
+        raw(&store)
             .pragma_update(None, "max_page_count", pages + 1000)
             .expect("limit");
         append(&mut store, &long).expect("room again");
@@ -225,7 +339,7 @@ mod tests {
         };
         append(&mut store).expect("writable");
         let read_only = |store: &Store, yes: bool| {
-            let set = store.connection.pragma_update(None, "query_only", yes);
+            let set = raw(store).pragma_update(None, "query_only", yes);
             set.expect("pragma");
         };
         read_only(&store, true);

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fedner_round::{Contribution, Run};
 use fedner_shared::digest::Digest;
 use fedner_shared::version::Pruned;
-use rusqlite::OptionalExtension;
 
-use super::{Error, Tx, damaged, named};
+use super::sql::values;
+use super::{Error, Tx, damaged};
 
 impl Tx<'_> {
     /// Every object that a version, an open round or a pending effect needs: the files of all
@@ -34,39 +34,27 @@ impl Tx<'_> {
 
     /// Versions of which something was let go on purpose, and how much.
     pub fn pruned(&self) -> Result<BTreeMap<Digest, Pruned>, Error> {
-        let failed = named("list pruned versions");
         let sql = "SELECT version, what FROM pruned";
-        let mut statement = self.0.prepare(sql).map_err(&failed)?;
-        let rows = statement
-            .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })
-            .map_err(&failed)?;
-        rows.map(|row| {
-            let (version, what) = row.map_err(&failed)?;
-            Ok((version.parse().map_err(damaged)?, parse(&what)?))
-        })
-        .collect()
+        let found = self.list("list pruned versions", sql, values![], |row| {
+            Ok((row.parse(0)?, parse(&row.get::<String>(1)?)?))
+        })?;
+        Ok(found.into_iter().collect())
     }
 
     /// What of the version was let go on purpose.
     pub fn pruned_of(&self, version: Digest) -> Result<Option<Pruned>, Error> {
         let sql = "SELECT what FROM pruned WHERE version = ?1";
-        let what: Option<String> = self
-            .0
-            .query_row(sql, [version.to_string()], |row| row.get(0))
-            .optional()
-            .map_err(named("look for pruned version"))?;
-        what.map(|what| parse(&what)).transpose()
+        let key = values![version.to_string()];
+        self.first("look for pruned version", sql, key, |row| {
+            parse(&row.get::<String>(0)?)
+        })
     }
 
     pub fn put_pruned(&self, version: Digest, pruned: Pruned) -> Result<(), Error> {
         let sql = "INSERT INTO pruned (version, what) VALUES (?1, ?2)
                    ON CONFLICT (version) DO UPDATE SET what = excluded.what";
-        self.0
-            .execute(sql, [&version.to_string(), pruned.as_str()])
-            .map_err(named("put pruned version"))?;
-        Ok(())
+        let row = values![version.to_string(), pruned.as_str()];
+        self.execute("put pruned version", sql, row).map(drop)
     }
 
     /// The updates of open rounds and pending effects.

@@ -4,9 +4,9 @@ use fedner_round::{Effect, Member, Members, Run};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::sign::Signed;
-use rusqlite::{OptionalExtension, params};
 
-use super::{Error, Tx, damaged, named};
+use super::sql::values;
+use super::{Error, Tx, damaged};
 
 /// An effect that has not been carried out yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,27 +18,16 @@ pub struct Pending {
 impl Tx<'_> {
     pub fn put_plan(&self, signed: &Signed) -> Result<(), Error> {
         let json = serde_json::to_string(signed).map_err(damaged)?;
-        self.0
-            .execute(
-                "INSERT INTO plans (digest, signed) VALUES (?1, ?2)",
-                [signed.digest().to_string(), json],
-            )
-            .map_err(named("put plan"))?;
-        Ok(())
+        let sql = "INSERT INTO plans (digest, signed) VALUES (?1, ?2)";
+        let row = values![signed.digest().to_string(), json];
+        self.execute("put plan", sql, row).map(drop)
     }
 
     pub fn plan(&self, digest: Digest) -> Result<Option<Signed>, Error> {
-        let json: Option<String> = self
-            .0
-            .query_row(
-                "SELECT signed FROM plans WHERE digest = ?1",
-                [digest.to_string()],
-                |row| row.get(0),
-            )
-            .optional()
-            .map_err(named("find plan"))?;
-        json.map(|json| serde_json::from_str(&json).map_err(damaged))
-            .transpose()
+        let sql = "SELECT signed FROM plans WHERE digest = ?1";
+        self.first("find plan", sql, values![digest.to_string()], |row| {
+            row.json(0)
+        })
     }
 
     /// Writes the run's newest state, with those of its members that are not as they were before.
@@ -48,14 +37,11 @@ impl Tx<'_> {
             ..run.clone()
         };
         let snapshot = serde_json::to_string(&alone).map_err(damaged)?;
-        self.0
-            .execute(
-                "INSERT INTO runs (id, number, plan, snapshot)
-                 VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM runs), ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET snapshot = ?3",
-                params![run.id.as_str(), run.plan_digest.to_string(), snapshot],
-            )
-            .map_err(named("put run"))?;
+        let sql = "INSERT INTO runs (id, number, plan, snapshot)
+                   VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM runs), ?2, ?3)
+                   ON CONFLICT (id) DO UPDATE SET snapshot = excluded.snapshot";
+        let row = values![run.id.as_str(), run.plan_digest.to_string(), snapshot];
+        self.execute("put run", sql, row)?;
         let none = Members::default();
         for (name, member) in run.members.changed_since(before.unwrap_or(&none)) {
             self.put_member(&run.id, name, member)?;
@@ -64,91 +50,53 @@ impl Tx<'_> {
     }
 
     fn put_member(&self, run: &RunId, name: &InstitutionId, member: &Member) -> Result<(), Error> {
-        let failed = named("put member");
         let json = serde_json::to_string(member).map_err(damaged)?;
-        let sql = "INSERT OR REPLACE INTO members (run, institution, member) VALUES (?1, ?2, ?3)";
-        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
-        statement
-            .execute([run.as_str(), name.as_str(), &json])
-            .map_err(&failed)?;
-        Ok(())
+        let sql = "INSERT INTO members (run, institution, member) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (run, institution) DO UPDATE SET member = excluded.member";
+        let row = values![run.as_str(), name, json];
+        self.execute("put member", sql, row).map(drop)
     }
 
     /// All runs, oldest first.
     pub fn runs(&self) -> Result<Vec<Run>, Error> {
-        let failed = named("list runs");
-        let mut statement = self
-            .0
-            .prepare("SELECT snapshot FROM runs ORDER BY number")
-            .map_err(&failed)?;
-        let rows = statement
-            .query_map([], |row| row.get::<_, String>(0))
-            .map_err(&failed)?;
-        rows.map(|row| {
-            let mut run: Run = serde_json::from_str(&row.map_err(&failed)?).map_err(damaged)?;
+        let sql = "SELECT snapshot FROM runs ORDER BY number";
+        let mut runs: Vec<Run> = self.list("list runs", sql, values![], |row| row.json(0))?;
+        for run in &mut runs {
             run.members = self.members(&run.id)?;
-            Ok(run)
-        })
-        .collect()
+        }
+        Ok(runs)
     }
 
     fn members(&self, run: &RunId) -> Result<Members, Error> {
-        let failed = named("list members");
         let sql = "SELECT institution, member FROM members WHERE run = ?1";
-        let mut statement = self.0.prepare_cached(sql).map_err(&failed)?;
-        let rows = statement
-            .query_map([run.as_str()], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })
-            .map_err(&failed)?;
-        rows.map(|row| {
-            let (name, member) = row.map_err(&failed)?;
-            let name = name.parse().map_err(damaged)?;
-            Ok((name, serde_json::from_str(&member).map_err(damaged)?))
-        })
-        .collect()
+        let found = self.list("list members", sql, values![run.as_str()], |row| {
+            Ok((row.parse(0)?, row.json(1)?))
+        })?;
+        Ok(found.into_iter().collect())
     }
 
     pub fn put_effect(&self, run: &RunId, effect: &Effect) -> Result<(), Error> {
         let json = serde_json::to_string(effect).map_err(damaged)?;
-        self.0
-            .execute(
-                "INSERT INTO outbox (run, round, sequence, effect) VALUES (?1, ?2, ?3, ?4)",
-                params![run.as_str(), effect.round, effect.sequence as i64, json],
-            )
-            .map_err(named("put effect"))?;
-        Ok(())
+        let sql = "INSERT INTO outbox (run, round, sequence, effect) VALUES (?1, ?2, ?3, ?4)";
+        let row = values![run.as_str(), effect.round, effect.sequence as i64, json];
+        self.execute("put effect", sql, row).map(drop)
     }
 
     /// The effect has been carried out.
     pub fn remove_effect(&self, run: &RunId, effect: &Effect) -> Result<(), Error> {
-        self.0
-            .execute(
-                "DELETE FROM outbox WHERE run = ?1 AND round = ?2 AND sequence = ?3",
-                params![run.as_str(), effect.round, effect.sequence as i64],
-            )
-            .map_err(named("remove effect"))?;
-        Ok(())
+        let sql = "DELETE FROM outbox WHERE run = ?1 AND round = ?2 AND sequence = ?3";
+        let key = values![run.as_str(), effect.round, effect.sequence as i64];
+        self.execute("remove effect", sql, key).map(drop)
     }
 
     pub fn outbox(&self) -> Result<Vec<Pending>, Error> {
-        let failed = named("list outbox");
         let sql = "SELECT run, effect FROM outbox ORDER BY run, round, sequence";
-        let mut statement = self.0.prepare(sql).map_err(&failed)?;
-        let rows = statement
-            .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })
-            .map_err(&failed)?;
-        rows.map(|row| {
-            let (run, effect) = row.map_err(&failed)?;
-            let run = run.parse().map_err(damaged)?;
+        self.list("list outbox", sql, values![], |row| {
             Ok(Pending {
-                run,
-                effect: serde_json::from_str(&effect).map_err(damaged)?,
+                run: row.parse(0)?,
+                effect: row.json(1)?,
             })
         })
-        .collect()
     }
 }
 

@@ -13,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a transaction was not committed.
 #[derive(Debug)]
-pub enum CommitError {
-    Database(rusqlite::Error),
+pub enum CommitError<E = rusqlite::Error> {
+    Database(E),
     Disk(io::Error),
 }
 

@@ -6,18 +6,28 @@ use std::path::Path;
 use fedner_host::sqlite;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Error, schema};
+use super::schema;
+use crate::store::Error;
 
 /// Writes the database at `from`, as it is at one instant, to the new file `to`.
-pub fn backup(from: &Path, to: &Path) -> Result<(), Error> {
+pub(in crate::store) fn backup(from: &Path, to: &Path) -> Result<(), Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(from, flags).map_err(Error::Open)?;
+    let connection = Connection::open_with_flags(from, flags);
+    let connection = connection.map_err(|error| Error::Open(error.into()))?;
     schema::check(&connection)?;
     let name = "back up";
     let path = to.to_string_lossy();
     sqlite::wait(&connection)
         .and_then(|()| connection.execute("VACUUM INTO ?1", [path.as_ref()]))
-        .map_err(|source| Error::Transaction { name, source })?;
+        .map_err(|error| Error::Transaction {
+            name,
+            source: error.into(),
+        })?;
+    make_durable(to)
+}
+
+/// Has the copy reach the disk.
+pub(in crate::store) fn make_durable(to: &Path) -> Result<(), Error> {
     File::open(to)
         .and_then(|file| file.sync_all())
         .map_err(|error| Error::Damaged(format!("the copy cannot be made durable: {error}")))

@@ -3,7 +3,7 @@
 use fedner_host::sqlite;
 use rusqlite::Connection;
 
-use super::Error;
+use crate::store::Error;
 
 /// The schema versions this program can open; the last is the one it writes.
 const KNOWN: &[i64] = &[1, 2, 3, 4, 5, 6, 7, 8];
@@ -182,13 +182,17 @@ CREATE TABLE ledger_heads (
 ";
 
 pub(super) fn check(connection: &Connection) -> Result<(), Error> {
-    known(sqlite::version(connection).map_err(Error::Open)?)
+    let found = sqlite::version(connection);
+    known(found.map_err(|error| Error::Open(error.into()))?)
 }
 
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let name = "migrate schema";
     let migrated = sqlite::migrate(connection, MIGRATIONS);
-    known(migrated.map_err(|source| Error::Transaction { name, source })?)
+    known(migrated.map_err(|error| Error::Transaction {
+        name,
+        source: error.into(),
+    })?)
 }
 
 fn known(found: i64) -> Result<(), Error> {
