@@ -358,6 +358,7 @@ mod tests {
                 plan,
                 dimension: 15,
                 memory: 0,
+                roster: fedner_shared::secure::Signers::new(),
                 proposed: NOW,
             };
             place.open().add_plan(&record).expect("plan");

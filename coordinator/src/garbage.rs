@@ -232,6 +232,7 @@ mod tests {
                             manifest: self.run.manifest,
                             rule: Rule::default(),
                             moments: None,
+                            unmasking: None,
                             participants,
                             sealed: Vec::new(),
                         }),

@@ -94,11 +94,15 @@ impl Intake {
             bound,
             squared_bound,
             zeros,
+            masked,
         } = self
             .engine
             .call(move |engine| engine.check_update(&announced))
             .await?;
-        let largest = largest_encoding(dimension);
+        let largest = masked.map_or_else(
+            || largest_encoding(dimension),
+            |width| width.bytes(dimension),
+        );
         if receipt.bytes > largest {
             let message = format!(
                 "the update has {} bytes: expected at most {largest}",
@@ -124,6 +128,7 @@ impl Intake {
             bound,
             squared_bound,
             zeros,
+            masked,
             machine: self.engine.machine().clone(),
         };
         Ok(Upload {

@@ -8,6 +8,7 @@ use crate::figures::{Aside, UpdateFigures};
 use crate::id::{Alias, InstitutionId, RunId, VersionName};
 use crate::keys::Signs;
 use crate::refusal::Code;
+use crate::secure::SecureStep;
 use crate::sign::PublicKey;
 use crate::time::Time;
 
@@ -166,6 +167,14 @@ pub enum Event {
         round: u32,
         attempt: u32,
         institution: InstitutionId,
+    },
+    /// A member took a step of secure aggregation, by a signed statement.
+    SecureStepTaken {
+        round: u32,
+        attempt: u32,
+        institution: InstitutionId,
+        step: SecureStep,
+        statement: Digest,
     },
     UpdateAccepted {
         round: u32,

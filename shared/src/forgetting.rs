@@ -193,6 +193,7 @@ mod tests {
             manifest: digest,
             rule: crate::plan::Rule::default(),
             moments: None,
+            unmasking: None,
             participants: Vec::new(),
             sealed: Vec::new(),
         };

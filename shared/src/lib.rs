@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod scheme;
 pub mod score;
 pub mod seal;
+pub mod secure;
 pub mod serde_helpers;
 pub mod sign;
 pub mod state;

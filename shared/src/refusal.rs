@@ -112,6 +112,8 @@ codes! {
     UpdateFormat = "update-format", Invalid, "the bytes are not an update of this version of fedner";
     UpdateWeight = "update-weight", Invalid, "the weight must be the one declared with the consent";
     UpdateDigest = "update-digest", Invalid, "the bytes differ from the digest that was announced; send them again";
+    RosterRefused = "roster-refused", Forbidden, "compare the fingerprints of `fedner-client consent list` with the institutions, then name them in `known_institutions` of policy.toml";
+    SecureStep = "secure-step-invalid", Invalid, "the statement does not fit what was said before in this attempt, which is tried again";
     SignatureInvalid = "signature-invalid", Forbidden, "the statement must be signed with the key given at enrolment";
     TransferSize = "transfer-size", Invalid, "the stream is longer or shorter than announced";
     TransferOffset = "transfer-offset", State, "ask for the offset and go on from there";

@@ -91,6 +91,9 @@ pub struct UpdateReceipt {
     /// The encoded update.
     pub blob: Digest,
     pub bytes: u64,
+    /// Under which masks it is, where the coordinator is to see the sum alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<Masked>,
     /// Standard deviation of the noise, in the units of the weights.
     pub sigma: f64,
     /// ε of this run at this institution after this update, at the plan's δ; absent without noise.
@@ -98,6 +101,14 @@ pub struct UpdateReceipt {
     /// The newest entry of the institution's ledger.
     pub ledger_head: Option<Digest>,
     pub at: Time,
+}
+
+/// The masks of an update: those with everybody who dealt shares to this roster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Masked {
+    pub roster: Digest,
+    pub dealt: Digest,
 }
 
 impl Statement for UpdateReceipt {

@@ -62,6 +62,9 @@ pub struct Round {
     /// The moments of the plan's server optimizer after this round, as they go on in the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moments: Option<Digest>,
+    /// What takes the masks off the sum of the updates, where these are masked: a `Transcript`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmasking: Option<Digest>,
     /// In the order of their names.
     pub participants: Vec<Participant>,
     /// The digest of each participant's canonical JSON, in the same order, where the plan says that members
@@ -152,11 +155,14 @@ impl Version {
         files.filter(move |_| whole).chain(updates)
     }
 
-    /// The updates that it is the sum of; none where no round published it.
+    /// The updates that it is the sum of, and what unmasks it; none where no round published it.
     pub fn updates(&self) -> impl Iterator<Item = Digest> {
         let participants = self.round().map(|round| round.participants.as_slice());
         let participants = participants.unwrap_or_default().iter();
-        participants.map(|participant| participant.update)
+        let unmasking = self.round().and_then(|round| round.unmasking);
+        participants
+            .map(|participant| participant.update)
+            .chain(unmasking)
     }
 
     /// The moments with which a round of `run` on this version begins.
@@ -226,6 +232,7 @@ mod tests {
             manifest: Digest::of(b"manifest"),
             rule: Rule::default(),
             moments: None,
+            unmasking: None,
             participants: vec![participant("mercy", 4321), participant("st-anna", 1234)],
             sealed: Vec::new(),
         };

@@ -9,8 +9,8 @@ use fedner_coordinator::limits::Limits;
 use fedner_coordinator::retention::Retention;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::plan::{
-    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Schedule, ServerOptimizer,
-    Training,
+    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Schedule, SecureAggregation,
+    ServerOptimizer, Training,
 };
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
@@ -85,7 +85,7 @@ fn assert_same(file: &str, table: &str, documented: &Table, keys: &BTreeSet<Stri
 }
 
 /// Tables whose keys are the user's own.
-const MAPS: [&str; 2] = ["annotated_types_of", "rename"];
+const MAPS: [&str; 3] = ["annotated_types_of", "known_institutions", "rename"];
 
 /// Compares a block with the structs of its tables, the whole file's first.
 fn compare(file: &str, text: &str, tables: &[(&str, BTreeSet<String>)]) -> Result<()> {
@@ -136,6 +136,7 @@ fn every_key_of_a_plan_is_documented() -> Result<()> {
             ("aggregation", keys::<Aggregation>()),
             ("gate", keys::<Gate>()),
             ("guard", keys::<Guard>()),
+            ("secure_aggregation", keys::<SecureAggregation>()),
             ("schedule", keys::<Schedule>()),
             ("server_optimizer", keys::<ServerOptimizer>()),
         ],
@@ -217,6 +218,11 @@ fn schemas_have_every_field_of_records() -> Result<()> {
         (&coordinator, "Guard", keys::<Guard>()),
         (&coordinator, "Lora", keys::<Lora>()),
         (&coordinator, "Schedule", keys::<Schedule>()),
+        (
+            &coordinator,
+            "SecureAggregation",
+            keys::<SecureAggregation>(),
+        ),
         (&coordinator, "ServerOptimizer", keys::<ServerOptimizer>()),
         (&coordinator, "event.Entry", keys::<Entry>()),
         (&coordinator, "Version", keys::<Version>()),

@@ -175,6 +175,7 @@ async fn a_wrong_update_is_refused_by_its_own_code_and_the_right_one_still_count
         weight: 50,
         blob: Digest::of(&good),
         bytes: good.len() as u64,
+        masked: None,
         sigma: 0.0,
         epsilon_after: None,
         ledger_head: None,

@@ -31,6 +31,7 @@ mod release;
 mod roles;
 mod rotation;
 mod schemas;
+mod secure;
 mod setting;
 mod several_runs;
 mod skew;

@@ -48,7 +48,7 @@ impl Member {
                     self.dimension = proposal.dimension as usize;
                 }
                 Some(Todo::Train(found) | Todo::Evaluate(found)) => return Ok(Some(found)),
-                None => return Ok(None),
+                Some(Todo::SecureStep(_)) | None => return Ok(None),
             }
         }
     }
@@ -82,6 +82,7 @@ impl Member {
             weight: self.units,
             blob: Digest::of(&bytes),
             bytes: bytes.len() as u64,
+            masked: None,
             sigma: 0.0,
             epsilon_after: None,
             ledger_head: None,

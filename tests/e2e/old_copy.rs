@@ -233,6 +233,7 @@ async fn the_ledger_head_of_a_refused_upload_is_kept() -> Result<()> {
             weight: 1,
             blob: Digest::of(b"blob"),
             bytes: 5,
+            masked: None,
             sigma: 1.0,
             epsilon_after: None,
             ledger_head: Some(head),

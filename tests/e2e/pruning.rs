@@ -238,6 +238,7 @@ async fn a_long_history_is_listed_in_pages_to_an_ordinary_client() -> Result<()>
                     manifest: file,
                     rule: Rule::default(),
                     moments: None,
+                    unmasking: None,
                     sealed: Vec::new(),
                     participants: participants.clone(),
                 }),

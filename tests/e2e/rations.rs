@@ -151,6 +151,7 @@ async fn uploads_are_two_their_parts_two_and_they_end_with_their_round() -> Resu
         weight: 50,
         blob: Digest::of(blob),
         bytes,
+        masked: None,
         sigma: 0.0,
         epsilon_after: None,
         ledger_head: None,

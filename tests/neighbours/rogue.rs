@@ -122,6 +122,7 @@ impl Rogue {
             version: canonical_text(&self.base.version),
             participant: String::new(),
             manifest: manifest.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
+            secure: None,
         }
     }
 
@@ -138,6 +139,7 @@ impl Rogue {
                 plan: Some(convert::signed_to_wire(&self.signed)),
                 dimension: 1,
                 memory: 0,
+                roster: Vec::new(),
             }));
         }
         if request.consents.is_empty() {
@@ -272,6 +274,13 @@ impl Federation for Rogue {
         _: Request<v1::SubmitAuditRequest>,
     ) -> Result<Response<v1::SubmitAuditResponse>, Status> {
         Err(Status::unimplemented("audits"))
+    }
+
+    async fn take_secure_step(
+        &self,
+        _: Request<v1::TakeSecureStepRequest>,
+    ) -> Result<Response<v1::TakeSecureStepResponse>, Status> {
+        Err(Status::unimplemented("steps"))
     }
 
     async fn list_receipts(

@@ -181,6 +181,7 @@ impl Forger<'_> {
             institution: name,
             blob,
             bytes: bytes.len() as u64,
+            masked: None,
             sigma: 1.0,
             epsilon_after: Some(0.1),
             ledger_head: None,

@@ -152,6 +152,7 @@ impl Place {
             rule: round.rule,
             run: &round.run,
             contributions: &round.participants,
+            unmasking: round.unmasking,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let sum = runtime.block_on(sum.compute(&self.blobs, false))?;

@@ -5,6 +5,7 @@
 //! [`Effect`]s, whose outcomes are the next inputs.
 
 mod backoff;
+pub mod secure;
 mod session;
 mod task;
 

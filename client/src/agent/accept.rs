@@ -7,6 +7,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::secure::Signers;
 use fedner_shared::statement::UpdateReceipt;
 use fedner_shared::version::{Origin, Version};
 
@@ -72,6 +73,21 @@ impl Agent {
         Ok(Ok(task))
     }
 
+    /// The task of a training or an evaluation, with its masks agreed on where it has some.
+    pub(super) async fn accept_work(
+        &self,
+        kind: Kind,
+        assignment: &Assignment,
+    ) -> Result<Result<Task, Refusal>, Error> {
+        let task = match self.accept(kind, assignment).await? {
+            Ok(task) => task,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let (plan, _) = self.background(&task)?;
+        let agreed = self.agree_on_masks(&task, &plan, assignment).await?;
+        Ok(agreed.map(|()| task))
+    }
+
     /// Whether the version is what the plan names, or what led from there.
     fn check_base(
         &self,
@@ -104,7 +120,7 @@ impl Agent {
         Ok(begins.check(&own))
     }
 
-    fn verify_assignment(
+    pub(super) fn verify_assignment(
         &self,
         kind: Kind,
         assignment: &Assignment,
@@ -154,6 +170,7 @@ impl Agent {
             signed,
             dimension: 0,
             memory: 0,
+            roster: Signers::new(),
             proposed: self.environment.machine.now(),
         };
         Ok((task, plan, version, known))

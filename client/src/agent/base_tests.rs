@@ -55,6 +55,7 @@ fn first(plan: &Plan) -> (Version, Vec<Own>) {
             weight: 1,
             blob: digest("update"),
             bytes: 7,
+            masked: None,
             sigma: 1.0,
             epsilon_after: None,
             ledger_head: None,
@@ -78,6 +79,7 @@ fn first(plan: &Plan) -> (Version, Vec<Own>) {
         }],
         rule: Rule::default(),
         moments: None,
+        unmasking: None,
         sealed: Vec::new(),
     };
     let version = Version {

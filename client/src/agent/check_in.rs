@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fedner_proto::convert;
 use fedner_proto::v1::{Assignment, Proposal};
-use fedner_session::{Before, Input, Kind, Task};
+use fedner_session::{Before, Input, Kind, Release, Task};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
@@ -27,7 +27,7 @@ const MOST_UNDECIDED: usize = 100;
 const MANY_UNDECIDED: usize = 20;
 const MANY_WAIT: Duration = Duration::from_secs(1);
 /// The coordinator should not ask again at once for what was declined.
-const DECLINED: Duration = Duration::from_secs(5);
+pub(super) const DECLINED: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// Checks in, and takes on what is asked for if it may be done.
@@ -66,12 +66,16 @@ impl Agent {
         self.learn(answer.trust.as_ref())?;
         self.note_history(&answer)?;
         self.forget_features(&answer)?;
+        if answer.protocol >= super::tidy::TELLS {
+            self.store.forget_secure_attempts(&answer.under_way)?;
+        }
         self.under_way.clone_from(&answer.under_way);
         self.compare_ledger(answer.ledger_heads)?;
         match answer.todo {
             Todo::Nothing => Ok(()),
             Todo::Consider(proposal) => self.consider(proposal).await,
             Todo::Do(kind, assignment) => self.take_on(kind, assignment).await,
+            Todo::Step(step) => self.take_step(step).await,
         }
     }
 
@@ -100,49 +104,67 @@ impl Agent {
     }
 
     async fn take_on(&mut self, kind: Kind, assignment: Assignment) -> Result<(), Error> {
-        match self.accept(kind, &assignment).await? {
+        match self.accept_work(kind, &assignment).await? {
             Ok(task) => {
                 tracing::info!("begins {task}");
                 let before = self.left_before(&task)?;
                 self.beat = Beat::default();
                 self.apply(Input::Assigned { task, before })
             }
-            Err(refusal) => {
-                let Assignment {
-                    run,
-                    round,
-                    attempt,
-                    ..
-                } = assignment;
-                tracing::warn!(
-                    "declines the {kind} of run {run}, round {round}: {refusal} [{}]; hint: {}",
-                    refusal.code,
-                    refusal.code.hint()
-                );
-                let code = refusal.code;
-                self.count_refusal(code);
-                let again = self.later().await?.map(|(from, _)| from);
-                self.coordinator
-                    .decline(kind, &run, round, attempt, code, again)
-                    .await?;
-                let task = (run, round, attempt, kind);
-                if self.declined.as_ref() == Some(&task) {
-                    tokio::time::sleep(DECLINED).await;
-                }
-                self.declined = Some(task);
-                Ok(())
-            }
+            Err(refusal) => self.decline_assignment(kind, assignment, refusal).await,
         }
+    }
+
+    /// Says that what was asked for will not be done.
+    pub(super) async fn decline_assignment(
+        &mut self,
+        kind: Kind,
+        assignment: Assignment,
+        refusal: Refusal,
+    ) -> Result<(), Error> {
+        let Assignment {
+            run,
+            round,
+            attempt,
+            ..
+        } = assignment;
+        tracing::warn!(
+            "declines the {kind} of run {run}, round {round}: {refusal} [{}]; hint: {}",
+            refusal.code,
+            refusal.code.hint()
+        );
+        let code = refusal.code;
+        self.count_refusal(code);
+        let again = self.later().await?.map(|(from, _)| from);
+        self.coordinator
+            .decline(kind, &run, round, attempt, code, again)
+            .await?;
+        let task = (run, round, attempt, kind);
+        if self.declined.as_ref() == Some(&task) {
+            tokio::time::sleep(DECLINED).await;
+        }
+        self.declined = Some(task);
+        Ok(())
     }
 
     /// What left for this very attempt before, if it is still here.
     fn left_before(&self, task: &Task) -> Result<Option<Before>, Error> {
         Ok(match task.kind {
-            Kind::Train => self
-                .store
-                .released(task)?
-                .filter(|release| self.blobs.contains(&release.blob))
-                .map(Before::Update),
+            Kind::Train => {
+                let (plan, _) = self.background(task)?;
+                // A run that is tried again asks for other masks than those of what left.
+                let masks = match plan.secure_aggregation {
+                    Some(_) => self.store.secure_attempt(task.run.as_str())?,
+                    None => None,
+                };
+                let sendable = |release: &Release| {
+                    let under = masks.as_ref();
+                    self.blobs.contains(&release.blob)
+                        && under.is_none_or(|masks| masks.said.is_masked(&release.blob))
+                };
+                let released = self.store.released(task)?.filter(sendable);
+                released.map(Before::Update)
+            }
             Kind::Evaluate => self.store.counted(task)?.map(Before::Counts),
         })
     }
@@ -211,6 +233,7 @@ impl Agent {
             signed,
             dimension: proposal.dimension,
             memory: proposal.memory,
+            roster: convert::roster("roster", &proposal.roster)?,
             proposed: self.environment.machine.now(),
         })
     }

@@ -15,6 +15,7 @@ mod hold;
 mod jobs;
 mod keys;
 mod rules;
+mod secure;
 mod send;
 mod tidy;
 mod work;
@@ -386,6 +387,10 @@ fn begin(store: &Store, directory: &Directory, now: Time) -> Result<Session, sta
     } else {
         session
     };
+    if before.is_some() {
+        // The other copy may answer with these secrets.
+        store.forget_secure_attempts(&[])?;
+    }
     store.save_place(&place)?;
     Ok(session)
 }

@@ -9,7 +9,7 @@ use crate::transport::{Answer, Todo};
 /// How soon it is looked again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// The first form of messages that tells which plans are under way.
-const TELLS: u32 = 1;
+pub(super) const TELLS: u32 = 1;
 
 impl Agent {
     /// While nothing is worked on, no training has a state worth keeping.

@@ -7,14 +7,18 @@ use clap::Subcommand;
 use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_host::output::table;
 use fedner_privacy::accountant::forecast_sampled;
+use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Plan, Privacy, Unit};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::secure::{fingerprint, is_fingerprint};
+use fedner_shared::sign::PublicKey;
 use fedner_shared::statement::Annotation;
 use fedner_shared::time::Time;
 use serde::Serialize;
 
 use super::{Context, runtime};
 use crate::cli::figures::epsilon;
+use crate::config::Policy;
 use crate::identity::Identity;
 use crate::state::{PlanRecord, Standing, Store};
 use crate::{consent, rules};
@@ -68,6 +72,11 @@ pub(super) struct Row {
     pub(super) memory: Option<u64>,
     /// What each round begins with, and who vouches for it.
     pub(super) base: String,
+    /// Who sees this institution's updates.
+    pub(super) updates: String,
+    /// Where updates are masked: whose are added up, by the fingerprints of their signing keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) roster: Vec<Fellow>,
     pub(super) proposed: Time,
     pub(super) consent: Standing,
     pub(super) examples: Option<u32>,
@@ -76,6 +85,15 @@ pub(super) struct Row {
     pub(super) expires: Option<Time>,
     /// Why the policy does not allow it; absent where it does.
     pub(super) forbidden: Option<String>,
+}
+
+/// Another institution of a masked sum.
+#[derive(Debug, Serialize)]
+pub(super) struct Fellow {
+    pub(super) institution: String,
+    pub(super) fingerprint: String,
+    /// Whether the policy has this very fingerprint.
+    pub(super) known: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -164,6 +182,7 @@ pub(super) fn row(
         examples: terms.settings.declared_examples,
         annotation: consent::annotation_of(&record.plan, terms.settings, terms.directory),
         padded: terms.policy.release_padding,
+        roster: roster(record, terms.policy),
     };
     Row::of(store, record, declared, allowed.err())
 }
@@ -200,6 +219,19 @@ struct Declared {
     annotation: Option<Annotation>,
     /// Whether results leave at the plan's times only.
     padded: bool,
+    roster: Vec<Fellow>,
+}
+
+fn roster(record: &PlanRecord, policy: &Policy) -> Vec<Fellow> {
+    let fellow = |(name, key): (&InstitutionId, &PublicKey)| {
+        let known = policy.known_institutions.get(name);
+        Fellow {
+            institution: name.to_string(),
+            fingerprint: fingerprint(key),
+            known: known.is_some_and(|text| is_fingerprint(text, key)),
+        }
+    };
+    record.roster.iter().map(fellow).collect()
 }
 
 impl Row {
@@ -231,6 +263,8 @@ impl Row {
             ),
             memory: (record.memory > 0).then_some(record.memory),
             base: base(plan),
+            updates: plan.who_sees_updates(),
+            roster: declared.roster,
             proposed: record.proposed,
             consent: newest.as_ref().map_or(Standing::Pending, |newest| {
                 newest.standing(ThisMachine.now())
@@ -348,6 +382,12 @@ fn text(rows: &[Row]) -> String {
     for row in rows {
         let _ = write!(text, "\n{}: {}", row.name, row.cost);
         let _ = write!(text, "\n{} {}", row.name, row.base);
+        let _ = write!(text, "\n{}: {}", row.name, row.updates);
+        for fellow in &row.roster {
+            let known = if fellow.known { ", known here" } else { "" };
+            let (name, print) = (&fellow.institution, &fellow.fingerprint);
+            let _ = write!(text, "\n{}: {name} signs with {print}{known}", row.name);
+        }
         if let Some(memory) = row.memory {
             let gibibytes = memory as f64 / f64::from(1 << 30);
             let _ = write!(

@@ -297,6 +297,7 @@ mod tests {
             weight: 1,
             blob,
             bytes: 40,
+            masked: None,
             sigma: 1.0,
             epsilon_after: Some(1.5),
             ledger_head: None,

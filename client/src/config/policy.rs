@@ -1,11 +1,14 @@
 //! `policy.toml`: what this institution allows, whatever a plan says.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fedner_privacy::ledger::group_of;
 use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Method, Plan, Privacy, Unit, ranges};
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::serde_helpers::is_default;
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
@@ -79,6 +82,12 @@ pub struct Policy {
     pub max_not_done: u32,
     /// Whether each update waits, paid for and signed, until a person lets it go.
     pub hold: bool,
+    /// How many other members of a masked sum must be known here. Without it the coordinator says who they are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub min_known: u32,
+    /// Institutions whose people have read their fingerprints out to those here.
+    #[serde(skip_serializing_if = "is_default")]
+    pub known_institutions: BTreeMap<InstitutionId, String>,
 }
 
 /// The stricter one comes first.
@@ -117,6 +126,8 @@ impl Default for Policy {
             release_padding: true,
             max_not_done: 3,
             hold: false,
+            min_known: 0,
+            known_institutions: BTreeMap::new(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What of a changed policy holds at once, and what waits for a person's word.
 
+use std::collections::BTreeMap;
+
+use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::Unit;
 
 use super::Policy;
@@ -76,6 +79,8 @@ impl Policy {
             ),
             max_not_done: keys.least("max_not_done", self.max_not_done, file.max_not_done),
             hold: keys.most("hold", self.hold, file.hold),
+            min_known: keys.most("min_known", self.min_known, file.min_known),
+            known_institutions: keys.known(&self.known_institutions, &file.known_institutions),
         };
         Tightened {
             policy,
@@ -83,6 +88,8 @@ impl Policy {
         }
     }
 }
+
+type Known = BTreeMap<InstitutionId, String>;
 
 /// The keys in which the file allows more.
 #[derive(Default)]
@@ -112,6 +119,17 @@ impl Keys {
         }
         self.0.push("account");
         ours
+    }
+
+    /// Whom the file knows more, or by another fingerprint, a person decides on.
+    fn known(&mut self, ours: &Known, file: &Known) -> Known {
+        let same = |(name, text): &(&InstitutionId, &String)| ours.get(*name) == Some(text);
+        if !file.iter().all(|entry| same(&entry)) {
+            self.0.push("known_institutions");
+        }
+        let kept = file.iter().filter(same);
+        kept.map(|(name, text)| (name.clone(), text.clone()))
+            .collect()
     }
 
     /// Absent means anything.

@@ -1,6 +1,7 @@
 mod audit_tests;
 mod charge_tests;
 mod kill_tests;
+mod secure_tests;
 
 use std::path::Path;
 
@@ -81,6 +82,7 @@ impl Bench {
             signed: Signed::new(&self.plan, &operator),
             dimension: 15,
             memory: 0,
+            roster: fedner_shared::secure::Signers::new(),
             proposed: NOW,
         };
         store.add_plan(&record).expect("plan");

@@ -22,6 +22,9 @@
 //!
 //! Counts on held-out text take the same way. They have clip, noise and debit of their own, and leave
 //! exact only where the plan protects nothing or the policy says so in so many words.
+//!
+//! Where the plan has `[secure_aggregation]`, step 5 puts masks over the update, and [`ReleasedStep`] is a fourth type that
+//! leaves. It depends on no text.
 
 mod audit;
 mod budget;
@@ -29,6 +32,7 @@ mod charge;
 mod evaluation;
 mod reason;
 mod recovery;
+mod secure;
 mod update;
 
 use std::io;
@@ -54,6 +58,7 @@ pub use charge::ChargeRequest;
 pub use evaluation::{EvaluationRequest, ReleasedEvaluation};
 pub use reason::{Reason, told};
 pub use recovery::{Rebuilt, check_heads, rebuild};
+pub use secure::{ReleasedStep, StepRequest, attempt_id};
 pub use update::{Released, UpdateRequest, due};
 
 #[derive(Debug, thiserror::Error)]

@@ -251,6 +251,7 @@ mod tests {
             weight: 50,
             blob: file,
             bytes: 1,
+            masked: None,
             sigma: 1.0,
             epsilon_after: Some(entry.epsilon_after),
             ledger_head: Some(entry.digest()),

@@ -96,7 +96,28 @@ impl Gate {
         for frozen in frozen.into_iter().chain(left_out) {
             values.values[frozen].fill(0);
         }
-        let (blob, bytes) = self.blobs.create(|writer| encode(&values.values, writer))?;
+        let masks = self.masks(task, plan)?;
+        let weight = plan.weight(&self.identity.institution, consent.examples);
+        let (blob, bytes) = match &masks {
+            None => self.blobs.create(|writer| encode(&values.values, writer))?,
+            Some(masks) => {
+                let scale = (weight, plan.privacy.value_bound());
+                let masker = &masks.masker;
+                self.blobs.create(|mut writer| {
+                    masker
+                        .write(&values.values, scale, &mut writer)
+                        .map_err(Error::from)
+                })?
+            }
+        };
+        let attempt = match &masks {
+            None => None,
+            Some(masks) => {
+                let mut attempt = masks.attempt.clone();
+                attempt.said = attempt.said.mask(blob)?;
+                Some(attempt)
+            }
+        };
         let statement = UpdateReceipt {
             run: task.run.clone(),
             plan: task.plan,
@@ -105,9 +126,10 @@ impl Gate {
             institution: self.identity.institution.clone(),
             base: task.version,
             manifest: task.manifest,
-            weight: plan.weight(&self.identity.institution, consent.examples),
+            weight,
             blob,
             bytes,
+            masked: masks.as_ref().map(|masks| masks.masked),
             sigma: plan.privacy.sigma(),
             epsilon_after: Some(entry.epsilon_after).filter(|epsilon| epsilon.is_finite()),
             ledger_head: Some(entry.digest()),
@@ -149,6 +171,7 @@ impl Gate {
             entry: entry.digest(),
             receipt: &receipt,
             session: &transition.session,
+            secure: attempt.as_ref(),
         });
         if let Err(error) = committed {
             // Without a receipt, so that nobody may find it.

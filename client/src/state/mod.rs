@@ -12,6 +12,7 @@ mod policies;
 mod receipts;
 mod release;
 mod schema;
+mod secure;
 mod session;
 mod signing;
 mod values;
@@ -38,6 +39,7 @@ pub use plans::PlanRecord;
 pub use policies::{PolicyRecord, PolicySource};
 pub use receipts::{Asked, Receipt, ReceiptKind};
 pub use release::PaidRelease;
+pub use secure::SecureAttempt;
 pub use values::{Contact, Contradiction, Forms, History};
 
 #[derive(Debug, thiserror::Error)]

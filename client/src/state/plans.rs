@@ -3,6 +3,7 @@
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::plan::Plan;
+use fedner_shared::secure::Signers;
 use fedner_shared::sign::Signed;
 use fedner_shared::time::Time;
 use rusqlite::{OptionalExtension, Row, params};
@@ -20,6 +21,8 @@ pub struct PlanRecord {
     pub dimension: u64,
     /// Bytes that a training takes at most, about; 0 where the coordinator did not say.
     pub memory: u64,
+    /// Where updates are masked: who may take part, by whose signing key.
+    pub roster: Signers,
     pub proposed: Time,
 }
 
@@ -27,7 +30,7 @@ impl PlanRecord {
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let signed = signed_of(row)?;
         let unreadable = |error: &str| super::unreadable(error.to_owned().into());
-        let run: String = row.get("run")?;
+        let (run, roster): (String, String) = (row.get("run")?, row.get("roster")?);
         Ok(Self {
             digest: digest_of(row, "digest")?,
             run: run.parse().map_err(|_| unreadable(&run))?,
@@ -35,6 +38,7 @@ impl PlanRecord {
             signed,
             dimension: row.get::<_, i64>("dimension")?.unsigned_abs(),
             memory: row.get::<_, i64>("memory")?.unsigned_abs(),
+            roster: serde_json::from_str(&roster).map_err(|e| super::unreadable(Box::new(e)))?,
             proposed: Time::from_millis(row.get("proposed_ms")?),
         })
     }
@@ -43,10 +47,12 @@ impl PlanRecord {
 impl Store {
     /// Stores a verified plan; one that is known stays as it is.
     pub fn add_plan(&self, record: &PlanRecord) -> Result<(), Error> {
+        let roster = serde_json::to_string(&record.roster)
+            .map_err(|error| Error::Content(error.to_string()))?;
         self.transaction("add plan", |transaction| {
             transaction.execute(
-                "INSERT INTO plans (digest, run, body, signature, dimension, memory, proposed_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (digest) DO NOTHING",
+                "INSERT INTO plans (digest, run, body, signature, dimension, memory, proposed_ms, roster)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (digest) DO NOTHING",
                 params![
                     record.digest.to_string(),
                     record.run.as_str(),
@@ -55,6 +61,7 @@ impl Store {
                     record.dimension as i64,
                     i64::try_from(record.memory).unwrap_or(i64::MAX),
                     record.proposed.as_millis(),
+                    roster,
                 ],
             )?;
             Ok(())
@@ -132,6 +139,7 @@ mod tests {
                 plan,
                 dimension: 1,
                 memory: 0,
+                roster: Signers::new(),
                 proposed: Time::from_millis(number as i64),
             };
             store.add_plan(&record).expect("kept");

@@ -6,7 +6,8 @@ use fedner_shared::digest::Digest;
 use rusqlite::{Connection, params};
 
 use super::receipts::Receipt;
-use super::{Error, Store, ledger, receipts, session, values};
+use super::secure::SecureAttempt;
+use super::{Error, Store, ledger, receipts, secure, session, values};
 
 /// Everything that must be durable before the first byte of an update leaves.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct PaidRelease<'a> {
     pub receipt: &'a Receipt,
     /// The session that uploads.
     pub session: &'a Session,
+    /// The attempt under whose masks it is; they are used up.
+    pub secure: Option<&'a SecureAttempt>,
 }
 
 impl Store {
@@ -37,6 +40,9 @@ impl Store {
         self.transaction("release update", |transaction| {
             refuse_used(transaction, &release.entry)?;
             receipts::insert(transaction, release.receipt)?;
+            if let Some(attempt) = release.secure {
+                secure::put(transaction, attempt)?;
+            }
             values::put(transaction, session::SESSION, release.session)
         })
     }

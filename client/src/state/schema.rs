@@ -4,7 +4,13 @@
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from each version to the next. What has been released is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[TO_VERSION_1, TO_VERSION_2, TO_VERSION_3, TO_VERSION_4];
+pub(super) const MIGRATIONS: &[&str] = &[
+    TO_VERSION_1,
+    TO_VERSION_2,
+    TO_VERSION_3,
+    TO_VERSION_4,
+    TO_VERSION_5,
+];
 
 const TO_VERSION_1: &str = "
 CREATE TABLE notes (
@@ -93,6 +99,11 @@ CREATE TABLE policies (
 /// What a training takes.
 const TO_VERSION_4: &str = "
 ALTER TABLE plans ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Whose updates are masked together.
+const TO_VERSION_5: &str = "
+ALTER TABLE plans ADD COLUMN roster TEXT NOT NULL DEFAULT '{}';
 ";
 
 #[cfg(test)]

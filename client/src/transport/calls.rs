@@ -7,7 +7,8 @@ use fedner_proto::v1::decline_request::Task as DeclinedTask;
 use fedner_proto::v1::progress_request::Stage;
 use fedner_proto::v1::{
     Assignment, CheckInRequest, DeclineRequest, ProgressRequest, Proposal, RenewRequest,
-    ReplaceSigningKeyRequest, SubmitAuditRequest, SubmitEvaluationRequest,
+    ReplaceSigningKeyRequest, SecureStepAssignment, SubmitAuditRequest, SubmitEvaluationRequest,
+    TakeSecureStepRequest,
 };
 use fedner_proto::{PROTOCOL, convert};
 use fedner_session::{Kind, Task};
@@ -20,7 +21,7 @@ use fedner_shared::time::Time;
 
 use super::{CALL, Coordinator, Error, LONG_CALL};
 use crate::SOFTWARE;
-use crate::egress::{Reason, ReleasedAudit, ReleasedEvaluation};
+use crate::egress::{Reason, ReleasedAudit, ReleasedEvaluation, ReleasedStep};
 
 /// The coordinator holds a check-in for so long if there is nothing to do.
 pub const POLL: Duration = Duration::from_secs(20);
@@ -34,6 +35,8 @@ pub enum Todo {
     Nothing,
     Consider(Proposal),
     Do(Kind, Assignment),
+    /// A step of a secure aggregation.
+    Step(SecureStepAssignment),
 }
 
 /// What a check-in is answered with.
@@ -133,6 +136,7 @@ impl Coordinator {
             Some(WireTodo::Proposal(proposal)) => Todo::Consider(proposal),
             Some(WireTodo::Train(assignment)) => Todo::Do(Kind::Train, assignment),
             Some(WireTodo::Evaluate(assignment)) => Todo::Do(Kind::Evaluate, assignment),
+            Some(WireTodo::SecureStep(step)) => Todo::Step(step),
         };
         let trust = response.trust.map(convert::trust);
         Ok(Answer {
@@ -195,6 +199,17 @@ impl Coordinator {
             return Ok(());
         }
         declined.map(drop)
+    }
+
+    /// Sends a step of a secure aggregation.
+    pub async fn take_secure_step(&self, released: &ReleasedStep) -> Result<(), Error> {
+        let request = TakeSecureStepRequest {
+            step: convert::secure_step_to_wire(released.step()).into(),
+            statement: Some(convert::signed_to_wire(released.statement())),
+        };
+        let mut client = self.federation();
+        self.within(CALL, client.take_secure_step(request)).await?;
+        Ok(())
     }
 
     /// Sends evaluation counts that passed the egress gate.

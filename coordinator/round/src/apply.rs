@@ -43,10 +43,29 @@ impl StepBuilder {
             } => self.declined(institution, task, (round, attempt), (code, again), reason),
             Input::Announced { institution, later } => self.announced(&institution, later),
             Input::Uploaded { update, receipt } => self.uploaded(update, receipt),
+            Input::Agreed {
+                institution,
+                of,
+                step,
+                statement,
+            } => self.agreed(institution, &of, step, statement),
             Input::Evaluated { evaluation } => self.evaluated(evaluation),
             Input::Excluded { institution, code } => self.excluded(institution, code),
             Input::SetAside { institution, round } => self.set_aside(institution, round),
             Input::Readmitted { institution } => self.readmitted(institution),
+            Input::Spoilt {
+                round,
+                attempt,
+                reason,
+            } => {
+                if !matches!(self.run.phase, Phase::Agreeing { .. })
+                    || (round, attempt) != (self.run.round, self.run.attempt)
+                {
+                    return Err(self.run.stale(round, attempt));
+                }
+                self.repeat(format!("the shares do not open the sum: {reason}"));
+                Ok(())
+            }
             Input::Measured {
                 round,
                 attempt,
@@ -336,6 +355,9 @@ impl StepBuilder {
         if self.run.assignment(institution).is_none() {
             return Err(self.run.unexpected(institution));
         }
+        if matches!(self.run.phase, Phase::Agreeing { .. }) {
+            return Ok(());
+        }
         let (round, attempt) = (self.run.round, self.run.attempt);
         if let Some(member) = self.run.members.get_mut(institution)
             && member.work == Work::Assigned
@@ -372,6 +394,15 @@ impl StepBuilder {
             && lasts != Lasts::UntilMended
         {
             self.exclude(institution, code, reason);
+            return Ok(());
+        }
+        // Who will not take a step of a secure aggregation will not train.
+        let number = (self.run.round, self.run.attempt);
+        if task == TaskKind::Train
+            && (round, attempt) == number
+            && self.run.is_to_agree(&institution)
+        {
+            self.declined_step(institution, code, reason);
             return Ok(());
         }
         self.run.check_current(task, round, attempt)?;
@@ -537,11 +568,12 @@ impl StepBuilder {
         {
             member.work = Work::None;
         }
-        self.exclude(institution, code, code.as_str().to_owned());
+        self.exclude(institution.clone(), code, code.as_str().to_owned());
+        self.repeat_without(&institution);
         Ok(())
     }
 
-    fn exclude(&mut self, institution: InstitutionId, code: Code, reason: String) {
+    pub(crate) fn exclude(&mut self, institution: InstitutionId, code: Code, reason: String) {
         if let Some(member) = self.run.members.get_mut(&institution)
             && member.left.is_none()
         {

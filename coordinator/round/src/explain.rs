@@ -22,6 +22,7 @@ impl Run {
             Phase::Scheduled { .. } => "a time of the schedule comes",
             Phase::Recruiting { .. } => "recruiting ends",
             Phase::Collecting { .. } => "collecting ends",
+            Phase::Agreeing { .. } => "the step ends",
             Phase::Evaluating { .. } => "evaluating ends",
             Phase::Created
             | Phase::Aggregating
@@ -29,10 +30,11 @@ impl Run {
             | Phase::Failed { .. }
             | Phase::Cancelled => return None,
         };
-        let silence = self
-            .members
-            .values()
-            .filter(|m| m.work.is_pending() && !m.away);
+        let yet = self.yet_to_agree();
+        let silence = self.members.iter();
+        let silence = silence
+            .filter(|(name, m)| (m.work.is_pending() || yet.contains(name)) && !m.away)
+            .map(|(_, member)| member);
         let silence = silence
             .filter_map(|m| Some(m.last_seen? + self.plan.cohort.away_after()))
             .min();
@@ -142,6 +144,14 @@ impl Run {
                         "with at least {quorum} updates a version is published, otherwise {repeat}"
                     ),
                 },
+            ),
+            Phase::Agreeing { step, .. } => (
+                format!(
+                    "the step {step} of secure aggregation for round {} of {}",
+                    self.round, self.plan.rounds
+                ),
+                self.yet_to_agree(),
+                format!("the next step begins once enough have taken it, otherwise {repeat}"),
             ),
             Phase::Aggregating => (
                 "the coordinator to add the updates".to_owned(),
@@ -257,6 +267,7 @@ impl Run {
                 | Phase::Scheduled { .. }
                 | Phase::Recruiting { .. }
                 | Phase::Collecting { .. }
+                | Phase::Agreeing { .. }
                 | Phase::Aggregating
                 | Phase::Evaluating { .. }
                 | Phase::Completed

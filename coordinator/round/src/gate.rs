@@ -225,6 +225,7 @@ impl Run {
             self.phase,
             Phase::Recruiting { .. }
                 | Phase::Collecting { .. }
+                | Phase::Agreeing { .. }
                 | Phase::Aggregating
                 | Phase::Completed
         );

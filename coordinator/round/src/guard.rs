@@ -137,7 +137,7 @@ impl StepBuilder {
             member.work = Work::None;
         }
         self.put_aside(
-            institution,
+            institution.clone(),
             Aside {
                 cause: Cause::Operator,
                 found: None,
@@ -146,6 +146,9 @@ impl StepBuilder {
                 until: round,
             },
         );
+        if round == self.run.round {
+            self.repeat_without(&institution);
+        }
         Ok(())
     }
 
@@ -182,6 +185,7 @@ impl Run {
             Phase::Created
             | Phase::Recruiting { .. }
             | Phase::Collecting { .. }
+            | Phase::Agreeing { .. }
             | Phase::Completed
             | Phase::Failed { .. }
             | Phase::Cancelled => self.round.max(1),

@@ -4,6 +4,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::figures::UpdateFigures;
 use fedner_shared::id::{InstitutionId, VersionName};
 use fedner_shared::refusal::Code;
+use fedner_shared::secure::{AttemptId, SecureStep};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
 
@@ -60,6 +61,13 @@ pub enum Input {
         update: UpdateReceipt,
         receipt: Digest,
     },
+    /// A step of a secure aggregation.
+    Agreed {
+        institution: InstitutionId,
+        of: AttemptId,
+        step: SecureStep,
+        statement: Digest,
+    },
     Evaluated {
         evaluation: EvaluationReceipt,
     },
@@ -70,6 +78,12 @@ pub enum Input {
         code: Code,
     },
     /// The updates of the closed round were measured, before they become one.
+    /// The shares that were told do not open the sum.
+    Spoilt {
+        round: u32,
+        attempt: u32,
+        reason: String,
+    },
     Measured {
         round: u32,
         attempt: u32,

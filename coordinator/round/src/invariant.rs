@@ -33,6 +33,7 @@ impl Run {
             Phase::Aggregating if self.contributions().count() < self.plan.cohort.quorum => {
                 Some("a sum lacks its quorum")
             }
+            Phase::Agreeing { .. } if self.agreement.is_none() => Some("it agrees on nothing"),
             Phase::Evaluating { .. } if uploaded > 0 => {
                 Some("there is an update among the evaluations")
             }
@@ -40,6 +41,7 @@ impl Run {
             | Phase::Scheduled { .. }
             | Phase::Recruiting { .. }
             | Phase::Collecting { .. }
+            | Phase::Agreeing { .. }
             | Phase::Aggregating
             | Phase::Evaluating { .. }
             | Phase::Completed
@@ -51,6 +53,14 @@ impl Run {
         }
         if self.members.iter().any(foreign) {
             return Some("an update stands at another institution than its own");
+        }
+        if let (Phase::Aggregating, Some(agreement)) = (&self.phase, &self.agreement) {
+            let counted = self
+                .contributions()
+                .map(|contribution| &contribution.institution);
+            if !counted.eq(&agreement.members) {
+                return Some("a masked sum is not over the set that its members signed");
+            }
         }
         if self.paused.is_some() && (self.phase.is_end() || self.phase == Phase::Created) {
             return Some("it is paused and not under way");

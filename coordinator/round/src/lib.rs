@@ -19,12 +19,14 @@
 //! | Created | the operator | `Start` |
 //! | Recruiting | consents and presence of the cohort | institutions, the clock |
 //! | Collecting | updates | institutions, the clock |
+//! | Agreeing | a step of secure aggregation, before and after Collecting | institutions, the clock |
 //! | Aggregating | the new version | the coordinator itself |
 //! | Evaluating | counts on held-out text | institutions, the clock |
 //!
 //! Nothing here sees a clock, a socket, a file, a runtime or a random source: the time is an
 //! argument, and what is to be done about a change is returned as [`Effect`]s.
 
+mod agreement;
 mod apply;
 mod effect;
 mod explain;
@@ -38,12 +40,14 @@ mod phase;
 mod precedence;
 mod rejection;
 mod run;
+mod secure;
 mod settle;
 mod standing;
 mod step;
 mod task;
 mod weights;
 
+pub use agreement::Agreement;
 pub use effect::{Effect, Transition};
 pub use input::Input;
 pub use member::{Granted, Later, Member, Work};

@@ -1,5 +1,6 @@
 //! Where a run stands.
 
+use fedner_shared::secure::SecureStep;
 use fedner_shared::state::RunState;
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub enum Phase {
     Recruiting { until: Time },
     /// Waits for updates, at the longest until `until`.
     Collecting { until: Time },
+    /// Members of a secure aggregation take this step.
+    Agreeing { step: SecureStep, until: Time },
     /// Waits for the coordinator's own arithmetic.
     Aggregating,
     /// Waits for evaluations, at the longest until `until`.
@@ -34,7 +37,7 @@ impl Phase {
             Self::Created => RunState::Created,
             Self::Scheduled { .. } => RunState::Scheduled,
             Self::Recruiting { .. } => RunState::Recruiting,
-            Self::Collecting { .. } => RunState::Collecting,
+            Self::Collecting { .. } | Self::Agreeing { .. } => RunState::Collecting,
             Self::Aggregating => RunState::Aggregating,
             Self::Evaluating { .. } => RunState::Evaluating,
             Self::Completed => RunState::Completed,
@@ -54,6 +57,7 @@ impl Phase {
             Self::Scheduled { until }
             | Self::Recruiting { until }
             | Self::Collecting { until }
+            | Self::Agreeing { until, .. }
             | Self::Evaluating { until } => Some(*until),
             Self::Created
             | Self::Aggregating
@@ -68,6 +72,7 @@ impl Phase {
         match self {
             Self::Recruiting { until }
             | Self::Collecting { until }
+            | Self::Agreeing { until, .. }
             | Self::Evaluating { until } => Some(until),
             Self::Created
             | Self::Scheduled { .. }

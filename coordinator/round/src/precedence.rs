@@ -13,6 +13,11 @@ impl Run {
         runs: impl Iterator<Item = &'a Self> + Clone,
         institution: &InstitutionId,
     ) -> Option<&'a Self> {
+        // Others of a masked sum need it until that is unmasked.
+        let mut all = runs.clone();
+        if let Some(run) = all.find(|run| run.holds(institution)) {
+            return run.assignment(institution).map(|_| run);
+        }
         let wanting = runs.filter(|run| run.assignment(institution).is_some());
         let begun = wanting.clone().find(|run| run.occupies(institution));
         // The first of those with the least key.

@@ -67,6 +67,8 @@ pub enum Rejection {
         expected: u32,
         found: u32,
     },
+    #[error("the statement of {institution} is for another attempt than the open one")]
+    OtherAttempt { institution: InstitutionId },
     #[error("the evaluation is of version {found}: expected {expected}")]
     Version { expected: Digest, found: Digest },
     #[error("the evaluation is for plan {found}: expected {expected}")]
@@ -129,6 +131,7 @@ impl Rejection {
             Self::Quorum { .. } => Code::QuorumLost,
             Self::Unexpected { .. } | Self::Other { .. } => Code::UpdateUnexpected,
             Self::Repeated { .. } => Code::UpdateRepeated,
+            Self::OtherAttempt { .. } => Code::SecureStep,
             Self::Base { .. } => Code::UpdateBase,
             Self::Manifest { .. } => Code::UpdateShape,
             Self::Weight { .. } => Code::UpdateWeight,

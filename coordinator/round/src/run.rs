@@ -7,10 +7,12 @@ use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::plan::{Plan, Rows};
 use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
+use fedner_shared::serde_helpers::is_default;
 use fedner_shared::statement::{Annotation, UpdateReceipt};
 use fedner_shared::time::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::agreement::Agreement;
 use crate::member::{Member, Work};
 use crate::members::Members;
 use crate::phase::Phase;
@@ -50,6 +52,12 @@ pub struct Run {
     /// The newest round and attempt whose updates were measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<(u32, u32)>,
+    /// What members of a secure aggregation have said in this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
+    /// How often keys for a secure aggregation were asked for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub agreements: u64,
 }
 
 /// Rounds by which the end of the run is reckoned.
@@ -81,10 +89,14 @@ impl Run {
     /// What `institution` is to do now.
     pub fn assignment(&self, institution: &InstitutionId) -> Option<Assignment> {
         let member = self.members.get(institution)?;
-        if self.paused.is_some() || !member.work.is_pending() {
+        let task = self.task().filter(|_| self.paused.is_none())?;
+        let pending = match task {
+            TaskKind::Train | TaskKind::Evaluate => member.work.is_pending(),
+            TaskKind::Agree(_) => self.is_to_agree(institution),
+        };
+        if !pending {
             return None;
         }
-        let task = self.task()?;
         Some(Assignment {
             task,
             round: self.round,
@@ -185,6 +197,10 @@ impl Run {
                 expected: self.manifest,
                 found: update.manifest,
             });
+        }
+        if update.masked.is_some() != self.plan.secure_aggregation.is_some() {
+            let institution = update.institution.clone();
+            return Err(Rejection::OtherAttempt { institution });
         }
         let member = self.member(&update.institution)?;
         let examples = self.declared(&update.institution);
@@ -294,6 +310,7 @@ impl Run {
         match self.phase {
             Phase::Collecting { .. } => Some(TaskKind::Train),
             Phase::Evaluating { .. } => Some(TaskKind::Evaluate),
+            Phase::Agreeing { step, .. } => Some(TaskKind::Agree(step)),
             Phase::Created
             | Phase::Scheduled { .. }
             | Phase::Recruiting { .. }

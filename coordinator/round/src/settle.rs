@@ -16,11 +16,13 @@ impl StepBuilder {
         while self.run.paused.is_none() {
             self.ask_again();
             self.mark_away();
+            self.mark_away_in_step();
             self.mark_late();
             let moved = match self.run.phase {
                 Phase::Scheduled { until } => self.settle_scheduled(until),
                 Phase::Recruiting { until } => self.settle_recruiting(until),
                 Phase::Collecting { until } => self.settle_collecting(until),
+                Phase::Agreeing { step, until } => self.settle_agreeing(step, until),
                 Phase::Evaluating { until } => self.settle_evaluating(until),
                 Phase::Created
                 | Phase::Aggregating
@@ -72,6 +74,7 @@ impl StepBuilder {
         run.phase = Phase::Recruiting {
             until: self.now + run.plan.cohort.recruit_timeout(),
         };
+        run.agreement = None;
         self.clear_work();
         self.run.members.change(
             |member| member.asides.iter().any(|aside| aside.until < round),
@@ -92,6 +95,9 @@ impl StepBuilder {
     fn begin_round(&mut self) -> Vec<InstitutionId> {
         if self.run.plan.only_evaluates() {
             return self.evaluate(self.run.version);
+        }
+        if self.run.plan.secure_aggregation.is_some() {
+            return self.begin_agreement();
         }
         self.run.phase = Phase::Collecting {
             until: self.now + self.run.plan.cohort.train_timeout(),
@@ -172,7 +178,9 @@ impl StepBuilder {
             updates,
             missing,
         });
-        if quorum_reached {
+        if quorum_reached && self.run.agreement.is_some() {
+            self.confirm_set();
+        } else if quorum_reached {
             self.aggregate();
         } else {
             self.repeat(format!(
@@ -218,7 +226,7 @@ impl StepBuilder {
         true
     }
 
-    fn aggregate(&mut self) {
+    pub(crate) fn aggregate(&mut self) {
         let contributions = self.run.weighed();
         self.run.effects += 1;
         self.effects.push(Effect {
@@ -277,7 +285,7 @@ impl StepBuilder {
     }
 
     /// Gives everyone available something to do; the others nothing.
-    fn assign(&mut self) -> Vec<InstitutionId> {
+    pub(crate) fn assign(&mut self) -> Vec<InstitutionId> {
         let (now, away_after) = (self.now, self.run.plan.cohort.away_after());
         let round = self.run.round;
         let mut assigned = Vec::new();
@@ -294,7 +302,7 @@ impl StepBuilder {
         assigned
     }
 
-    fn is_available(&self, member: &Member) -> bool {
+    pub(crate) fn is_available(&self, member: &Member) -> bool {
         member.is_available(self.now, self.run.plan.cohort.away_after(), self.run.round)
     }
 

@@ -66,6 +66,8 @@ impl Run {
             round_durations: Vec::new(),
             standing,
             measured: None,
+            agreement: None,
+            agreements: 0,
         };
         Transition {
             run,

@@ -1,6 +1,7 @@
 //! What institutions are asked to do, and what they contribute.
 
 use fedner_shared::digest::Digest;
+use fedner_shared::secure::SecureStep;
 use fedner_shared::version::Participant;
 use serde::{Deserialize, Serialize};
 
@@ -23,4 +24,6 @@ pub struct Assignment {
 pub enum TaskKind {
     Train,
     Evaluate,
+    /// A step of a secure aggregation.
+    Agree(SecureStep),
 }

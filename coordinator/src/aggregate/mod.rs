@@ -14,6 +14,7 @@
 
 mod figures;
 mod flow;
+mod masked;
 mod optimizer;
 mod source;
 mod strategy;
@@ -30,12 +31,14 @@ use fedner_shared::plan::{Grid, Rule, ServerOptimizer};
 use fedner_shared::update::{self, add_to_weights};
 use rayon::prelude::*;
 
+use fedner_secagg::{Opening, Width};
 pub use figures::{LastStep, measure};
 use flow::{ReadAhead, WriteBehind};
+use masked::Unmasked;
 use optimizer::Stepper;
 pub use source::{Source, VerifiedFile};
 use strategy::{Member, Reads};
-use sum::{Sum, squared_distances, squared_norms};
+use sum::{Sum, Sums, squared_distances, squared_norms};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,6 +48,8 @@ pub enum Error {
     Update { index: usize, source: update::Error },
     #[error("the update of number {index} has the weight {weight}: expected less than 2^31")]
     Weight { index: usize, weight: u32 },
+    #[error("the masked sum cannot be opened: {0}")]
+    Masked(#[from] fedner_secagg::Error),
     #[error("there is nothing to add")]
     Empty,
     #[error("a weights file cannot be read or written: {0}")]
@@ -118,6 +123,16 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
     optimizing: Option<Optimizing<'_>>,
     out: W,
 ) -> Result<Aggregated, Error> {
+    aggregate_masked(inputs, None, optimizing, out)
+}
+
+/// The same of updates under masks, which come off their sum alone. Their weights are in their values.
+pub fn aggregate_masked<B: Read + Send, S: Source, W: Write + Send>(
+    inputs: Inputs<'_, B, S>,
+    masks: Option<(Opening, Width)>,
+    optimizing: Option<Optimizing<'_>>,
+    out: W,
+) -> Result<Aggregated, Error> {
     let Inputs {
         layout,
         base,
@@ -161,7 +176,13 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
             divisor => grid.gamma() / divisor as f64,
         }
     });
-    let mut sum = Sum::new(open()?, manifest.dimension(), bound, combination)?.without(left_out);
+    let dimension = manifest.dimension();
+    let mut sum: Box<dyn Sums + '_> = if let Some((opening, width)) = masks {
+        Box::new(Unmasked::new(opening.sum(open()?, dimension, width)?))
+    } else {
+        let sum = Sum::new(open()?, dimension, bound, combination)?;
+        Box::new(sum.without(left_out))
+    };
     std::thread::scope(|scope| {
         let mut base = Positioned {
             inner: ReadAhead::new(scope, base),
@@ -179,7 +200,7 @@ pub fn aggregate_with<B: Read + Send, S: Source, W: Write + Send>(
             base.copy_until(piece.offset, &mut out)?;
             let stepping = optimizer.as_ref().map(Stepper).zip(moments.as_mut());
             let stepping = (piece.step, stepping);
-            add_segment(&mut base, &mut sum, stepping, piece.length, &mut out)?;
+            add_segment(&mut base, sum.as_mut(), stepping, piece.length, &mut out)?;
         }
         sum.finish()?;
         io::copy(&mut base, &mut out)?;
@@ -272,7 +293,7 @@ fn members<S>(updates: &[Weighted<S>]) -> Result<Vec<Member>, Error> {
 
 fn add_segment(
     base: &mut impl Read,
-    sum: &mut Sum<impl Read + Send + Sync>,
+    sum: &mut dyn Sums,
     (step, mut stepping): (f64, Option<(Stepper<'_>, &mut Moments<'_>)>),
     length: usize,
     out: &mut impl Write,

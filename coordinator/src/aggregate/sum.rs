@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
-use fedner_shared::update::{self, BLOCK, Decoder, Sums, squared_distance, squared_norm};
+use fedner_shared::update::{self, BLOCK, Decoder, Sums as Places, squared_distance, squared_norm};
 use rayon::prelude::*;
 
 use super::Error;
@@ -163,16 +163,6 @@ impl<R: Read + Send + Sync> Sum<R> {
         Self { left_out, ..self }
     }
 
-    /// The next sums, at least one and at most `most`.
-    pub(super) fn next(&mut self, most: usize) -> Result<&[i64], Error> {
-        if self.used == self.sums.len() {
-            self.add_blocks()?;
-        }
-        let start = self.used;
-        self.used = self.sums.len().min(start + most);
-        Ok(&self.sums[start..self.used])
-    }
-
     fn add_blocks(&mut self) -> Result<(), Error> {
         if self.terms.left == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -202,9 +192,28 @@ impl<R: Read + Send + Sync> Sum<R> {
         self.used = 0;
         Ok(())
     }
+}
+
+/// Sums of all updates, weight by weight.
+pub(super) trait Sums {
+    /// The next sums, at least one and at most `most`.
+    fn next(&mut self, most: usize) -> Result<&[i64], Error>;
 
     /// Reads every update to its end.
-    pub(super) fn finish(self) -> Result<(), Error> {
+    fn finish(self: Box<Self>) -> Result<(), Error>;
+}
+
+impl<R: Read + Send + Sync> Sums for Sum<R> {
+    fn next(&mut self, most: usize) -> Result<&[i64], Error> {
+        if self.used == self.sums.len() {
+            self.add_blocks()?;
+        }
+        let start = self.used;
+        self.used = self.sums.len().min(start + most);
+        Ok(&self.sums[start..self.used])
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), Error> {
         self.terms.finish()
     }
 }
@@ -253,14 +262,14 @@ impl<R: Read + Send + Sync> Updates for Heard<'_, R> {
         self.terms[member].decoder.largest(block)
     }
 
-    fn add(&self, member: usize, block: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error> {
+    fn add(&self, member: usize, block: usize, weight: i32, sums: Places<'_>) -> Result<(), Error> {
         let term = &self.terms[member];
         match sums {
-            Sums::Narrow(sums) => self.add_heard(member, block, sums, |sums| {
-                term.add(block, weight, Sums::Narrow(sums))
+            Places::Narrow(sums) => self.add_heard(member, block, sums, |sums| {
+                term.add(block, weight, Places::Narrow(sums))
             }),
-            Sums::Wide(sums) => self.add_heard(member, block, sums, |sums| {
-                term.add(block, weight, Sums::Wide(sums))
+            Places::Wide(sums) => self.add_heard(member, block, sums, |sums| {
+                term.add(block, weight, Places::Wide(sums))
             }),
         }
     }
@@ -299,7 +308,7 @@ impl<R: Read> Term<R> {
         Ok(values.map_err(|source| self.fault(source))?.len())
     }
 
-    fn add(&self, block: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error> {
+    fn add(&self, block: usize, weight: i32, sums: Places<'_>) -> Result<(), Error> {
         let added = self.decoder.add(block, weight, sums);
         added.map_err(|source| self.fault(source))
     }

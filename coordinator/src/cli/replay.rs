@@ -106,6 +106,7 @@ pub(super) async fn run(
         rule: round.rule,
         run: &round.run,
         contributions: &round.participants,
+        unmasking: round.unmasking,
     };
     let sum = sum.compute(&blobs, false).await?;
     let computed = sum.weights;

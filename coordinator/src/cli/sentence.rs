@@ -98,6 +98,16 @@ pub(super) fn of(entry: &Entry) -> String {
             words::count(participants.len(), "institution", "institutions"),
             again(*attempt)
         ),
+        Event::SecureStepTaken {
+            round,
+            attempt,
+            institution,
+            step,
+            ..
+        } => format!(
+            "{institution} took the step {step} of secure aggregation in round {round}{}",
+            again(*attempt)
+        ),
         Event::AssignmentTaken {
             round, institution, ..
         } => format!("{institution} took on round {round}"),

@@ -12,6 +12,9 @@ use fedner_shared::history::{Seen, Tree};
 use fedner_shared::keys::verify_by_any;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
+use fedner_shared::secure::{
+    SecureKeys, SecureSet, SecureShares, SecureStep, SecureUnmasking, Transcript,
+};
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::version::{Round, Version};
@@ -21,6 +24,7 @@ use super::failed::Failed;
 use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
+use crate::engine::secure::verify_transcript;
 use crate::store::{HistorySeen, Place, StatementKind, Store, StoredStatement};
 
 #[derive(Debug, Args)]
@@ -70,6 +74,9 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
             let pruned = pruned.get(digest).copied();
             let text = pruned.map(|pruned| format!("{}: {pruned}", version.name));
             verdict.pruned.extend(text);
+            if pruned.is_none() {
+                check_unmasking(&blobs, &version, &mut verdict).await;
+            }
             objects.extend(version.kept(pruned));
         }
     }
@@ -181,6 +188,35 @@ fn check_rule(
     verdict.problems.push(format!("version {name}: {problem}"));
 }
 
+/// Whether the members of a masked sum signed everything that took its masks off, and one set.
+async fn check_unmasking(blobs: &Blobs, version: &Version, verdict: &mut Verdict) {
+    let Some(round) = version.round() else {
+        return;
+    };
+    let Some(digest) = round.unmasking else {
+        return;
+    };
+    let checked = async {
+        let bytes = blobs.read(digest).await.map_err(|e| e.to_string())?;
+        let transcript: Transcript = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+        let (of, parent) = (&transcript.of, version.parent);
+        let same = (&of.run, of.plan, of.round, of.attempt)
+            == (&round.run, round.plan, round.round, round.attempt);
+        if !same || Some(of.base) != parent {
+            return Err("what unmasks it is of another attempt".to_owned());
+        }
+        let updates = round.participants.iter();
+        let updates: Vec<_> = updates.map(|one| one.institution.clone()).collect();
+        let dealt = verify_transcript(&transcript, &updates).map_err(|e| e.to_string())?;
+        let opened = dealt.opening(&updates, &transcript.unmaskings);
+        opened.map(drop).map_err(|e| e.to_string())
+    };
+    if let Err(problem) = checked.await {
+        let name = &version.name;
+        verdict.problems.push(format!("version {name}: {problem}"));
+    }
+}
+
 async fn check_object(blobs: &Blobs, digest: Digest, verdict: &mut Verdict) {
     let found = match blobs.open_file(digest).await {
         Ok(file) => tokio::task::spawn_blocking(move || Digest::of_reader(file)).await,
@@ -216,6 +252,12 @@ fn check_statement(statement: &StoredStatement) -> Result<(), fedner_shared::sig
         StatementKind::Update => signed.verify::<UpdateReceipt>(key).map(drop),
         StatementKind::Evaluation => signed.verify::<EvaluationReceipt>(key).map(drop),
         StatementKind::Audit => signed.verify::<AuditReport>(key).map(drop),
+        StatementKind::Secure(SecureStep::Keys) => signed.verify::<SecureKeys>(key).map(drop),
+        StatementKind::Secure(SecureStep::Shares) => signed.verify::<SecureShares>(key).map(drop),
+        StatementKind::Secure(SecureStep::Consistency) => signed.verify::<SecureSet>(key).map(drop),
+        StatementKind::Secure(SecureStep::Unmasking) => {
+            signed.verify::<SecureUnmasking>(key).map(drop)
+        }
     }
 }
 

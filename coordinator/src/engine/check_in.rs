@@ -6,6 +6,7 @@ use fedner_round::{Assignment, Input, Later, Run, TaskKind};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::refusal::Code;
+use fedner_shared::secure::{Signers, Told};
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
@@ -23,6 +24,8 @@ pub enum Todo {
         run: RunId,
         plan: Signed,
         dimension: u64,
+        /// Where updates are masked: who may take part.
+        roster: Signers,
     },
     Work {
         run: RunId,
@@ -33,6 +36,8 @@ pub enum Todo {
         /// The same of the institution's own part in it, where the record hides it.
         participant: String,
         manifest: Digest,
+        /// Where updates are masked: what was said in the attempt.
+        secure: Option<Box<Told>>,
     },
 }
 
@@ -262,10 +267,12 @@ impl Engine {
             return Ok(None);
         };
         let (id, digest, dimension) = (run.id.clone(), run.plan_digest, run.dimension);
+        let roster = self.roster_of(&id)?;
         Ok(Some(Todo::Propose {
             run: id,
             plan: self.signed_plan(digest)?,
             dimension,
+            roster,
         }))
     }
 
@@ -279,6 +286,10 @@ impl Engine {
         let participant = record.part_of(institution);
         let record = record.public.clone();
         let plan = self.signed_plan(plan)?;
+        let secure = match assignment.task {
+            TaskKind::Train | TaskKind::Agree(_) => self.told_of(id)?,
+            TaskKind::Evaluate => None,
+        };
         Ok(Some(Todo::Work {
             run: id.clone(),
             plan,
@@ -286,6 +297,7 @@ impl Engine {
             record,
             participant,
             manifest,
+            secure: secure.map(Box::new),
         }))
     }
 

@@ -19,6 +19,7 @@ pub mod prune;
 pub mod receipts;
 mod records;
 pub mod runs;
+pub mod secure;
 pub mod statements;
 
 use std::collections::BTreeMap;

@@ -63,6 +63,6 @@ fn plan_of(kind: StatementKind, receipt: &Signed) -> Option<Digest> {
             let said = receipt.peek::<EvaluationReceipt>();
             said.ok().map(|said| said.plan)
         }
-        StatementKind::Consent | StatementKind::Audit => None,
+        StatementKind::Consent | StatementKind::Audit | StatementKind::Secure(_) => None,
     }
 }

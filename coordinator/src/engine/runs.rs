@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use fedner_round::{Contribution, Created, Effect, Input, Phase, Run, TaskKind, Transition};
+use fedner_secagg::Width;
 use fedner_shared::digest::Digest;
 use fedner_shared::event::{Event, Judgement};
 use fedner_shared::figures::UpdateFigures;
@@ -17,7 +18,7 @@ use fedner_shared::version::{Origin, Round, Version};
 use fedner_shared::view::{Explanation, RunView};
 
 use super::statements::Vouched;
-use super::{Engine, Failure};
+use super::{Engine, Failure, secure};
 use crate::aggregate::Aggregated;
 use crate::observe;
 use crate::store::{Pending, StatementKind, Tx};
@@ -46,6 +47,8 @@ pub struct Awaited {
     pub squared_bound: u128,
     /// Where it must be 0: what the plan freezes.
     pub zeros: Vec<Range<usize>>,
+    /// Of masked updates, of which nothing else can be said.
+    pub masked: Option<Width>,
 }
 
 /// What is to be done for a closed round.
@@ -259,9 +262,11 @@ impl Engine {
     }
 
     /// Whether an announced update is awaited, and what its values may be.
-    pub fn check_update(&self, update: &UpdateReceipt) -> Result<Awaited, Failure> {
+    pub fn check_update(&mut self, update: &UpdateReceipt) -> Result<Awaited, Failure> {
         let run = self.require(&update.run)?;
         run.check_update(self.now(), update)?;
+        self.check_masks(&update.run, update.masked)?;
+        let run = self.require(&update.run)?;
         let dimension = run.dimension as usize;
         let declared = run.declared(&update.institution);
         Ok(Awaited {
@@ -269,6 +274,7 @@ impl Engine {
             bound: run.plan.privacy.value_bound(),
             squared_bound: run.plan.squared_norm_bound(dimension, declared),
             zeros: run.plan.frozen_weights(dimension),
+            masked: secure::width(&run.plan)?,
         })
     }
 
@@ -362,6 +368,7 @@ impl Engine {
         id: &RunId,
         effect: &Effect,
         participants: Vec<Contribution>,
+        unmasking: Option<Digest>,
         sum: Aggregated,
     ) -> Result<VersionName, Failure> {
         let run = self.require(id)?.clone();
@@ -379,6 +386,7 @@ impl Engine {
             manifest: run.manifest,
             rule: run.plan.rule(),
             moments: sum.moments,
+            unmasking,
             participants,
             sealed: Vec::new(),
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fedner_host::machine::Machine;
 use fedner_host::machine::begin;
+use fedner_secagg::Width;
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::update::{self, Checker};
@@ -29,6 +30,7 @@ pub(super) struct UploadSpec {
     pub(super) bound: i64,
     pub(super) squared_bound: u128,
     pub(super) zeros: Vec<Range<usize>>,
+    pub(super) masked: Option<Width>,
     pub(super) machine: Arc<dyn Machine>,
 }
 
@@ -77,7 +79,7 @@ struct Staged {
     /// Whether a part of it came in an earlier stream.
     resumed: bool,
     hasher: blake3::Hasher,
-    checker: Checker,
+    checker: Sound,
 }
 
 impl Staged {
@@ -90,8 +92,7 @@ impl Staged {
             length: 0,
             resumed: false,
             hasher: blake3::Hasher::new(),
-            checker: Checker::new(form.dimension, form.bound, form.squared_bound)
-                .with_zeros(form.zeros.clone()),
+            checker: Sound::new(&form),
             form,
         };
         let present = staged.file.metadata().map_err(blobs::Error::Staging)?;
@@ -131,7 +132,7 @@ impl Staged {
         }
         self.hasher.update(bytes);
         let checked = self.checker.push(bytes);
-        checked.map_err(|error| self.unsound(&error))
+        checked.map_err(|unsound| unsound.refuse(self.resumed, &self.form.path))
     }
 
     fn finish(self) -> Result<UploadSlot, Failure> {
@@ -145,25 +146,86 @@ impl Staged {
             return Err(self.refuse(Code::UpdateDigest, message));
         }
         let checked = self.checker.finish();
-        checked.map_err(|error| self.unsound(&error))?;
+        checked.map_err(|unsound| unsound.refuse(self.resumed, &self.form.path))?;
         Ok(self.line)
-    }
-
-    fn unsound(&self, error: &update::Error) -> Failure {
-        // Bytes that lay on this disk may have suffered there. When they come again in one stream
-        // it shows whose fault it is.
-        let code = if self.resumed {
-            Code::UpdateDigest
-        } else {
-            code_of(error)
-        };
-        self.refuse(code, error.to_string())
     }
 
     /// Nothing is kept of what is refused.
     fn refuse(&self, code: Code, message: String) -> Failure {
         remove(&self.form.path);
         Refusal::new(code, message).into()
+    }
+}
+
+/// What the bytes are checked for as they come.
+#[derive(Debug)]
+enum Sound {
+    /// Form, range and norm of the values.
+    Open(Box<Checker>),
+    /// Form alone: the values are under masks.
+    Masked(fedner_secagg::Checker),
+}
+
+/// What is wrong with the bytes.
+#[derive(Debug)]
+struct Unsound {
+    code: Code,
+    message: String,
+}
+
+impl Sound {
+    fn new(form: &UploadSpec) -> Self {
+        if let Some(width) = form.masked {
+            return Self::Masked(fedner_secagg::Checker::new(form.dimension, width));
+        }
+        let checker = Checker::new(form.dimension, form.bound, form.squared_bound);
+        Self::Open(Box::new(checker.with_zeros(form.zeros.clone())))
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Unsound> {
+        match self {
+            Self::Open(checker) => checker.push(bytes).map_err(Unsound::from),
+            Self::Masked(checker) => checker.push(bytes).map_err(Unsound::from),
+        }
+    }
+
+    fn finish(self) -> Result<(), Unsound> {
+        match self {
+            Self::Open(checker) => checker.finish().map_err(Unsound::from),
+            Self::Masked(checker) => checker.finish().map_err(Unsound::from),
+        }
+    }
+}
+
+impl From<update::Error> for Unsound {
+    fn from(error: update::Error) -> Self {
+        Self {
+            code: code_of(&error),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<fedner_secagg::Error> for Unsound {
+    fn from(error: fedner_secagg::Error) -> Self {
+        Self {
+            code: Code::UpdateFormat,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl Unsound {
+    /// Bytes that lay on this disk may have suffered there. When they come again in one stream it shows whose fault it
+    /// is. Nothing is kept of them.
+    fn refuse(self, resumed: bool, path: &Path) -> Failure {
+        remove(path);
+        let code = if resumed {
+            Code::UpdateDigest
+        } else {
+            self.code
+        };
+        Refusal::new(code, self.message).into()
     }
 }
 

@@ -5,19 +5,22 @@ use std::io::{BufReader, Read, Seek};
 
 use fedner_host::machine::blocking;
 use fedner_round::Contribution;
+use fedner_secagg::{Opening, Width};
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Layout};
+use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::figures::{Figures, UpdateFigures};
-use fedner_shared::id::RunId;
+use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Rule};
+use fedner_shared::secure::Transcript;
 use fedner_shared::version::{Origin, Version};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Registry;
 use crate::aggregate::{self, Aggregated, Inputs, LastStep, Optimizing, VerifiedFile, Weighted};
 use crate::blobs::{Blobs, Verified};
-use crate::engine::{Failure, Fault, runs::Closing};
+use crate::engine::{Failure, Fault, runs::Closing, secure};
 use crate::observe;
 use crate::store::Pending;
 
@@ -65,7 +68,17 @@ impl Registry {
             }
         };
         let began = std::time::Instant::now();
+        let (id, of) = (run.clone(), effect.clone());
+        let transcript = self.engine.call(move |engine| engine.transcript(&id, &of));
+        let unmasking = match transcript.await? {
+            Some(transcript) => {
+                let bytes = canonical_text(&transcript).into_bytes();
+                Some(self.blobs.put(bytes).await?)
+            }
+            None => None,
+        };
         let sum = Summation {
+            unmasking,
             plan: &plan,
             parent: &parent,
             rule: plan.rule(),
@@ -77,7 +90,7 @@ impl Registry {
         observe::record_aggregation(began.elapsed().as_secs_f64());
         let name = self
             .engine
-            .call(move |engine| engine.publish(&run, &effect, contributions, sum))
+            .call(move |engine| engine.publish(&run, &effect, contributions, unmasking, sum))
             .await?;
         tracing::info!(version = %name, weights = %weights.short(), "published");
         Ok(())
@@ -166,6 +179,8 @@ pub struct Summation<'a> {
     /// The run whose round it is: its own moments go on.
     pub run: &'a RunId,
     pub contributions: &'a [Contribution],
+    /// What takes the masks off the sum; `None` where there are none.
+    pub unmasking: Option<Digest>,
 }
 
 impl Summation<'_> {
@@ -199,6 +214,7 @@ impl Summation<'_> {
             Some(digest) => Some((blobs.open_file(digest).await?, digest)),
             None => None,
         };
+        let masks = self.masks(blobs).await?;
         let (out, out_moments) = (blobs.scratch()?, blobs.scratch()?);
         let (out, out_moments, sum) = blocking(move || {
             let layout = layout_of(&base)?;
@@ -219,7 +235,7 @@ impl Summation<'_> {
                 }),
                 after: Box::new(out_moments.as_file()),
             });
-            let sum = aggregate::aggregate_with(inputs, optimizing, out.as_file())?;
+            let sum = aggregate::aggregate_masked(inputs, masks, optimizing, out.as_file())?;
             Ok::<_, aggregate::Error>((out, out_moments, sum))
         })
         .await??;
@@ -230,6 +246,22 @@ impl Summation<'_> {
             blobs.put_file(sum.weights, out.path()).await?;
         }
         Ok(sum)
+    }
+
+    /// What takes the masks off, after everything that it rests on was verified.
+    async fn masks(&self, blobs: &Blobs) -> Result<Option<(Opening, Width)>, Failure> {
+        let Some(width) = secure::width(self.plan)? else {
+            return Ok(None);
+        };
+        let missing = || Fault::Inconsistent("nothing is kept to unmask the sum with".to_owned());
+        let bytes = blobs.read(self.unmasking.ok_or_else(missing)?).await?;
+        let transcript: Transcript = serde_json::from_slice(&bytes)
+            .map_err(|error| Fault::Inconsistent(format!("what unmasks the sum: {error}")))?;
+        let updates = self.contributions.iter();
+        let updates: Vec<InstitutionId> = updates.map(|one| one.institution.clone()).collect();
+        let dealt = secure::verify_transcript(&transcript, &updates)?;
+        let opening = dealt.opening(&updates, &transcript.unmaskings);
+        Ok(Some((opening.map_err(aggregate::Error::from)?, width)))
     }
 }
 

@@ -13,6 +13,9 @@ use fedner_shared::digest::Digest;
 use fedner_shared::history::{Head, Seen};
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::{Code, Refusal};
+use fedner_shared::secure::{
+    OfAttempt as _, SecureKeys, SecureSet, SecureShares, SecureStep, SecureUnmasking,
+};
 use fedner_shared::sign::{SecretKey, Signed, Statement};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::text;
@@ -333,6 +336,42 @@ impl v1::federation_server::Federation for Federation {
         Ok(Response::new(v1::SubmitAuditResponse {}))
     }
 
+    async fn take_secure_step(
+        &self,
+        request: Request<v1::TakeSecureStepRequest>,
+    ) -> Result<Response<v1::TakeSecureStepResponse>, Status> {
+        let member = self.0.institution(&request).await?;
+        let message = request.into_inner();
+        let step = convert::secure_step(message.step()).map_err(status)?;
+        let signed = convert::secure_statement("statement", message.statement).map_err(status)?;
+        let taken = match step {
+            SecureStep::Keys => {
+                let said = vouch(&member, signed, SecureKeys::institution).await?;
+                let engine = &member.engine;
+                engine.call(move |engine| engine.take_keys(&said)).await
+            }
+            SecureStep::Shares => {
+                let said = vouch(&member, signed, SecureShares::institution).await?;
+                let engine = &member.engine;
+                engine.call(move |engine| engine.take_shares(&said)).await
+            }
+            SecureStep::Consistency => {
+                let said = vouch(&member, signed, SecureSet::institution).await?;
+                let engine = &member.engine;
+                engine.call(move |engine| engine.take_set(&said)).await
+            }
+            SecureStep::Unmasking => {
+                let said = vouch(&member, signed, SecureUnmasking::institution).await?;
+                let engine = &member.engine;
+                engine
+                    .call(move |engine| engine.take_unmasking(&said))
+                    .await
+            }
+        };
+        taken.map_err(status)?;
+        Ok(Response::new(v1::TakeSecureStepResponse {}))
+    }
+
     async fn list_receipts(
         &self,
         request: Request<v1::ListReceiptsRequest>,
@@ -499,11 +538,13 @@ fn todo_to_wire(todo: Todo, memory: Option<u64>) -> WireTodo {
             run,
             plan,
             dimension,
+            roster,
         } => WireTodo::Proposal(v1::Proposal {
             run: run.to_string(),
             plan: Some(convert::signed_to_wire(&plan)),
             dimension,
             memory: memory.unwrap_or_default(),
+            roster: convert::roster_to_wire(&roster),
         }),
         Todo::Work {
             run,
@@ -512,6 +553,7 @@ fn todo_to_wire(todo: Todo, memory: Option<u64>) -> WireTodo {
             record,
             participant,
             manifest,
+            secure,
         } => {
             let message = v1::Assignment {
                 run: run.to_string(),
@@ -521,10 +563,15 @@ fn todo_to_wire(todo: Todo, memory: Option<u64>) -> WireTodo {
                 version: record,
                 participant,
                 manifest: manifest.as_bytes().to_vec(),
+                secure: secure.as_deref().map(convert::secure_attempt_to_wire),
             };
             match assignment.task {
                 TaskKind::Train => WireTodo::Train(message),
                 TaskKind::Evaluate => WireTodo::Evaluate(message),
+                TaskKind::Agree(step) => WireTodo::SecureStep(v1::SecureStepAssignment {
+                    step: convert::secure_step_to_wire(step).into(),
+                    assignment: Some(message),
+                }),
             }
         }
     }

@@ -50,7 +50,9 @@ impl Rations {
         match path {
             "/fedner.v1.Federation/CheckIn" => 512 * KIB,
             "/fedner.v1.Federation/Upload" => MIB,
-            "/fedner.v1.Federation/SubmitEvaluation" => 128 * KIB,
+            "/fedner.v1.Federation/SubmitEvaluation" | "/fedner.v1.Federation/TakeSecureStep" => {
+                128 * KIB
+            }
             "/fedner.v1.Federation/SubmitAudit" => 260 * KIB,
             "/fedner.v1.Operations/PutObject"
             | "/fedner.v1.Operations/PreparePlan"

@@ -3,6 +3,7 @@
 use fedner_shared::digest::Digest;
 use fedner_shared::id::{Alias, InstitutionId, PlanName, VersionName};
 use fedner_shared::score::{Scores, pooled_and_median};
+use fedner_shared::secure::SecureStep;
 use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::version::Version;
 use fedner_shared::view::{InstitutionScores, VersionRef, VersionView};
@@ -17,23 +18,30 @@ pub enum StatementKind {
     Update,
     Evaluation,
     Audit,
+    /// Of a step of secure aggregation.
+    Secure(SecureStep),
 }
 
 impl StatementKind {
-    const ALL: [Self; 4] = [Self::Consent, Self::Update, Self::Evaluation, Self::Audit];
-
-    fn parse(text: &str) -> Result<Self, Error> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| damaged(text))
-    }
-
     fn as_str(self) -> &'static str {
         match self {
             Self::Consent => "consent",
             Self::Update => "update",
             Self::Evaluation => "evaluation",
             Self::Audit => "audit",
+            Self::Secure(SecureStep::Keys) => "secure-keys",
+            Self::Secure(SecureStep::Shares) => "secure-shares",
+            Self::Secure(SecureStep::Consistency) => "secure-set",
+            Self::Secure(SecureStep::Unmasking) => "secure-unmasking",
         }
+    }
+
+    fn parse(text: &str) -> Result<Self, Error> {
+        let kinds = [Self::Consent, Self::Update, Self::Evaluation, Self::Audit];
+        let secure = SecureStep::ALL.map(Self::Secure);
+        let mut all = kinds.into_iter().chain(secure);
+        all.find(|kind| kind.as_str() == text)
+            .ok_or_else(|| damaged(text))
     }
 }
 
@@ -67,6 +75,20 @@ impl Tx<'_> {
             json
         ];
         self.execute("put statement", sql, row).map(drop)
+    }
+
+    pub fn statement(&self, digest: Digest) -> Result<Option<StoredStatement>, Error> {
+        let sql = "SELECT kind, author, author_key, signed FROM statements WHERE digest = ?1";
+        self.first("read statement", sql, values![digest.to_string()], |row| {
+            let key: [u8; 32] = row.get(2)?;
+            Ok(StoredStatement {
+                digest,
+                kind: StatementKind::parse(&row.get::<String>(0)?)?,
+                author: row.parse(1)?,
+                key: PublicKey::from_bytes(&key).map_err(damaged)?,
+                signed: row.json(3)?,
+            })
+        })
     }
 
     pub fn has_statement(&self, digest: Digest) -> Result<bool, Error> {

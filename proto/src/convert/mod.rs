@@ -4,6 +4,7 @@ mod audits;
 mod details;
 mod models;
 mod refusal;
+mod secure;
 mod trust;
 mod views;
 
@@ -16,6 +17,10 @@ use fedner_shared::time::Time;
 pub use audits::submitted_audit;
 pub use models::{version_from_record, version_from_wire, version_to_wire};
 pub use refusal::{refusal_of, status_of};
+pub use secure::{
+    roster, roster_to_wire, secure_attempt, secure_attempt_to_wire, secure_statement, secure_step,
+    secure_step_to_wire,
+};
 pub use trust::{trust, trust_to_wire};
 pub use views::{
     entry_from_wire, entry_to_wire, explanation_from_wire, explanation_to_wire,

@@ -1,18 +1,8 @@
 //! How many members take part, and how many of them it takes.
 
+use fedner_shared::plan::{LARGEST_GROUP, SMALLEST_GROUP, threshold};
+
 use crate::Error;
-
-/// Of two, each would know the other's update from the sum.
-pub const SMALLEST_GROUP: usize = 3;
-/// Some hundred: work and messages grow with the square of their number.
-pub const LARGEST_GROUP: usize = 100;
-
-/// t, the least number above two thirds of `members`. A coordinator that lies about who was lost needs two disjoint
-/// sets of answers, one with each kind of share. Any two sets of t members have more than a third in common, and
-/// honest ones among those answer once.
-pub const fn threshold(members: usize) -> usize {
-    2 * members / 3 + 1
-}
 
 /// A number of members that may form a sum, with its threshold. There is no other way to make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

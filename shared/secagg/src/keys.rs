@@ -136,6 +136,12 @@ impl Roster {
     }
 }
 
+/// Whether anything can be agreed on with that key: with a point of small order nothing can.
+pub fn is_usable(public: &[u8]) -> bool {
+    let public = public.try_into();
+    public.is_ok_and(|public| agreed(&[0x40; 32], public).is_some())
+}
+
 /// By which a seed is known again, and nothing else of it.
 pub(crate) fn commitment(seed: &[u8; 32], context: &Context) -> Result<[u8; 32], Error> {
     Ok(*expand(seed, context, &[b"commitment"])?)

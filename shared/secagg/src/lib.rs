@@ -22,6 +22,7 @@
 //! own machine, and puts together what becomes known to the coordinator anyway. It would take a share of index 0,
 //! which is the secret itself, and two shares of one index. [`Share`] and [`recover`] refuse both.
 
+mod attempt;
 mod envelope;
 mod group;
 mod keys;
@@ -33,13 +34,18 @@ mod stream;
 mod tests;
 mod unmasking;
 
+pub use attempt::{Dealt, Members};
 pub use envelope::{Held, SEALED_BYTES};
-pub use group::{Group, LARGEST_GROUP, SMALLEST_GROUP, threshold};
-pub use keys::{Context, PublicKeys, Roster, Secret, SeedBytes};
+pub use group::Group;
+pub use keys::{Context, PublicKeys, Roster, Secret, SeedBytes, is_usable};
 pub use masking::Masker;
 pub use packed::{BLOCK, Checker, HEADER_BYTES, LARGEST_WIDTH, Width};
 pub use shamir::{SHARE_BYTES, Share, recover};
 pub use unmasking::{Answer, MaskedSum, Opening};
+
+use fedner_shared::id::InstitutionId;
+use fedner_shared::plan::{LARGEST_GROUP, SMALLEST_GROUP};
+use fedner_shared::refusal::{Code, Refusal};
 
 /// What is wrong. None of them tells a secret.
 #[derive(Debug, thiserror::Error)]
@@ -88,4 +94,18 @@ pub enum Error {
     Io(#[from] std::io::Error),
     #[error("a primitive failed: {0}")]
     Primitive(&'static str),
+    #[error("{0} has no part in this attempt")]
+    Stranger(InstitutionId),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Error {
+    /// What is said to whoever sent what is wrong.
+    pub fn refusal(&self) -> Refusal {
+        if let Self::Refused(refusal) = self {
+            return refusal.clone();
+        }
+        Refusal::new(Code::SecureStep, self.to_string())
+    }
 }

@@ -161,13 +161,18 @@ impl Plan {
     }
 
     /// The strategy of a plan file that names none: FedAvg where rows are means over those who annotate them, since
-    /// who alone annotates a type is unlike the others; else Multi-Krum where all institutions weigh the same
+    /// who alone annotates a type is unlike the others, and where nobody sees single updates; else Multi-Krum where all institutions weigh the same
     /// and are enough for it to leave one out (n ≥ 2f + 3), else FedAvg. Of very many institutions it is
     /// the trimmed mean, whose work grows with their number and not with its square.
     pub(super) fn usual_strategy(&self) -> Strategy {
         let equal = self.cohort.weighting == Weighting::Equal;
         match self.cohort.institutions.len() {
-            _ if !equal || self.aggregation.rows == Rows::Annotated => Strategy::FedAvg,
+            _ if !equal
+                || self.aggregation.rows == Rows::Annotated
+                || self.secure_aggregation.is_some() =>
+            {
+                Strategy::FedAvg
+            }
             0..ENOUGH_TO_TRIM => Strategy::FedAvg,
             ENOUGH_TO_TRIM..=MANY => Strategy::MultiKrum,
             _ => Strategy::TrimmedMean,

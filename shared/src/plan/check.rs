@@ -28,6 +28,7 @@ impl Plan {
             guard.check(&self.cohort)?;
         }
         self.check_aggregation()?;
+        self.check_secure_aggregation()?;
         if let Some(optimizer) = &self.server_optimizer {
             optimizer.check()?;
         }

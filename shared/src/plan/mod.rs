@@ -16,6 +16,7 @@ pub mod ranges;
 mod release;
 mod rows;
 mod schedule;
+mod secure;
 mod server_optimizer;
 mod training;
 mod types;
@@ -40,6 +41,7 @@ pub use inputs::{Inputs, Pinned};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
 pub use schedule::Schedule;
+pub use secure::{LARGEST_GROUP, SMALLEST_GROUP, SecureAggregation, threshold};
 pub use server_optimizer::{OptimizerName, ServerOptimizer};
 pub use training::{Decay, Precision, Training};
 pub use types::KnownTypes;
@@ -98,6 +100,9 @@ pub struct Plan {
     pub cohort: Cohort,
     #[serde(default, skip_serializing_if = "is_default")]
     pub aggregation: Aggregation,
+    /// Masks updates, so that the coordinator sees their sum alone; without it, it sees each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_aggregation: Option<SecureAggregation>,
     /// What becomes of the mean update; without it, it is added to the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_optimizer: Option<ServerOptimizer>,

@@ -124,6 +124,9 @@ impl Hollow {
                 Some(Todo::Proposal(proposal)) => self.agree(proposal)?,
                 Some(Todo::Train(assignment)) => self.pretend(assignment).await?,
                 Some(Todo::Evaluate(assignment)) => self.decline(assignment).await?,
+                Some(Todo::SecureStep(step)) => {
+                    self.decline(step.assignment.unwrap_or_default()).await?;
+                }
             }
         }
     }
@@ -185,6 +188,7 @@ impl Hollow {
             weight: 100,
             blob: update.digest,
             bytes: update.bytes.len() as u64,
+            masked: None,
             sigma: 0.0,
             epsilon_after: None,
             ledger_head: None,

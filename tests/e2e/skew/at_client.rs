@@ -312,7 +312,7 @@ impl Said {
         };
         let work = match &answer.todo {
             Some(Todo::Train(work) | Todo::Evaluate(work)) => work,
-            Some(Todo::Proposal(_)) | None => return true,
+            Some(Todo::Proposal(_) | Todo::SecureStep(_)) | None => return true,
         };
         let plan = convert::signed("plan", work.plan.clone());
         plan.is_ok_and(|plan| self.agreed.contains(&plan.digest()))

@@ -1,5 +1,6 @@
 //! `privacy forecast`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -74,6 +75,8 @@ struct Report {
     within_max_epsilon: bool,
     /// Whether a coordinator refuses the plan, unless forced, as its noise drowns its signal.
     too_noisy: bool,
+    /// Who sees an institution's updates.
+    updates: String,
     /// What the guarantee of sampled units rests on, on the device that was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_guarantee: Option<String>,
@@ -119,6 +122,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         max_epsilon: plan.privacy.max_epsilon,
         within_max_epsilon: forecast.epsilon_rdp <= plan.privacy.max_epsilon,
         too_noisy: forecast.noise_to_signal > LARGEST_NOISE_TO_SIGNAL,
+        updates: plan.who_sees_updates(),
         device_guarantee: device_guarantee(&plan, &arguments.device)?,
         forecast,
     };
@@ -272,6 +276,7 @@ fn text(report: &Report) -> String {
     if report.too_noisy {
         text.push_str(": more noise than signal; a coordinator refuses the plan unless forced");
     }
+    let _ = write!(text, "\nupdates          {}", report.updates);
     if forecast.unit == Unit::None {
         return text;
     }

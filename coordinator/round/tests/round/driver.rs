@@ -154,6 +154,7 @@ impl Driver {
             weight: self.run.plan.weight(&id(name), examples),
             blob: Digest::of(format!("{name} {} {}", self.run.round, self.run.attempt).as_bytes()),
             bytes: 10,
+            masked: None,
             sigma: 0.0,
             epsilon_after: None,
             ledger_head: None,

@@ -8,4 +8,5 @@ mod guard;
 mod model;
 mod precedence;
 mod schedule;
+mod secure;
 mod stories;

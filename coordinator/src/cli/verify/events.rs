@@ -9,6 +9,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::event::{Entry, Event};
 use fedner_shared::id::{InstitutionId, RunId, VersionName};
 use fedner_shared::keys::Succession;
+use fedner_shared::secure::SecureStep;
 use fedner_shared::sign::Signed;
 use fedner_shared::state::InstitutionState;
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
@@ -29,6 +30,8 @@ struct Known {
     updates: BTreeMap<UpdateKey, UpdateReceipt>,
     evaluations: BTreeMap<EvaluationKey, EvaluationReceipt>,
     reports: BTreeMap<Digest, InstitutionId>,
+    /// Of secure aggregations.
+    steps: BTreeMap<Digest, (InstitutionId, SecureStep)>,
     /// By digest, whether the key that gives way signed it.
     successions: BTreeMap<Digest, Option<Succession>>,
     states: BTreeMap<InstitutionId, InstitutionState>,
@@ -111,6 +114,7 @@ impl Known {
             updates: BTreeMap::new(),
             evaluations: BTreeMap::new(),
             reports: BTreeMap::new(),
+            steps: BTreeMap::new(),
             successions: successions.iter().map(succession).collect(),
             states: BTreeMap::new(),
             pruned: BTreeMap::new(),
@@ -155,6 +159,9 @@ impl Known {
             StatementKind::Audit => {
                 self.reports.insert(digest, author);
             }
+            StatementKind::Secure(step) => {
+                self.steps.insert(digest, (author, step));
+            }
         }
     }
 
@@ -190,6 +197,16 @@ impl Known {
                 let key = (run.clone(), *round, institution.clone());
                 self.evaluated(key, *f1, *support)
             }),
+            Event::SecureStepTaken {
+                institution,
+                step,
+                statement,
+                ..
+            } => {
+                let said = self.steps.get(statement);
+                (said != Some(&(institution.clone(), *step)))
+                    .then(|| format!("{institution} has signed no such statement of {step}"))
+            }
             Event::AuditReported {
                 institution,
                 report,

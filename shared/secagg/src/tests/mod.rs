@@ -223,9 +223,9 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn damaged_files_are_told_from_whole_ones() {
-    let party = Party::new(3, 5);
+    let party = Party::new(5, 5);
     let values = values(0, BLOCK + 3);
-    let bytes = party.masked(0, &[0, 1, 2], &values);
+    let bytes = party.masked(0, &[0, 1, 2, 3, 4], &values);
     assert_eq!(bytes.len() as u64, party.width.bytes(values.len()));
     let check = |bytes: &[u8]| {
         let mut checker = Checker::new(values.len(), party.width);
