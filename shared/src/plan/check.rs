@@ -105,6 +105,16 @@ impl Plan {
         range("training.focal_gamma", t.focal_gamma, 0.0, 100.0, true)?;
         self.check_class_weights()?;
         range("training.learning_rate", t.learning_rate, 0.0, 10.0, false)?;
+        if let Some(rate) = t.head_learning_rate {
+            range("training.head_learning_rate", rate, 0.0, 10.0, false)?;
+            if self.method == Method::Head {
+                return Err(value(
+                    "training.head_learning_rate",
+                    rate,
+                    "no such key where the head alone is trained: write learning_rate",
+                ));
+            }
+        }
         range("training.warmup", t.warmup, 0.0, 1.0, true)?;
         range("training.weight_decay", t.weight_decay, 0.0, 1.0, true)?;
         range("training.max_grad_norm", t.max_grad_norm, 0.0, 1e9, false)?;

@@ -6,8 +6,11 @@ use toml::{Table, Value};
 
 use super::{CLIP_FACTOR, MembersSee, Method, Plan, Strategy, TRIM, Unit};
 
-/// How much an error on a word in no entity counts, where the head is trained with noise.
+/// How much an error on a word in no entity counts, where there is noise.
 const OTHERS: f64 = 0.25;
+
+/// The head's learning rate where it is trained with noise beside other weights.
+const OF_HEAD: f64 = 0.3;
 
 impl Plan {
     /// Gives the keys that `written`, the plan's file, leaves out the values that are not the same for
@@ -65,8 +68,12 @@ impl Plan {
         fill(&mut own.warmup, 0.0, (training, "warmup"));
         fill(&mut own.weight_decay, 0.0, (training, "weight_decay"));
         fill(&mut own.head_iob2, true, (training, "head_iob2"));
+        if self.method != Method::Head {
+            let rate = &mut own.head_learning_rate;
+            fill(rate, Some(OF_HEAD), (training, "head_learning_rate"));
+        }
         // Most words are in no entity, and the noise drowns what the others say first.
-        if self.method == Method::Head && !own.head_crf {
+        if !own.head_crf {
             let weights = BTreeMap::from([("O".to_owned(), OTHERS)]);
             fill(&mut own.class_weights, weights, (training, "class_weights"));
         }

@@ -46,7 +46,7 @@ impl Plan {
     /// With the unit `institution` it is the clip. Else it is `privacy.max_update_norm`.
     ///
     /// Where that is left out, sampled units have S·η·√d: S steps of the learning rate η on d
-    /// weights. A step of Adam moves a weight by about η at most (Kingma and Ba 2015, section 2.1),
+    /// weights, η being the head's where that is the larger one. A step of Adam moves a weight by about η at most (Kingma and Ba 2015, section 2.1),
     /// and the schedule only lowers η. S follows from the declared number of units. The rule is no
     /// theorem about an honest training: an institution shortens its update to it. Neither key nor
     /// rule allows more than 64, which is the bound where steps are not known.
@@ -54,7 +54,9 @@ impl Plan {
         if self.privacy.unit == Unit::Institution {
             return self.privacy.clip;
         }
-        let rate = self.training.learning_rate;
+        let training = &self.training;
+        let rate = training.head_learning_rate.unwrap_or_default();
+        let rate = rate.max(training.learning_rate);
         let by_steps = self
             .sampling(units)
             .map(|sampling| sampling.steps as f64 * rate * (dimension as f64).sqrt());

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 pub(crate) const EXAMPLE: &str = r#"
@@ -60,6 +62,11 @@ fn wrong_values_name_their_key() {
             "learning_rate = -1.0",
             "training.learning_rate",
         ),
+        (
+            "learning_rate = 1e-4",
+            "head_learning_rate = 0.0",
+            "training.head_learning_rate",
+        ),
         ("clip = 1.0", "clip = 0.0", "privacy.clip"),
         (
             "noise_multiplier = 1.0",
@@ -112,6 +119,7 @@ fn options_of_another_method_name_their_key() {
     let frozen = [
         ("lora", "freeze_embeddings = true"),
         ("head", "freeze_layers = 2"),
+        ("head", "head_learning_rate = 0.3"),
         ("head", "head_layers = [4, 2]"),
         ("head", "head_layers = [2, 2]"),
         ("head", "head_context = 9"),
@@ -221,18 +229,18 @@ fn sampled_units_have_defaults_of_their_own() {
     for (method, batch_size, learning_rate) in [
         ("head", 1024, 0.3),
         ("ffa-lora", 256, 5e-3),
-        ("lora", 256, 3e-3),
+        ("lora", 1024, 3e-3),
         ("full", 256, 1e-3),
         ("bitfit", 256, 5e-3),
     ] {
-        let others = (method == "head").then(|| ("O".to_owned(), 0.25));
         let expected = Training {
             batch_size,
             learning_rate,
             warmup: 0.0,
             weight_decay: 0.0,
             head_iob2: true,
-            class_weights: others.into_iter().collect(),
+            head_learning_rate: (method != "head").then_some(0.3),
+            class_weights: BTreeMap::from([("O".to_owned(), 0.25)]),
             ..Training::default()
         };
         for (unit, clip) in [("person", 0.01), ("document", 0.03), ("sentence", 0.03)] {
@@ -253,10 +261,14 @@ fn what_a_plan_says_is_not_filled_in() {
         .replace("unit = \"institution\"", "unit = \"person\"")
         .replace(
             "[training]",
-            "[training]\nwarmup = 0.1\nweight_decay = 0.01\nhead_iob2 = false\nclass_weights = {}",
+            "[training]\nwarmup = 0.1\nweight_decay = 0.01\nhead_iob2 = false\nclass_weights = {}\n\
+             head_learning_rate = 1e-3",
         );
     let plan = Plan::parse(&text).expect("a plan");
-    let defaults = Training::default();
+    let defaults = Training {
+        head_learning_rate: Some(1e-3),
+        ..Training::default()
+    };
     assert_eq!((plan.training, plan.privacy.clip), (defaults, 1.0));
 }
 

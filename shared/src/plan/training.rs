@@ -19,6 +19,10 @@ pub struct Training {
     pub gradient_accumulation: usize,
     /// The peak of the schedule, which runs over all rounds together.
     pub learning_rate: f64,
+    /// The same of the tagging head alone. Where the plan's unit is sampled it is in coordinates in which the
+    /// features of a word have norm 1. Absent: that of the other weights, in the head's own coordinates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_learning_rate: Option<f64>,
     /// The part of all steps, from 0 to 1, over which the learning rate rises from zero.
     pub warmup: f64,
     /// How it falls to zero afterwards.
@@ -74,6 +78,12 @@ impl Training {
             iob2: self.head_iob2,
         }
     }
+
+    /// The learning rate of the tagging head, if it has one of its own, as a multiple of that of the other weights.
+    pub fn head_rate(&self) -> Option<f64> {
+        self.head_learning_rate
+            .map(|rate| rate / self.learning_rate)
+    }
 }
 
 impl Default for Training {
@@ -83,6 +93,7 @@ impl Default for Training {
             batch_size: 16,
             gradient_accumulation: 1,
             learning_rate: 1e-4,
+            head_learning_rate: None,
             warmup: 0.1,
             decay: Decay::Linear,
             weight_decay: 0.01,

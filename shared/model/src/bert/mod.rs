@@ -10,7 +10,10 @@ mod gradient_tap;
 mod hidden;
 mod layers;
 mod linear;
+mod standardiser;
 mod weights;
+
+use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use fedner_shared::bert::HeadShape;
@@ -24,6 +27,7 @@ pub(crate) use gradient_tap::{Factors, GradientTap};
 pub(crate) use hidden::Hidden;
 use layers::{Embeddings, Layer};
 use linear::Linear;
+pub(crate) use standardiser::{BIAS, Standardiser};
 pub(crate) use weights::{Slot, SlotTensor, leaf, values};
 
 /// The word embedding.
@@ -50,6 +54,8 @@ pub(crate) struct Bert {
     /// The layers whose hidden states are the features, counted from 1, 0 being the embeddings.
     read: Vec<usize>,
     head: HeadShape,
+    /// The coordinates in which the classifier reads features, if they are not the model's own.
+    standard: Option<Arc<Standardiser>>,
     crf: Option<Field>,
     /// What is trained; `None` for a model that only tags.
     trainable: Option<Trainable>,
@@ -145,7 +151,11 @@ impl Bert {
         let classifier = self.classifier.as_ref()?;
         let features = self.features(hidden, batch, dropout);
         let features = kernels::dropout(features, dropout.hidden());
-        Some(classifier.forward(self.with_neighbours(features, batch)))
+        let features = self.with_neighbours(features, batch);
+        Some(match &self.standard {
+            None => classifier.forward(features),
+            Some(standard) => standard.scores(classifier, features),
+        })
     }
 
     /// The features of each word with those of its neighbours side by side, zero where the sentence

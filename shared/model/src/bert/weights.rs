@@ -1,6 +1,7 @@
 //! Weights between checkpoints and tensors.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use fedner_shared::bert::{Adapters, BertConfig};
@@ -11,6 +12,7 @@ use fedner_shared::plan::{Precision, Trainable};
 use super::attention::Attention;
 use super::layers::{Embeddings, Layer, LayerNorm};
 use super::linear::{Adapter, Linear};
+use super::standardiser::{self, Standardiser};
 use super::{Bert, Field, GradientTap, WORDS};
 use crate::{Error, crf};
 
@@ -51,9 +53,30 @@ impl Bert {
             classifier,
             read: config.read_layers(),
             head: config.head.clone(),
+            standard: None,
             crf: loader.field(checkpoint.tags())?,
             trainable: trainable.cloned(),
         })
+    }
+
+    /// The same model with its head, which `base` has, in the coordinates of `standard`.
+    pub(crate) fn standardised(
+        mut self,
+        standard: Standardiser,
+        base: &Checkpoint,
+    ) -> Result<Self, Error> {
+        if let Some(classifier) = &mut self.classifier {
+            let mut weight = base.tensor(standardiser::WEIGHT)?.to_vec();
+            let mut bias = base.tensor(standardiser::BIASES)?.to_vec();
+            standard.enter(&mut weight, &mut bias);
+            let device = classifier.weight.device();
+            let [input, output] = classifier.weight.dims();
+            let weight = TensorData::new(transposed(&weight, input), [input, output]);
+            classifier.weight = leaf(weight, &device);
+            classifier.bias = leaf(TensorData::new(bias, [output]), &device);
+            self.standard = Some(Arc::new(standard));
+        }
+        Ok(self)
     }
 
     /// The same model, the linear layers of its encoder computing in `precision`.
@@ -77,6 +100,10 @@ impl Bert {
                 .get(&spec.name)
                 .ok_or_else(|| checkpoint::Error::Missing(spec.name.clone()))?;
             flat.extend(slot.values()?);
+        }
+        drop(slots);
+        if let Some(standard) = &self.standard {
+            standard.leave_flat(&mut flat, manifest);
         }
         Ok(flat)
     }
@@ -229,6 +256,18 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Erro
         .map_err(|error| Error::Tensor(format!("{error:?}")))
 }
 
+/// Of a matrix in rows of `width`.
+fn transposed(values: &[f32], width: usize) -> Vec<f32> {
+    let rows = values.len() / width;
+    let mut transposed = vec![0.0; values.len()];
+    for (to, row) in values.chunks_exact(width).enumerate() {
+        for (from, value) in row.iter().enumerate() {
+            transposed[from * rows + to] = *value;
+        }
+    }
+    transposed
+}
+
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
@@ -256,14 +295,8 @@ impl Loader<'_> {
 
     /// A matrix that the file has as [output, input].
     fn matrix(&self, name: &str, input: usize, output: usize) -> Result<Tensor<2>, Error> {
-        let values = self.checkpoint.tensor(name)?;
-        let mut transposed = vec![0.0; values.len()];
-        for (to, row) in values.chunks_exact(input).enumerate() {
-            for (from, value) in row.iter().enumerate() {
-                transposed[from * output + to] = *value;
-            }
-        }
-        Ok(self.weight(name, TensorData::new(transposed, [input, output])))
+        let values = transposed(self.checkpoint.tensor(name)?, input);
+        Ok(self.weight(name, TensorData::new(values, [input, output])))
     }
 
     fn linear(&self, name: &str, input: usize, output: usize) -> Result<Linear, Error> {

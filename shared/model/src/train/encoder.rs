@@ -36,10 +36,11 @@ impl<'a> EncoderLearner<'a> {
         let bert = Bert::load_to_train(base, &device.plain().autodiff(), trainable)?;
         let mut bert = bert.with_precision(device.precision(training.precision)?);
         let (hidden, attention) = options.dropout(config, false);
+        let head_rate = training.head_rate().unwrap_or(1.0);
         Ok(Self {
             text,
             options,
-            optimizer: Optimizer::new(&mut bert, training.proximal_mu)?,
+            optimizer: Optimizer::new(&mut bert, training.proximal_mu, head_rate)?,
             bert,
             loss: Loss::new(training, sets),
             dropout: Dropout::new(hidden, attention, options.seed),

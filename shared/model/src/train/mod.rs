@@ -20,7 +20,6 @@ mod private;
 mod private_encoder;
 mod private_head;
 mod schedule;
-mod standardise;
 mod state;
 pub(crate) mod tag_sets;
 mod trainer;

@@ -1,6 +1,7 @@
 //! One step of every trained weight of a model.
 
 use burn::tensor::{Gradients, Tensor};
+use fedner_shared::bert::is_of_head;
 
 use super::adamw::{self, Rates, RowMoments, Rows};
 use super::state::State;
@@ -67,6 +68,8 @@ fn add_scaled(sum: &mut [f32], values: &[f32], factor: f32) {
 pub(super) struct Optimizer {
     states: Vec<Moments>,
     pull: Option<Pull>,
+    /// What the learning rate is multiplied with for the tagging head.
+    head_rate: f64,
 }
 
 enum Moments {
@@ -84,17 +87,19 @@ struct Pull {
 }
 
 impl Optimizer {
-    pub(super) fn new(bert: &mut Bert, mu: f64) -> Result<Self, Error> {
+    /// With a pull of strength `mu`, and the head's learning rate as a multiple of the others'.
+    pub(super) fn new(bert: &mut Bert, mu: f64, head_rate: f64) -> Result<Self, Error> {
         // The pull is on every row, seen in the batch or not.
-        Self::build(bert, mu, mu <= 0.0)
+        Self::build(bert, (mu, head_rate), mu <= 0.0)
     }
 
     /// For gradients that are of every row of the word embedding.
-    pub(super) fn of_all_rows(bert: &mut Bert, mu: f64) -> Result<Self, Error> {
-        Self::build(bert, mu, false)
+    pub(super) fn of_all_rows(bert: &mut Bert, mu: f64, head_rate: f64) -> Result<Self, Error> {
+        Self::build(bert, (mu, head_rate), false)
     }
 
-    fn build(bert: &mut Bert, mu: f64, by_row: bool) -> Result<Self, Error> {
+    fn build(bert: &mut Bert, of: (f64, f64), by_row: bool) -> Result<Self, Error> {
+        let (mu, head_rate) = of;
         let slots = bert.trained();
         let state = |slot: &Slot<'_>| match &slot.tensor {
             SlotTensor::Words(words) if by_row => Moments::ByRow(RowMoments::new(words.dims())),
@@ -113,7 +118,11 @@ impl Optimizer {
         } else {
             None
         };
-        Ok(Self { states, pull })
+        Ok(Self {
+            states,
+            pull,
+            head_rate,
+        })
     }
 
     /// Moves every trained weight against its gradient, all gradients together scaled down to a
@@ -141,7 +150,13 @@ impl Optimizer {
             } else {
                 0.0
             };
+            let of_part = if is_of_head(&slot.name) {
+                self.head_rate
+            } else {
+                1.0
+            };
             let step = Rates {
+                learning_rate: rates.learning_rate * of_part,
                 weight_decay,
                 ..rates
             }

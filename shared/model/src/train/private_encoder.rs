@@ -5,7 +5,6 @@
 //! the two factors that decide it, of which norm and clipped sum are computed (book-keeping: Bu,
 //! Wang, Zha and Karypis 2023, algorithm 1). Units run side by side, one on each thread.
 
-mod balance;
 mod contribution;
 mod norm;
 mod sum;
@@ -28,8 +27,7 @@ use super::state::State;
 use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
 use crate::Error;
-use crate::bert::{Bert, Dropout, SlotTensor};
-use balance::Balance;
+use crate::bert::{Bert, Dropout, SlotTensor, Standardiser};
 use contribution::Contribution;
 use norm::Norm;
 use sum::ClippedSum;
@@ -49,11 +47,10 @@ pub(super) struct PrivateEncoderLearner<'a, 'm> {
     units: &'a [Vec<usize>],
     options: &'a TrainOptions,
     private: Private<'m>,
-    /// On no tape.
+    /// On no tape; its head in coordinates in which each word's features have norm 1.
     bert: Bert,
     loss: Loss,
     optimizer: Optimizer,
-    balance: Balance,
     limits: Limits,
     workers: Workers,
 }
@@ -69,15 +66,17 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
     ) -> Result<Self, Error> {
         let device = text.device;
         let bert = Bert::load_to_train(base, &device.plain(), trainable)?;
-        let mut bert = bert.with_precision(device.precision(options.training.precision)?);
+        let bert = bert.with_precision(device.precision(options.training.precision)?);
+        let mut bert = bert.standardised(Standardiser::from_checkpoint(base)?, base)?;
         let mu = options.training.proximal_mu;
+        let root = (base.config.head_width() as f64).sqrt();
+        let head_rate = options.training.head_rate().unwrap_or(root);
         Ok(Self {
             text,
             units,
             options,
             private,
-            optimizer: Optimizer::of_all_rows(&mut bert, mu)?,
-            balance: Balance::new(&mut bert, base.config.head_width()),
+            optimizer: Optimizer::of_all_rows(&mut bert, mu, head_rate)?,
             limits: limits(&bert),
             bert,
             loss: Loss::new(&options.training, sets),
@@ -97,7 +96,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             let mut bert = self.bert.on_tape(with_books);
             let pass = Pass::run(&bert, &self.loss, self.text, examples, total, &mut dropout)?;
             loss += f64::from(pass.loss);
-            let part = Contribution::take(&mut bert, pass, &self.balance)?;
+            let part = Contribution::take(&mut bert, pass)?;
             match &mut sum {
                 None => sum = Some(part),
                 Some(sum) => sum.add(&part)?,
@@ -200,8 +199,7 @@ impl Learner for PrivateEncoderLearner<'_, '_> {
     /// `batches` has one list of examples a unit.
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
         let (sum, found) = self.clipped_sum(batches, rates.step)?;
-        let mut released = self.private.released(sum.values)?;
-        self.balance.leave(&mut released);
+        let released = self.private.released(sum.values)?;
         let gradient = Gradient::of_flat(&mut self.bert, released);
         let largest = self.options.training.max_grad_norm;
         self.optimizer

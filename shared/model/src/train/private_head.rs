@@ -11,15 +11,11 @@ use super::head::{FrozenRows, Gradient, Head};
 use super::loss::Loss;
 use super::options::TrainOptions;
 use super::private::{Clip, Private};
-use super::standardise::Standardiser;
 use super::state::State;
 use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
 use crate::Error;
-
-/// What the bias is multiplied with: its gradient is then about as large as that by one feature of
-/// a few that matter, and does not use up the clip.
-const BIAS: f32 = 0.3;
+use crate::bert::{BIAS, Standardiser};
 
 /// Units whose clipped gradients one task adds up.
 const TOGETHER: usize = 16;
@@ -51,9 +47,6 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
         let mut head = Head::from_checkpoint(base)?;
         let normal = Standardiser::from_checkpoint(base)?;
         normal.enter(&mut head.weight, &mut head.bias);
-        for bias in &mut head.bias {
-            *bias /= BIAS;
-        }
         head.hold(options.training.proximal_mu);
         Ok(Self {
             examples,
@@ -149,9 +142,6 @@ impl Learner for PrivateHeadLearner<'_, '_> {
 
     fn weights(&mut self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
         let (mut weight, mut bias) = (self.head.weight.clone(), self.head.bias.clone());
-        for bias in &mut bias {
-            *bias *= BIAS;
-        }
         self.normal.leave(&mut weight, &mut bias);
         self.frozen.restore(&mut weight, &mut bias);
         Head::new(self.normal.width(), weight, bias, None).flat(manifest)

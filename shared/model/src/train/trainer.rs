@@ -267,6 +267,10 @@ fn name(
         (private.unit, noise, steps, private.max_windows)
     });
     let early = early.map(|early| (early.patience, early.held_out));
+    if private.is_some() && method != Method::Head {
+        let coordinates = "features of norm 1";
+        return Ok(Digest::of_json(&(all, early, private, coordinates)));
+    }
     if frozen_rows.is_empty() {
         return Ok(Digest::of_json(&(all, early, private)));
     }

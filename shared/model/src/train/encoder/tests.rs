@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 
+use fedner_shared::bert::is_of_head;
 use fedner_shared::plan::{Lora, Method, Target, Training};
 use serde_json::Value;
 
@@ -244,5 +245,68 @@ fn freezing_leaves_the_other_gradients_as_they_are() {
         let expected: Vec<_> = expected.cloned().collect();
         assert!(expected.len() < all.len());
         assert_eq!(found, expected);
+    }
+}
+
+/// By how much one step of each learner moves weights: of the head, and of all others.
+#[test]
+fn the_head_may_have_a_learning_rate_of_its_own() {
+    let base = checkpoint("model.safetensors");
+    let golden: Value = serde_json::from_slice(&fixture("logits.json")).expect("JSON");
+    let examples = examples(&golden);
+    let full = Method::Full.into();
+    let manifest = base.config.manifest(&full, base.tags().expect("head"));
+    let moved = |head_learning_rate| {
+        let options = TrainOptions {
+            method: Method::Full,
+            training: Training {
+                dropout: Some(0.0),
+                learning_rate: 1e-3,
+                head_learning_rate,
+                weight_decay: 0.0,
+                ..Training::default()
+            },
+            seed: 1,
+            schedule: 0.0..1.0,
+        };
+        let tags = vec!["O".to_owned(); base.tags().expect("head")];
+        let sets = TagSets::new(&tags, &[]);
+        let text = text(&base, &examples, None);
+        let mut learner =
+            EncoderLearner::new(&base, text, &options, &full, &sets).expect("learner");
+        let weights =
+            |learner: &mut EncoderLearner<'_>| learner.weights(&manifest).expect("weights");
+        let before = weights(&mut learner);
+        let rates = Rates {
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+            step: 1,
+        };
+        let batch: Vec<usize> = (0..examples.len()).collect();
+        learner.step(&[batch], rates).expect("step");
+        let after = weights(&mut learner);
+        let moves: Vec<f32> = before
+            .iter()
+            .zip(&after)
+            .map(|(from, to)| to - from)
+            .collect();
+        let (mut head, mut rest, mut moves) = (Vec::new(), Vec::new(), moves.as_slice());
+        for tensor in &manifest.tensors {
+            let (own, others) = moves.split_at(tensor.len());
+            moves = others;
+            if is_of_head(&tensor.name) {
+                head.extend_from_slice(own);
+            } else {
+                rest.extend_from_slice(own);
+            }
+        }
+        (head, rest)
+    };
+    let (head, rest) = moved(None);
+    assert_eq!(moved(Some(1e-3)), (head.clone(), rest.clone()));
+    let (faster, others) = moved(Some(1e-2));
+    assert_eq!(others, rest);
+    for (slow, fast) in head.iter().zip(&faster) {
+        assert!((fast - 10.0 * slow).abs() < 1e-5, "{slow} {fast}");
     }
 }

@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use pulp::Arch;
 
-use super::balance::Balance;
 use super::norm::Norm;
 use crate::Error;
 use crate::bert::{Bert, Factors, Slot, SlotTensor, values};
@@ -25,7 +24,7 @@ enum Part {
 
 impl Contribution {
     /// Takes it from a pass of `bert`, which is on the tape.
-    pub(super) fn take(bert: &mut Bert, pass: Pass, balance: &Balance) -> Result<Self, Error> {
+    pub(super) fn take(bert: &mut Bert, pass: Pass) -> Result<Self, Error> {
         let Pass {
             mut gradients,
             mut by_words,
@@ -39,9 +38,7 @@ impl Contribution {
             if let Some(factors) = noted.and_then(|book| book.factors(&mut gradients)) {
                 return Ok(Part::Product(factors.on_processor().into()));
             }
-            let mut gradient = slot.gradient(&mut gradients)?;
-            balance.enter(slot, &mut gradient);
-            Ok(Part::Whole(gradient))
+            Ok(Part::Whole(slot.gradient(&mut gradients)?))
         };
         let parts: Result<Vec<Part>, Error> = bert.trained().iter().map(part).collect();
         Ok(Self(parts?))

@@ -6,6 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::bert::BIAS;
 use crate::device::Device;
 use crate::train::cache::Grouping;
 use crate::train::encoder::EncoderLearner;
@@ -167,19 +168,36 @@ fn alone(
     let (loss, gradient) = learner.gradient(unit, words as f64, 1).expect("gradient");
     (
         f64::from(loss),
-        balanced(base, gradient.as_filed(&mut learner.bert)),
+        standardised(base, gradient.as_filed(&mut learner.bert)),
     )
 }
 
-/// What the private learner clips: the head's weight counts less.
-fn balanced(base: &Checkpoint, mut gradient: Vec<(String, Vec<f32>)>) -> Vec<(String, Vec<f32>)> {
-    let factor = (base.config.head_width() as f32).sqrt();
-    for (name, values) in &mut gradient {
-        if name == "classifier.weight" {
-            for value in values {
-                *value /= factor;
-            }
+/// What the private learner clips: the gradient by the head in its coordinates. With w = w'·s and b = c·b' - w·β,
+/// that by w' is s·(that by w - β·that by b), and that by b' is c times that by b.
+fn standardised(
+    base: &Checkpoint,
+    mut gradient: Vec<(String, Vec<f32>)>,
+) -> Vec<(String, Vec<f32>)> {
+    let standard = Standardiser::from_checkpoint(base).expect("standardiser");
+    let width = standard.width();
+    let mut zero = vec![0.0; width];
+    // The coordinates of a word without features: -β·s.
+    standard.apply(&mut zero);
+    let mut scale = vec![1.0; width];
+    standard.apply(&mut scale);
+    for (scale, zero) in scale.iter_mut().zip(&zero) {
+        *scale -= zero;
+    }
+    let of = |name: &str| gradient.iter().position(|(n, _)| n == name).expect("head");
+    let (weight, bias) = (of("classifier.weight"), of("classifier.bias"));
+    let by_bias = gradient[bias].1.clone();
+    for (row, by_bias) in gradient[weight].1.chunks_exact_mut(width).zip(&by_bias) {
+        for ((value, scale), zero) in row.iter_mut().zip(&scale).zip(&zero) {
+            *value = *value * scale + by_bias * zero;
         }
+    }
+    for value in &mut gradient[bias].1 {
+        *value *= BIAS;
     }
     gradient
 }
@@ -308,13 +326,19 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
         let manifest = base.config.manifest(trainable, sets.tags().len());
         let found = learner.weights(&manifest).expect("weights");
 
-        let mut plain = Bert::load_to_train(base, &Device::Cpu.plain(), trainable).expect("model");
+        let in_coordinates = |bert: Bert| {
+            let standard = Standardiser::from_checkpoint(base).expect("standardiser");
+            bert.standardised(standard, base).expect("head")
+        };
+        let plain = Bert::load_to_train(base, &Device::Cpu.plain(), trainable).expect("model");
+        let mut plain = in_coordinates(plain);
         let undropped = options_off(trainable);
         let mut mean: Vec<f32> = Vec::new();
         for unit in units.iter().filter(|unit| !unit.is_empty()) {
             let text = text_of(base, &examples, None);
             let mut learner =
                 EncoderLearner::new(base, text, &undropped, trainable, &sets).expect("learner");
+            learner.bert = in_coordinates(learner.bert);
             let words: usize = unit.iter().map(|i| examples[*i].targets.len()).sum();
             let (_, gradient) = learner.gradient(unit, words as f64, 1).expect("gradient");
             let flat = gradient.flat(&mut learner.bert);
@@ -324,7 +348,8 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
             }
         }
         let gradient = Gradient::of_flat(&mut plain, mean.clone());
-        let mut optimizer = Optimizer::of_all_rows(&mut plain, 0.0).expect("optimizer");
+        let root = (base.config.head_width() as f64).sqrt();
+        let mut optimizer = Optimizer::of_all_rows(&mut plain, 0.0, root).expect("optimizer");
         optimizer
             .step(&mut plain, gradient, 1.0, rates)
             .expect("step");
@@ -333,8 +358,7 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
         drop(learner);
         assert_eq!(mechanism.released.len(), 1);
         let sum = mechanism.released[0].iter();
-        let mut released: Vec<f32> = sum.map(|sum| (*sum / 4.0) as f32).collect();
-        Balance::new(&mut plain, base.config.head_width()).leave(&mut released);
+        let released: Vec<f32> = sum.map(|sum| (*sum / 4.0) as f32).collect();
         for (found, expected) in released.iter().zip(&mean) {
             assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         }

@@ -1,19 +1,34 @@
 //! Coordinates in which the features of every word have norm 1.
 
+use burn::tensor::{Tensor, TensorData};
 use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::manifest::Manifest;
 
+use super::linear::Linear;
 use crate::Error;
 
 /// The least part of the largest γ that a feature is taken to have, so that none is blown up.
 const LEAST: f32 = 1e-2;
 
+/// What the bias is multiplied with: its gradient is then about as large as that by one feature of
+/// a few that matter, and does not use up the clip.
+pub(crate) const BIAS: f32 = 0.3;
+
+/// The head's weight, and its bias, by their Hugging Face names.
+pub(super) const WEIGHT: &str = "classifier.weight";
+pub(super) const BIASES: &str = "classifier.bias";
+
 /// x' = (x - β) / (γ·√n) of the hidden states x that the head reads, with γ and β of the LayerNorm
 /// that each came out of (Ba et al. 2016, equation 3): what was normalised there, and divided by
 /// the root of the width n of all that is read. Its norm is 1 (but where a sentence ends and a
 /// neighbour is missing), so that clipping a gradient means the same for every word. γ and β are
-/// weights of the model version, so that nothing of it depends on the text.
-#[derive(Debug)]
-pub(super) struct Standardiser {
+/// weights of the model version, so that nothing of it depends on the text. The bias counts [`BIAS`]
+/// times.
+///
+/// Without these coordinates most of a gradient is along the few features that are large in every
+/// word, and says little of any.
+#[derive(Debug, Clone)]
+pub(crate) struct Standardiser {
     /// β
     shift: Vec<f32>,
     /// 1 / (γ·√n)
@@ -21,7 +36,7 @@ pub(super) struct Standardiser {
 }
 
 impl Standardiser {
-    pub(super) fn from_checkpoint(base: &Checkpoint) -> Result<Self, Error> {
+    pub(crate) fn from_checkpoint(base: &Checkpoint) -> Result<Self, Error> {
         let root = (base.config.head_width() as f32).sqrt();
         let (mut shift, mut scale) = (Vec::new(), Vec::new());
         for layer in base.config.read_layers() {
@@ -44,12 +59,12 @@ impl Standardiser {
     }
 
     /// n
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.shift.len()
     }
 
     /// Brings rows of features into these coordinates.
-    pub(super) fn apply(&self, rows: &mut [f32]) {
+    pub(crate) fn apply(&self, rows: &mut [f32]) {
         for row in rows.chunks_exact_mut(self.shift.len()) {
             for ((x, shift), scale) in row.iter_mut().zip(&self.shift).zip(&self.scale) {
                 *x = (*x - shift) * scale;
@@ -57,24 +72,57 @@ impl Standardiser {
         }
     }
 
+    /// The scores that a classifier in these coordinates gives to rows of features.
+    pub(super) fn scores(&self, classifier: &Linear, features: Tensor<2>) -> Tensor<2> {
+        let device = features.device();
+        let row = |values: &[f32]| {
+            let data = TensorData::new(values.to_vec(), [1, values.len()]);
+            Tensor::<2>::from_data(data, &device)
+        };
+        let features = (features - row(&self.shift)) * row(&self.scale);
+        let bias = classifier.bias.clone() * BIAS;
+        features.matmul(classifier.weight.clone()) + bias.unsqueeze()
+    }
+
     /// A head on features x, [tags, n], becomes the head on x' that gives the same scores.
-    pub(super) fn enter(&self, weight: &mut [f32], bias: &mut [f32]) {
+    pub(crate) fn enter(&self, weight: &mut [f32], bias: &mut [f32]) {
         for (row, bias) in weight.chunks_exact_mut(self.shift.len()).zip(bias) {
             *bias += product(row, &self.shift);
             for (weight, scale) in row.iter_mut().zip(&self.scale) {
                 *weight /= scale;
             }
+            *bias /= BIAS;
         }
     }
 
     /// The way back.
-    pub(super) fn leave(&self, weight: &mut [f32], bias: &mut [f32]) {
+    pub(crate) fn leave(&self, weight: &mut [f32], bias: &mut [f32]) {
         for (row, bias) in weight.chunks_exact_mut(self.shift.len()).zip(bias) {
+            *bias *= BIAS;
             for (weight, scale) in row.iter_mut().zip(&self.scale) {
                 *weight *= scale;
             }
             *bias -= product(row, &self.shift);
         }
+    }
+
+    /// The way back of the head among the weights of `manifest`.
+    pub(crate) fn leave_flat(&self, flat: &mut [f32], manifest: &Manifest) {
+        let place = |name| {
+            let mut segments = manifest.segments();
+            let found = segments.find(|(_, spec)| spec.name == name);
+            found.map(|(first, spec)| first..first + spec.len())
+        };
+        let (Some(weights), Some(biases)) = (place(WEIGHT), place(BIASES)) else {
+            return;
+        };
+        let (mut weight, mut bias) = (
+            flat[weights.clone()].to_vec(),
+            flat[biases.clone()].to_vec(),
+        );
+        self.leave(&mut weight, &mut bias);
+        flat[weights].copy_from_slice(&weight);
+        flat[biases].copy_from_slice(&bias);
     }
 }
 
@@ -105,7 +153,7 @@ mod tests {
         for tag in 0..2 {
             let row = tag * 3..tag * 3 + 3;
             let outer = product(&weight[row.clone()], &x) + bias[tag];
-            let found = product(&inner[row], &x_inner) + inner_bias[tag];
+            let found = product(&inner[row], &x_inner) + BIAS * inner_bias[tag];
             assert!((outer - found).abs() < 1e-5, "{outer} {found}");
         }
         normal().leave(&mut inner, &mut inner_bias);
