@@ -140,6 +140,8 @@ impl Registry {
         config
             .check_trainable(&trainable)
             .map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
+        let known = plan.known_of(&base.version.labels);
+        let known = known.map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
         let manifest = config.manifest(&trainable, plan.tags().len());
         let prepared = self
             .prepared_base(plan, &manifest, base, &config_json, digest, name)
@@ -154,7 +156,7 @@ impl Registry {
             tokenizer: self.pinned(version.tokenizer).await?,
             weights: self.pinned(version.weights).await?,
             frozen,
-            known: plan.known_of(&base.version.labels),
+            known,
             manifest: manifest.digest(),
         };
         Ok((manifest, prepared, inputs))

@@ -17,7 +17,7 @@ struct Case {
     said: [&'static str; 2],
 }
 
-const CASES: [Case; 17] = [
+const CASES: [Case; 20] = [
     Case {
         what: "a type is renamed onto itself",
         edits: &[("labels = ", "rename = { Drug = \"Drug\" }\nlabels = ")],
@@ -74,8 +74,29 @@ const CASES: [Case; 17] = [
         said: ["plan-invalid", "known_types"],
     },
     Case {
+        what: "rows of a base without a head are to be frozen",
+        edits: &[
+            ("labels = ", "known_types = \"freeze\"\nlabels = "),
+            ("known@1", "base@1"),
+        ],
+        said: ["plan-invalid", "known_types"],
+    },
+    Case {
+        what: "a base without a head is to be distilled",
+        edits: &[
+            ("labels = ", "known_types = \"distil\"\nlabels = "),
+            ("known@1", "base@1"),
+        ],
+        said: ["plan-invalid", "known_types"],
+    },
+    Case {
         what: "a gate asks for a gain that there is not",
         edits: &[("[privacy]", "[gate]\nmin_gain = 1.5\n[privacy]")],
+        said: ["plan-invalid", "gate.min_gain"],
+    },
+    Case {
+        what: "a gate asks for all that F1 can be",
+        edits: &[("[privacy]", "[gate]\nmin_gain = 1.0\n[privacy]")],
         said: ["plan-invalid", "gate.min_gain"],
     },
     Case {

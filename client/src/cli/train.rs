@@ -151,7 +151,7 @@ fn known_rows(plan: &Plan, tags: Option<&[String]>) -> anyhow::Result<Vec<usize>
     let types =
         HeadTags::read(tags.unwrap_or_default()).map_or_else(|_| Vec::new(), |head| head.types);
     plan.check_types_of_base(&types)?;
-    Ok(plan.rows_of(&plan.known_of(&types)))
+    Ok(plan.rows_of(&plan.known_of(&types)?))
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -66,6 +66,14 @@ impl Gate {
 
     pub(super) fn check(&self, name: &str, institutions: usize) -> Result<(), Error> {
         range("gate.min_gain", self.min_gain, -1.0, 1.0, true)?;
+        if self.min_gain >= 1.0 {
+            let expected = "below 1: no version can gain more than F1 has room for";
+            return Err(super::error::value(
+                "gate.min_gain",
+                self.min_gain,
+                expected,
+            ));
+        }
         let loss = self.max_type_loss.unwrap_or_default();
         range("gate.max_type_loss", loss, 0.0, 1.0, true)?;
         between(
@@ -116,6 +124,7 @@ mod tests {
     fn wrong_values_of_a_gate_are_errors() {
         let wrong = [
             "min_gain = 1.5",
+            "min_gain = 1.0",
             "min_gain = nan",
             "max_type_loss = -0.1",
             "min_institutions = 0",

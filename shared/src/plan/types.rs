@@ -32,14 +32,20 @@ impl Plan {
         types_of_base.iter().map(name).collect()
     }
 
-    /// The types of a base, by the plan's names, of which something is to be kept.
-    pub fn known_of(&self, types_of_base: &[String]) -> Vec<String> {
-        match self.known_types {
-            KnownTypes::Train => Vec::new(),
-            KnownTypes::Freeze | KnownTypes::Distil => {
-                self.renamed(types_of_base).into_iter().flatten().collect()
-            }
+    /// The types of a base, by the plan's names, of which something is to be kept: of a base without any, nothing
+    /// can be.
+    pub fn known_of(&self, types_of_base: &[String]) -> Result<Vec<String>, Error> {
+        let asked = match self.known_types {
+            KnownTypes::Train => return Ok(Vec::new()),
+            KnownTypes::Freeze => "freeze",
+            KnownTypes::Distil => "distil",
+        };
+        let known: Vec<_> = self.renamed(types_of_base).into_iter().flatten().collect();
+        if known.is_empty() {
+            let expected = "no such key: the base knows none of the plan's types";
+            return Err(value("known_types", asked, expected));
         }
+        Ok(known)
     }
 
     /// Checks `rename` and `drop` against the types of a base, and that no type is lost unsaid.

@@ -65,7 +65,7 @@ impl Machine {
         let (trainable, count) = (plan.trainable(), plan.tags().len());
         let manifest = checkpoint.config.manifest(&trainable, count);
         let mut plan = plan.clone();
-        plan.inputs = Some(inputs(plan.known_of(&base.labels), &manifest));
+        plan.inputs = Some(inputs(plan.known_of(&base.labels)?, &manifest));
         let mut run = Run {
             machine: self,
             weights: checkpoint.flatten(&manifest)?,
