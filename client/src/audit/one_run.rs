@@ -1,6 +1,6 @@
-//! A whole private training with many canary units in it, each by a coin of its own (Steinke, Nasr
-//! and Jagielski 2023, "Privacy Auditing with One (1) Training Run"), judged by the whole claim (Mahloujifar,
-//! Melis and Chaudhuri 2025, "Auditing f-Differential Privacy in One Run").
+//! A whole private training with many canary units in it, each by a coin of its own (Steinke, Nasr and
+//! Jagielski 2023, "Privacy Auditing with One (1) Training Run"). It is judged by the whole claim
+//! (Mahloujifar, Melis and Chaudhuri 2025, "Auditing f-Differential Privacy in One Run").
 
 use fedner_privacy::audit::one_run::Guesses;
 use fedner_privacy::noise::Generator;

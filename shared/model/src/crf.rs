@@ -1,9 +1,8 @@
 //! A linear-chain conditional random field on the scores of a tagging head (Lafferty et al. 2001).
 //!
-//! The tags y₁…yₙ of a sentence have the score
-//! start(y₁) + Σᵢ sᵢ(yᵢ) + Σᵢ transition(yᵢ₋₁, yᵢ) + end(yₙ), with sᵢ the head's scores of word i,
-//! and the probability that softmax over all sequences of tags gives it. All sums are in f64 and
-//! in logarithms.
+//! The tags y₁…yₙ of a sentence have the score start(y₁) + Σᵢ sᵢ(yᵢ) + Σᵢ transition(yᵢ₋₁, yᵢ) + end(yₙ),
+//! with sᵢ the head's scores of word i. Their probability is what softmax over all sequences of tags gives
+//! them. All sums are in f64 and in logarithms.
 
 use fedner_shared::bert::follows;
 use fedner_shared::checkpoint::{Checkpoint, Error};

@@ -5,10 +5,10 @@
 //!
 //! # Why the claim is a theorem
 //!
-//! Let S and S′ be the sums that two neighbouring data sets give (one unit there or not), as the
-//! trainer computed them, so that `‖S − S′‖₂ ≤ C + e`, where e is what floating-point summation can
-//! put between them, a bound the caller states. The grid γ is a power of two, so x/γ is exact.
-//! Rounding each coordinate to the nearest integer moves it by at most 1/2, so
+//! Let S and S′ be the sums that two neighbouring data sets give (one unit there or not), as the trainer
+//! computed them, so that `‖S − S′‖₂ ≤ C + e`. Here e is what floating-point summation can put between them,
+//! a bound the caller states. The grid γ is a power of two, so x/γ is exact. Rounding each coordinate to the
+//! nearest integer moves it by at most 1/2, so
 //!
 //! `‖[S/γ] − [S′/γ]‖₂ ≤ (C + e)/γ + √d = Δ̃`
 //!

@@ -7,9 +7,9 @@ use super::Encoded;
 /// Cuts a sentence of `prefix` special tokens before its words and `suffix` after them into
 /// windows of at most `limit` sub-tokens, as short of them as it is.
 ///
-/// The windows overlap by about a quarter. Of those that have a word's first sub-token, the one
-/// with the larger distance to its nearer end tags it, so that it has an eighth of the window as
-/// context on both sides where the sentence has as much.
+/// The windows overlap by about a quarter. Of those that have a word's first sub-token, the one with the
+/// larger distance to its nearer end tags it. So it has an eighth of the window as context on both sides
+/// where the sentence has as much.
 pub(super) fn cut(whole: Encoded, limit: usize, prefix: usize, suffix: usize) -> Vec<Encoded> {
     if whole.ids.len() <= limit {
         return vec![whole];

@@ -70,13 +70,13 @@ impl Curve {
     /// An upper bound for noise from the discrete Gaussian of parameter σ·Δ on integer sums, where Δ
     /// bounds the norm of one unit's integer contribution.
     ///
-    /// At whole orders n the moment of the unit removed is the binomial sum of
-    /// `E_Q (P/Q)^k`, k ≤ n. P is Q shifted by an integer vector of norm up to Δ, so each of these is
-    /// at most that of the continuous Gaussian (Canonne, Kamath and Steinke 2020, Proposition 5), and
-    /// the whole is at most [`sampled_gaussian`]. The unit added costs no more: x → μ − x exchanges P
-    /// and Q, the condition of Mironov, Talwar and Zhang 2019, Theorem 5. Between whole orders the
-    /// chord holds for any pair of distributions; the series for the continuous Gaussian is not
-    /// used. The lemma *accounting* of the [crate] states it.
+    /// At whole orders n the moment of the unit removed is the binomial sum of `E_Q (P/Q)^k`, k ≤ n. P is Q
+    /// shifted by an integer vector of norm up to Δ, so each of these is at most that of the continuous
+    /// Gaussian (Canonne, Kamath and Steinke 2020, Proposition 5). So the whole is at most
+    /// [`sampled_gaussian`]. The unit added costs no more: x → μ − x exchanges P and Q, the condition of
+    /// Mironov, Talwar and Zhang 2019, Theorem 5. Between whole orders the chord holds for any pair of
+    /// distributions; the series for the continuous Gaussian is not used. The lemma *accounting* of the
+    /// [crate] states it.
     pub fn sampled_discrete_gaussian(q: f64, sigma: f64) -> Result<Self, Error> {
         let whole = |order| Ok(sampled_gaussian(q, sigma, order)? * (order - 1.0));
         let point = |order: f64| {

@@ -119,8 +119,8 @@ impl Guesses {
     }
 
     /// Whether so many right guesses have a probability below `chance` under every mechanism whose ε at each
-    /// δ of `curve` is at most `part` of the one there (Mahloujifar, Melis and Chaudhuri 2025, algorithm 3,
-    /// with two answers to each guess).
+    /// δ of `curve` is at most `part` of the one there. This is algorithm 3 of Mahloujifar, Melis and
+    /// Chaudhuri (2025), with two answers to each guess.
     ///
     /// If they had that probability, r_0 + h_0 of the recursion would be at most the part of the coins that
     /// is guessed. It begins with r_v = τ·v/m and h_v = τ·(r−v)/m, and goes down by

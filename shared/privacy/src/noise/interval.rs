@@ -38,10 +38,10 @@ impl Ratio {
 
 /// Integers around `e^(-t) · 2^precision`: the first not above it, the second not below.
 ///
-/// With `y = t / 2^h` below 2^-8, the alternating series of e^(-y) is added in fixed point with
-/// h + 8 guard bits. A term is rounded down twice and inherits less than a hundredth of the error
-/// of the one before, so it is short by less than 3 units, and what follows the first term that
-/// is zero is less than 4 units. Squaring h times, downwards and upwards, gives e^(-t).
+/// With `y = t / 2^h` below 2^-8, the alternating series of e^(-y) is added in fixed point with h + 8 guard
+/// bits. A term is rounded down twice and inherits less than a hundredth of the error of the one before, so
+/// it is short by less than 3 units. What follows the first term that is zero is less than 4 units. Squaring
+/// h times, downwards and upwards, gives e^(-t).
 pub(super) fn exp_minus(t: &Ratio, precision: usize) -> (UBig, UBig) {
     let whole = &t.numerator / &t.denominator;
     // e^(-p) < 2^-p.

@@ -1,11 +1,10 @@
 //! Exact integer noise: one sampler for every number that is released.
 //!
-//! [`Sampler`] draws the discrete Gaussian (Canonne, Kamath and Steinke 2020, "The Discrete
-//! Gaussian for Differential Privacy") for updates and gradient sums, and the discrete Laplace
-//! distribution (Ghosh, Roughgarden and Sundararajan 2009, "Universally Utility-Maximizing Privacy
-//! Mechanisms") for counts, with probabilities that are exact and in a time that does not depend on
-//! what is drawn; how is told there. Its random bits come from a [`Generator`], keyed by the
-//! operating system.
+//! [`Sampler`] draws the discrete Gaussian for updates and gradient sums (Canonne, Kamath and Steinke 2020, "The
+//! Discrete Gaussian for Differential Privacy"). It draws the discrete Laplace distribution for counts (Ghosh,
+//! Roughgarden and Sundararajan 2009, "Universally Utility-Maximizing Privacy Mechanisms"). Probabilities are exact,
+//! and the time does not depend on what is drawn; how is told there. Its random bits come from a [`Generator`], keyed
+//! by the operating system.
 //!
 //! [`gaussian`] and [`laplace`] wrap it as a `Measurement` of OpenDP, whose privacy maps and
 //! composition govern it. OpenDP's own sampler, a hundred times slower, draws no released number: it

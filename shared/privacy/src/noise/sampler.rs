@@ -17,13 +17,12 @@
 //! So the decision is always the one that the real numbers U and e^(-φ) give, and the accepted
 //! integers have probabilities exactly proportional to e^(-φ).
 //!
-//! What is constant: every lane takes the same random bits, one load from a table of 8 KiB, and
-//! the same arithmetic without branches; lanes that are rejected are left out by a store that is
-//! overwritten. What is not: how many lanes a value takes, which says nothing about the value
-//! kept; and the lanes to settle, about three in 2^20. Whether a lane is among these depends on R
-//! and on ties, whose chances are the same for every value to within a factor of two, except that
-//! values rarer than 2^-42 are always among them. Cache lines within the table are not hidden from
-//! a process that shares the core.
+//! What is constant: every lane takes the same random bits, one load from a table of 8 KiB, and the same
+//! arithmetic without branches; lanes that are rejected are left out by a store that is overwritten. What is
+//! not: how many lanes a value takes, which says nothing about the value kept; and the lanes to settle, about
+//! three in 2^20. Whether a lane is among these depends on R and on ties. Their chances are the same for
+//! every value to within a factor of two, except that values rarer than 2^-42 are always among them. Cache
+//! lines within the table are not hidden from a process that shares the core.
 
 use dashu_int::UBig;
 use pulp::{Arch, NullaryFnOnce};

@@ -9,12 +9,11 @@
 //!
 //! `‖AᵀG‖² = Σ_{s,t} (AAᵀ)_{st} (GGᵀ)_{st}`,
 //!
-//! and it is computed in float32. A scalar product of k terms comes out wrong by at most γ(k) =
-//! ku/(1-ku) times the sum of the terms' sizes, u = 2⁻²⁴, whatever the order of the terms (Higham
-//! 2002, section 3.1). These products are made on the processor, whatever device the passes ran on, so
-//! that u is float32's. So for A of width d, G of width p and T rows, with R = Σ_t ‖a_t‖‖g_t‖, the
-//! sum above is wrong by at most (γ(d) + γ(p) + γ(d)γ(p))·R², and the product AᵀG that is added in
-//! the end by at most γ(T)·R in norm:
+//! and it is computed in float32. A scalar product of k terms comes out wrong by at most γ(k) = ku/(1-ku)
+//! times the sum of the terms' sizes, u = 2⁻²⁴, whatever the order of the terms (Higham 2002, section 3.1).
+//! These products are made on the processor, whatever device the passes ran on, so that u is float32's. So
+//! for A of width d, G of width p and T rows, with R = Σ_t ‖a_t‖‖g_t‖, the sum above is wrong by at most
+//! (γ(d) + γ(p) + γ(d)γ(p))·R². The product AᵀG that is added in the end is wrong by at most γ(T)·R in norm:
 //!
 //! `‖fl(AᵀG)‖ ≤ √(Σ_{s,t} fl(AAᵀ)_{st} fl(GGᵀ)_{st} + (γ(d) + γ(p) + γ(d)γ(p))·R²) + γ(T)·R`.
 //!

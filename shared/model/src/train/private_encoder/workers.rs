@@ -1,8 +1,7 @@
 //! Threads of which each does whole tasks by itself.
 //!
-//! On the shared rayon pool a task that waits for a part of its own takes up another whole one
-//! meanwhile, with all the memory that takes, and the parts of small tasks cost more to hand over
-//! than to do.
+//! On the shared rayon pool a task that waits for a part of its own takes up another whole one meanwhile,
+//! with all the memory that takes. The parts of small tasks cost more to hand over than to do.
 
 use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};

@@ -1,10 +1,10 @@
 //! The sum of many steps' losses.
 //!
-//! Masses are tilted by e^(λl) before they are transformed, so that the losses near ε carry more of
-//! the weight and floating point is precise there and not only at the middle (Koskela and Honkela
-//! 2021, "Computing Differential Privacy Guarantees for Heterogeneous Compositions Using FFT", use
-//! the transform alone; the tilt is Esscher's). Each phase's transform is raised to its steps, all
-//! are multiplied and transformed back, and the tilt is taken off.
+//! Masses are tilted by e^(λl) before they are transformed, so that the losses near ε carry more of the
+//! weight. Floating point is then precise there, and not only at the middle (Koskela and Honkela 2021,
+//! "Computing Differential Privacy Guarantees for Heterogeneous Compositions Using FFT", use the transform
+//! alone; the tilt is Esscher's). Each phase's transform is raised to its steps, all are multiplied and
+//! transformed back, and the tilt is taken off.
 //!
 //! What is added so that δ is an upper bound:
 //! - losses beyond the transform's window come back at its other end, where they only add; those

@@ -11,10 +11,10 @@
 //!
 //! # The lemma *discrete*
 //!
-//! Let M be a training of T steps whose sums have d coordinates, with discrete Gaussian noise of
-//! parameter σ̃ in each, and M′ the same with the continuous Gaussian of deviation σ̃, rounded to the
-//! next integer. M′ is made of the continuous mechanism's release on integer sums, so that it is (ε₀, δ₀)
-//! differentially private as that one is. Then M is (ε₀ + a, e^a δ₀ + (1 + e^(a+ε₀)) τ) private, with
+//! Let M be a training of T steps whose sums have d coordinates, with discrete Gaussian noise of parameter σ̃
+//! in each. Let M′ be the same with the continuous Gaussian of deviation σ̃, rounded to the next integer. M′
+//! is made of the continuous mechanism's release on integer sums, so that it is (ε₀, δ₀) differentially
+//! private as that one is. Then M is (ε₀ + a, e^a δ₀ + (1 + e^(a+ε₀)) τ) private, with
 //!
 //! `a = dT (K² + 2) / 8σ̃²` and `τ = 3dT e^(−(K−1/100)²/2)`.
 //!
