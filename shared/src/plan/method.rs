@@ -46,7 +46,7 @@ methods! {
     /// Every weight that is not frozen.
     Full = Spec { name: "full", adapts: false, sampled: (256, 1e-3) },
     /// Adapters of low rank beside the frozen encoder (Hu et al. 2022), and the head.
-    Lora = Spec { name: "lora", adapts: true, sampled: (1024, 3e-3) },
+    Lora = Spec { name: "lora", adapts: true, sampled: (1024, 1e-3) },
     /// The same with the first factor of each adapter frozen too (Sun et al. 2024), so that the
     /// mean of the updates is the update of the means.
     FfaLora = Spec { name: "ffa-lora", adapts: true, sampled: (256, 5e-3) },

@@ -229,7 +229,7 @@ fn sampled_units_have_defaults_of_their_own() {
     for (method, batch_size, learning_rate) in [
         ("head", 1024, 0.3),
         ("ffa-lora", 256, 5e-3),
-        ("lora", 1024, 3e-3),
+        ("lora", 1024, 1e-3),
         ("full", 256, 1e-3),
         ("bitfit", 256, 5e-3),
     ] {
