@@ -454,6 +454,7 @@ impl Blobs {
         let result = self.store.get(&location(digest)).await.map_err(failed)?;
         let length = result.meta.size;
         let reading = match result.payload {
+            GetResultPayload::File(..) if offset >= length => Reading::nothing(digest),
             GetResultPayload::File(file, _) => Reading::of_file(file, offset, length)?,
             GetResultPayload::Stream(stream) => Reading::of_stream(digest, stream),
         };

@@ -175,14 +175,20 @@ pub(super) fn run_from(
     let mut model = HfModel::read(&arguments.model)?;
     let whole = layers.map(|layers| model.keep_layers(layers)).transpose()?;
     let tags = plan.tags();
-    // The model's own head, its rows where their names are, or a new one as a run would begin with.
-    let known = known_rows(&plan, model.tags.as_deref())?;
-    if whole.is_some() && known.len() < tags.len() {
+    let unknown = || {
         let message = format!(
             "the plan's labels are {:?}: expected types that the model knows, as it is the teacher",
             plan.labels
         );
-        return Err(Refusal::new(Code::PlanInvalid, message).into());
+        Refusal::new(Code::PlanInvalid, message)
+    };
+    if whole.is_some() && model.tags.is_none() {
+        return Err(unknown().into());
+    }
+    // The model's own head, its rows where their names are, or a new one as a run would begin with.
+    let known = known_rows(&plan, model.tags.as_deref())?;
+    if whole.is_some() && known.len() < tags.len() {
+        return Err(unknown().into());
     }
     let old = model.checkpoint.tags();
     let own = match model.tags {

@@ -362,12 +362,18 @@ fn without_clip_and_noise_a_step_is_that_of_the_mean_gradient() {
         for (found, expected) in released.iter().zip(&mean) {
             assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         }
-        // AdamW divides by the gradient's size, so that a weight without a gradient may go anywhere.
-        let apart = found.iter().zip(&expected);
-        let apart = apart
-            .filter(|(found, expected)| (*found - *expected).abs() > 1e-4)
-            .count();
-        assert!(apart * 100 <= found.len(), "{apart} of {}", found.len());
+        for (first, tensor) in manifest.segments() {
+            // AdamW divides by the gradient's size, so that a weight without a gradient may go anywhere: a shift of
+            // all scores of a row changes no weight of attention.
+            if tensor.name.ends_with("key.bias") {
+                continue;
+            }
+            let own = first..first + tensor.len();
+            for (found, expected) in found[own.clone()].iter().zip(&expected[own]) {
+                let apart = (found - expected).abs();
+                assert!(apart <= 1e-4, "{}: {found} {expected}", tensor.name);
+            }
+        }
     }
 }
 
