@@ -4,7 +4,7 @@
 //! snapshot, events and outbox together, before anybody acts on it.
 //!
 //! The database is SQLite's in a file, or PostgreSQL's. Queries are the methods of [`Tx`], the same text for both;
-//! an engine runs statements ([`sql`]) and keeps three promises: one writer, all or nothing, durable once committed.
+//! an engine runs statements (`sql`) and keeps three promises: one writer, all or nothing, durable once committed.
 
 mod audits;
 mod copy;
