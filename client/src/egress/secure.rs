@@ -3,8 +3,6 @@
 //! Nothing here depends on private text. But what is said wrongly, or twice, would take the masks off: so each answer
 //! is durable before it leaves, and follows from what was answered before ([`Said`](fedner_session::secure::Said)).
 
-use std::collections::BTreeMap;
-
 use fedner_secagg::{Dealt, Masker, Members, Width};
 use fedner_session::Task;
 use fedner_session::secure::Contradiction;
@@ -12,7 +10,7 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::secure::{
-    AttemptId, SecureSet, SecureStep, Signers, Told, fingerprint, is_fingerprint, verified,
+    AttemptId, SecureSet, SecureStep, Signers, Told, fingerprint, is_fingerprint,
 };
 use fedner_shared::sign::{Signed, Statement};
 use fedner_shared::statement::Masked;
@@ -312,24 +310,9 @@ impl Gate {
     fn unmask(&self, request: &StepRequest<'_>) -> Result<ReleasedStep, Error> {
         let told = request.told;
         let of = attempt_id(request.task, told.number);
-        let sets: BTreeMap<InstitutionId, SecureSet> = verified(&of, &told.signers, &told.sets)?;
         let attempt = self.attempt(&of)?;
         let dealt = self.members(&attempt, told)?.dealt(&told.shares)?;
-        let same = |set: &&SecureSet| {
-            set.members == told.members
-                && set.roster == dealt.members().digest()
-                && set.dealt == dealt.digest()
-                && told.members.contains(&set.institution)
-        };
-        let (agreed, least) = (
-            sets.values().filter(same).count(),
-            dealt.members().threshold(),
-        );
-        if agreed < least {
-            return refuse(format!(
-                "{agreed} members signed the set: expected at least {least}"
-            ));
-        }
+        dealt.check_sets(&told.members, &told.sets)?;
         let (attempt, dealt) = self.settle(request)?;
         let (secret, own) = (attempt.secret()?, &self.identity.institution);
         let unmasking = dealt.unmasking(&secret, own, &told.members)?;

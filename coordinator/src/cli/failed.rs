@@ -28,6 +28,14 @@ impl Failed {
         Self::Refused(Refusal::new(code, message))
     }
 
+    /// A refusal where there is a code, else a fault.
+    fn with(code: Option<Code>, message: String) -> Self {
+        match code {
+            Some(code) => Self::refuse(code, message),
+            None => Self::fault(message),
+        }
+    }
+
     /// For input and output on files of our own.
     pub(super) fn io(verb: &str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let what = format!("cannot {verb} {}", path.display());
@@ -76,10 +84,7 @@ impl From<crate::keys::Error> for Failed {
 
 impl From<crate::store::Error> for Failed {
     fn from(error: crate::store::Error) -> Self {
-        match error.code() {
-            Some(code) => Self::refuse(code, error.to_string()),
-            None => Self::fault(error.to_string()),
-        }
+        Self::with(error.code(), error.to_string())
     }
 }
 
@@ -89,10 +94,7 @@ impl From<crate::blobs::Error> for Failed {
         if damaged {
             return Self::refuse(Code::StateInvalid, error.to_string());
         }
-        match error.code() {
-            Some(code) => Self::refuse(code, error.to_string()),
-            None => Self::fault(error.to_string()),
-        }
+        Self::with(error.code(), error.to_string())
     }
 }
 

@@ -3,8 +3,6 @@
 //! The pure core counts who has taken which step. Here it is looked whether a statement fits those before it, so that
 //! one member's fault is refused when it is made and spoils nobody's sum.
 
-use std::collections::BTreeMap;
-
 use fedner_round::{Agreement, Effect, Input, Phase, Run};
 use fedner_secagg::{Dealt, Error, Members, SEALED_BYTES, Width, is_usable};
 use fedner_shared::digest::Digest;
@@ -13,7 +11,7 @@ use fedner_shared::plan::Plan;
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::secure::{
     OfAttempt, SecureKeys, SecureSet, SecureShares, SecureStep, SecureUnmasking, Signers, Told,
-    Transcript, verified,
+    Transcript,
 };
 use fedner_shared::sign::Signed;
 use fedner_shared::statement::Masked;
@@ -191,9 +189,8 @@ impl Engine {
     pub fn take_set(&mut self, said: &Vouched<SecureSet>) -> Result<(), Failure> {
         self.take_step(said, |engine, run, said| {
             let dealt = engine.dealt_of(run)?;
-            let members = run.agreement.as_ref().map(|agreement| &agreement.members);
-            let same = said.roster == dealt.members().digest() && said.dealt == dealt.digest();
-            if !same || members != Some(&said.members) {
+            let agreement = run.agreement.as_ref();
+            if !agreement.is_some_and(|agreement| dealt.is_set(said, &agreement.members)) {
                 return Err(unfit(
                     "the set is another one than that of the masked updates",
                 ));
@@ -292,25 +289,11 @@ pub fn verify_transcript(
     let Transcript { of, told, .. } = transcript;
     let members = Members::new(of, &told.signers, &told.keys).map_err(|e| e.refusal())?;
     let dealt = members.dealt(&told.shares).map_err(|e| e.refusal())?;
-    let refuse = |message: String| Err(Refusal::new(Code::SecureStep, message));
     if told.members != updates {
-        return refuse("the masked updates are not those of the set".to_owned());
+        let message = "the masked updates are not those of the set";
+        return Err(Refusal::new(Code::SecureStep, message));
     }
-    let sets: BTreeMap<InstitutionId, SecureSet> = verified(of, &told.signers, &told.sets)?;
-    let same = |set: &&SecureSet| {
-        set.roster == dealt.members().digest()
-            && set.dealt == dealt.digest()
-            && set.members == told.members
-            && told.members.contains(&set.institution)
-    };
-    let (agreed, least) = (
-        sets.values().filter(same).count(),
-        dealt.members().threshold(),
-    );
-    if agreed < least {
-        return refuse(format!(
-            "{agreed} members signed the set: expected at least {least}"
-        ));
-    }
+    let agreed = dealt.check_sets(&told.members, &told.sets);
+    agreed.map_err(|e| e.refusal())?;
     Ok(dealt)
 }

@@ -101,11 +101,15 @@ pub fn signed(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
 
 /// The same of an institution's consent or receipt, which is short: it is kept for good.
 pub fn statement(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
+    signed_within(field, message, STATEMENT_BYTES)
+}
+
+/// A signed statement of at most so many bytes, its signature not yet verified.
+fn signed_within(field: &str, message: Option<v1::Signed>, most: usize) -> Result<Signed> {
     let signed = signed(field, message)?;
     let found = signed.body.len();
-    if found > STATEMENT_BYTES {
-        let message =
-            format!("the field `{field}` has {found} bytes: expected at most {STATEMENT_BYTES}");
+    if found > most {
+        let message = format!("the field `{field}` has {found} bytes: expected at most {most}");
         return Err(Refusal::new(Code::MessageTooLarge, message));
     }
     Ok(signed)

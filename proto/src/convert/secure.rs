@@ -3,10 +3,9 @@
 use fedner_shared::secure::{SecureStep, Signers, Told};
 use fedner_shared::sign::Signed;
 
-use super::{Result, invalid, parsed, public_key, signed, signed_to_wire};
+use super::{Result, invalid, parsed, public_key, signed_to_wire, signed_within};
 use crate::v1;
 use fedner_shared::plan::LARGEST_GROUP;
-use fedner_shared::refusal::{Code, Refusal};
 
 /// The longest statement of a step: shares for as many members as there may be.
 const STATEMENT_BYTES: usize = 64 << 10;
@@ -32,14 +31,7 @@ pub fn secure_step_to_wire(step: SecureStep) -> v1::SecureStep {
 
 /// The statement of a step, its signature not yet verified.
 pub fn secure_statement(field: &str, message: Option<v1::Signed>) -> Result<Signed> {
-    let signed = signed(field, message)?;
-    let found = signed.body.len();
-    if found > STATEMENT_BYTES {
-        let message =
-            format!("the field `{field}` has {found} bytes: expected at most {STATEMENT_BYTES}");
-        return Err(Refusal::new(Code::MessageTooLarge, message));
-    }
-    Ok(signed)
+    signed_within(field, message, STATEMENT_BYTES)
 }
 
 pub fn roster(field: &str, members: &[v1::RosterMember]) -> Result<Signers> {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
+use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::secure::{
-    AttemptId, Hex, SecureKeys, SecureShares, SecureUnmasking, Signers, dealt_digest,
+    AttemptId, Hex, SecureKeys, SecureSet, SecureShares, SecureUnmasking, Signers, dealt_digest,
     roster_digest, verified,
 };
 use fedner_shared::sign::Signed;
@@ -215,6 +216,26 @@ impl Dealt {
             own_seeds,
             mask_keys,
         })
+    }
+
+    /// Whether a set is over these, among those who dealt.
+    pub fn is_set(&self, set: &SecureSet, present: &[InstitutionId]) -> bool {
+        set.roster == self.members.digest && set.dealt == self.digest && set.members == present
+    }
+
+    /// Whether enough of these have signed the set that is over them.
+    pub fn check_sets(&self, present: &[InstitutionId], sets: &[Signed]) -> Result<(), Error> {
+        let sets: BTreeMap<InstitutionId, SecureSet> =
+            verified(&self.members.of, &self.members.signers, sets)?;
+        let same =
+            |set: &&SecureSet| self.is_set(set, present) && present.contains(&set.institution);
+        let agreed = sets.values().filter(same).count();
+        let least = self.members.threshold();
+        if agreed >= least {
+            return Ok(());
+        }
+        let message = format!("{agreed} members signed the set: expected at least {least}");
+        Err(Refusal::new(Code::SecureStep, message).into())
     }
 
     /// Whether the institution tells one share of each who dealt, of the right kind for this set.
