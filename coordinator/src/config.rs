@@ -1,13 +1,19 @@
 //! The coordinator's directory and the one file in it that people edit.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 use crate::retention::Retention;
+use crate::store::LEASE;
 use crate::version;
+
+/// Seconds that a lease may last.
+const LEASES: RangeInclusive<u64> = 1..=60;
 
 /// `coordinator.toml`.
 ///
@@ -46,6 +52,15 @@ pub struct Config {
     /// Where large objects live; a local folder in the directory unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs_url: Option<String>,
+    /// HOST:PORT at which the federation's other processes reach this one; one process alone has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_address: Option<String>,
+    /// The socket for them; the port of `cluster_address` on every interface unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_listen: Option<String>,
+    /// How many seconds a process that fell silent keeps the right to write to a store on a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_s: Option<u64>,
     /// The oldest client that is let in; older ones are told to be upgraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_client: Option<String>,
@@ -96,6 +111,10 @@ impl Config {
             path: path.clone(),
             reason,
         })?;
+        config.check_cluster().map_err(|reason| Error::Limit {
+            path: path.clone(),
+            reason,
+        })?;
         if let Some(text) = config.min_client.as_ref()
             && version::parse(text).is_none()
         {
@@ -103,6 +122,35 @@ impl Config {
             return Err(Error::Limit { path, reason });
         }
         Ok(config)
+    }
+
+    /// How long a process that fell silent keeps the right to write.
+    pub fn lease(&self) -> Duration {
+        self.lease_s.map_or(LEASE, Duration::from_secs)
+    }
+
+    fn check_cluster(&self) -> Result<(), String> {
+        if let Some(seconds) = self.lease_s.filter(|lease| !LEASES.contains(lease)) {
+            let (least, most) = (LEASES.start(), LEASES.end());
+            return Err(format!("lease_s is {seconds}: expected {least} to {most}"));
+        }
+        let Some(address) = &self.cluster_address else {
+            return match self.cluster_listen {
+                Some(_) => Err("cluster_listen is of no use without cluster_address".to_owned()),
+                None => Ok(()),
+            };
+        };
+        host_and_port(address).map_err(|error| format!("cluster_address: {error}"))?;
+        let server = |url: &String| url.starts_with("postgres");
+        if !self.store_url.as_ref().is_some_and(server) {
+            return Err("several processes need store_url = \"postgres://…\"".to_owned());
+        }
+        // A folder that all of them have in the same place is one too.
+        let common = |url: &String| url.starts_with("s3:") || url.starts_with("file:/");
+        if !self.blobs_url.as_ref().is_some_and(common) {
+            return Err("several processes need blobs_url = \"s3://…\"".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -203,7 +251,7 @@ impl Paths {
         self.0.join("operator").join("signing.key")
     }
     /// The files of secrets that the serving process reads or keeps.
-    pub fn secrets(&self) -> [PathBuf; 8] {
+    pub fn secrets(&self) -> [PathBuf; 9] {
         [
             self.authority_key(),
             self.operator_key(),
@@ -213,11 +261,20 @@ impl Paths {
             self.next_authority_key(),
             self.next_history_key(),
             self.next_signing_key(),
+            self.store_key(),
         ]
     }
     /// The key that signs the history of events, made at the first start.
     pub fn history_key(&self) -> PathBuf {
         self.0.join("authority").join("history.key")
+    }
+    /// What opens the keys that the store has sealed for all processes.
+    pub fn store_key(&self) -> PathBuf {
+        self.0.join("authority").join("store.key")
+    }
+    /// Of which generation the shared keys here are.
+    pub fn key_generation(&self) -> PathBuf {
+        self.0.join("authority").join("generation")
     }
     pub fn signing_public_key(&self) -> PathBuf {
         self.0.join("authority").join("signing.pub")
@@ -251,6 +308,39 @@ mod tests {
     fn an_unknown_key_is_an_error() {
         let text = "name = \"a\"\naddress = \"a:1\"\nlisten = \"a:1\"\nlisten_on = \"b:1\"";
         assert!(toml::from_str::<Config>(text).is_err());
+    }
+
+    #[test]
+    fn several_processes_need_what_all_of_them_reach() {
+        let folder = tempfile::tempdir().expect("folder");
+        let paths = Paths::new(folder.path());
+        let read = |lines: &str| {
+            let text = format!("name = \"a\"\naddress = \"a:1\"\nlisten = \"a:1\"\n{lines}\n");
+            std::fs::write(paths.config(), text).expect("written");
+            Config::read(&paths).map_err(|error| error.to_string())
+        };
+        let address = "cluster_address = \"10.0.0.5:7444\"";
+        let store = "store_url = \"postgres://fedner@db/north\"";
+        let blobs = "blobs_url = \"s3://bucket\"";
+        let whole = read(&[address, store, blobs].join("\n")).expect("whole");
+        assert_eq!(whole.lease(), LEASE);
+        for (lines, wrong) in [
+            (vec![address, store], "blobs_url"),
+            (vec![address, blobs], "store_url"),
+            (
+                vec![address, store, "blobs_url = \"file:blobs\""],
+                "blobs_url",
+            ),
+            (
+                vec!["cluster_address = \"nowhere\"", store, blobs],
+                "nowhere",
+            ),
+            (vec!["cluster_listen = \"0.0.0.0:7444\""], "cluster_listen"),
+            (vec!["lease_s = 0"], "lease_s is 0"),
+        ] {
+            let error = read(&lines.join("\n")).expect_err(wrong);
+            assert!(error.contains(wrong), "{error}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | operator's and viewer's certificates | by themselves where they lie in the directory; revocable by name |
 //! | keys for plans and for the history | by a statement that the old key signs |
 
+pub mod shared;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -29,9 +30,10 @@ use zeroize::Zeroizing;
 use crate::authority::{self, Authority, Identity, Issued, Life, Role};
 use crate::config::Paths;
 use crate::identity::Caller;
-use crate::store::Person;
+use crate::store::{self, Keyring, Person, Store};
 use crate::tls;
 
+use shared::SharedKeys;
 pub use upkeep::upkeep;
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,8 @@ pub enum Error {
     Sign(#[from] sign::Error),
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
 }
 
 /// All of them. One for a serving coordinator.
@@ -64,6 +68,8 @@ pub struct Keys {
     machine: Arc<dyn Machine>,
     /// Where they lie; nowhere in simulations.
     paths: Option<Paths>,
+    /// Where other processes have them too.
+    shared: Option<SharedKeys>,
     state: RwLock<State>,
     tls: watch::Sender<Arc<ServerConfig>>,
 }
@@ -90,9 +96,73 @@ struct State {
 pub struct Recorded {
     pub successions: Vec<Signed>,
     pub people: Vec<Person>,
+    /// Those that processes share, where they do.
+    pub shared: Option<Keyring>,
+}
+
+impl Recorded {
+    pub fn read(store: &mut Store) -> Result<Self, store::Error> {
+        let shared = store.is_shared();
+        store.read(|tx| {
+            Ok(Self {
+                successions: tx.own_successions()?,
+                people: tx.people()?,
+                shared: if shared { tx.keyring()? } else { None },
+            })
+        })
+    }
 }
 
 impl State {
+    /// What lies in the directory. A change that was cut short is settled.
+    fn read(
+        paths: &Paths,
+        names: Vec<String>,
+        plans: PublicKey,
+        recorded: Recorded,
+        now: Time,
+    ) -> Result<Self, Error> {
+        settle(paths)?;
+        let serving = read_authority(&paths.authority_certificate(), &paths.authority_key())?;
+        let next = if paths.next_authority_key().exists() {
+            let (certificate, key) = (
+                paths.next_authority_certificate(),
+                paths.next_authority_key(),
+            );
+            Some(read_authority(&certificate, &key)?)
+        } else {
+            None
+        };
+        let history = read_history_key(paths, &recorded.successions)?;
+        Self::new((serving, next), (plans, history), names, recorded, now)
+    }
+
+    fn new(
+        (serving, next): (Authority, Option<Authority>),
+        (plans, history): (PublicKey, SecretKey),
+        names: Vec<String>,
+        recorded: Recorded,
+        now: Time,
+    ) -> Result<Self, Error> {
+        let server = serving.server(&names, now)?;
+        let people = recorded.people.into_iter();
+        let mut state = Self {
+            names,
+            serving: Arc::new(serving),
+            next: next.map(Arc::new),
+            server,
+            history: Arc::new(history),
+            plans,
+            successions: recorded.successions,
+            trust: Arc::default(),
+            people: people
+                .map(|person| ((person.role, person.name.clone()), person))
+                .collect(),
+        };
+        state.told();
+        Ok(state)
+    }
+
     fn issuing(&self) -> &Arc<Authority> {
         self.next.as_ref().unwrap_or(&self.serving)
     }
@@ -123,25 +193,56 @@ impl Keys {
         recorded: Recorded,
         machine: Arc<dyn Machine>,
     ) -> Result<Arc<Self>, Error> {
-        settle(&paths)?;
-        let serving = read_authority(&paths.authority_certificate(), &paths.authority_key())?;
-        let next = if paths.next_authority_key().exists() {
-            let (certificate, key) = (
-                paths.next_authority_certificate(),
-                paths.next_authority_key(),
-            );
-            Some(read_authority(&certificate, &key)?)
-        } else {
-            None
+        let state = State::read(&paths, names, plans, recorded, machine.now())?;
+        Self::assemble(state, (Some(paths), None), machine)
+    }
+
+    /// The same of a directory whose keys other processes have too. The store may have newer ones.
+    pub fn open_shared(
+        paths: Paths,
+        names: Vec<String>,
+        plans: PublicKey,
+        recorded: Recorded,
+        machine: Arc<dyn Machine>,
+    ) -> Result<Arc<Self>, Error> {
+        let shared = SharedKeys::open(&paths)?;
+        if let Some(keyring) = &recorded.shared {
+            shared.adopt(keyring)?;
+        }
+        let state = State::read(&paths, names, plans, recorded, machine.now())?;
+        Self::assemble(state, (Some(paths), Some(shared)), machine)
+    }
+
+    /// Takes over what lies in the directory and is recorded by now: another process may have changed it.
+    pub fn adopt(&self, recorded: Recorded) -> Result<(), Error> {
+        let Some(paths) = &self.paths else {
+            return Ok(());
         };
-        let history = read_history_key(&paths, &recorded.successions)?;
-        Self::assemble(
-            (serving, next),
-            (plans, history),
-            (Some(paths), names),
-            recorded,
-            machine,
-        )
+        if let (Some(shared), Some(keyring)) = (&self.shared, &recorded.shared) {
+            shared.adopt(keyring)?;
+        }
+        let mut state = self.write();
+        let (names, plans) = (state.names.clone(), state.plans);
+        *state = State::read(paths, names, plans, recorded, self.machine.now())?;
+        self.tls.send_replace(state.tls()?);
+        Ok(())
+    }
+
+    /// Of which generation those are that processes share; 0 where they do not, or none are stored yet.
+    pub fn generation(&self) -> i64 {
+        let generation = self.shared.as_ref().map(SharedKeys::generation);
+        generation.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Puts those that processes share into their store. It comes before they take effect: whoever leads next needs
+    /// them.
+    pub fn keep_in(&self, store: &mut Store) -> Result<(), Error> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        let keyring = shared.seal()?;
+        store.transact("keep keys", |tx| tx.put_keyring(&keyring))?;
+        shared.stored(keyring.generation)
     }
 
     /// Those that lie in no directory.
@@ -151,42 +252,26 @@ impl Keys {
         history: SecretKey,
         machine: Arc<dyn Machine>,
     ) -> Result<Arc<Self>, Error> {
-        Self::assemble(
+        let state = State::new(
             (authority, None),
             (plans, history),
-            (None, vec!["localhost".to_owned()]),
+            vec!["localhost".to_owned()],
             Recorded::default(),
-            machine,
-        )
+            machine.now(),
+        )?;
+        Self::assemble(state, (None, None), machine)
     }
 
     fn assemble(
-        (serving, next): (Authority, Option<Authority>),
-        (plans, history): (PublicKey, SecretKey),
-        (paths, names): (Option<Paths>, Vec<String>),
-        recorded: Recorded,
+        state: State,
+        (paths, shared): (Option<Paths>, Option<SharedKeys>),
         machine: Arc<dyn Machine>,
     ) -> Result<Arc<Self>, Error> {
-        let server = serving.server(&names, machine.now())?;
-        let people = recorded.people.into_iter();
-        let mut state = State {
-            names,
-            serving: Arc::new(serving),
-            next: next.map(Arc::new),
-            server,
-            history: Arc::new(history),
-            plans,
-            successions: recorded.successions,
-            trust: Arc::default(),
-            people: people
-                .map(|person| ((person.role, person.name.clone()), person))
-                .collect(),
-        };
-        state.told();
         let (tls, _) = watch::channel(state.tls()?);
         Ok(Arc::new(Self {
             machine,
             paths,
+            shared,
             state: RwLock::new(state),
             tls,
         }))

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod authority;
 pub mod blobs;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod daily;
 pub mod door;

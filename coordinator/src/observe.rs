@@ -30,6 +30,9 @@ const LAST_SEEN: &str = "fedner_institution_last_seen_seconds";
 const CERTIFICATE: &str = "fedner_institution_certificate_expires_seconds";
 const RUNS: &str = "fedner_runs";
 const DISK: &str = "fedner_disk_free_bytes";
+const LEADER: &str = "fedner_leader";
+const LEADER_SINCE: &str = "fedner_leader_since_timestamp_seconds";
+const LEADER_CHANGES: &str = "fedner_leader_changes_total";
 const EVENTS: &str = "fedner_run_events_total";
 const COMMIT_SECONDS: &str = "fedner_store_commit_seconds";
 const QUEUE: &str = "fedner_engine_queue";
@@ -92,6 +95,17 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
         Unit::Bytes,
         "Free space of the coordinator's directory"
     );
+    describe_gauge!(LEADER, Unit::Count, "1 where this process leads, else 0");
+    describe_gauge!(
+        LEADER_SINCE,
+        Unit::Seconds,
+        "Since when the present process leads, in seconds since 1970"
+    );
+    describe_counter!(
+        LEADER_CHANGES,
+        Unit::Count,
+        "How often the lead has been taken"
+    );
     describe_counter!(EVENTS, Unit::Count, "Events of runs, by kind");
     describe_histogram!(
         COMMIT_SECONDS,
@@ -135,6 +149,17 @@ pub fn serve(address: SocketAddr) -> Result<(), metrics_exporter_prometheus::Bui
 
 pub fn count_refusal(code: Code) {
     counter!(REFUSALS, "code" => code.as_str()).increment(1);
+}
+
+/// Whether this process leads.
+pub(crate) fn show_lead(leads: bool) {
+    gauge!(LEADER).set(if leads { 1.0 } else { 0.0 });
+}
+
+/// Since when somebody leads, and how often that has changed.
+pub(crate) fn show_leader(since: Time, changes: i64) {
+    gauge!(LEADER_SINCE).set(since.as_millis() as f64 / 1000.0);
+    counter!(LEADER_CHANGES).absolute(changes.try_into().unwrap_or_default());
 }
 
 /// Whether one more refusal is worth a line: a flood of them is counted, and fills no disk.

@@ -141,6 +141,15 @@ impl Reload {
             ("store_url", found.store_url != used.store_url),
             ("blobs_url", found.blobs_url != used.blobs_url),
             (
+                "cluster_address",
+                found.cluster_address != used.cluster_address,
+            ),
+            (
+                "cluster_listen",
+                found.cluster_listen != used.cluster_listen,
+            ),
+            ("lease_s", found.lease_s != used.lease_s),
+            (
                 "streams_per_connection",
                 found.limits.streams_per_connection != used.limits.streams_per_connection,
             ),

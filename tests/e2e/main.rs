@@ -14,6 +14,7 @@ mod guard;
 mod history;
 mod hosts;
 mod late;
+mod lease;
 mod leaving;
 mod logs;
 mod members;

@@ -202,12 +202,12 @@ fn what_commands_write_keeps_to_the_schemas() -> Result<()> {
     let train = scratch("0-train.conll")?;
     let devel = scratch("0-devel.conll")?;
     let plan_file = scratch("plan.toml")?;
-    let [trained, exported, onnx, backup, restored, created] = [
-        "trained", "exported", "onnx", "backup", "restored", "created",
+    let [trained, exported, onnx, backup, restored, created, joined] = [
+        "trained", "exported", "onnx", "backup", "restored", "created", "joined",
     ]
     .map(scratch);
     let (trained, exported, onnx) = (trained?, exported?, onnx?);
-    let (backup, restored, created) = (backup?, restored?, created?);
+    let (backup, restored, created, joined) = (backup?, restored?, created?, joined?);
     let [profile, moved, texts] = ["profile.json", "moved", "texts"].map(scratch);
     let (profile, moved, texts) = (profile?, moved?, texts?);
     let mut all = Checked {
@@ -225,6 +225,13 @@ fn what_commands_write_keeps_to_the_schemas() -> Result<()> {
     let mut command = Command::new(&binaries()?.coordinator);
     command.args(["--dir", &created, "init"]).args(init);
     all.take("coordinator init", command)?;
+    let config = Path::new(&created).join("coordinator.toml");
+    let several = "cluster_address = \"127.0.0.1:7444\"\nstore_url = \"postgres://a@127.0.0.1/b\"\nblobs_url = \"s3://c\"\n";
+    fs::write(&config, several.to_owned() + &fs::read_to_string(&config)?)?;
+    let mut command = Command::new(&binaries()?.coordinator);
+    command.args(["--dir", &joined, "join", "--from", &created]);
+    command.args(["--cluster-address", "127.0.0.1:7445"]);
+    all.take("coordinator join", command)?;
     all.run("coordinator", "invite", &["newcomer"])?;
     all.run("coordinator", "invite list", &[])?;
     all.run("coordinator", "institution list", &[])?;

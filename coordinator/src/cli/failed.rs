@@ -75,6 +75,7 @@ impl From<crate::keys::Error> for Failed {
             Error::Authority { .. } | Error::Key { .. } => {
                 Self::refuse(Code::StateInvalid, error.to_string())
             }
+            Error::Store(error) => error.into(),
             Error::File { .. } | Error::Make(_) | Error::Sign(_) | Error::Tls(_) => {
                 Self::fault(error.to_string())
             }

@@ -46,7 +46,7 @@ struct Created {
 }
 
 pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
-    let (host, port) = host_and_port(&arguments.address)?;
+    host_and_port(&arguments.address)?;
     if paths.config().exists() {
         let message = format!(
             "{} holds a coordinator already",
@@ -86,18 +86,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         })
         .map_err(Failed::from)?;
 
-    let loopback = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback());
-    let listen = arguments
-        .listen
-        .unwrap_or_else(|| match (loopback, host.as_str()) {
-            (true, "localhost") => format!("127.0.0.1:{port}"),
-            (true, _) => arguments.address.clone(),
-            // Of IPv6 and IPv4 alike.
-            (false, _) => format!("[::]:{port}"),
-        });
+    let listen = listen_on(&arguments.address, arguments.listen)?;
     let config = Config {
         name: arguments.name,
         address: arguments.address.clone(),
@@ -106,6 +95,9 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         traces_to: None,
         store_url: arguments.store_url,
         blobs_url: arguments.blobs_url,
+        cluster_address: None,
+        cluster_listen: None,
+        lease_s: None,
         names: Vec::new(),
         min_client: None,
         retention: None,
@@ -128,6 +120,19 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         )
     })?;
     Ok(())
+}
+
+/// The socket that goes with an address, where nobody says another.
+pub(super) fn listen_on(address: &str, listen: Option<String>) -> Result<String, Failed> {
+    let (host, port) = host_and_port(address)?;
+    let ip = host.parse::<std::net::IpAddr>();
+    let loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
+    Ok(listen.unwrap_or_else(|| match (loopback, host.as_str()) {
+        (true, "localhost") => format!("127.0.0.1:{port}"),
+        (true, _) => address.to_owned(),
+        // Of IPv6 and IPv4 alike.
+        (false, _) => format!("[::]:{port}"),
+    }))
 }
 
 /// Writes a file for its owner alone.

@@ -8,6 +8,7 @@ mod failed;
 mod init;
 mod institution;
 mod invite;
+mod join;
 mod key;
 mod lists;
 mod model;
@@ -51,6 +52,8 @@ struct Arguments {
 enum Command {
     /// Create a coordinator: configuration, certificate authority, operator's keys, empty store
     Init(init::Arguments),
+    /// Make a directory for one more process of a federation
+    Join(join::Arguments),
     /// Run the coordinator
     Serve(serve::Arguments),
     /// Write a one-time invite for an institution to stdout
@@ -113,6 +116,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
     });
     match arguments.command {
         Command::Init(arguments) => init::run(arguments, &paths, output),
+        Command::Join(arguments) => join::run(arguments, &paths, output),
         Command::Serve(arguments) => runtime()?.block_on(serve::run(arguments, &paths, output)),
         Command::Invite(arguments) => runtime()?.block_on(invite::run(arguments, &paths, output)),
         Command::Institution(command) => {

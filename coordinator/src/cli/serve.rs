@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use fedner_host::machine::ThisMachine;
+use fedner_host::machine::{Machine, ThisMachine};
 use fedner_host::output::Output;
 use fedner_host::service::{self, Word};
 use fedner_host::signal::{Terminate, hangups};
@@ -15,21 +15,20 @@ use fedner_shared::refusal::Code;
 use fedner_shared::sign::PublicKey;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::failed::Failed;
 use crate::blobs::Blobs;
+use crate::cluster::{self, Front, Process, Seat};
 use crate::config::{Config, Paths};
 use crate::door::Door;
-use crate::engine::Handle;
-use crate::intake::Intake;
-use crate::keys::{Keys, Recorded, upkeep};
+use crate::keys::{Keys, Recorded};
 use crate::limits::raise_open_files;
-use crate::registry::Registry;
 use crate::reload::{self, Reload};
-use crate::rpc::{self, Services};
-use crate::store::{Place, Store};
-use crate::{daily, engine, garbage, observe, pruning, tls, traces};
+use crate::store::{Lease, Place, Store, Taken, Terms};
+use crate::{observe, rpc, tls, traces};
 
 /// How long transfers under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -59,28 +58,22 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     if let Some(warning) = disk::warning(paths.directory()) {
         tracing::warn!("{warning}");
     }
-    let operator_key = read_operator_key(paths)?;
-    let _lock = lock(paths)?;
-    let mut store = Store::open_at(&Place::from_config(paths, &config)?)?;
-    store
-        .check_pages()
-        .map_err(|e| Failed::refuse(Code::StateInvalid, e.to_string()))?;
-    let recorded = store.read(|tx| {
-        Ok(Recorded {
-            successions: tx.own_successions()?,
-            people: tx.people()?,
-        })
-    });
-    let recorded = recorded?;
-    let machine = Arc::new(ThisMachine);
+    let plans = read_operator_key(paths)?;
+    let lock = lock(paths)?;
+    let place = Place::from_config(paths, &config)?;
+    let terms = Terms {
+        holder: holder(&lock).map_err(Failed::io("look at", &paths.directory().join("lock")))?,
+        address: config.cluster_address.clone().unwrap_or_default(),
+        length: config.lease(),
+    };
+    let (store, recorded) = open(&place, &terms)?;
+    let machine: Arc<dyn Machine> = Arc::new(ThisMachine);
     let names = reload::names(&config)?;
-    let keys = Keys::open(
-        paths.clone(),
-        names,
-        operator_key,
-        recorded,
-        machine.clone(),
-    )?;
+    let open = match place {
+        Place::File(_) => Keys::open,
+        Place::Server(_) => Keys::open_shared,
+    };
+    let keys = open(paths.clone(), names, plans, recorded, machine.clone())?;
     files::keep_owner(paths.directory(), &Paths::OURS);
     let mut reload = Reload::new(
         paths.clone(),
@@ -89,80 +82,44 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         (door.clone(), open_files),
     );
     let blobs = Blobs::from_config(paths, &config).await?;
-    if let Some(address) = &config.metrics_listen {
-        let address = address.parse().map_err(|_| {
-            Failed::refuse(
-                Code::ConfigInvalid,
-                format!("metrics_listen is `{address}`: expected IP:PORT"),
-            )
-        })?;
-        observe::serve(address)
-            .map_err(|e| Failed::fault(format!("cannot serve metrics on {address}: {e}")))?;
-    }
-
+    serve_metrics(&config)?;
     let traces = config.traces_to.as_deref().map(traces::collector);
     let traces = traces
         .transpose()
         .map_err(|message| Failed::refuse(Code::ConfigInvalid, message))?;
-
     let listener = listen(&config.listen).await.map_err(|error| {
         Failed::refuse(
             Code::ConfigInvalid,
             format!("cannot listen on {}: {error}", config.listen),
         )
     })?;
-    let (engine, effects, ended) = engine::load(store, operator_key, machine)
-        .map_err(|e| Failed::fault(e.to_string()))?
-        .serve_on_thread()
-        .map_err(|e| Failed::fault(e.to_string()))?;
-    let registry = Registry::new(engine.clone(), blobs.clone());
-    let publisher = tokio::spawn(registry.clone().carry_out(effects));
+    let fault = |error: &dyn std::fmt::Display| Failed::fault(error.to_string());
+    let local = listener.local_addr().map_err(|e| fault(&e))?;
+    let (common, health) = rpc::common(keys.clone()).map_err(|e| fault(&e))?;
+    let (seat, seats) = watch::channel(Seat::Nobody);
     let stop = CancellationToken::new();
-    let collector = tokio::spawn(garbage::collect_regularly(
-        engine.clone(),
-        blobs.clone(),
-        paths.garbage_lock(),
-        stop.clone(),
-    ));
-    let daily = tokio::spawn(daily::regularly(
-        engine.clone(),
-        paths.clone(),
-        stop.clone(),
-    ));
-    let retention = tokio::spawn(pruning::regularly(
-        engine.clone(),
-        reload.retention(),
-        stop.clone(),
-    ));
-    let traces = traces.map(|to| {
-        let (engine, name) = (engine.clone(), config.name.clone());
-        tokio::spawn(traces::export(engine, to, name, stop.clone()))
-    });
-    let intake = Intake::new(engine.clone(), blobs.clone());
-    let sweeper = tokio::spawn(garbage::sweep_uploads(
-        engine.clone(),
-        intake.clone(),
-        stop.clone(),
-    ));
-    // Before anybody calls: the certificates of operator and viewer may have run out meanwhile.
-    keys.renew_own(&engine).await?;
-    let keeper = tokio::spawn(upkeep(keys.clone(), engine.clone(), stop.clone()));
-    let alive_engine = engine.clone();
-    let services = Services {
-        intake,
-        engine,
-        blobs,
-        registry,
+    let process = Process {
+        config: config.clone(),
+        paths: paths.clone(),
+        place,
+        terms,
         keys: keys.clone(),
-        federation: config.name,
-        address: config.address,
+        plans,
+        machine: machine.clone(),
+        blobs,
         door: door.clone(),
         min_client: reload.min_client(),
+        retention: reload.retention(),
+        traces,
+        health: health.clone(),
+        seat,
         stop: stop.clone(),
     };
-    let local = listener
-        .local_addr()
-        .map_err(|e| Failed::fault(e.to_string()))?;
+    let (known, at_work) = oneshot::channel();
+    let mut process = tokio::spawn(async move { process.run(store, known).await });
+    if at_work.await.is_err() {
+        return Err(ended((&mut process).await));
+    }
     output.data(
         &Listening {
             listening: local.to_string(),
@@ -170,27 +127,25 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         |l| format!("listening on {}", l.listening),
     )?;
 
-    let (router, health) = rpc::router(services)
-        .await
-        .map_err(|e| Failed::fault(e.to_string()))?;
+    let router = rpc::front((&door, machine), common, Front::new(seats.clone()));
     let connections = tls::accept(
-        (listener, config.proxy_protocol_from),
+        (listener, config.proxy_protocol_from.clone()),
         keys.tls(),
         door,
         stop.clone(),
     );
-    let mut terminate = Terminate::new().map_err(|e| Failed::fault(e.to_string()))?;
+    let mut terminate = Terminate::new().map_err(|e| fault(&e))?;
     tokio::spawn(hangups(move || reload.look()));
-    tokio::spawn(alive(alive_engine));
+    tokio::spawn(alive(seats.clone()));
     service::notify(Word::Ready);
     let serving = router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::pin!(serving);
     let mut outcome = Ok(());
     tokio::select! {
-        _ = ended => {
-            health.not_serving().await;
+        result = &mut process => {
+            health.set(false, false).await;
+            outcome = Err(ended(result));
             tracing::error!("the engine has ended; the coordinator ends with it");
-            outcome = Err(Failed::fault("the engine has ended by a fault; its message is above".to_owned()));
             // Whoever watches its health is told before it is gone.
             tokio::time::sleep(NOTICE).await;
             stop.cancel();
@@ -200,23 +155,71 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         () = terminate.received() => {
             service::notify(Word::Stopping);
             output.say("stopping: finishing transfers under way");
+            let lease = lease(&seats);
             stop.cancel();
+            if config.cluster_address.is_some() {
+                // Others are there to go on: nobody waits for the transfers.
+                release(lease.clone()).await;
+            }
             if tokio::time::timeout(GRACE, &mut serving).await.is_err() {
                 output.say("transfers under way were cut; their senders will go on where they stopped");
             }
+            release(lease).await;
         }
     }
-    // A sum under way is in the outbox, and is computed again after the next start.
-    publisher.abort();
-    collector.abort();
-    sweeper.abort();
-    keeper.abort();
-    daily.abort();
-    retention.abort();
-    if let Some(traces) = traces {
-        traces.abort();
-    }
+    process.abort();
     outcome
+}
+
+/// The store, where it may be written to at present, and what it says of keys.
+fn open(place: &Place, terms: &Terms) -> Result<(Option<Store>, Recorded), Failed> {
+    if let Taken::Ours(mut store) = Store::take_at(place, terms)? {
+        store
+            .check_pages()
+            .map_err(|e| Failed::refuse(Code::StateInvalid, e.to_string()))?;
+        let recorded = Recorded::read(&mut store)?;
+        return Ok((Some(store), recorded));
+    }
+    Ok((None, Recorded::read(&mut Store::look_at(place)?)?))
+}
+
+fn serve_metrics(config: &Config) -> Result<(), Failed> {
+    let Some(address) = &config.metrics_listen else {
+        return Ok(());
+    };
+    let address = address.parse().map_err(|_| {
+        Failed::refuse(
+            Code::ConfigInvalid,
+            format!("metrics_listen is `{address}`: expected IP:PORT"),
+        )
+    })?;
+    observe::serve(address)
+        .map_err(|e| Failed::fault(format!("cannot serve metrics on {address}: {e}")))
+}
+
+/// Why the process ended that was to go on.
+fn ended(result: Result<Result<(), cluster::Error>, JoinError>) -> Failed {
+    match result {
+        Ok(Err(cluster::Error::Store(error))) => error.into(),
+        Ok(Err(cluster::Error::Keys(error))) => error.into(),
+        Ok(Err(error)) => Failed::fault(error.to_string()),
+        Ok(Ok(())) => Failed::fault("the coordinator ended without a reason"),
+        Err(error) => Failed::fault(format!("a task of the coordinator failed: {error}")),
+    }
+}
+
+fn lease(seats: &watch::Receiver<Seat>) -> Option<Lease> {
+    match &*seats.borrow() {
+        Seat::Leading(leading) => leading.lease.clone(),
+        Seat::Nobody => None,
+    }
+}
+
+/// Lets another process lead at once.
+async fn release(lease: Option<Lease>) {
+    if let Some(lease) = lease {
+        let _ = tokio::task::spawn_blocking(move || lease.release()).await;
+    }
 }
 
 /// Every interface means those of IPv4 alone where the machine has no IPv6.
@@ -232,12 +235,17 @@ async fn listen(address: &str) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Tells a service manager that asks for it that the engine answers.
-async fn alive(engine: Handle) {
+/// Tells a service manager that asks for it that the engine answers, where this process has it.
+async fn alive(seats: watch::Receiver<Seat>) {
     let Some(every) = service::watchdog() else {
         return;
     };
-    while engine.call(|_| Ok(())).await.is_ok() {
+    loop {
+        let seat = seats.borrow().clone();
+        if let Seat::Leading(leading) = seat {
+            // An error is an answer too: the store may be away. One that hangs gives none.
+            let _ = leading.engine.call(|_| Ok(())).await;
+        }
         service::notify(Word::Alive);
         tokio::time::sleep(every).await;
     }
@@ -257,6 +265,23 @@ fn read_operator_key(paths: &Paths) -> Result<PublicKey, Failed> {
 pub(super) fn plan_keys(paths: &Paths, store: &mut Store) -> Result<Vec<PublicKey>, Failed> {
     let successions = store.read(|tx| tx.own_successions())?;
     Ok(line(&Signs::Plans, read_operator_key(paths)?, &successions))
+}
+
+/// Names a directory of this machine as it runs now: whoever has its lock is alone with it.
+#[cfg(unix)]
+fn holder(lock: &fs::File) -> std::io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if boot.is_empty() {
+        return Ok(String::new());
+    }
+    let lock = lock.metadata()?;
+    Ok(format!("{}/{}/{}", boot.trim(), lock.dev(), lock.ino()))
+}
+
+#[cfg(not(unix))]
+fn holder(_lock: &fs::File) -> std::io::Result<String> {
+    Ok(String::new())
 }
 
 /// Two coordinators over one directory would each think themselves the only writer.

@@ -75,10 +75,16 @@ impl Fault {
 
 impl From<keys::Error> for Failure {
     fn from(error: keys::Error) -> Self {
-        if let keys::Error::Refused(refusal) = error {
-            return Self::Refused(refusal);
+        match error {
+            keys::Error::Refused(refusal) => Self::Refused(refusal),
+            keys::Error::Store(error) => error.into(),
+            error @ (keys::Error::File { .. }
+            | keys::Error::Authority { .. }
+            | keys::Error::Make(_)
+            | keys::Error::Key { .. }
+            | keys::Error::Sign(_)
+            | keys::Error::Tls(_)) => Self::Fault(Fault::Keys(error)),
         }
-        Self::Fault(Fault::Keys(error))
     }
 }
 

@@ -12,9 +12,15 @@ use fedner_shared::time::Time;
 
 use super::{Engine, Failure, Fault};
 use crate::authority::{INSTITUTION_LIFE, Life};
+use crate::keys::Keys;
 use crate::store::Person;
 
 impl Engine {
+    /// Lets every process have the keys of this directory.
+    pub fn keep_keys(&mut self, keys: &Keys) -> Result<(), Failure> {
+        Ok(keys.keep_in(&mut self.store)?)
+    }
+
     /// The signed plans of runs that have not ended.
     pub fn open_plans(&mut self) -> Result<Vec<Signed>, Failure> {
         let open = self.runs.iter().filter(|run| !run.phase.is_end());

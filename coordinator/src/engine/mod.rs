@@ -32,6 +32,7 @@ use fedner_shared::history::Tree;
 use fedner_shared::id::{InstitutionId, RunId};
 use fedner_shared::sign::PublicKey;
 use fedner_shared::time::Time;
+use futures::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +135,10 @@ impl Handle {
     }
 }
 
+/// The store is no longer this process's to write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost;
+
 /// An engine that waits to be served.
 #[derive(Debug)]
 pub struct Loaded {
@@ -183,28 +188,34 @@ impl Loaded {
             engine,
             inbox,
         } = self;
-        (handle, effects, engine.serve(inbox))
+        (handle, effects, engine.serve(inbox).map(drop))
     }
 
-    /// The same, on a thread of its own. The last value resolves when the thread has ended, by a
-    /// panic too.
+    /// The same, on a thread of its own. The last value resolves when the thread has ended: with [`Lost`], or with an
+    /// error after a panic.
     pub fn serve_on_thread(
         self,
     ) -> std::io::Result<(
         Handle,
         mpsc::UnboundedReceiver<Pending>,
-        oneshot::Receiver<std::convert::Infallible>,
+        oneshot::Receiver<Lost>,
     )> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        let (handle, effects, engine) = self.serve();
+        let Self {
+            handle,
+            effects,
+            engine,
+            inbox,
+        } = self;
         let (alive, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
-                let _alive = alive;
-                runtime.block_on(engine);
+                if let Err(lost) = runtime.block_on(engine.serve(inbox)) {
+                    let _ = alive.send(lost);
+                }
             })?;
         Ok((handle, effects, ended))
     }
@@ -257,26 +268,39 @@ impl Engine {
         Ok(engine)
     }
 
-    async fn serve(mut self, mut inbox: mpsc::Receiver<Call>) {
+    /// It ends well when the last handle is gone.
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Call>) -> Result<(), Lost> {
         let mut looked = clock::Look::new(self.now());
         loop {
             let wait = self.until_deadline().min(clock::LOOK_EVERY);
             let next = tokio::time::timeout(wait, inbox.recv()).await;
+            // What is in memory is worth an answer only while nobody else may have written.
+            match self.store.confirm() {
+                Ok(()) => {}
+                Err(_) if self.store.is_lost() => return Err(Lost),
+                Err(error) => {
+                    // Whoever asked is told to ask again.
+                    tracing::warn!(%error, "nothing is answered until the store is reached");
+                    if matches!(next, Ok(None)) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            }
             self.note_jump(&mut looked);
             match next {
                 Ok(Some(call)) => {
                     self.note_arrivals();
                     call(&mut self);
                 }
-                Ok(None) => return,
+                Ok(None) => return Ok(()),
                 Err(_) => {
                     self.note_arrivals();
                     self.tick();
                 }
             }
             if self.store.is_lost() {
-                tracing::error!("the store is no longer this coordinator's to write to");
-                return;
+                return Err(Lost);
             }
         }
     }

@@ -236,7 +236,7 @@ async fn a_key_of_the_history_that_was_recorded_and_not_yet_in_its_place_is_take
     let open = |recorded: &[Signed]| {
         let recorded = Recorded {
             successions: recorded.to_vec(),
-            people: Vec::new(),
+            ..Recorded::default()
         };
         let (paths, names) = (bench.paths(), vec!["localhost".to_owned()]);
         Keys::open(paths, names, bench.plans, recorded, bench.clock.clone())

@@ -105,10 +105,7 @@ impl Keys {
     /// an older authority. Their keys stay, but for the server's.
     pub async fn renew_own(&self, engine: &Handle) -> Result<(), Error> {
         let now = engine.machine().now();
-        if wants_renewal(&self.server_life()?, now) {
-            let sha256 = self.replace_server()?;
-            tracing::info!(sha256, "renewed the server's certificate");
-        }
+        self.renew_server(now)?;
         for (person, renewed) in self.people_at_hand(now)? {
             self.know(person.clone());
             let name = person.name.clone();
@@ -116,6 +113,15 @@ impl Keys {
             if let Err(failure) = record.await {
                 tracing::error!(%failure, name, "a certificate could not be recorded");
             }
+        }
+        Ok(())
+    }
+
+    /// Renews the server's certificate where it is due.
+    pub fn renew_server(&self, now: Time) -> Result<(), Error> {
+        if wants_renewal(&self.server_life()?, now) {
+            let sha256 = self.replace_server()?;
+            tracing::info!(sha256, "renewed the server's certificate");
         }
         Ok(())
     }

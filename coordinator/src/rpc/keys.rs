@@ -79,12 +79,15 @@ impl Services {
         let engine = self.operator(&request)?;
         let fingerprint = match request.into_inner().which() {
             Which::Authority => {
-                let sha256 = self.keys.add_authority(&self.federation).map_err(status)?;
-                let added = sha256.clone();
-                engine
-                    .call(move |engine| engine.authority_added(added))
-                    .await
-                    .map_err(status)?;
+                let (keys, federation) = (self.keys.clone(), self.federation.clone());
+                // In one turn of the engine: nobody is told of a key that only this process has.
+                let added = engine.call(move |engine| {
+                    let sha256 = keys.add_authority(&federation)?;
+                    engine.keep_keys(&keys)?;
+                    engine.authority_added(sha256.clone())?;
+                    Ok(sha256)
+                });
+                let sha256 = added.await.map_err(status)?;
                 self.keys.renew_own(&engine).await.map_err(status)?;
                 sha256
             }
@@ -96,8 +99,10 @@ impl Services {
                 // In one turn of the engine: no check-in is answered with the one and not the other.
                 engine
                     .call(move |engine| {
+                        engine.keep_keys(&keys)?;
                         engine.replace_history_key(&present, &succession)?;
                         keys.take_history_key(new, succession)?;
+                        engine.keep_keys(&keys)?;
                         engine.call_everybody()
                     })
                     .await
@@ -133,9 +138,13 @@ impl Services {
             );
             return Err(status(Refusal::new(Code::AuthorityState, message)));
         }
-        let old = self.keys.withdraw_authority().map_err(status)?;
+        let keys = self.keys.clone();
         engine
-            .call(move |engine| engine.authority_withdrawn(old, &next))
+            .call(move |engine| {
+                let old = keys.withdraw_authority()?;
+                engine.keep_keys(&keys)?;
+                engine.authority_withdrawn(old, &next)
+            })
             .await
             .map_err(status)?;
         engine

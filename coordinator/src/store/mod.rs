@@ -14,7 +14,9 @@ pub(crate) mod fixture;
 mod heads;
 mod institutions;
 mod invites;
+mod keyring;
 mod keys;
+mod lease;
 mod models;
 mod objects;
 mod place;
@@ -37,7 +39,9 @@ use crate::observe;
 pub use events::HistorySeen;
 pub use institutions::{Institution, Invite, InviteUse};
 pub use invites::OpenInvite;
+pub use keyring::Keyring;
 pub use keys::Person;
+pub use lease::{LEASE, Leader, Lease, Taken, Terms};
 pub use models::{StatementKind, StoredStatement};
 pub use place::Place;
 pub use postgres::Address;
@@ -142,6 +146,16 @@ impl Store {
                 Ok(Self::of(Engine::Postgres(Box::new(session))))
             }
         }
+    }
+
+    /// The same where the lease is free. A file has no lease: its directory has one coordinator.
+    pub fn take_at(place: &Place, terms: &Terms) -> Result<Taken, Error> {
+        let Place::Server(address) = place else {
+            return Self::open_at(place).map(Taken::Ours);
+        };
+        let session = postgres::Session::take(address, terms)?;
+        let ours = |session| Taken::Ours(Self::of(Engine::Postgres(Box::new(session))));
+        Ok(session.map_or(Taken::Held, ours))
     }
 
     /// Opens a place for a federation that begins there. A server's database must hold none.
@@ -252,6 +266,43 @@ impl Store {
             Engine::Sqlite(_) => false,
             Engine::Postgres(session) => session.is_lost(),
         }
+    }
+
+    /// That nobody else can have written since; an error where that is not known. It costs nothing while the lease
+    /// holds.
+    pub fn confirm(&self) -> Result<(), Error> {
+        let Engine::Postgres(session) = &self.engine else {
+            return Ok(());
+        };
+        session.confirm().map_err(|error| Error::Transaction {
+            name: "confirm",
+            source: error.into(),
+        })
+    }
+
+    /// Who writes at present; `None` where nobody but this process can.
+    pub fn leader(&self) -> Result<Option<Leader>, Error> {
+        let Engine::Postgres(session) = &self.engine else {
+            return Ok(None);
+        };
+        let leader = session.leader().map_err(|error| Error::Transaction {
+            name: "leader",
+            source: error.into(),
+        });
+        leader.map(Some)
+    }
+
+    /// The right to write, where it is a lease.
+    pub fn lease(&self) -> Option<Lease> {
+        match &self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(session) => session.lease().cloned().map(Lease),
+        }
+    }
+
+    /// Whether several processes can reach it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres(_))
     }
 
     /// Writes the state, as it is at one instant, to the new file `to`.

@@ -72,6 +72,12 @@ impl From<&[u8; 32]> for Value {
     }
 }
 
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Self {
+        Self::Bytes(value.to_vec())
+    }
+}
+
 impl<T: Into<Self>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
@@ -136,12 +142,18 @@ impl FromValue for String {
     }
 }
 
-impl FromValue for [u8; 32] {
+impl FromValue for Vec<u8> {
     fn from_value(value: &Value) -> Option<Self> {
         match value {
-            Value::Bytes(bytes) => bytes.as_slice().try_into().ok(),
+            Value::Bytes(bytes) => Some(bytes.clone()),
             Value::Null | Value::Integer(_) | Value::Text(_) => None,
         }
+    }
+}
+
+impl FromValue for [u8; 32] {
+    fn from_value(value: &Value) -> Option<Self> {
+        Vec::from_value(value)?.try_into().ok()
     }
 }
 

@@ -91,12 +91,7 @@ async fn serve(directory: &Path, now: Time) -> Result<Coordinator> {
     store.check_pages()?;
     let operator = std::fs::read_to_string(paths.signing_public_key())?;
     let operator = operator.trim().parse()?;
-    let recorded = store.read(|tx| {
-        Ok::<_, fedner_coordinator::store::Error>(Recorded {
-            successions: tx.own_successions()?,
-            people: tx.people()?,
-        })
-    })?;
+    let recorded = Recorded::read(&mut store)?;
     let machine = Arc::new(Then::still(now));
     let names = reload::names(&config)?;
     let keys = Keys::open(paths.clone(), names, operator, recorded, machine.clone())?;

@@ -22,7 +22,7 @@ use super::{Address, Error};
 use crate::roots;
 use crate::store::sql::{Row, Value};
 
-/// A statement that takes longer has lost its server.
+/// The same for whoever does not say.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A transaction in which nothing happens for so long is given up by the server, and its locks with it: that of a
@@ -37,6 +37,8 @@ pub(super) struct Link {
     ready: Arc<Mutex<HashMap<String, Statement>>>,
     /// Where the connection itself lives.
     runtime: Arc<Worker>,
+    /// A statement that takes longer has lost its server.
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Link {
@@ -62,6 +64,7 @@ impl Worker {
     /// Waits for what the thread does, from within another runtime too.
     fn wait<T: Send + 'static>(
         &self,
+        patience: Duration,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let Some(runtime) = &self.0 else {
@@ -69,7 +72,7 @@ impl Worker {
         };
         let (sender, answer) = mpsc::sync_channel(1);
         runtime.spawn(async move {
-            let done = tokio::time::timeout(PATIENCE, work).await;
+            let done = tokio::time::timeout(patience, work).await;
             let _ = sender.send(done.unwrap_or(Err(Error::Silent)));
         });
         answer.recv().unwrap_or(Err(Error::Silent))
@@ -86,9 +89,18 @@ impl Drop for Worker {
 
 impl Link {
     pub(super) fn open(runtime: &Arc<Worker>, address: &Address) -> Result<Self, Error> {
+        Self::open_for(runtime, address, PATIENCE)
+    }
+
+    /// One that waits for no answer longer than that.
+    pub(super) fn open_for(
+        runtime: &Arc<Worker>,
+        address: &Address,
+        patience: Duration,
+    ) -> Result<Self, Error> {
         let Address { config, bundle } = address.clone();
         let tls = Tls(bundle);
-        let client = runtime.wait(async move {
+        let client = runtime.wait(patience, async move {
             let (client, connection) = config.connect(tls).await?;
             // It ends with the client, or fails; then every question does.
             tokio::spawn(connection);
@@ -99,20 +111,22 @@ impl Link {
             client: Arc::new(client),
             ready: Arc::default(),
             runtime: runtime.clone(),
+            patience,
         })
     }
 
     /// Statements without values, one after another.
     pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {
         let (client, sql) = (self.client.clone(), sql.to_owned());
-        self.runtime
-            .wait(async move { Ok(client.batch_execute(&sql).await?) })
+        self.runtime.wait(self.patience, async move {
+            Ok(client.batch_execute(&sql).await?)
+        })
     }
 
     pub(super) fn execute(&self, sql: &str, values: &[Value]) -> Result<usize, Error> {
         let (client, ready) = (self.client.clone(), self.ready.clone());
         let (sql, values) = (sql.to_owned(), values.to_vec());
-        self.runtime.wait(async move {
+        self.runtime.wait(self.patience, async move {
             let statement = prepared(&client, &ready, &sql).await?;
             Ok(client.execute_raw(&statement, &values).await? as usize)
         })
@@ -121,7 +135,7 @@ impl Link {
     pub(super) fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Error> {
         let (client, ready) = (self.client.clone(), self.ready.clone());
         let (sql, values) = (sql.to_owned(), values.to_vec());
-        self.runtime.wait(async move {
+        self.runtime.wait(self.patience, async move {
             let statement = prepared(&client, &ready, &sql).await?;
             let parameters: Vec<&(dyn ToSql + Sync)> = values
                 .iter()

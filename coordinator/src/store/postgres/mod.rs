@@ -1,44 +1,46 @@
 //! PostgreSQL: one connection that writes, which outlives the connections below it.
 //!
-//! The one row of `writer` names the epoch of whoever writes, and counts commits. A transaction begins by locking that
-//! row and comparing both, so nobody writes but the newest coordinator. Where the connection is lost, the statements
+//! The one row of `writer` is the lease (`lease.rs`): it names the epoch of whoever writes, and counts commits. A
+//! transaction begins by locking that row and comparing both, so nobody writes but the newest coordinator. Where the connection is lost, the statements
 //! that wrote are run again in a new one: nobody else has written meanwhile, so they do what they did. After a commit
 //! whose answer was lost the count says whether it was made.
 
 mod address;
+mod lease;
 mod link;
 mod schema;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fedner_host::crash;
 use fedner_host::machine::Machine;
 use fedner_host::sqlite::CommitError;
 use fedner_shared::refusal::Code;
+use fedner_shared::time::Time;
 use tokio_postgres::error::SqlState;
 
 pub use address::Address;
+pub(super) use lease::Lease;
 use link::{Link, Worker};
 
 use super::Failure;
+use super::lease::{Leader, Terms};
 use super::sql::{Row, Statements, Value};
 
 /// For so long a lost connection is made anew before what was asked has failed. A service manager waits longer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For so long a coordinator that starts waits for the one before it to be gone.
+/// For so long a command that writes waits for whoever holds the lease.
 const HANDOVER: Duration = Duration::from_secs(12);
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Held by the connection of whoever writes. It keeps a second coordinator from starting; what keeps one from
-/// writing is the epoch, since this lock goes with a connection.
-const HOLD: &str = "SELECT CASE WHEN pg_try_advisory_lock(7351928) THEN 1 ELSE 0 END";
-
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const WRITER: &str = "SELECT epoch, commits FROM writer";
-const COUNT: &str = "UPDATE writer SET commits = commits + 1";
+const LEADER: &str = "SELECT epoch, address, CAST(extract(epoch FROM since) * 1000 AS BIGINT), \
+                      until > clock_timestamp(), coalesce((SELECT generation FROM keyring), 0) FROM writer";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -167,28 +169,41 @@ pub(super) struct Session {
     address: Address,
     worker: Arc<Worker>,
     /// Of whoever writes; `None` looks only.
-    epoch: Option<i64>,
+    lease: Option<Lease>,
+    keeper: Option<JoinHandle<()>>,
     work: RefCell<Work>,
 }
 
 impl Session {
-    /// Brings the tables up to date, and becomes the one that writes: whoever did before is refused from now on. One
-    /// whose connection lives is waited for.
+    /// Brings the tables up to date, and becomes the one that writes: whoever did before is refused from now on. A
+    /// lease that is held is waited for.
     pub(super) fn open(address: &Address) -> Result<Self, super::Error> {
-        let opened = |error: Error| super::Error::Open(error.into());
-        let (worker, link) = Self::connect(address).map_err(opened)?;
         let began = Instant::now();
-        while link.one(HOLD).map_err(opened)? == 0 {
+        loop {
+            if let Some(session) = Self::take(address, &Terms::default())? {
+                return Ok(session);
+            }
             if began.elapsed() > HANDOVER {
-                return Err(opened(Error::Held));
+                return Err(super::Error::Open(Error::Held.into()));
             }
             std::thread::sleep(PAUSE);
         }
-        known(schema::migrate(&link).map_err(opened)?)?;
-        let sql = "UPDATE writer SET epoch = epoch + 1 RETURNING epoch, commits";
-        let taken = link.rows(sql, &[]).and_then(|rows| of_writer(&rows));
-        let (epoch, commits) = taken.map_err(opened)?;
-        Ok(Self::of(address, worker, link, Some(epoch), commits))
+    }
+
+    /// The same at once, or not at all where the lease is held.
+    pub(super) fn take(address: &Address, terms: &Terms) -> Result<Option<Self>, super::Error> {
+        let opened = |error: Error| super::Error::Open(error.into());
+        let (worker, link) = Self::connect(address).map_err(opened)?;
+        if schema::version(&link).map_err(opened)? != schema::newest() {
+            known(schema::migrate(&link).map_err(opened)?)?;
+        }
+        let asked = Instant::now();
+        let Some((epoch, commits)) = lease::take(&link, terms).map_err(opened)? else {
+            return Ok(None);
+        };
+        let way = (worker.clone(), address.clone());
+        let kept = Lease::keep(epoch, terms.length, asked, way).map_err(opened)?;
+        Ok(Some(Self::of(address, worker, link, Some(kept), commits)))
     }
 
     /// The same of a database in which nothing has happened yet.
@@ -211,6 +226,51 @@ impl Session {
         Ok(Self::of(address, worker, link, None, 0))
     }
 
+    /// Who writes at present.
+    pub(super) fn leader(&self) -> Result<Leader, Error> {
+        self.begin_reading()?;
+        let rows = self
+            .work
+            .borrow()
+            .link
+            .as_ref()
+            .map(|link| link.rows(LEADER, &[]));
+        self.roll_back();
+        let rows = rows.ok_or(Error::Silent)??;
+        match rows.first().map(|row| row.0.as_slice()) {
+            Some(
+                [
+                    Value::Integer(epoch),
+                    Value::Text(address),
+                    Value::Integer(since),
+                    Value::Integer(holds),
+                    Value::Integer(keys),
+                ],
+            ) => Ok(Leader {
+                epoch: *epoch,
+                address: address.clone(),
+                since: Time::from_millis(*since),
+                holds: *holds != 0,
+                keys: *keys,
+            }),
+            _ => Err(Error::Unexpected("who leads")),
+        }
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// That the lease holds; it is renewed where it has run out and nobody has taken it. What is in memory is the
+    /// newest there is then.
+    pub(super) fn confirm(&self) -> Result<(), Error> {
+        if self.lease.as_ref().is_none_or(Lease::is_good) {
+            return Ok(());
+        }
+        self.begin()?;
+        self.make_durable()
+    }
+
     fn connect(address: &Address) -> Result<(Arc<Worker>, Link), Error> {
         let worker = Arc::new(Worker::start()?);
         let link = Link::open(&worker, address)?;
@@ -221,9 +281,10 @@ impl Session {
         address: &Address,
         worker: Arc<Worker>,
         link: Link,
-        epoch: Option<i64>,
+        kept: Option<(Lease, JoinHandle<()>)>,
         commits: i64,
     ) -> Self {
+        let (lease, keeper) = kept.unzip();
         let work = Work {
             link: Some(link),
             commits,
@@ -232,23 +293,39 @@ impl Session {
         Self {
             address: address.clone(),
             worker,
-            epoch,
+            lease,
+            keeper,
             work: RefCell::new(work),
         }
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.work.borrow().lost
+        self.work.borrow().lost || self.lease.as_ref().is_some_and(Lease::is_lost)
+    }
+
+    fn set_writing(&self, writing: bool) {
+        if let Some(lease) = &self.lease {
+            lease.set_writing(writing);
+        }
     }
 
     /// Begins a transaction, which nobody else can hold meanwhile.
     pub(super) fn begin(&self) -> Result<(), Error> {
-        if self.epoch.is_none() {
+        let Some(lease) = &self.lease else {
             return Err(Error::Unexpected("leave to write"));
-        }
+        };
         let mut work = self.work.borrow_mut();
+        if lease.is_lost() {
+            work.lost = true;
+            return Err(Error::Fenced);
+        }
+        lease.set_writing(true);
         work.begin(Kind::Writing);
-        self.going_on(&mut work, |_, _| Ok(()))
+        let begun = self.going_on(&mut work, |_, _| Ok(()));
+        if begun.is_err() {
+            lease.set_writing(false);
+        }
+        begun
     }
 
     /// Begins a transaction that sees everything as it is now.
@@ -265,6 +342,7 @@ impl Session {
             work.link = None;
         }
         work.open = false;
+        self.set_writing(false);
     }
 
     pub(super) fn commit(
@@ -287,17 +365,24 @@ impl Session {
         let mut work = self.work.borrow_mut();
         work.kind = Kind::Committing;
         let next = work.commits + 1;
+        let renewal = self.lease.as_ref().map(Lease::renewal).unwrap_or_default();
+        let count = format!("UPDATE writer SET commits = commits + 1, {renewal}; COMMIT");
         let committed = self.going_on(&mut work, |link, found| {
             if found == Some(next) {
                 // It was made, and its answer was lost.
-                return link.batch("ROLLBACK");
+                return link.batch("ROLLBACK").map(|()| None);
             }
-            link.batch(&format!("{COUNT}; COMMIT"))
+            let asked = Instant::now();
+            link.batch(&count).map(|()| Some(asked))
         });
         work.open = false;
+        self.set_writing(false);
         match committed {
-            Ok(()) => {
+            Ok(asked) => {
                 work.commits = next;
+                if let (Some(lease), Some(asked)) = (&self.lease, asked) {
+                    lease.renewed(asked);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -332,7 +417,7 @@ impl Session {
                 Err(error) => error,
             };
             // Who only looks has seen what may have changed since.
-            let torn = self.epoch.is_none() && work.asked;
+            let torn = self.lease.is_none() && work.asked;
             if torn || !error.passes() || began.elapsed() > PATIENCE {
                 return Err(error);
             }
@@ -353,7 +438,7 @@ impl Session {
         };
         link.batch(begin)?;
         let (epoch, commits) = of_writer(&link.rows(&writer, &[])?)?;
-        let Some(mine) = self.epoch else {
+        let Some(mine) = self.lease.as_ref().map(Lease::epoch) else {
             work.open = true;
             return Ok(commits);
         };
@@ -373,14 +458,23 @@ impl Session {
 
     fn linked<'a>(&self, work: &'a mut Work) -> Result<&'a Link, Error> {
         if work.link.is_none() {
-            let link = Link::open(&self.worker, &self.address)?;
-            if self.epoch.is_some() {
-                // The connection that was lost may hold it yet.
-                link.one(HOLD)?;
-            }
-            work.link = Some(link);
+            work.link = Some(Link::open(&self.worker, &self.address)?);
         }
         link_of(work)
+    }
+}
+
+impl Drop for Session {
+    /// Gives the lease away, so that nobody waits for its end.
+    fn drop(&mut self) {
+        // A transaction that was left open holds the row.
+        self.work.get_mut().link = None;
+        if let Some(lease) = &self.lease {
+            lease.end();
+        }
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The tables in PostgreSQL: those of SQLite's newest schema, and the one row by which writers are told apart.
+//! The tables in PostgreSQL: those of SQLite's newest schema, the one row by which writers are told apart, and
+//! the sealed keys that processes share.
 //!
 //! Text is ordered by its bytes, as SQLite orders it. `rowid` says in which order rows came, and is the next number,
 //! as SQLite's is. `json_extract` is SQLite's function by its name. So queries have one text.
@@ -8,6 +9,11 @@ use super::link::Link;
 
 /// The versions that this program can open; the last is the one it writes. They are the numbers of SQLite's schema.
 pub(super) const KNOWN: &[i64] = &[8];
+
+/// The one that this program writes.
+pub(super) fn newest() -> i64 {
+    KNOWN.last().copied().unwrap_or_default()
+}
 
 /// What leads from each version to the next, the first from nothing. What has been released is never changed.
 const STEPS: &[(i64, &str)] = &[(8, TO_VERSION_8)];
@@ -152,9 +158,18 @@ CREATE TABLE pruned (
 CREATE TABLE writer (
     alone        BOOLEAN PRIMARY KEY DEFAULT true CHECK (alone),
     epoch        BIGINT NOT NULL,
-    commits      BIGINT NOT NULL
+    commits      BIGINT NOT NULL,
+    holder       TEXT NOT NULL DEFAULT '',
+    address      TEXT NOT NULL DEFAULT '',
+    since        TIMESTAMPTZ NOT NULL DEFAULT 'epoch',
+    until        TIMESTAMPTZ NOT NULL DEFAULT 'epoch'
 );
 INSERT INTO writer (epoch, commits) VALUES (0, 0);
+CREATE TABLE keyring (
+    alone        BOOLEAN PRIMARY KEY DEFAULT true CHECK (alone),
+    generation   BIGINT NOT NULL,
+    sealed       BYTEA NOT NULL
+);
 "#;
 
 /// The version of the schema; 0 where there are no tables yet.
