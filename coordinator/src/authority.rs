@@ -36,6 +36,8 @@ pub enum Role {
     Operator,
     Viewer,
     Institution,
+    /// A process of the federation itself, towards the others.
+    Coordinator,
 }
 
 impl Role {
@@ -44,13 +46,19 @@ impl Role {
             Self::Operator => "operator",
             Self::Viewer => "viewer",
             Self::Institution => "institution",
+            Self::Coordinator => "coordinator",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Operator, Self::Viewer, Self::Institution]
-            .into_iter()
-            .find(|role| role.as_str() == text)
+        [
+            Self::Operator,
+            Self::Viewer,
+            Self::Institution,
+            Self::Coordinator,
+        ]
+        .into_iter()
+        .find(|role| role.as_str() == text)
     }
 }
 
@@ -58,6 +66,10 @@ impl Role {
 pub const INSTITUTION_LIFE: Duration = Duration::from_hours(90 * 24);
 /// The same for an operator's or a viewer's.
 pub const PERSON_LIFE: Duration = Duration::from_hours(90 * 24);
+/// The name that a process shows to the others; it is nobody's address.
+pub(crate) const PROCESS: &str = "process.fedner.internal";
+/// A process makes another one for each connection.
+const PROCESS_LIFE: Duration = Duration::from_hours(24);
 const SERVER_LIFE: Duration = Duration::from_hours(365 * 24);
 const AUTHORITY_LIFE: Duration = Duration::from_hours(20 * 365 * 24);
 /// Clocks of two machines differ.
@@ -211,6 +223,19 @@ impl Authority {
         self.with_new_key(&params)
     }
 
+    /// For a process of the federation, at either end of a connection to another one.
+    pub fn process(&self, now: Time) -> Result<Identity, Error> {
+        let role = Role::Coordinator;
+        let mut params = parameters(role.as_str(), Some(role), now, PROCESS_LIFE)?;
+        let name = SanType::DnsName(PROCESS.try_into()?);
+        params.subject_alt_names.push(name);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.with_new_key(&params)
+    }
+
     /// For the operator or a viewer, whose keys are made here.
     pub fn person(&self, name: &str, role: Role, now: Time) -> Result<Identity, Error> {
         let mut params = parameters(name, Some(role), now, PERSON_LIFE)?;
@@ -262,7 +287,7 @@ impl Authority {
     ) -> Result<Issued, Error> {
         let life = match role {
             Role::Institution => INSTITUTION_LIFE,
-            Role::Operator | Role::Viewer => PERSON_LIFE,
+            Role::Operator | Role::Viewer | Role::Coordinator => PERSON_LIFE,
         };
         let mut request = CertificateSigningRequestParams::from_pem(request_pem)?;
         let mut params = parameters(name, Some(role), now, life)?;

@@ -129,6 +129,16 @@ impl Config {
         self.lease_s.map_or(LEASE, Duration::from_secs)
     }
 
+    /// The socket for the federation's other processes, if there are any.
+    pub fn cluster_listen(&self) -> Result<Option<String>, Error> {
+        let Some(address) = &self.cluster_address else {
+            return Ok(None);
+        };
+        let (_, port) = host_and_port(address)?;
+        let everywhere = || format!("[::]:{port}");
+        Ok(Some(self.cluster_listen.clone().unwrap_or_else(everywhere)))
+    }
+
     fn check_cluster(&self) -> Result<(), String> {
         if let Some(seconds) = self.lease_s.filter(|lease| !LEASES.contains(lease)) {
             let (least, most) = (LEASES.start(), LEASES.end());

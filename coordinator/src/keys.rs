@@ -317,6 +317,14 @@ impl Keys {
         self.read().trust.clone()
     }
 
+    /// What a process shows to the others, and whom it trusts to be one.
+    pub fn process(&self) -> Result<(Identity, Vec<Arc<Authority>>), Error> {
+        let state = self.read();
+        let identity = state.serving.process(self.machine.now())?;
+        let trusted = [&state.serving].into_iter().chain(&state.next);
+        Ok((identity, trusted.cloned().collect()))
+    }
+
     /// The configuration for handshakes that begin now.
     pub fn tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.tls.subscribe()

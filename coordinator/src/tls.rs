@@ -44,6 +44,8 @@ pub enum Error {
     Pem(#[from] rustls::pki_types::pem::Error),
     #[error("client certificates cannot be verified: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
+    #[error("the name of a process is not a name")]
+    Name,
 }
 
 /// TLS 1.3 only. A client certificate is verified where one is given; enrolment has none, and
@@ -84,6 +86,8 @@ pub struct Peer {
     pub(crate) activity: Arc<Activity>,
     /// Cancelled when the connection is closed.
     gone: CancellationToken,
+    /// Cancelled when it is to be closed.
+    cut: CancellationToken,
     /// Of no other connection.
     number: u64,
 }
@@ -96,6 +100,7 @@ impl Peer {
             guest,
             activity: Activity::new(),
             gone: CancellationToken::new(),
+            cut: CancellationToken::new(),
             number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -103,6 +108,17 @@ impl Peer {
     /// Which connection it is, and what is cancelled when that is closed.
     pub fn connection(&self) -> (u64, &CancellationToken) {
         (self.number, &self.gone)
+    }
+
+    /// The same, of a connection that this token closes.
+    #[must_use]
+    fn closed_by(self, cut: CancellationToken) -> Self {
+        Self { cut, ..self }
+    }
+
+    /// Closes the connection.
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Says that the connection is closed when dropped.
@@ -254,7 +270,7 @@ async fn handshake(
             if let Some(certificate) = &certificate {
                 place.show(certificate);
             }
-            let peer = Peer::new(address, certificate, place.guest());
+            let peer = Peer::new(address, certificate, place.guest()).closed_by(place.cut());
             let (cut, gone) = (place.cut(), peer.close_guard());
             let watching = look_after(peer.clone(), door.clone(), cut.clone());
             tokio::spawn(watching);

@@ -142,7 +142,7 @@ impl Pair {
         }
     }
 
-    fn wait_for(&self, what: &str, log: &str, within: Duration) -> Result<()> {
+    pub(crate) fn wait_for(&self, what: &str, log: &str, within: Duration) -> Result<()> {
         let began = Instant::now();
         let log = self.setting.cluster.log(log);
         while !fs::read_to_string(&log)?.contains(what) {
@@ -173,8 +173,8 @@ fn a_leader_that_was_paused_past_its_lease_stands_by_and_the_next_one_goes_on() 
     pair.invite(&first, "bert")?;
     ensure!(!pair.second_leads()?);
 
-    let epoch = || pair.server.query("north", "SELECT epoch FROM writer");
-    let before = epoch()?;
+    let epoch = |pair: &Pair| pair.server.query("north", "SELECT epoch FROM writer");
+    let before = epoch(&pair)?;
     pair.signal("-STOP")?;
     let took = pair.answers(&second, Duration::from_secs(30))?;
     ensure!(pair.second_leads()?);
@@ -195,7 +195,7 @@ fn a_leader_that_was_paused_past_its_lease_stands_by_and_the_next_one_goes_on() 
     ensure!(pair.second_leads()?);
     ensure!(pair.server.query("north", events)? == written, "it wrote");
     ensure!(
-        epoch()?.parse::<u64>()? == before.parse::<u64>()? + 1,
+        epoch(&pair)?.parse::<u64>()? == before.parse::<u64>()? + 1,
         "one change"
     );
     let verdict = pair.setting.cluster.coordinate(&["verify"])?;

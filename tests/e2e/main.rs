@@ -9,6 +9,7 @@ mod days;
 mod encoders;
 mod evaluation;
 mod faults;
+mod front_ends;
 mod gate;
 mod guard;
 mod history;

@@ -227,11 +227,13 @@ fn what_commands_write_keeps_to_the_schemas() -> Result<()> {
     all.take("coordinator init", command)?;
     let config = Path::new(&created).join("coordinator.toml");
     let several = "cluster_address = \"127.0.0.1:7444\"\nstore_url = \"postgres://a@127.0.0.1/b\"\nblobs_url = \"s3://c\"\n";
-    fs::write(&config, several.to_owned() + &fs::read_to_string(&config)?)?;
+    let alone = fs::read_to_string(&config)?;
+    fs::write(&config, several.to_owned() + &alone)?;
     let mut command = Command::new(&binaries()?.coordinator);
     command.args(["--dir", &joined, "join", "--from", &created]);
     command.args(["--cluster-address", "127.0.0.1:7445"]);
     all.take("coordinator join", command)?;
+    fs::write(&config, alone)?;
     all.run("coordinator", "invite", &["newcomer"])?;
     all.run("coordinator", "invite list", &[])?;
     all.run("coordinator", "institution list", &[])?;
@@ -313,6 +315,7 @@ fn what_commands_write_keeps_to_the_schemas() -> Result<()> {
     all.run("i1", "release refuse", &[&held])?;
     all.run("coordinator", "run explain", &[&second])?;
     all.run("coordinator", "run list", &[])?;
+    all.run("coordinator", "status", &[])?;
     all.run("coordinator", "run show", &[&run])?;
     all.run("coordinator", "run watch", &[&run])?;
     all.run("coordinator", "replay", &["notes@3"])?;

@@ -18,6 +18,7 @@ mod restore;
 mod run;
 mod sentence;
 mod serve;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -56,6 +57,8 @@ enum Command {
     Join(join::Arguments),
     /// Run the coordinator
     Serve(serve::Arguments),
+    /// Say which process leads
+    Status(status::Arguments),
     /// Write a one-time invite for an institution to stdout
     Invite(invite::Arguments),
     /// Look at institutions, suspend or revoke them
@@ -118,6 +121,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Failed> {
         Command::Init(arguments) => init::run(arguments, &paths, output),
         Command::Join(arguments) => join::run(arguments, &paths, output),
         Command::Serve(arguments) => runtime()?.block_on(serve::run(arguments, &paths, output)),
+        Command::Status(arguments) => status::run(arguments, &paths, output),
         Command::Invite(arguments) => runtime()?.block_on(invite::run(arguments, &paths, output)),
         Command::Institution(command) => {
             runtime()?.block_on(institution::run(command, &paths, output))

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failed::Failed;
 use crate::blobs::Blobs;
-use crate::cluster::{self, Front, Process, Seat};
+use crate::cluster::{self, Front, Inner, Local, Process, Seat};
 use crate::config::{Config, Paths};
 use crate::door::Door;
 use crate::keys::{Keys, Recorded};
@@ -87,12 +87,11 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let traces = traces
         .transpose()
         .map_err(|message| Failed::refuse(Code::ConfigInvalid, message))?;
-    let listener = listen(&config.listen).await.map_err(|error| {
-        Failed::refuse(
-            Code::ConfigInvalid,
-            format!("cannot listen on {}: {error}", config.listen),
-        )
-    })?;
+    let listener = listen(&config.listen).await?;
+    let inner = match config.cluster_listen()? {
+        Some(address) => Some(listen(&address).await?),
+        None => None,
+    };
     let fault = |error: &dyn std::fmt::Display| Failed::fault(error.to_string());
     let local = listener.local_addr().map_err(|e| fault(&e))?;
     let (common, health) = rpc::common(keys.clone()).map_err(|e| fault(&e))?;
@@ -127,6 +126,12 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         |l| format!("listening on {}", l.listening),
     )?;
 
+    if let Some(listener) = inner {
+        let rations = rpc::Rations::new(door.clone(), machine.clone());
+        let local = Local::new(seats.clone());
+        let inner = Inner::new(keys.clone(), door.clone(), &rations, local);
+        tokio::spawn(inner.accept(listener, stop.clone()));
+    }
     let router = rpc::front((&door, machine), common, Front::new(seats.clone()));
     let connections = tls::accept(
         (listener, config.proxy_protocol_from.clone()),
@@ -211,7 +216,7 @@ fn ended(result: Result<Result<(), cluster::Error>, JoinError>) -> Failed {
 fn lease(seats: &watch::Receiver<Seat>) -> Option<Lease> {
     match &*seats.borrow() {
         Seat::Leading(leading) => leading.lease.clone(),
-        Seat::Nobody => None,
+        Seat::Nobody | Seat::Following(_) => None,
     }
 }
 
@@ -223,8 +228,8 @@ async fn release(lease: Option<Lease>) {
 }
 
 /// Every interface means those of IPv4 alone where the machine has no IPv6.
-async fn listen(address: &str) -> std::io::Result<TcpListener> {
-    match (
+async fn listen(address: &str) -> Result<TcpListener, Failed> {
+    let bound = match (
         TcpListener::bind(address).await,
         address.strip_prefix("[::]:"),
     ) {
@@ -232,7 +237,11 @@ async fn listen(address: &str) -> std::io::Result<TcpListener> {
             TcpListener::bind(format!("0.0.0.0:{port}")).await
         }
         (bound, _) => bound,
-    }
+    };
+    bound.map_err(|error| {
+        let message = format!("cannot listen on {address}: {error}");
+        Failed::refuse(Code::ConfigInvalid, message)
+    })
 }
 
 /// Tells a service manager that asks for it that the engine answers, where this process has it.

@@ -1,4 +1,4 @@
-//! Where calls go: to the services of this process while it leads.
+//! Where calls go: to the services of this process while it leads, else to the process that does.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -11,7 +11,8 @@ use tonic::codegen::{BoxFuture, Service, http};
 use super::Seat;
 
 /// What is said while nobody leads. Clients try again.
-const NOBODY: &str = "no process leads the federation at present: try again in a few seconds";
+pub(super) const NOBODY: &str =
+    "no process leads the federation at present: try again in a few seconds";
 
 /// All services, wherever they are. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,6 +38,10 @@ impl Service<http::Request<Body>> for Front {
         Box::pin(async move {
             match seat {
                 Seat::Leading(mut leading) => leading.routes.call(request).await,
+                Seat::Following(link) => {
+                    let answered = link.forward(request).await;
+                    Ok(answered.unwrap_or_else(Status::into_http))
+                }
                 Seat::Nobody => Ok(Status::unavailable(NOBODY).into_http()),
             }
         })

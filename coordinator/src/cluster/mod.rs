@@ -1,10 +1,13 @@
 //! Several processes of one federation: who leads, and what the others do meanwhile.
 //!
-//! One process leads: it holds the store's lease, and has the engine. The others stand by. Each tries to take the lease
-//! once it runs out. A process with a file for its store always leads.
+//! One process leads: it holds the store's lease, and has the engine. The others stand by, and pass on to it what they
+//! are asked. Each tries to take the lease once it runs out. A process with a file for its store always leads.
 
 mod front;
+mod identity;
+mod inner;
 mod lead;
+mod link;
 mod stand_by;
 
 use std::io;
@@ -29,7 +32,9 @@ use crate::rpc::Health;
 use crate::store::{self, Lease, Place, Store, Terms};
 
 pub use front::Front;
+pub use inner::{Inner, Local};
 use lead::Lead;
+pub use link::Link;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,6 +56,8 @@ pub enum Seat {
     Nobody,
     /// This process leads.
     Leading(Box<Leading>),
+    /// Another one does, by this way.
+    Following(Arc<Link>),
 }
 
 /// The services of the one that leads.
@@ -93,17 +100,27 @@ impl Process {
     ) -> Result<(), Error> {
         let mut known = Some(known);
         loop {
-            let taken = match store.take() {
-                Some(store) => Some(store),
-                None => {
-                    tell(&mut known);
-                    self.stand_by().await
-                }
+            let taken = if store.is_some() {
+                store.take()
+            } else {
+                tell(&mut known);
+                self.stand_by().await
             };
+            // What is under way to another leader ends: its callers ask again.
+            self.take_seat(Seat::Nobody).await;
             let Some(taken) = taken else {
                 return Ok(());
             };
-            let lead = Lead::begin(self, taken).await?;
+            let starting = known.is_some();
+            let lead = match Lead::begin(self, taken).await {
+                Ok(lead) => lead,
+                // The store is away, or another was quicker. Who starts says so and ends.
+                Err(Error::Store(error)) if !starting && error.code().is_some() => {
+                    tracing::warn!(%error, "this process could not lead: it stands by");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             tell(&mut known);
             self.take_seat(Seat::Leading(Box::new(lead.leading())))
                 .await;
@@ -119,8 +136,11 @@ impl Process {
 
     async fn take_seat(&self, seat: Seat) {
         let leads = matches!(seat, Seat::Leading(_));
-        self.seat.send_replace(seat);
-        self.health.lead(leads).await;
+        let serving = !matches!(seat, Seat::Nobody);
+        if let Seat::Following(link) = self.seat.send_replace(seat) {
+            link.end();
+        }
+        self.health.set(serving, leads).await;
         observe::show_lead(leads);
     }
 }

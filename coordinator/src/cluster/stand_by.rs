@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Process;
+use super::{Link, Process, Seat};
 use crate::keys::Recorded;
 use crate::observe;
 use crate::store::{self, Leader, Place, Store, Taken, Terms};
@@ -51,9 +51,10 @@ impl Process {
                         people = Some(Instant::now());
                         self.take_over(recorded);
                     }
-                    if told != Some(leader.epoch) {
-                        told = Some(leader.epoch);
+                    if told != Some((leader.epoch, leader.address.clone())) {
+                        told = Some((leader.epoch, leader.address.clone()));
                         observe::show_leader(leader.since, leader.epoch);
+                        self.follow(&leader).await;
                         tracing::info!(
                             epoch = leader.epoch,
                             address = leader.address,
@@ -74,6 +75,16 @@ impl Process {
         None
     }
 
+    /// Passes on to that process from now on, where it says how it is reached.
+    async fn follow(&self, leader: &Leader) {
+        let seat = if leader.address.is_empty() {
+            Seat::Nobody
+        } else {
+            Seat::Following(Link::new(leader.address.clone(), self.keys.clone()))
+        };
+        self.take_seat(seat).await;
+    }
+
     /// What another process has changed meanwhile.
     fn take_over(&self, recorded: Recorded) {
         let newer = recorded
@@ -89,11 +100,11 @@ impl Process {
         };
         match done {
             Ok(()) if newer => {
-                tracing::info!("took over the keys that another process has changed")
+                tracing::info!("took over the keys that another process has changed");
             }
             Ok(()) => {}
             Err(error) => {
-                tracing::error!(%error, "the keys of the other processes cannot be taken over")
+                tracing::error!(%error, "the keys of the other processes cannot be taken over");
             }
         }
     }

@@ -32,7 +32,7 @@ use tonic_health::ServingStatus;
 use tower::ServiceExt as _;
 use tower::layer::util::{Identity, Stack};
 
-use ration::Rations;
+pub use ration::{Rationed, Rations};
 
 use crate::blobs::Blobs;
 use crate::door::Door;
@@ -168,9 +168,12 @@ impl Health {
 
     /// Says whether the services can be called here, and whether this process has them.
     pub async fn set(&self, serving: bool, leads: bool) {
-        let of = |yes: bool| match yes {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
+        let of = |yes: bool| {
+            if yes {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            }
         };
         let services = [
             "",

@@ -41,7 +41,7 @@ pub struct Rationed<S> {
 }
 
 impl Rations {
-    pub(super) fn new(door: Arc<Door>, machine: Arc<dyn Machine>) -> Self {
+    pub fn new(door: Arc<Door>, machine: Arc<dyn Machine>) -> Self {
         Self { door, machine }
     }
 

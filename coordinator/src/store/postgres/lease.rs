@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::link::{Link, Worker};
 use super::{Address, Error};
-use crate::store::lease::Terms;
+use crate::store::leader::Terms;
 use crate::store::sql::{Value, values};
 
 /// Takes the lease where it has run out, or was held by the same process before it was started anew.

@@ -27,7 +27,7 @@ pub(super) use lease::Lease;
 use link::{Link, Worker};
 
 use super::Failure;
-use super::lease::{Leader, Terms};
+use super::leader::{Leader, Terms};
 use super::sql::{Row, Statements, Value};
 
 /// For so long a lost connection is made anew before what was asked has failed. A service manager waits longer.
