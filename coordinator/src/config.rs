@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fedner_host::address::{Address, Addresses};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
@@ -30,8 +31,9 @@ const LEASES: RangeInclusive<u64> = 1..=60;
 pub struct Config {
     /// The federation's name; it stands in the authority's certificate.
     pub name: String,
-    /// HOST:PORT that institutions dial; it stands in invites and in the server's certificate.
-    pub address: String,
+    /// HOST:PORT that institutions dial, or a list of them that they try in turn. They stand in invites, and their
+    /// hosts in the server's certificate.
+    pub address: Addresses,
     /// Other names by which institutions reach it, through a gateway of their own for example.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
@@ -54,7 +56,7 @@ pub struct Config {
     pub blobs_url: Option<String>,
     /// HOST:PORT at which the federation's other processes reach this one; one process alone has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster_address: Option<String>,
+    pub cluster_address: Option<Address>,
     /// The socket for them; the port of `cluster_address` on every interface unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_listen: Option<String>,
@@ -78,8 +80,6 @@ fn is_default(limits: &Limits) -> bool {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`{address}` is not an address: expected HOST:PORT")]
-    Address { address: String },
     #[error("cannot read {path}: {source}")]
     Read {
         path: PathBuf,
@@ -130,13 +130,10 @@ impl Config {
     }
 
     /// The socket for the federation's other processes, if there are any.
-    pub fn cluster_listen(&self) -> Result<Option<String>, Error> {
-        let Some(address) = &self.cluster_address else {
-            return Ok(None);
-        };
-        let (_, port) = host_and_port(address)?;
+    pub fn cluster_listen(&self) -> Option<String> {
+        let port = self.cluster_address.as_ref()?.port;
         let everywhere = || format!("[::]:{port}");
-        Ok(Some(self.cluster_listen.clone().unwrap_or_else(everywhere)))
+        Some(self.cluster_listen.clone().unwrap_or_else(everywhere))
     }
 
     fn check_cluster(&self) -> Result<(), String> {
@@ -144,13 +141,12 @@ impl Config {
             let (least, most) = (LEASES.start(), LEASES.end());
             return Err(format!("lease_s is {seconds}: expected {least} to {most}"));
         }
-        let Some(address) = &self.cluster_address else {
+        if self.cluster_address.is_none() {
             return match self.cluster_listen {
                 Some(_) => Err("cluster_listen is of no use without cluster_address".to_owned()),
                 None => Ok(()),
             };
-        };
-        host_and_port(address).map_err(|error| format!("cluster_address: {error}"))?;
+        }
         let server = |url: &String| url.starts_with("postgres");
         if !self.store_url.as_ref().is_some_and(server) {
             return Err("several processes need store_url = \"postgres://…\"".to_owned());
@@ -162,24 +158,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Host and port of `HOST:PORT`; an IPv6 host stands in brackets.
-pub fn host_and_port(address: &str) -> Result<(String, u16), Error> {
-    let wrong = || Error::Address {
-        address: address.to_owned(),
-    };
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = port
-        .parse()
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or_else(wrong)?;
-    if host.is_empty() || host.chars().any(char::is_whitespace) {
-        return Err(wrong());
-    }
-    Ok((host.to_owned(), port))
 }
 
 /// What lies where in the coordinator's directory.
@@ -303,14 +281,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_need_a_host_and_a_port() {
-        assert_eq!(
-            host_and_port("a.example:7443").expect("dns"),
-            ("a.example".into(), 7443)
-        );
-        assert_eq!(host_and_port("[::1]:1").expect("ipv6"), ("::1".into(), 1));
-        for bad in ["a.example", ":1", "a:0", "a:70000", "a b:1"] {
-            assert!(host_and_port(bad).is_err(), "{bad}");
+    fn each_address_needs_a_host_and_a_port() {
+        let read = |address| {
+            let text = format!("name = \"a\"\naddress = {address}\nlisten = \"a:1\"");
+            toml::from_str::<Config>(&text)
+        };
+        for good in ["\"a:1\"", "[\"a:1\", \"[::1]:2\"]"] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in ["\"a\"", "[]", "[\"a:1\", \"b\"]"] {
+            let error = read(bad).expect_err(bad).to_string();
+            assert!(error.contains("address"), "{error}");
         }
     }
 

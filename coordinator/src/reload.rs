@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{Config, Paths, host_and_port};
+use crate::config::{Config, Paths};
 use crate::door::Door;
 use crate::keys::{self, Keys};
 use crate::limits::Limits;
@@ -37,9 +37,15 @@ pub struct Taken {
 }
 
 /// All names by which institutions dial.
-pub fn names(config: &Config) -> Result<Vec<String>, crate::config::Error> {
-    let (host, _) = host_and_port(&config.address)?;
-    Ok([vec![host], config.names.clone()].concat())
+pub fn names(config: &Config) -> Vec<String> {
+    let hosts = config.address.iter().map(|address| address.host.clone());
+    let mut names: Vec<String> = Vec::new();
+    for name in hosts.chain(config.names.iter().cloned()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 impl Reload {
@@ -104,9 +110,7 @@ impl Reload {
         if found.names != used.names {
             used.names.clone_from(&found.names);
             // The address in use: another one is of the next start.
-            if let Ok(names) = names(used) {
-                self.keys.rename_server(names)?;
-            }
+            self.keys.rename_server(names(used))?;
             taken.now.push("names");
         }
         if found.retention != used.retention {

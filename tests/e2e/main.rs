@@ -1,5 +1,6 @@
 //! The real programs together: real processes, real TLS on loopback, a tiny BERT, generated notes.
 
+mod addresses;
 mod annotation;
 mod audit;
 mod backup;

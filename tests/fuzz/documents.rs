@@ -85,7 +85,6 @@ pub(crate) fn configuration(input: &[u8]) {
     }
     if let Ok(config) = toml::from_str::<Config>(&text) {
         written_and_read_again(&config);
-        let _ = fedner_coordinator::config::host_and_port(&config.address);
     }
 }
 

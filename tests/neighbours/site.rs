@@ -65,7 +65,7 @@ struct Plain;
 
 impl Network for Plain {
     fn dial(&self, to: &Destination, _: &TlsIdentity) -> Result<Channel, transport::Error> {
-        let address = &to.address;
+        let address = &to.addresses.to_string();
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.map_err(|error| transport::Error::Unreachable {
             address: address.clone(),

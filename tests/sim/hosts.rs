@@ -16,6 +16,7 @@ use fedner_coordinator::limits::Limits;
 use fedner_coordinator::registry::Registry;
 use fedner_coordinator::rpc::{self, Services};
 use fedner_coordinator::store::Store;
+use fedner_host::address::Addresses;
 use fedner_shared::sign::SecretKey;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +71,7 @@ impl CoordinatorHost {
                 self.machine.clone(),
             )?,
             federation: "simulated".to_owned(),
-            address: network::address(),
+            address: Addresses::new(vec![network::address()])?,
             door: door.clone(),
             min_client: tokio::sync::watch::channel(None).1,
             stop: CancellationToken::new(),

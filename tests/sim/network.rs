@@ -13,6 +13,7 @@ use fedner_client::transport::TlsIdentity;
 use fedner_coordinator::door::Door;
 use fedner_coordinator::limits::Limits;
 use fedner_coordinator::tls::Peer;
+use fedner_host::address::Address;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -31,8 +32,11 @@ const PORT: u16 = 7443;
 /// A caller that does not say who it is in this time is not one.
 const GREETING: Duration = Duration::from_secs(10);
 
-pub(crate) fn address() -> String {
-    format!("{COORDINATOR}:{PORT}")
+pub(crate) fn address() -> Address {
+    Address {
+        host: COORDINATOR.to_owned(),
+        port: PORT,
+    }
 }
 
 /// A connection that ends with the power of its machine.
@@ -107,17 +111,17 @@ impl Network for SimNetwork {
     ) -> Result<Channel, transport::Error> {
         let certificate = CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes())
             .map_err(|error| transport::Error::Setup(error.to_string()))?;
-        dial(&to.address, certificate.to_vec(), self.0.clone())
+        dial(to.addresses.first(), certificate.to_vec(), self.0.clone())
     }
 }
 
 /// A channel by which the holder of `certificate` (DER) calls.
 pub(crate) fn dial(
-    address: &str,
+    address: &Address,
     certificate: Vec<u8>,
     machine: Arc<SimMachine>,
 ) -> Result<Channel, transport::Error> {
-    let target = address.to_owned();
+    let target = address.to_string();
     let connector = tower::service_fn(move |_| {
         let (target, certificate, machine) = (target.clone(), certificate.clone(), machine.clone());
         async move {

@@ -48,18 +48,23 @@ impl Agent {
 
     /// Goes on with another identity.
     fn take_over(&mut self, identity: Identity) -> Result<(), Error> {
-        let settings = self.directory.settings()?;
+        self.to = (&self.directory.settings()?).into();
         self.identity = Arc::new(identity);
-        let address = &settings.coordinator;
-        let network = &self.environment.network;
-        let channel = network.dial(&(&settings).into(), &self.identity.tls)?;
-        self.coordinator =
-            Coordinator::from_channel(address, channel).with_session(self.program.clone());
+        self.dial()?;
         self.gate = Gate::new(
             self.store.clone(),
             self.blobs.clone(),
             Arc::clone(&self.identity),
         );
+        Ok(())
+    }
+
+    /// From now on over a new connection.
+    pub(super) fn dial(&mut self) -> Result<(), Error> {
+        let network = &self.environment.network;
+        let channel = network.dial(&self.to, &self.identity.tls)?;
+        self.coordinator = Coordinator::from_channel(&self.to.addresses, channel)
+            .with_session(self.program.clone());
         Ok(())
     }
 

@@ -40,7 +40,7 @@ use crate::egress::{self, Gate};
 use crate::identity::{self, Identity};
 use crate::state::{self, Contact, Store};
 use crate::training::LoadedModel;
-use crate::transport::{self, Coordinator};
+use crate::transport::{self, Coordinator, Destination};
 use crate::{consent, training};
 
 pub use environment::{Defences, Environment, Network, Outcome, Trainer};
@@ -111,6 +111,8 @@ pub struct Agent {
     storage_key: StorageKey,
     identity: Arc<Identity>,
     coordinator: Coordinator,
+    /// Where it is, beginning with the address to dial first.
+    to: Destination,
     /// Which running program this is.
     program: transport::Session,
     gate: Gate,
@@ -172,9 +174,8 @@ impl Agent {
         let blobs = Blobs::open(directory.blobs())?
             .sealed(storage_key.clone())
             .with_machine(environment.machine.clone());
-        let channel = environment
-            .network
-            .dial(&(&settings).into(), &identity.tls)?;
+        let to = Destination::from(&settings);
+        let channel = environment.network.dial(&to, &identity.tls)?;
         let program = transport::Session::from_seed(environment.machine.seed()?);
         Ok(Self {
             gate: Gate::new(store.clone(), blobs.clone(), Arc::clone(&identity)),
@@ -186,8 +187,9 @@ impl Agent {
             blobs,
             storage_key,
             identity,
-            coordinator: Coordinator::from_channel(&settings.coordinator, channel)
+            coordinator: Coordinator::from_channel(&to.addresses, channel)
                 .with_session(program.clone()),
+            to,
             program,
             effects: VecDeque::new(),
             material: None,
@@ -229,6 +231,7 @@ impl Agent {
             };
             let wait = self.wait_after(&error);
             self.report(&error, wait);
+            self.turn_elsewhere(&error);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -321,6 +324,19 @@ impl Agent {
                 | Code::ClientTooOld,
             ) => RETRY_BARRED,
             _ => wait,
+        }
+    }
+
+    /// Dials another address where the one that answered has a fault, or answers no more. Of addresses that cannot
+    /// be reached at all, each was tried already.
+    fn turn_elsewhere(&mut self, error: &Error) {
+        let fault = matches!(error, Error::Transport(error) if error.is_of_one_address());
+        if !fault || self.to.addresses.is_one() {
+            return;
+        }
+        self.to.addresses.turned();
+        if let Err(error) = self.dial() {
+            tracing::warn!("{error}; the connection stays");
         }
     }
 

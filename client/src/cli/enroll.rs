@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use fedner_host::address::Addresses;
 use serde::Serialize;
 
 use super::{Context, runtime};
@@ -33,7 +34,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Serialize)]
 struct Report {
     institution: String,
-    coordinator: String,
+    coordinator: Addresses,
     directory: PathBuf,
     certificate_expires: String,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use fedner_host::address::Addresses;
 use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_host::output::table;
 use fedner_session::State;
@@ -24,7 +25,7 @@ pub(super) struct Arguments {}
 #[derive(Debug, Serialize)]
 struct Report {
     institution: String,
-    coordinator: String,
+    coordinator: Addresses,
     running: bool,
     certificate_expires: Time,
     contact: Contact,
@@ -131,7 +132,7 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "{name:<13}{value}");
     };
     line("institution", report.institution.clone());
-    line("coordinator", report.coordinator.clone());
+    line("coordinator", report.coordinator.to_string());
     line(
         "certificate",
         format!("holds until {}", report.certificate_expires),

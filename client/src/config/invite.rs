@@ -3,19 +3,19 @@
 use std::fmt;
 use std::path::Path;
 
+use fedner_host::address::Addresses;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::time::Time;
 use serde::Deserialize;
 
-use super::settings::host_and_port;
 use super::{Error, parse_toml};
 
 /// What the operator hands to an institution, over a channel of their own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Invite {
     pub institution: InstitutionId,
-    /// HOST:PORT.
-    pub address: String,
+    /// Where the coordinator answers.
+    pub address: Addresses,
     /// Works once.
     pub secret: String,
     /// SHA-256 of the authority's certificate (DER).
@@ -27,7 +27,7 @@ pub struct Invite {
 #[serde(deny_unknown_fields)]
 struct Wire {
     institution: InstitutionId,
-    address: String,
+    address: Addresses,
     secret: String,
     authority_sha256: String,
     expires: String,
@@ -58,9 +58,6 @@ impl Invite {
                 "an instant such as 2026-11-24T16:00:00Z",
             )
         })?;
-        if host_and_port(&wire.address).is_none() {
-            return Err(wrong("address", &wire.address, "HOST:PORT"));
-        }
         if wire.secret.is_empty() {
             return Err(wrong("secret", "\"\"", "the secret"));
         }
@@ -121,5 +118,12 @@ mod tests {
             let error = parse(&text().replacen(from, to, 1)).expect_err(word);
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn an_invite_may_list_several_addresses() {
+        let several = "[\"a.test:7443\", \"b.test:7443\"]";
+        let invite = parse(&text().replacen("\"localhost:7443\"", several, 1)).expect("invite");
+        assert_eq!(invite.address.to_string(), "a.test:7443, b.test:7443");
     }
 }

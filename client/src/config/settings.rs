@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use fedner_host::address::Addresses;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::id::InstitutionId;
 use serde::{Deserialize, Serialize};
@@ -30,8 +31,8 @@ use super::Error;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub institution: InstitutionId,
-    /// HOST:PORT.
-    pub coordinator: String,
+    /// HOST:PORT, or a list of them that are tried in turn.
+    pub coordinator: Addresses,
     /// The name that the coordinator's certificate must have; the host of the address unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -80,19 +81,8 @@ fn default_device() -> String {
     "auto".into()
 }
 
-/// The host and the port of `HOST:PORT`, brackets around an IPv6 address removed.
-pub(crate) fn host_and_port(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty()).then_some((host, port))
-}
-
 impl Settings {
-    pub fn new(institution: InstitutionId, coordinator: String) -> Self {
+    pub fn new(institution: InstitutionId, coordinator: Addresses) -> Self {
         Self {
             institution,
             coordinator,
@@ -121,9 +111,6 @@ impl Settings {
                 expected,
             })
         };
-        if host_and_port(&self.coordinator).is_none() {
-            return wrong("coordinator", self.coordinator.clone(), "HOST:PORT");
-        }
         if self.declared_examples == Some(0) {
             return wrong("declared_examples", "0".into(), "at least 1");
         }
@@ -155,11 +142,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_have_a_host_and_a_port() {
-        assert_eq!(host_and_port("a.example:7443"), Some(("a.example", 7443)));
-        assert_eq!(host_and_port("[::1]:7443"), Some(("::1", 7443)));
-        for bad in ["a.example", ":7443", "a:0", "a:x", "a:70000"] {
-            assert_eq!(host_and_port(bad), None, "{bad}");
+    fn the_coordinator_has_one_address_or_several() {
+        let read = |text| {
+            let text = format!("institution = \"a\"\ncoordinator = {text}\n");
+            toml::from_str::<Settings>(&text)
+        };
+        let one = read("\"h:1\"").expect("one");
+        assert!(one.coordinator.is_one());
+        let several = read("[\"h:1\", \"[::1]:2\"]").expect("several");
+        let written = toml::to_string(&several).expect("written");
+        assert_eq!(toml::from_str::<Settings>(&written).expect("read"), several);
+        for bad in ["\"h\"", "[]", "[\"h:1\", \"h:1\"]", "7"] {
+            let error = read(bad).expect_err(bad).to_string();
+            assert!(error.contains("coordinator"), "{error}");
         }
     }
 

@@ -74,7 +74,7 @@ pub async fn enrol(
         signing_key: signing.public().as_bytes().to_vec(),
     };
     let to = Destination {
-        address: invite.address.clone(),
+        addresses: invite.address.clone(),
         server_name: way.server_name.clone(),
         proxy: way.proxy.clone(),
     };

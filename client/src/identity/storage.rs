@@ -49,7 +49,7 @@ mod tests {
         let directory = Directory::new(Some(folder.path().to_owned())).expect("directory");
         fs::create_dir_all(directory.identity()).expect("made");
         let institution = "anna".parse().expect("name");
-        let mut settings = Settings::new(institution, "h:1".to_owned());
+        let mut settings = Settings::new(institution, "h:1".parse().expect("an address"));
         let made = storage_key(&directory, &settings).expect("made");
         assert_eq!(storage_key(&directory, &settings).expect("read"), made);
         let other = StorageKey::generate().expect("key");

@@ -77,6 +77,11 @@ impl Error {
         }
     }
 
+    /// Whether another address of the coordinator may answer as it should.
+    pub fn is_of_one_address(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Fault(_))
+    }
+
     /// The code, where the coordinator or TLS refused.
     pub fn code(&self) -> Option<Code> {
         match self {

@@ -16,6 +16,7 @@ mod upload;
 
 use std::time::Duration;
 
+use fedner_host::address::Addresses;
 use fedner_proto::MESSAGE_BYTES;
 use fedner_proto::v1::enrolment_client::EnrolmentClient;
 use fedner_proto::v1::federation_client::FederationClient;
@@ -40,6 +41,7 @@ const LONG_CALL: Duration = Duration::from_mins(5);
 /// something is called, and again after a connection broke.
 #[derive(Debug, Clone)]
 pub struct Coordinator {
+    /// As messages call it.
     address: String,
     channel: Channel,
     session: Session,
@@ -48,13 +50,13 @@ pub struct Coordinator {
 impl Coordinator {
     /// `tls` is the institution's identity.
     pub fn new(to: &Destination, tls: &TlsIdentity) -> Result<Self, Error> {
-        Ok(Self::from_channel(&to.address, secured(to, tls)?))
+        Ok(Self::from_channel(&to.addresses, secured(to, tls)?))
     }
 
-    /// The coordinator at the other end of `channel`, called `address` in messages.
-    pub fn from_channel(address: &str, channel: Channel) -> Self {
+    /// The coordinator at the other end of `channel`, named by its addresses in messages.
+    pub fn from_channel(addresses: &Addresses, channel: Channel) -> Self {
         Self {
-            address: address.to_owned(),
+            address: addresses.to_string(),
             channel,
             session: Session::default(),
         }
@@ -110,7 +112,7 @@ pub async fn enrol(
     request: EnrolRequest,
 ) -> Result<EnrolResponse, Error> {
     let channel = connect::channel(to, tls::pinned(authority_sha256)?)?;
-    let coordinator = Coordinator::from_channel(&to.address, channel);
+    let coordinator = Coordinator::from_channel(&to.addresses, channel);
     let mut client = coordinator.enrolment();
     coordinator.within(CALL, client.enrol(request)).await
 }

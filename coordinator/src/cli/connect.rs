@@ -5,25 +5,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedner_host::dial::{DIRECT, Dialler};
+use fedner_host::dial::DIRECT;
 use fedner_host::files::check_secret;
 use fedner_host::machine::Machine as _;
 use fedner_host::machine::ThisMachine;
+use fedner_host::turn::Turn;
 use fedner_proto::v1::monitoring_client::MonitoringClient;
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::{FRAME_BYTES, MESSAGE_BYTES};
 use fedner_shared::refusal::Code;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use zeroize::Zeroizing;
 
 use super::failed::Failed;
 use crate::authority::Life;
-use crate::config::{Config, Paths, host_and_port};
+use crate::config::{Config, Paths};
 
 /// A coordinator whose clock has jumped renews the certificate in its directory within this time.
 const RENEWAL: Duration = Duration::from_secs(5);
@@ -93,22 +93,19 @@ async fn await_renewal(paths: &Paths, who: Who) -> Result<(), Failed> {
 async fn channel(paths: &Paths, who: Who) -> Result<Channel, Failed> {
     let config = Config::read(paths)?;
     await_renewal(paths, who).await?;
-    let (host, port) = host_and_port(&config.address)?;
-    let connector = TlsConnector::from(Arc::new(client_config(paths, who)?));
-    let name = ServerName::try_from(host.clone())
-        .map_err(|error| Failed::refuse(Code::ConfigInvalid, format!("`{host}`: {error}")))?;
     // The operator's own coordinator: what the environment says of proxies is for others.
-    let dialler = Dialler::new(&host, port, Some(DIRECT))
-        .map_err(|error| Failed::refuse(Code::ConfigInvalid, error.to_string()))?;
+    let turn = Turn::new(
+        &config.address,
+        None,
+        Some(DIRECT),
+        client_config(paths, who)?,
+    )
+    .map_err(|error| Failed::refuse(Code::ConfigInvalid, error.to_string()))?;
+    let endpoint = Endpoint::from_static("https://coordinator").connect_timeout(turn.limit());
     let dial = tower::service_fn(move |_: Uri| {
-        let (connector, name, dialler) = (connector.clone(), name.clone(), dialler.clone());
-        async move {
-            let stream = dialler.dial().await?;
-            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
-        }
+        let turn = turn.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(turn.connect().await?)) }
     });
-    let endpoint =
-        Endpoint::from_static("https://coordinator").connect_timeout(Duration::from_secs(10));
     let endpoint = endpoint
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)

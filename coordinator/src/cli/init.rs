@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::Args;
+use fedner_host::address::{Address, Addresses};
 use fedner_host::files::write_secret;
 use fedner_host::machine::Machine as _;
 use fedner_host::machine::ThisMachine;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use super::failed::Failed;
 use crate::authority::{Authority, Role};
-use crate::config::{Config, Paths, host_and_port};
+use crate::config::{Config, Paths};
 use crate::limits::Limits;
 use crate::store::{Place, Store};
 
@@ -24,10 +25,10 @@ pub(super) struct Arguments {
     /// The federation's name
     #[arg(long)]
     name: String,
-    /// Where institutions will dial
-    #[arg(long, value_name = "HOST:PORT")]
-    address: String,
-    /// The socket to listen on [default: the address if it is a loopback one, else every interface]
+    /// Where institutions will dial; several are tried in turn
+    #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
+    address: Vec<Address>,
+    /// The socket to listen on [default: the first address if it is a loopback one, else every interface]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
     /// Where the state lives: sqlite:FILE or postgres://USER@HOST/DATABASE [default: a file in the directory]
@@ -41,12 +42,14 @@ pub(super) struct Arguments {
 #[derive(Serialize)]
 struct Created {
     directory: String,
-    address: String,
+    address: Addresses,
     authority_sha256: String,
 }
 
 pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
-    host_and_port(&arguments.address)?;
+    let addresses = Addresses::new(arguments.address);
+    let addresses =
+        addresses.map_err(|e| Failed::refuse(Code::ConfigInvalid, format!("--address: {e}")))?;
     if paths.config().exists() {
         let message = format!(
             "{} holds a coordinator already",
@@ -86,10 +89,10 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         })
         .map_err(Failed::from)?;
 
-    let listen = listen_on(&arguments.address, arguments.listen)?;
+    let listen = listen_on(addresses.first(), arguments.listen);
     let config = Config {
         name: arguments.name,
-        address: arguments.address.clone(),
+        address: addresses.clone(),
         listen,
         metrics_listen: None,
         traces_to: None,
@@ -110,7 +113,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
 
     let created = Created {
         directory: paths.directory().display().to_string(),
-        address: arguments.address,
+        address: addresses,
         authority_sha256: hex::encode(authority.fingerprint()),
     };
     output.data(&created, |created| {
@@ -123,16 +126,16 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
 }
 
 /// The socket that goes with an address, where nobody says another.
-pub(super) fn listen_on(address: &str, listen: Option<String>) -> Result<String, Failed> {
-    let (host, port) = host_and_port(address)?;
+pub(super) fn listen_on(address: &Address, listen: Option<String>) -> String {
+    let Address { host, port } = address;
     let ip = host.parse::<std::net::IpAddr>();
     let loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
-    Ok(listen.unwrap_or_else(|| match (loopback, host.as_str()) {
+    listen.unwrap_or_else(|| match (loopback, host.as_str()) {
         (true, "localhost") => format!("127.0.0.1:{port}"),
-        (true, _) => address.to_owned(),
+        (true, _) => address.to_string(),
         // Of IPv6 and IPv4 alike.
         (false, _) => format!("[::]:{port}"),
-    }))
+    })
 }
 
 /// Writes a file for its owner alone.

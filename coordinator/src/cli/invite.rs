@@ -1,6 +1,7 @@
 //! `invite`: a one-time way in for an institution.
 
 use clap::{Args, Subcommand};
+use fedner_host::address::Addresses;
 use fedner_host::output::{Output, table};
 use fedner_proto::v1;
 use fedner_shared::refusal::Code;
@@ -89,21 +90,27 @@ async fn manage(command: Command, paths: &Paths, output: &Output) -> Result<(), 
 #[derive(Serialize)]
 struct Invite {
     institution: String,
-    address: String,
+    address: Addresses,
     secret: String,
     authority_sha256: String,
     expires: String,
 }
 
 impl Invite {
-    fn of(institution: String, answer: v1::CreateInviteResponse) -> Self {
-        Self {
+    fn of(institution: String, answer: v1::CreateInviteResponse) -> Result<Self, Failed> {
+        // Older coordinators name one.
+        let addresses = match answer.addresses.is_empty() {
+            true => vec![answer.address],
+            false => answer.addresses,
+        };
+        let address = Addresses::parse(addresses).map_err(|e| Failed::fault(e.to_string()))?;
+        Ok(Self {
             institution,
-            address: answer.address,
+            address,
             secret: answer.secret,
             authority_sha256: hex::encode(answer.authority_sha256),
             expires: Time::from_millis(answer.expires_ms).to_string(),
-        }
+        })
     }
 
     /// The file to hand over.
@@ -120,7 +127,7 @@ pub(super) fn written(
     institution: String,
     answer: v1::CreateInviteResponse,
 ) -> Result<String, Failed> {
-    Invite::of(institution, answer).text()
+    Invite::of(institution, answer)?.text()
 }
 
 pub(super) async fn run(
@@ -143,7 +150,7 @@ pub(super) async fn run(
         .await?
         .into_inner();
     let reenrols = answer.reenrol;
-    let invite = Invite::of(institution, answer);
+    let invite = Invite::of(institution, answer)?;
     let text = invite.text()?;
     output.data(&invite, |_| text)?;
     if reenrols {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fedner_host::address::{Address, Addresses};
 use fedner_host::output::Output;
 use fedner_shared::refusal::Code;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use super::backup::{copy_folder, create_private};
 use super::failed::Failed;
 use super::init::{listen_on, write};
-use crate::config::{Config, Paths, host_and_port};
+use crate::config::{Config, Paths};
 use crate::keys::shared::SharedKeys;
 
 #[derive(Debug, Args)]
@@ -20,13 +21,13 @@ pub(super) struct Arguments {
     from: PathBuf,
     /// Where the other processes will reach this one
     #[arg(long, value_name = "HOST:PORT")]
-    cluster_address: String,
+    cluster_address: Address,
     /// The socket for them [default: the port of that address, on every interface]
     #[arg(long, value_name = "IP:PORT")]
     cluster_listen: Option<String>,
-    /// Where institutions dial this process [default: as in the other directory]
-    #[arg(long, value_name = "HOST:PORT")]
-    address: Option<String>,
+    /// Where institutions dial this process; several are tried in turn [default: as in the other directory]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    address: Vec<Address>,
     /// The socket to listen on [default: by the address, as `init` does]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
@@ -35,8 +36,8 @@ pub(super) struct Arguments {
 #[derive(Serialize)]
 struct Joined {
     directory: String,
-    address: String,
-    cluster_address: String,
+    address: Addresses,
+    cluster_address: Address,
 }
 
 pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Result<(), Failed> {
@@ -49,11 +50,12 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         );
         return Err(Failed::refuse(Code::ConfigInvalid, message));
     }
-    host_and_port(&arguments.cluster_address)?;
-    if let Some(address) = arguments.address {
-        config.address = address;
+    if !arguments.address.is_empty() {
+        let addresses = Addresses::new(arguments.address);
+        config.address = addresses
+            .map_err(|e| Failed::refuse(Code::ConfigInvalid, format!("--address: {e}")))?;
     }
-    config.listen = listen_on(&config.address, arguments.listen)?;
+    config.listen = listen_on(config.address.first(), arguments.listen);
     config.cluster_address = Some(arguments.cluster_address.clone());
     config.cluster_listen = arguments.cluster_listen;
     // Made where it is missing, since both have to have the same one.

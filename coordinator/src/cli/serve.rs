@@ -63,12 +63,15 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
     let place = Place::from_config(paths, &config)?;
     let terms = Terms {
         holder: holder(&lock).map_err(Failed::io("look at", &paths.directory().join("lock")))?,
-        address: config.cluster_address.clone().unwrap_or_default(),
+        address: config
+            .cluster_address
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
         length: config.lease(),
     };
     let (store, recorded) = open(&place, &terms)?;
     let machine: Arc<dyn Machine> = Arc::new(ThisMachine);
-    let names = reload::names(&config)?;
+    let names = reload::names(&config);
     let open = match place {
         Place::File(_) => Keys::open,
         Place::Server(_) => Keys::open_shared,
@@ -88,7 +91,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         .transpose()
         .map_err(|message| Failed::refuse(Code::ConfigInvalid, message))?;
     let listener = listen(&config.listen).await?;
-    let inner = match config.cluster_listen()? {
+    let inner = match config.cluster_listen() {
         Some(address) => Some(listen(&address).await?),
         None => None,
     };

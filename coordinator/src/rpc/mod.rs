@@ -15,6 +15,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedner_host::address::Addresses;
 use fedner_host::machine::Machine;
 use fedner_proto::v1::enrolment_server::EnrolmentServer;
 use fedner_proto::v1::federation_server::FederationServer;
@@ -58,8 +59,8 @@ pub struct Services {
     pub keys: Arc<Keys>,
     /// The federation's name.
     pub federation: String,
-    /// HOST:PORT that institutions dial.
-    pub address: String,
+    /// Where institutions dial.
+    pub address: Addresses,
     pub door: Arc<Door>,
     /// Clients that are older are refused.
     pub min_client: MinClient,

@@ -55,7 +55,8 @@ impl v1::operations_server::Operations for Operations {
         Ok(Response::new(v1::CreateInviteResponse {
             secret,
             expires_ms: expires.as_millis(),
-            address: self.0.address.clone(),
+            address: self.0.address.first().to_string(),
+            addresses: self.0.address.iter().map(ToString::to_string).collect(),
             authority_sha256: self.0.keys.serving().fingerprint().to_vec(),
             reenrol,
         }))

@@ -20,6 +20,26 @@ _NEW_ONES_ONLY = (1 << 64) - 1
 _ACTION = operations_pb2.ControlRunRequest.Action
 
 
+#: What an address has to answer in, where there are others.
+_ANSWER_S = 5.0
+
+
+def _first_that_answers(
+    addresses: list[str], credentials: grpc.ChannelCredentials, options: list[tuple[str, int]]
+) -> grpc.Channel:
+    """A channel to the first address that answers; to the last one where none does."""
+    *others, last = addresses
+    for address in others:
+        channel = grpc.secure_channel(address, credentials, options=options)
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_ANSWER_S)
+        except grpc.FutureTimeoutError:
+            channel.close()
+        else:
+            return channel
+    return grpc.secure_channel(last, credentials, options=options)
+
+
 class Refused(Exception):
     """The coordinator refused a call. `code` never changes once released; `hint` says what to do."""
 
@@ -40,11 +60,12 @@ class Refused(Exception):
 class Coordinator:
     """A coordinator, as the holder of a certificate may see it: a viewer looks, an operator also controls runs."""
 
-    def __init__(self, address: str, *, authority: bytes, certificate: bytes, key: bytes) -> None:
-        """`address` is HOST:PORT; the rest are PEM files' contents."""
+    def __init__(self, address: str | list[str], *, authority: bytes, certificate: bytes, key: bytes) -> None:
+        """`address` is HOST:PORT, or a list of them that are tried in turn; the rest are PEM files' contents."""
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
         options = [("grpc.max_receive_message_length", _MESSAGE_BYTES)]
-        self._channel = grpc.secure_channel(address, credentials, options=options)
+        addresses = [address] if isinstance(address, str) else address
+        self._channel = _first_that_answers(addresses, credentials, options)
         self._monitoring = monitoring_pb2_grpc.MonitoringStub(self._channel)
         self._operations = operations_pb2_grpc.OperationsStub(self._channel)
 

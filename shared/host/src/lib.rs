@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`address`] | where a server answers, at one address or at several |
 //! | [`dial`] | all addresses of a name, and the proxies of a network |
 //! | [`disk`] | free space, and whether a disk is of another machine |
 //! | [`memory`] | how much memory may still be taken |
@@ -14,7 +15,9 @@
 //! | [`progress`] | how far long work has come |
 //! | [`signal`] | what a daemon is asked by signals |
 //! | [`service`] | what a service manager is told |
+//! | [`turn`] | several addresses of one server, tried in turn over TLS |
 
+pub mod address;
 pub mod crash;
 pub mod dial;
 pub mod disk;
@@ -27,3 +30,4 @@ pub mod progress;
 pub mod service;
 pub mod signal;
 pub mod sqlite;
+pub mod turn;

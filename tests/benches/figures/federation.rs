@@ -62,7 +62,7 @@ impl Federation {
             let invite = operations.create_invite(request).await?.into_inner();
             let invite = Invite {
                 institution: name.parse()?,
-                address: invite.address,
+                address: invite.address.parse()?,
                 authority: invite.authority_sha256.as_slice().try_into()?,
                 secret: invite.secret,
                 expires: Time::from_millis(invite.expires_ms),

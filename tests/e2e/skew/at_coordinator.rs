@@ -93,7 +93,7 @@ async fn serve(directory: &Path, now: Time) -> Result<Coordinator> {
     let operator = operator.trim().parse()?;
     let recorded = Recorded::read(&mut store)?;
     let machine = Arc::new(Then::still(now));
-    let names = reload::names(&config)?;
+    let names = reload::names(&config);
     let keys = Keys::open(paths.clone(), names, operator, recorded, machine.clone())?;
     let blobs = Blobs::from_config(&paths, &config).await?;
     let (engine, effects, serving) = engine::load(store, operator, machine)?.serve();
