@@ -1,5 +1,6 @@
 //! The state in SQLite and in PostgreSQL: the same conduct on both, and on a server that goes away.
 
+mod older;
 mod script;
 
 use std::fs;
@@ -68,6 +69,18 @@ fn is_all_or_nothing(store: &mut Store) -> Result<()> {
     Ok(())
 }
 
+/// What is written into both is told by both.
+fn go_on_alike(one: &mut Store, other: &mut Store) -> Result<()> {
+    for store in [&mut *one, &mut *other] {
+        store.transact("one more", |tx| {
+            tx.put_ledger_head(&NAMES[0].parse().map_err(inconsistent)?, Digest::of(b"new"))?;
+            tx.put_version(&version(4).map_err(inconsistent)?)?;
+            tx.append_event(time(9), None, Event::RunStarted)
+        })?;
+    }
+    pretty(&told(one)?, &told(other)?)
+}
+
 #[test]
 fn the_same_is_kept_and_told_by_both_engines_and_moves_between_them() -> Result<()> {
     let Some(programs) = Postgres::programs() else {
@@ -106,14 +119,7 @@ fn the_same_is_kept_and_told_by_both_engines_and_moves_between_them() -> Result<
     pretty(&wanted, &told(&mut back)?)?;
     back.check_pages()?;
     let mut moved = Store::open_at(&at("second")?)?;
-    for store in [&mut back, &mut moved] {
-        store.transact("one more", |tx| {
-            tx.put_ledger_head(&NAMES[0].parse().map_err(inconsistent)?, Digest::of(b"new"))?;
-            tx.put_version(&version(4).map_err(inconsistent)?)?;
-            tx.append_event(time(9), None, Event::RunStarted)
-        })?;
-    }
-    pretty(&told(&mut back)?, &told(&mut moved)?)?;
+    go_on_alike(&mut back, &mut moved)?;
     // A database that a program of another release left is brought up to date on its way.
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded");
     for release in fs::read_dir(recorded)? {
