@@ -158,6 +158,7 @@ fn packages_are_installed_upgraded_removed_and_purged_in_a_clean_root() -> Resul
     }
     let clean = Clean::new(&debian)?;
     clean.install(&built)?;
+    check_template(&clean)?;
     for name in PROGRAMS {
         for file in [
             format!("/usr/share/man/man1/{name}.1.gz"),
@@ -214,6 +215,37 @@ fn packages_are_installed_upgraded_removed_and_purged_in_a_clean_root() -> Resul
             assert_eq!(clean.path(file).exists(), stays, "{how}: {file}");
         }
     }
+    Ok(())
+}
+
+/// The unit of one process of several has a directory of its own, and is else as the unit of a single one.
+fn check_template(clean: &Clean) -> Result<()> {
+    let unit =
+        |name: &str| fs::read_to_string(clean.path(&format!("/usr/lib/systemd/system/{name}")));
+    let (alone, one) = (
+        unit("fedner-coordinator.service")?,
+        unit("fedner-coordinator@.service")?,
+    );
+    ensure!(
+        one.contains("--dir /var/lib/fedner-coordinator/%i serve"),
+        "{one}"
+    );
+    ensure!(
+        one.contains("StateDirectory=fedner-coordinator/%i\n"),
+        "{one}"
+    );
+    ensure!(
+        one.contains("ConditionPathExists=/var/lib/fedner-coordinator/%i/coordinator.toml"),
+        "{one}"
+    );
+    let other = alone
+        .lines()
+        .zip(one.lines())
+        .filter(|(alone, one)| alone != one);
+    ensure!(
+        other.count() == 4 && alone.lines().count() == one.lines().count(),
+        "{one}"
+    );
     Ok(())
 }
 
