@@ -99,9 +99,10 @@ struct Invite {
 impl Invite {
     fn of(institution: String, answer: v1::CreateInviteResponse) -> Result<Self, Failed> {
         // Older coordinators name one.
-        let addresses = match answer.addresses.is_empty() {
-            true => vec![answer.address],
-            false => answer.addresses,
+        let addresses = if answer.addresses.is_empty() {
+            vec![answer.address]
+        } else {
+            answer.addresses
         };
         let address = Addresses::parse(addresses).map_err(|e| Failed::fault(e.to_string()))?;
         Ok(Self {

@@ -117,7 +117,7 @@ impl Addresses {
         self.0.len() == 1
     }
 
-    /// The same, beginning with the next one.
+    /// Begins with the next one from now on.
     pub fn turned(&mut self) {
         self.0.rotate_left(1);
     }
@@ -128,6 +128,15 @@ impl FromStr for Addresses {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::parse([text])
+    }
+}
+
+impl<'a> IntoIterator for &'a Addresses {
+    type Item = &'a Address;
+    type IntoIter = std::slice::Iter<'a, Address>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
