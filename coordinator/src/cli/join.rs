@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     /// The socket for them [default: the port of that address, on every interface]
     #[arg(long, value_name = "IP:PORT")]
     cluster_listen: Option<String>,
-    /// Where institutions dial this process; several are tried in turn [default: as in the other directory]
+    /// Where institutions dial this process [default: as in the other directory]
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     address: Vec<Address>,
     /// The socket to listen on [default: by the address, as `init` does]
