@@ -83,6 +83,7 @@ pub fn draft(
         policy,
     } = terms;
     allows(policy, identity, &record.plan)?;
+    settings.allow(&record.plan)?;
     if record.plan.only_evaluates() {
         allows_evaluation(policy, settings, &record.plan)?;
     }

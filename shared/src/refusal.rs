@@ -134,6 +134,7 @@ codes! {
     PolicyForbids = "policy-forbids", Forbidden, "see `fedner-client policy show`";
     UnitForbidden = "unit-forbidden", Forbidden, "the institution's policy lists the `units` that plans may protect; see `fedner-client policy show`";
     TooFewUnits = "too-few-units", Forbidden, "declare at least the policy's `min_units`, or choose a plan that protects another unit";
+    ResourcesLacking = "resources-lacking", Forbidden, "give the machine what the plan requires, or declare what it has under `[resources]` in client.toml, then grant the plan anew";
     OperatorForbidden = "operator-forbidden", Forbidden, "the institution's policy lists the keys of `operators`; see `fedner-client policy show`";
     InstitutionPaused = "institution-paused", State, "the institution has paused its part; `fedner-client resume` ends that";
     OutsideHours = "outside-hours", State, "the institution's policy has `hours`; ask again within them";
@@ -187,6 +188,7 @@ impl Code {
             | Self::PolicyForbids
             | Self::UnitForbidden
             | Self::TooFewUnits
+            | Self::ResourcesLacking
             | Self::OperatorForbidden
             | Self::PlanTooNew
             | Self::ConsentMissing => Lasts::ForGood,

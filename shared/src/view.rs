@@ -166,6 +166,17 @@ pub struct Explanation {
     /// What the plan's gate said of the newest version, and which one is the champion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<String>,
+    /// Who takes no part at present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Absence>,
+}
+
+/// An institution of the cohort that takes no part at present.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    pub institution: InstitutionId,
+    /// In words.
+    pub why: String,
 }
 
 /// The names under which a version may be asked for.

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use fedner_client::config::{Policy, Settings};
+use fedner_client::config::{Policy, Resources, Settings};
 use fedner_coordinator::config::Config;
 use fedner_coordinator::limits::Limits;
 use fedner_coordinator::retention::Retention;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::plan::{
-    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Schedule, SecureAggregation,
-    ServerOptimizer, Training,
+    Aggregation, Cohort, Gate, Guard, Inputs, Lora, Plan, Privacy, Requires, Schedule,
+    SecureAggregation, ServerOptimizer, Training,
 };
 use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
@@ -138,6 +138,7 @@ fn every_key_of_a_plan_is_documented() -> Result<()> {
             ("guard", keys::<Guard>()),
             ("secure_aggregation", keys::<SecureAggregation>()),
             ("schedule", keys::<Schedule>()),
+            ("requires", keys::<Requires>()),
             ("server_optimizer", keys::<ServerOptimizer>()),
         ],
     )?;
@@ -153,7 +154,11 @@ fn every_key_of_a_plan_is_documented() -> Result<()> {
 #[test]
 fn every_key_of_the_client_is_documented() -> Result<()> {
     let text = block(CLIENT, "client.toml")?;
-    let tables = [("", keys::<Settings>()), ("reading", keys::<ReadOptions>())];
+    let tables = [
+        ("", keys::<Settings>()),
+        ("reading", keys::<ReadOptions>()),
+        ("resources", keys::<Resources>()),
+    ];
     compare(CLIENT, &text, &tables)?;
     let _: Settings = toml::from_str(&text)?;
     Ok(())
@@ -197,7 +202,7 @@ fn schemas_have_every_field_of_records() -> Result<()> {
     use fedner_shared::event::Entry;
     use fedner_shared::version::{Participant, Round, Version};
     use fedner_shared::view::{
-        AuditView, Explanation, InstitutionScores, InstitutionView, MemberView, RunView,
+        Absence, AuditView, Explanation, InstitutionScores, InstitutionView, MemberView, RunView,
         VersionView,
     };
 
@@ -239,6 +244,7 @@ fn schemas_have_every_field_of_records() -> Result<()> {
         (&coordinator, "VersionView", keys::<VersionView>()),
         (&coordinator, "AuditView", keys::<AuditView>()),
         (&coordinator, "Explanation", keys::<Explanation>()),
+        (&coordinator, "Absence", keys::<Absence>()),
         (&client, "Policy", keys::<Policy>()),
     ] {
         assert!(!expected.is_empty(), "`{name}` has no fields");

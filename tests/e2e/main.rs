@@ -31,6 +31,7 @@ mod pruning;
 mod python;
 mod rations;
 mod release;
+mod requires;
 mod roles;
 mod rotation;
 mod schemas;

@@ -4,6 +4,16 @@ use anyhow::{Context, Result};
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
 
+/// Why an institution takes no part in the run at present; nothing where it does.
+fn absence(setting: &Setting, run: &str, name: &str) -> Result<Option<String>> {
+    let explained = setting.cluster.coordinate(&["run", "explain", run])?;
+    let absent = explained["absent"].as_array().cloned().unwrap_or_default();
+    let found = absent.iter().find(|absence| absence["institution"] == name);
+    Ok(found
+        .and_then(|absence| absence["why"].as_str())
+        .map(str::to_owned))
+}
+
 /// Institutions that work on the run at this moment, each with its phase, round and attempt.
 fn working(setting: &Setting, run: &str) -> Result<Vec<(String, String)>> {
     let view = setting.cluster.coordinate(&["run", "show", run])?;
@@ -34,6 +44,7 @@ fn runs_share_institutions_and_each_works_on_one_at_a_time() -> Result<()> {
         Ok(view["state"] == "completed")
     };
     let deadline = std::time::Instant::now() + MINUTES;
+    let mut told = false;
     while !(ended(&first)? && ended(&second)?) {
         assert!(std::time::Instant::now() < deadline, "the runs do not end");
         // One after the other: who works on the same attempt of the first run before and after a
@@ -41,12 +52,15 @@ fn runs_share_institutions_and_each_works_on_one_at_a_time() -> Result<()> {
         let before = working(&setting, &first)?;
         let there = working(&setting, &second)?;
         let after = working(&setting, &first)?;
+        let why = absence(&setting, &second, "i0")?;
+        told |= why.is_some_and(|why| why.contains(&first));
         let throughout = before.iter().filter(|turn| after.contains(turn));
         for (name, _) in throughout {
             let doubled = there.iter().any(|(other, _)| other == name);
             assert!(!doubled, "{before:?}, {there:?}, {after:?}");
         }
     }
+    assert!(told, "who worked on {first} first was not named");
     setting.assert_replays()?;
     for name in ["notes@3", "others@3"] {
         let model = setting.cluster.coordinate(&["model", "show", name])?;

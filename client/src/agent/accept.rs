@@ -62,7 +62,7 @@ impl Agent {
         }
         let settings = self.settings().await?;
         let declared = consent::check_annotation(&consent, &plan, &settings, &self.directory);
-        if let Err(refusal) = declared {
+        if let Err(refusal) = declared.and_then(|()| settings.allow(&plan)) {
             return Ok(Err(refusal));
         }
         if kind == Kind::Evaluate

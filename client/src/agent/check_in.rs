@@ -192,7 +192,9 @@ impl Agent {
             plan.privacy.unit
         );
         let policy = self.policy().await?;
-        if let Err(refusal) = consent::allows(&policy, &self.identity, plan) {
+        let allowed = consent::allows(&policy, &self.identity, plan);
+        let settings = self.settings().await?;
+        if let Err(refusal) = allowed.and_then(|()| settings.allow(plan)) {
             self.decline_plan(&run, &refusal).await;
         } else if policy.consent == ConsentMode::Ask {
             tracing::info!("it waits for `fedner-client consent grant {digest}`");

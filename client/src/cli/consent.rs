@@ -8,7 +8,7 @@ use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_host::output::table;
 use fedner_privacy::accountant::forecast_sampled;
 use fedner_shared::id::InstitutionId;
-use fedner_shared::plan::{Plan, Privacy, Unit};
+use fedner_shared::plan::{Plan, Privacy, Requires, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::secure::{fingerprint, is_fingerprint};
 use fedner_shared::sign::PublicKey;
@@ -70,6 +70,9 @@ pub(super) struct Row {
     pub(super) cost: String,
     /// Bytes that a training takes at most, about; absent where the coordinator did not say.
     pub(super) memory: Option<u64>,
+    /// What the machine must have, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) requires: Option<String>,
     /// What each round begins with, and who vouches for it.
     pub(super) base: String,
     /// Who sees this institution's updates.
@@ -83,7 +86,7 @@ pub(super) struct Row {
     /// Which of the labels the text is declared to annotate; absent where it annotates all.
     pub(super) annotation: Option<Annotation>,
     pub(super) expires: Option<Time>,
-    /// Why the policy does not allow it; absent where it does.
+    /// Why it may not be agreed to here; absent where it may.
     pub(super) forbidden: Option<String>,
 }
 
@@ -178,6 +181,7 @@ pub(super) fn row(
     record: &PlanRecord,
 ) -> anyhow::Result<Row> {
     let allowed = consent::allows(terms.policy, identity, &record.plan);
+    let allowed = allowed.and_then(|()| terms.settings.allow(&record.plan));
     let declared = Declared {
         examples: terms.settings.declared_examples,
         annotation: consent::annotation_of(&record.plan, terms.settings, terms.directory),
@@ -262,6 +266,7 @@ impl Row {
                 declared.padded,
             ),
             memory: (record.memory > 0).then_some(record.memory),
+            requires: plan.requires.as_ref().map(Requires::in_words),
             base: base(plan),
             updates: plan.who_sees_updates(),
             roster: declared.roster,
@@ -395,6 +400,9 @@ fn text(rows: &[Row]) -> String {
                 "\n{}: a training takes up to about {gibibytes:.1} GiB of memory",
                 row.name
             );
+        }
+        if let Some(requires) = &row.requires {
+            let _ = write!(text, "\n{}: requires {requires}", row.name);
         }
         if let Some(annotation) = &row.annotation {
             let _ = write!(text, "\n{}: the text annotates {annotation}", row.name);

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use fedner_host::address::Addresses;
 use fedner_model::corpus::ReadOptions;
 use fedner_shared::id::InstitutionId;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::Refusal;
+use fedner_shared::serde_helpers::is_default;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, Resources};
 
 /// What the client is, whom it dials and what it trains on.
 ///
@@ -75,6 +78,9 @@ pub struct Settings {
     /// How the corpora are read.
     #[serde(default)]
     pub reading: ReadOptions,
+    /// What this machine gives to training, where it is not what it has.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
 }
 
 fn default_device() -> String {
@@ -99,7 +105,13 @@ impl Settings {
             annotated_types: None,
             annotated_types_of: BTreeMap::new(),
             reading: ReadOptions::default(),
+            resources: Resources::default(),
         }
+    }
+
+    /// Whether this machine has what the plan requires.
+    pub fn allow(&self, plan: &Plan) -> Result<(), Refusal> {
+        self.resources.allow(plan, &self.device)
     }
 
     pub(super) fn check(&self, file: &Path) -> Result<(), Error> {

@@ -46,6 +46,7 @@ impl Reason {
             Code::PlanSignature => "the plan is not signed by the operator known here",
             Code::PlanTooNew => "the institution's program does not know all of the plan",
             Code::PlanInvalid => "the plan is not valid here",
+            Code::ResourcesLacking => "the institution's machine lacks what the plan requires",
             Code::DeviceUnknown => "the institution lacks the device that the plan asks for",
             Code::UpdateShape => "the plan's manifest is not that of the model",
             other => match other.class() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::state::RunState;
 use fedner_shared::time::Time;
-use fedner_shared::view::{Explanation, MemberView, RunView};
+use fedner_shared::view::{Absence, Explanation, MemberView, RunView};
 
 use crate::member::{Member, Work};
 use crate::phase::Phase;
@@ -220,7 +220,40 @@ impl Run {
             },
             finish: self.finish(),
             gate: self.gate_words(),
+            absent: self.absent(),
         }
+    }
+
+    /// Who has left the run or is set aside, and why.
+    fn absent(&self) -> Vec<Absence> {
+        let why = |member: &Member| match (member.left, member.aside(self.round)) {
+            (Some(code), _) => Some(format!("it left with {code}: {}", code.hint())),
+            (None, Some(aside)) => Some(aside.to_string()),
+            (None, None) => None,
+        };
+        let absences = self.members.iter().filter_map(|(name, member)| {
+            let (institution, why) = (name.clone(), why(member)?);
+            Some(Absence { institution, why })
+        });
+        absences.collect()
+    }
+
+    /// Those of whom something is awaited and whom another of the runs has first.
+    pub fn elsewhere<'a>(&self, runs: impl Iterator<Item = &'a Self> + Clone) -> Vec<Absence> {
+        let names = self.members.iter().map(|(name, _)| name);
+        let awaited = names.filter(|name| self.assignment(name).is_some());
+        let absences = awaited.filter_map(|institution| {
+            let first = Self::next_of(runs.clone(), institution)?;
+            let priority = match first.plan.priority {
+                0 => String::new(),
+                priority => format!(" (priority {priority})"),
+            };
+            (first.id != self.id).then(|| Absence {
+                institution: institution.clone(),
+                why: format!("it works on {}{priority} first", first.id),
+            })
+        });
+        absences.collect()
     }
 
     pub(crate) fn what_is_tried(&self) -> String {

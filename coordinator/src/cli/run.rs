@@ -12,7 +12,7 @@ use fedner_shared::id::InstitutionId;
 use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
-use fedner_shared::view::{Explanation, MemberView, RunView};
+use fedner_shared::view::{Absence, Explanation, MemberView, RunView};
 use serde::Serialize;
 
 use super::failed::Failed;
@@ -469,6 +469,10 @@ fn render_explanation(view: &Explanation) -> String {
         lines.push(format!("until      {until}"));
     }
     lines.push(format!("then       {}", view.then));
+    for absence in &view.absent {
+        let Absence { institution, why } = absence;
+        lines.push(format!("without    {institution}: {why}"));
+    }
     if let Some(expected) = view.expected {
         lines.push(format!(
             "expected   {expected}, by how long everybody took before"

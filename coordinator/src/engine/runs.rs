@@ -245,7 +245,10 @@ impl Engine {
     }
 
     pub fn explain(&self, id: &RunId) -> Result<Explanation, Failure> {
-        Ok(self.require(id)?.explain())
+        let run = self.require(id)?;
+        let mut explanation = run.explain();
+        explanation.absent.extend(run.elsewhere(self.runs.iter()));
+        Ok(explanation)
     }
 
     /// Leaves a member out of one round; which it is.

@@ -194,6 +194,8 @@ class Explanation:
     then: str
     expected: datetime | None
     finish: datetime | None
+    # Who takes no part at present, and why.
+    absent: dict[str, str]
 
     @classmethod
     def _of(cls, message: monitoring_pb2.ExplainResponse) -> Explanation:
@@ -206,4 +208,5 @@ class Explanation:
             then=message.then,
             expected=_time(message, "expected_ms"),
             finish=_time(message, "finish_ms"),
+            absent={absence.institution: absence.why for absence in message.absent},
         )

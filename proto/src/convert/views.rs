@@ -8,7 +8,7 @@ use fedner_shared::figures::Figures;
 use fedner_shared::plan::{Method, Unit};
 use fedner_shared::statement::Annotation;
 use fedner_shared::time::Time;
-use fedner_shared::view::{Explanation, InstitutionView, MemberView, RunView};
+use fedner_shared::view::{Absence, Explanation, InstitutionView, MemberView, RunView};
 
 use super::{Result, digest, invalid, parsed, shown, time};
 use crate::v1;
@@ -172,11 +172,27 @@ pub fn explanation_to_wire(view: &Explanation) -> v1::ExplainResponse {
         expected_ms: view.expected.map(Time::as_millis),
         finish_ms: view.finish.map(Time::as_millis),
         gate: view.gate.clone().unwrap_or_default(),
+        absent: view.absent.iter().map(absence_to_wire).collect(),
     }
+}
+
+fn absence_to_wire(view: &Absence) -> v1::Absence {
+    v1::Absence {
+        institution: view.institution.to_string(),
+        why: view.why.clone(),
+    }
+}
+
+fn absence_from_wire(message: v1::Absence) -> Result<Absence> {
+    Ok(Absence {
+        institution: parsed("institution", &message.institution)?,
+        why: shown(message.why),
+    })
 }
 
 pub fn explanation_from_wire(message: v1::ExplainResponse) -> Result<Explanation> {
     let from = message.from.iter().map(|name| parsed("from", name));
+    let absent = message.absent.into_iter().map(absence_from_wire);
     Ok(Explanation {
         run: parsed("run", &message.run)?,
         state: parsed("state", &message.state)?,
@@ -187,5 +203,6 @@ pub fn explanation_from_wire(message: v1::ExplainResponse) -> Result<Explanation
         expected: message.expected_ms.map(time),
         finish: message.finish_ms.map(time),
         gate: (!message.gate.is_empty()).then_some(shown(message.gate)),
+        absent: absent.collect::<Result<_>>()?,
     })
 }

@@ -129,6 +129,21 @@ impl Device {
             .unwrap_or_default()
     }
 
+    /// Whether it is another than the processor.
+    pub fn is_gpu(self) -> bool {
+        match self {
+            Self::Cpu => false,
+            #[cfg(feature = "libtorch")]
+            Self::LibTorch => false,
+            #[cfg(feature = "libtorch")]
+            Self::LibTorchCuda(_) => true,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => true,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => true,
+        }
+    }
+
     /// What differential privacy of sampled units rests on here.
     pub fn guarantee(self) -> &'static str {
         match self {

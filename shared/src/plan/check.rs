@@ -34,6 +34,9 @@ impl Plan {
         }
         between("rounds", self.rounds, 0, 10_000)?;
         between("priority", self.priority, 0, 100)?;
+        if let Some(requires) = &self.requires {
+            requires.check()?;
+        }
         self.check_evaluation_alone()?;
         self.check_schedule()
     }

@@ -14,6 +14,7 @@ mod norm;
 mod privacy;
 pub mod ranges;
 mod release;
+mod requires;
 mod rows;
 mod schedule;
 mod secure;
@@ -40,6 +41,7 @@ pub use guard::{DecidedBy, Guard, LEAST_UPDATES};
 pub use inputs::{Inputs, Pinned};
 pub use method::{Lora, Method, Target, Trainable};
 pub use privacy::{Clipping, CountNoise, Grid, Privacy, Sampling, Unit};
+pub use requires::Requires;
 pub use schedule::Schedule;
 pub use secure::{LARGEST_GROUP, SMALLEST_GROUP, SecureAggregation, threshold};
 pub use server_optimizer::{OptimizerName, ServerOptimizer};
@@ -116,6 +118,9 @@ pub struct Plan {
     /// When rounds begin; without it, each follows the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// What an institution's machine must have; without it, every machine will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires: Option<Requires>,
     /// What the run begins with; the coordinator says it before the operator signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Inputs>,

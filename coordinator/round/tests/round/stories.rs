@@ -208,6 +208,7 @@ fn what_a_policy_forbids_for_good_is_not_asked_again_and_an_hour_is() {
     for (code, left) in [
         (Code::UnitForbidden, true),
         (Code::TooFewUnits, true),
+        (Code::ResourcesLacking, true),
         (Code::OperatorForbidden, true),
         (Code::OutsideHours, false),
         (Code::ReleaseRefused, false),

@@ -81,6 +81,9 @@ fn title(world: &World, run: &RunView, act: bool, now: Time) -> Markup {
         }
         @if let Some(view) = explained {
             p.lead { (waits_for(view, now)) " Then " (text(&view.then)) "." }
+            @for absence in &view.absent {
+                p.muted { "Without " (absence.institution) ": " (text(&absence.why)) }
+            }
         }
         @if let Some(reason) = &run.failure { p.problem { "It failed: " (text(reason)) "." } }
         @if let Some(gate) = &run.gate { p.muted { "Gate: " (text(gate)) } }

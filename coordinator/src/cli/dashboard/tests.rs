@@ -264,6 +264,7 @@ pub(super) fn large() -> Site {
                 expected: Some(at(ROUNDS, 50_000)),
                 finish: Some(at(ROUNDS, 60_000)),
                 gate: None,
+                absent: Vec::new(),
             },
         );
         world.institutions = (0..INSTITUTIONS).map(institution).collect();
