@@ -232,6 +232,8 @@ pub fn allows(policy: &Policy, identity: &Identity, plan: &Plan) -> Result<(), R
     }
     policy.allows_operator(&identity.operator)?;
     policy.allows(plan)?;
+    let others = plan.cohort.institutions.iter();
+    policy.allows_sharing(plan, others.filter(|name| *name != institution))?;
     if plan.only_evaluates() {
         policy.allows_evaluation(plan)?;
     }

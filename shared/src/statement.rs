@@ -98,6 +98,10 @@ pub struct UpdateReceipt {
     pub sigma: f64,
     /// ε of this run at this institution after this update, at the plan's δ; absent without noise.
     pub epsilon_after: Option<f64>,
+    /// The same by this institution's own noise alone, if nobody else's hides anything; absent where noise is not
+    /// shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon_alone: Option<f64>,
     /// The newest entry of the institution's ledger.
     pub ledger_head: Option<Digest>,
     pub at: Time,

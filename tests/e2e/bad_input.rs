@@ -178,6 +178,7 @@ async fn a_wrong_update_is_refused_by_its_own_code_and_the_right_one_still_count
         masked: None,
         sigma: 0.0,
         epsilon_after: None,
+        epsilon_alone: None,
         ledger_head: None,
         at: Time::from_millis(0),
     };

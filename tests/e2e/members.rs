@@ -85,6 +85,7 @@ impl Member {
             masked: None,
             sigma: 0.0,
             epsilon_after: None,
+            epsilon_alone: None,
             ledger_head: None,
             at: Time::from_millis(0),
         };

@@ -236,6 +236,7 @@ async fn the_ledger_head_of_a_refused_upload_is_kept() -> Result<()> {
             masked: None,
             sigma: 1.0,
             epsilon_after: None,
+            epsilon_alone: None,
             ledger_head: Some(head),
             at: Time::from_millis(i64::from(number)),
         };

@@ -154,6 +154,7 @@ async fn uploads_are_two_their_parts_two_and_they_end_with_their_round() -> Resu
         masked: None,
         sigma: 0.0,
         epsilon_after: None,
+        epsilon_alone: None,
         ledger_head: None,
         at: Time::from_millis(0),
     };

@@ -252,6 +252,96 @@ fn nobody_sends_keys_to_a_roster_with_fewer_known_members_than_it_asks_for() -> 
     setting.assert_replays()
 }
 
+/// Each adds a share of the noise, if it knows who the others are.
+#[test]
+fn noise_is_shared_among_institutions_that_know_each_other() -> Result<()> {
+    let names = ["i0", "i1", "i2"];
+    let mut setting = Setting::with_model()?;
+    for (number, name) in names.iter().enumerate() {
+        setting.enrol(name, number, 4)?;
+        setting.cluster.start_client(name)?;
+    }
+    let noise =
+        "unit = \"institution\"\nnoise_multiplier = 4.0\nmax_epsilon = 50.0\nnoise_shares = 2";
+    let text = text(3, 3, true)
+        .replace(NO_NOISE, noise)
+        .replace("step_timeout_s", "colluding = 1\nstep_timeout_s");
+    let run = setting.start_run(&text)?;
+    let listed = |setting: &Setting| -> Result<Value> {
+        let plans = setting.cluster.consult("i0", &["consent", "list"])?;
+        Ok(plans[0].clone())
+    };
+    let deadline = Instant::now() + MINUTES;
+    let asked = loop {
+        let plan = listed(&setting)?;
+        if plan["roster"].as_array().is_some_and(|all| all.len() == 3) {
+            break plan;
+        }
+        ensure!(Instant::now() < deadline, "{plan}: {}", setting.logs());
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let forbidden = asked["forbidden"].as_str().context("forbidden")?;
+    ensure!(
+        forbidden.contains("known_institutions lack i1, i2"),
+        "{forbidden}"
+    );
+    let shared = asked["shared_noise"].as_str().context("both figures")?;
+    ensure!(
+        shared.contains("the coordinator and up to 1 other institution"),
+        "{shared}"
+    );
+    ensure!(shared.contains("against everybody"), "{shared}");
+    let mut known = String::from("[known_institutions]\n");
+    for fellow in asked["roster"].as_array().context("a roster")? {
+        let (name, print) = (&fellow["institution"], &fellow["fingerprint"]);
+        writeln!(known, "{} = {print}", name.as_str().context("a name")?)?;
+    }
+    for name in names {
+        setting.add_to_policy(name, &known)?;
+        setting.cluster.consult(name, &["policy", "apply"])?;
+    }
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    setting.assert_replays()?;
+    setting.assert_no_errors_logged();
+    ensure!(published(&setting)?.len() == 2);
+    let receipts = setting.cluster.consult("i0", &["receipts", "list"])?;
+    let updates: Vec<&Value> = receipts
+        .as_array()
+        .context("receipts")?
+        .iter()
+        .filter(|receipt| receipt["kind"] == "update")
+        .collect();
+    ensure!(updates.len() == 2, "{receipts}");
+    for update in &updates {
+        let figure = |key: &str| update[key].as_f64().context("a figure");
+        let (claim, alone) = (figure("epsilon_after")?, figure("epsilon_alone")?);
+        ensure!(alone > 1.3 * claim, "{update}");
+    }
+    let digest = updates[0]["receipt"].as_str().context("a digest")?;
+    let shown = setting
+        .cluster
+        .consult("i0", &["receipts", "show", digest])?;
+    let sigma = shown["statement"]["sigma"].as_f64().context("σ")?;
+    ensure!((sigma - 4.0 / 2f64.sqrt()).abs() < 1e-9, "{shown}");
+    let spent = setting.cluster.consult("i0", &["privacy", "show"])?;
+    let plan = &spent["plans"][0];
+    ensure!(plan["epsilon"] == updates[1]["epsilon_after"], "{plan}");
+    ensure!(
+        plan["epsilon_alone"] == updates[1]["epsilon_alone"],
+        "{plan}"
+    );
+    let (own, alone) = (
+        &spent["account"]["epsilon"],
+        &spent["account"]["epsilon_alone"],
+    );
+    ensure!(alone.as_f64() > own.as_f64(), "{spent}");
+    ensure!(
+        spent["entries"][0]["mechanism"] == "shared_gaussian",
+        "{spent}"
+    );
+    Ok(())
+}
+
 /// The messages of a request.
 fn messages(mut body: &[u8]) -> Result<Vec<&[u8]>> {
     let mut all = Vec::new();

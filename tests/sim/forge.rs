@@ -184,6 +184,7 @@ impl Forger<'_> {
             masked: None,
             sigma: 1.0,
             epsilon_after: Some(0.1),
+            epsilon_alone: None,
             ledger_head: None,
             at: self.now,
         };

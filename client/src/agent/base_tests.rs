@@ -58,6 +58,7 @@ fn first(plan: &Plan) -> (Version, Vec<Own>) {
             masked: None,
             sigma: 1.0,
             epsilon_after: None,
+            epsilon_alone: None,
             ledger_head: None,
             at: Time::from_millis(2),
         },

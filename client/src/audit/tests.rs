@@ -284,6 +284,29 @@ fn updates_hold_their_claim_and_controls_fail() {
     assert!(!unclipped.holds(), "{unclipped:?}");
 }
 
+/// Noise that is divided by more members than add theirs, and less is added up than is claimed.
+#[test]
+fn sums_of_shares_hold_their_claim_and_too_many_shares_fail() {
+    let mut plan = plan("institution", 16, 1.0);
+    plan.privacy.noise_shares = 3;
+    let attacked = update::attack(&plan, 64, 1000, 0.9999).expect("attacked");
+    assert!(attacked.checks.iter().all(Check::holds), "{attacked:?}");
+    assert!(attacked.parts.iter().all(Part::holds), "{attacked:?}");
+    let releaser = |shares| {
+        let mut privacy = plan.privacy.clone();
+        privacy.noise_shares = shares;
+        Releaser::new(&privacy, 64).expect("releaser")
+    };
+    let holds = |shares| {
+        let releaser = releaser(shares);
+        let path = |update: &[f32]| attacks::canary::release_sum(&releaser, update, 3);
+        let checks = update::noise_of(&plan, 64, 1000, 0.9999, path).expect("measured");
+        checks.iter().all(Check::holds)
+    };
+    assert!(holds(3));
+    assert!(!holds(4), "divided by four, and three add it");
+}
+
 /// A plan of the README: its head at ε = 8, in epochs of five steps.
 const ORDINARY: (u32, usize, f64) = (5424, 1024, 2.45);
 

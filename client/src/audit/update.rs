@@ -8,7 +8,7 @@ use fedner_privacy::audit::{self, canary};
 use fedner_privacy::release::Releaser;
 use fedner_shared::audit::Check;
 use fedner_shared::plan::Plan;
-use fedner_shared::update::{Decoder, encode};
+use fedner_shared::update::Decoder;
 
 use super::Error;
 use super::claim::Claim;
@@ -17,7 +17,8 @@ use super::report::Part;
 use super::steps::Attacked;
 
 /// Releases `runs` updates of the largest norm and as many of none, of `weights` weights each, and
-/// tells them apart by what was encoded. The claim is that of one round: no claim is lower.
+/// tells them apart by what was encoded. The claim is that of one round: no claim is lower. Where noise is shared, it
+/// is the sum with as many updates of others that is released and claimed.
 ///
 /// Beside it the noise of updates of zero is measured, weight by weight.
 pub fn attack(
@@ -27,14 +28,10 @@ pub fn attack(
     confidence: f64,
 ) -> Result<Attacked, Error> {
     let releaser = Releaser::new(&plan.privacy, weights).map_err(audit::Error::from)?;
-    let release = |update: &[f32]| {
-        let release = releaser.release(update)?;
-        let mut bytes = Vec::new();
-        encode(&release.values, &mut bytes)?;
-        Ok(bytes)
-    };
+    let release =
+        |update: &[f32]| canary::release_sum(&releaser, update, plan.privacy.noise_shares);
     let mut part = attack_path(plan, weights, runs, confidence, release)?;
-    let shift = plan.privacy.update_noise_multiplier().recip();
+    let shift = plan.privacy.noise_multiplier.recip();
     let score = |normal: &mut Normal, with: bool, factor: f64| {
         factor * normal.draw() + if with { shift } else { 0.0 }
     };
@@ -59,14 +56,15 @@ pub(super) fn noise_of(
     release: impl Fn(&[f32]) -> Result<Vec<u8>, audit::Error>,
 ) -> Result<Vec<Check>, Error> {
     let privacy = &plan.privacy;
-    let scale = privacy.update_noise_multiplier() * privacy.grid().steps();
+    let scale = privacy.noise_multiplier * privacy.grid().steps();
     let nothing = vec![0.0; weights];
     let (mut squares, mut count) = (0.0, 0);
     let (mut by_release, mut by_weight) = (Products::default(), Products::default());
     let mut before: Vec<f64> = Vec::new();
     for _ in 0..runs {
         let bytes = release(&nothing)?;
-        let decoder = Decoder::new(bytes.as_slice(), weights, privacy.value_bound());
+        let bound = canary::sum_bound(privacy);
+        let decoder = Decoder::new(bytes.as_slice(), weights, bound);
         let values = decoder
             .and_then(Decoder::read_all)
             .map_err(audit::Error::from)?;

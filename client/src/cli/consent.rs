@@ -68,6 +68,9 @@ pub(super) struct Row {
     pub(super) max_epsilon: Option<f64>,
     /// What taking part in all rounds would cost, in plain words.
     pub(super) cost: String,
+    /// Against whom that cost holds, where noise is shared, and what it is against everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shared_noise: Option<String>,
     /// Bytes that a training takes at most, about; absent where the coordinator did not say.
     pub(super) memory: Option<u64>,
     /// What the machine must have, in words.
@@ -265,6 +268,7 @@ impl Row {
                     .or(declared.examples),
                 declared.padded,
             ),
+            shared_noise: shared_noise(record),
             memory: (record.memory > 0).then_some(record.memory),
             requires: plan.requires.as_ref().map(Requires::in_words),
             base: base(plan),
@@ -367,6 +371,20 @@ fn cost(record: &PlanRecord, units: Option<u32>, padded: bool) -> String {
     )
 }
 
+/// Against whom ε holds where noise is shared, and what it is against everybody.
+fn shared_noise(record: &PlanRecord) -> Option<String> {
+    let plan = &record.plan;
+    let whom = plan.who_shares_noise()?;
+    let alone = forecast_sampled(plan, record.dimension as usize, 1);
+    let alone = match alone.map(|forecast| forecast.epsilon_alone) {
+        Ok(alone) => epsilon(alone.unwrap_or(f64::INFINITY)),
+        Err(error) => format!("not known: {error}"),
+    };
+    Some(format!(
+        "{whom}; against everybody, by the noise added here alone, ε is {alone}"
+    ))
+}
+
 fn text(rows: &[Row]) -> String {
     let lines = rows.iter().map(|row| {
         [
@@ -388,6 +406,9 @@ fn text(rows: &[Row]) -> String {
         let _ = write!(text, "\n{}: {}", row.name, row.cost);
         let _ = write!(text, "\n{} {}", row.name, row.base);
         let _ = write!(text, "\n{}: {}", row.name, row.updates);
+        if let Some(shared) = &row.shared_noise {
+            let _ = write!(text, "\n{}: {shared}", row.name);
+        }
         for fellow in &row.roster {
             let known = if fellow.known { ", known here" } else { "" };
             let (name, print) = (&fellow.institution, &fellow.fingerprint);

@@ -54,6 +54,9 @@ struct Row {
     bytes: Option<u64>,
     blob: Option<String>,
     epsilon_after: Option<f64>,
+    /// The same against everybody; absent where noise is not shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epsilon_alone: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,17 +118,21 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Exi
 
 impl Row {
     fn of(receipt: &Receipt) -> Self {
-        let (bytes, epsilon_after) = match receipt.kind {
+        let (bytes, epsilon_after, epsilon_alone) = match receipt.kind {
             ReceiptKind::Update => match receipt.signed.peek::<UpdateReceipt>() {
-                Ok(update) => (Some(update.bytes), update.epsilon_after),
-                Err(_) => (None, None),
+                Ok(update) => (
+                    Some(update.bytes),
+                    update.epsilon_after,
+                    update.epsilon_alone,
+                ),
+                Err(_) => (None, None, None),
             },
             ReceiptKind::Evaluation => {
                 let evaluation = receipt.signed.peek::<EvaluationReceipt>().ok();
                 let noise = evaluation.and_then(|evaluation| evaluation.noise);
-                (None, noise.map(|noise| noise.epsilon_after))
+                (None, noise.map(|noise| noise.epsilon_after), None)
             }
-            ReceiptKind::Audit => (None, None),
+            ReceiptKind::Audit => (None, None, None),
         };
         let asked = receipt.asked.as_ref();
         Self {
@@ -140,6 +147,7 @@ impl Row {
             bytes,
             blob: receipt.blob.map(|blob| blob.to_string()),
             epsilon_after,
+            epsilon_alone,
         }
     }
 }

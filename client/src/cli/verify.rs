@@ -300,6 +300,7 @@ mod tests {
             masked: None,
             sigma: 1.0,
             epsilon_after: Some(1.5),
+            epsilon_alone: None,
             ledger_head: None,
             at: Time::from_millis(6),
         };

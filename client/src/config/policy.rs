@@ -265,6 +265,34 @@ impl Policy {
         Err(Refusal::new(Code::UnitForbidden, message))
     }
 
+    /// Whether no more of these may be dishonest than the plan counts on, where noise is shared. Whoever is not known
+    /// here may be an invention of the coordinator, that adds no noise.
+    pub fn allows_sharing<'a>(
+        &self,
+        plan: &Plan,
+        others: impl Iterator<Item = &'a InstitutionId>,
+    ) -> Result<(), Refusal> {
+        let Some(secure) = plan.secure_aggregation.as_ref() else {
+            return Ok(());
+        };
+        if !plan.privacy.shares_noise() {
+            return Ok(());
+        }
+        let unknown = others.filter(|name| !self.known_institutions.contains_key(name));
+        let unknown: Vec<&str> = unknown.map(InstitutionId::as_str).collect();
+        let most = secure.colluding;
+        if unknown.len() <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "the plan {} shares noise, and the policy's known_institutions lack {}: at most {most} of the others may be \
+             unknown, its `colluding`",
+            plan.name,
+            unknown.join(", ")
+        );
+        Err(Refusal::new(Code::RosterRefused, message))
+    }
+
     /// Whether a plan signed with this key may be trained.
     pub fn allows_operator(&self, operator: &PublicKey) -> Result<(), Refusal> {
         match &self.operators {

@@ -44,7 +44,7 @@ pub(crate) fn identity() -> Identity {
     }
 }
 
-fn manifest() -> Manifest {
+pub(super) fn manifest() -> Manifest {
     let json = r#"{"model_type":"bert","vocab_size":11,"hidden_size":4,"num_hidden_layers":1,
         "num_attention_heads":2,"intermediate_size":8,"max_position_embeddings":16}"#;
     BertConfig::parse(json)

@@ -254,6 +254,7 @@ mod tests {
             masked: None,
             sigma: 1.0,
             epsilon_after: Some(entry.epsilon_after),
+            epsilon_alone: None,
             ledger_head: Some(entry.digest()),
             at: NOW,
         };

@@ -128,8 +128,11 @@ impl Gate {
         }
     }
 
-    /// Whether these may see what is sent: all of the plan's cohort, this institution with its own key among them, and
-    /// as many known as the policy asks for.
+    /// Whether these may see what is sent: all of the plan's cohort, this institution with its own key among them, as
+    /// many known as the policy asks for, and no more unknown than a plan that shares noise counts on.
+    ///
+    /// Every sum is over some of them, of the quorum at least. So it has the noise of as many honest ones as the plan
+    /// divides noise among, whatever policies others have.
     fn check_roster(&self, plan: &Plan, policy: &Policy, signers: &Signers) -> Result<(), Refusal> {
         let own = &self.identity.institution;
         let stranger = signers
@@ -143,6 +146,7 @@ impl Gate {
             let message = "the roster has another key for this institution";
             return Err(Refusal::new(Code::RosterRefused, message));
         }
+        policy.allows_sharing(plan, signers.keys().filter(|name| *name != own))?;
         check_known(policy, signers, own)
     }
 

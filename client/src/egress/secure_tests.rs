@@ -408,3 +408,71 @@ fn shares_that_cannot_be_opened_are_noticed_before_text_is_read() {
             .agree_on_masks(&world.task, &lied.plan, &lied.policy, Some(&world.told));
     assert!(matches!(agreed, Err(Error::Refused(_))), "{agreed:?}");
 }
+
+/// Members that nobody here knows may be inventions that add no noise.
+#[test]
+fn noise_is_shared_with_known_members_only() {
+    let mut lied = Lied::new();
+    if let Some(secure) = &mut lied.plan.secure_aggregation {
+        secure.colluding = 1;
+    }
+    lied.plan.privacy.noise_shares = 2;
+    lied.plan.check().expect("a plan");
+    let know = |lied: &mut Lied, other: &str| {
+        let known = fingerprint(&key_of(other).public());
+        lied.policy.known_institutions.insert(name(other), known);
+    };
+    let told = Told {
+        number: 1,
+        signers: Lied::signers(),
+        ..Told::default()
+    };
+    let allowed = |lied: &Lied| crate::consent::allows(&lied.policy, &identity(), &lied.plan);
+    know(&mut lied, "mercy");
+    let code = lied.refused(&lied.task(1), SecureStep::Keys, &told);
+    assert_eq!(code, Code::RosterRefused);
+    let refusal = allowed(&lied).expect_err("two are unknown");
+    assert_eq!(refusal.code, Code::RosterRefused);
+    assert!(refusal.message.contains("north, south"), "{refusal}");
+    // Without shared noise it is each policy's own affair.
+    lied.plan.privacy.noise_shares = 1;
+    allowed(&lied).expect("the noise is its own");
+    lied.plan.privacy.noise_shares = 2;
+    // As many unknown ones as may collude.
+    know(&mut lied, "north");
+    allowed(&lied).expect("one is unknown");
+    lied.ask(&lied.task(1), SecureStep::Keys, &told)
+        .expect("keys");
+    // Under the name of a known one.
+    let mut other = Lied::signers();
+    other.insert(name("mercy"), key_of("x").public());
+    let told = Told {
+        signers: other,
+        ..told
+    };
+    let code = lied.refused(&lied.task(1), SecureStep::Keys, &told);
+    assert_eq!(code, Code::RosterRefused);
+}
+
+/// The steps of an attempt ask again: a policy may have changed, and a roster does.
+#[test]
+fn masks_are_made_with_known_members_only() {
+    let mut lied = Lied::new();
+    if let Some(secure) = &mut lied.plan.secure_aggregation {
+        secure.colluding = 1;
+    }
+    lied.plan.privacy.noise_shares = 2;
+    for other in OTHERS {
+        let known = fingerprint(&key_of(other).public());
+        lied.policy.known_institutions.insert(name(other), known);
+    }
+    let world = lied.with_shares(1);
+    let (gate, plan) = (lied.gate(), &lied.plan);
+    let agree = |policy: &Policy| gate.agree_on_masks(&world.task, plan, policy, Some(&world.told));
+    let agreed = agree(&Policy::default());
+    assert!(
+        matches!(&agreed, Err(Error::Refused(refusal)) if refusal.code == Code::RosterRefused),
+        "{agreed:?}"
+    );
+    agree(&lied.policy).expect("all are known");
+}

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::ops::Range;
 
-use fedner_privacy::ledger::{Cost, Kind};
+use fedner_privacy::ledger::{Cost, Entry, Kind};
 use fedner_privacy::release::release;
 use fedner_session::{Charge, Input, Release, Session, Task, Transition};
 use fedner_shared::digest::Digest;
@@ -90,11 +91,8 @@ impl Gate {
             values.to_mut()[rows].fill(0.0);
         }
         let mut values = release(&values, &plan.privacy, longest).map_err(Error::Privacy)?;
-        // What the plan freezes stays as it is, and so do rows of types that nothing here annotates: taking their
-        // noise off is post-processing.
-        let frozen = plan.frozen_weights(request.manifest.dimension());
-        for frozen in frozen.into_iter().chain(left_out) {
-            values.values[frozen].fill(0);
+        for quiet in without_noise(plan, request.manifest, left_out) {
+            values.values[quiet].fill(0);
         }
         let masks = self.masks(task, plan)?;
         let weight = plan.weight(&self.identity.institution, consent.examples);
@@ -132,6 +130,7 @@ impl Gate {
             masked: masks.as_ref().map(|masks| masks.masked),
             sigma: plan.privacy.sigma(),
             epsilon_after: Some(entry.epsilon_after).filter(|epsilon| epsilon.is_finite()),
+            epsilon_alone: self.alone(plan, &entry)?,
             ledger_head: Some(entry.digest()),
             at: request.now,
         };
@@ -181,6 +180,17 @@ impl Gate {
         Ok((release, transition))
     }
 
+    /// ε of the plan by the noise of this institution alone, where noise is shared.
+    fn alone(&self, plan: &Plan, entry: &Entry) -> Result<Option<f64>, Error> {
+        if !plan.privacy.shares_noise() {
+            return Ok(None);
+        }
+        let debit = &entry.debit;
+        let ledger = self.store.ledger()?;
+        let alone = ledger.spent_alone(&debit.account, Some(debit.plan), debit.delta);
+        Ok(Some(alone).filter(|epsilon| epsilon.is_finite()))
+    }
+
     /// What was made ready, if nobody has to let it go first: at once, and byte for byte the same after
     /// a crash or when the same attempt is asked for again.
     pub fn resume(&self, release: &Release, policy: &Policy) -> Result<Released, Error> {
@@ -218,6 +228,19 @@ impl Gate {
             Decision::None | Decision::Granted => Ok(()),
         }
     }
+}
+
+/// Which weights leave as zero. What the plan freezes stays as it is, and so do rows of types that nothing here
+/// annotates: taking their noise off is post-processing. Where noise is shared, others count on that of such rows.
+fn without_noise(
+    plan: &Plan,
+    manifest: &Manifest,
+    left_out: Vec<Range<usize>>,
+) -> impl Iterator<Item = Range<usize>> {
+    let own_rows = left_out.into_iter();
+    let own_rows = own_rows.filter(|_| !plan.privacy.shares_noise());
+    let frozen = plan.frozen_weights(manifest.dimension());
+    frozen.into_iter().chain(own_rows)
 }
 
 fn check_schema(request: &UpdateRequest<'_>) -> Result<(), Refusal> {
@@ -286,4 +309,20 @@ pub fn due(
     let passed = now.since(charge.at).as_millis() / step.as_millis().max(1);
     let steps = u32::try_from(passed + 1).unwrap_or(u32::MAX);
     Some(charge.at + step * steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::manifest;
+    use super::*;
+    use crate::config::policy::tests::plan;
+
+    #[test]
+    fn rows_that_are_left_out_keep_the_noise_that_others_count_on() {
+        let (mut plan, rows) = (plan("institution"), vec![0..1]);
+        let quiet = |plan: &Plan| without_noise(plan, &manifest(), rows.clone()).count();
+        assert_eq!(quiet(&plan), 1);
+        plan.privacy.noise_shares = 2;
+        assert_eq!(quiet(&plan), 0);
+    }
 }

@@ -29,6 +29,7 @@ impl Plan {
         }
         self.check_aggregation()?;
         self.check_secure_aggregation()?;
+        self.check_noise_shares()?;
         if let Some(optimizer) = &self.server_optimizer {
             optimizer.check()?;
         }

@@ -202,7 +202,7 @@ impl Plan {
     ///
     /// With the unit `institution` it is `z · √(d / N)`, in the mean of all updates: each of the N institutions adds noise of deviation zC to each weight of its own update, so
     /// that its guarantee holds against the coordinator too. The mean has deviation zC/√N a
-    /// weight, a norm of zC√(d/N), against a signal whose norm is at most C.
+    /// weight, a norm of zC√(d/N), against a signal whose norm is at most C. Where h share the noise, each adds zC/√h.
     pub fn noise_to_signal(&self, d: usize) -> f64 {
         let (weights, privacy) = (d as f64, &self.privacy);
         if privacy.unit.is_sampled() {

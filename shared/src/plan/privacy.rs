@@ -63,7 +63,7 @@ pub struct Privacy {
     #[serde(default, skip_serializing_if = "is_default")]
     pub clipping: Clipping,
     /// z = σ / C, the noise every institution adds to its own update, or to the sum of the
-    /// gradients of each step.
+    /// gradients of each step. Where noise is shared, it is that of the sum of `noise_shares` updates.
     #[serde(default)]
     pub noise_multiplier: f64,
     #[serde(default = "default_delta")]
@@ -94,8 +94,25 @@ pub struct Privacy {
     /// evaluation; only where the unit is one of them. It says what the plan costs a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_person: Option<u32>,
+    /// h, among how many senders the noise of an update is divided: each adds σ/√h. Only with the unit
+    /// `institution` and masked updates.
+    #[serde(
+        default = "default_noise_shares",
+        skip_serializing_if = "is_default_noise_shares"
+    )]
+    pub noise_shares: u32,
 }
 
+const fn default_noise_shares() -> u32 {
+    1
+}
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_default_noise_shares(shares: &u32) -> bool {
+    *shares == default_noise_shares()
+}
 const fn default_clip() -> f64 {
     1.0
 }
@@ -140,6 +157,7 @@ impl Default for Privacy {
             max_update_norm: None,
             max_windows: None,
             max_per_person: None,
+            noise_shares: default_noise_shares(),
         }
     }
 }
@@ -193,22 +211,29 @@ impl Privacy {
         }
     }
 
-    /// The noise multiplier of an update: zero where every step had its noise, and where the unit
-    /// is `none`.
+    /// The noise multiplier of one update: zero where every step had its noise, and where the unit
+    /// is `none`. Where noise is shared, it is that of a share, z/√h.
     pub fn update_noise_multiplier(&self) -> f64 {
         match self.unit {
+            Unit::Institution if self.shares_noise() => {
+                self.noise_multiplier / f64::from(self.noise_shares).sqrt()
+            }
             Unit::Institution => self.noise_multiplier,
             Unit::Person | Unit::Document | Unit::Sentence | Unit::None => 0.0,
         }
     }
 
-    /// σ, the noise's standard deviation: in an update, or in the sum of the gradients of each step.
+    /// Whether an update's own noise is a share of what its guarantee rests on.
+    pub const fn shares_noise(&self) -> bool {
+        self.noise_shares > 1
+    }
+
+    /// The noise's standard deviation: in one update, or in the sum of the gradients of each step.
     pub fn sigma(&self) -> f64 {
         match self.unit {
             Unit::None => 0.0,
-            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => {
-                self.noise_multiplier * self.clip
-            }
+            Unit::Person | Unit::Document | Unit::Sentence => self.noise_multiplier * self.clip,
+            Unit::Institution => self.update_noise_multiplier() * self.clip,
         }
     }
 

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 
 /// z of updates and of the steps of sampled units.
 pub const NOISE_MULTIPLIER: RangeInclusive<f64> = 1e-4..=100.0;
+/// σ of a share of noise, in steps of the grid. Below it a sum of shares is no discrete Gaussian to speak of.
+pub const LEAST_SHARE: f64 = 4.0;
 /// z of counts on held-out text, unless they have no noise.
 pub const EVALUATION_NOISE: RangeInclusive<f64> = 1e-2..=1e4;
 /// δ.

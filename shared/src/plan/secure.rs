@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, between, value};
-use super::{Plan, Strategy, Weighting};
+use super::ranges::LEAST_SHARE;
+use super::{Plan, Strategy, Unit, Weighting};
 
 /// The table `[secure_aggregation]`: with it, updates are masked so that the coordinator sees their sum alone
 /// (Bonawitz et al. 2017).
@@ -74,6 +75,59 @@ impl Plan {
              others are who they say; nobody can check what an institution puts into the sum",
             self.cohort.quorum
         )
+    }
+
+    /// Against whom ε holds where noise is shared, in plain words; nothing where it is not.
+    pub fn who_shares_noise(&self) -> Option<String> {
+        let secure = self.secure_aggregation.as_ref()?;
+        let privacy = &self.privacy;
+        let others = match secure.colluding {
+            0 => "the coordinator, and no other institution: each knows its own noise".to_owned(),
+            1 => "the coordinator and up to 1 other institution".to_owned(),
+            most => format!("the coordinator and up to {most} other institutions"),
+        };
+        privacy.shares_noise().then(|| {
+            format!(
+                "the noise is shared among {}: each adds a share, and ε holds against {others}; an institution that \
+                 the policy does not know counts as one of them",
+                privacy.noise_shares
+            )
+        })
+    }
+
+    /// Noise is divided among no more senders than any sum has honest ones.
+    pub(super) fn check_noise_shares(&self) -> Result<(), Error> {
+        let (privacy, key) = (&self.privacy, "privacy.noise_shares");
+        let shares = privacy.noise_shares;
+        if shares == 1 {
+            return Ok(());
+        }
+        let refuse = |found: String, expected: &str| Err(value(key, found, expected));
+        let Some(secure) = &self.secure_aggregation else {
+            let expected = "1, or the table [secure_aggregation]: who sees single updates sees them with a share of the \
+                            noise";
+            return refuse(shares.to_string(), expected);
+        };
+        if privacy.unit != Unit::Institution {
+            let found = format!("{shares} with the unit {}", privacy.unit);
+            return refuse(found, "1, or the unit institution");
+        }
+        if self.cohort.weighting != Weighting::Equal {
+            let expected = "1, or weighting = \"equal\": an institution of more weight would need more noise of the others";
+            return refuse(format!("{shares} with other weights"), expected);
+        }
+        let most = self.cohort.quorum.saturating_sub(secure.colluding);
+        if !(1..=most).contains(&(shares as usize)) {
+            let expected = format!("1 to {most}: the quorum without the colluding");
+            return Err(value(key, shares, expected));
+        }
+        let share = privacy.update_noise_multiplier() * privacy.grid().steps();
+        if share < LEAST_SHARE {
+            let found = format!("{shares}, with shares of {share:.2} steps of the grid");
+            let expected = "shares of at least 4 steps: fewer shares, or a larger noise_multiplier";
+            return refuse(found, expected);
+        }
+        Ok(())
     }
 
     pub(super) fn check_secure_aggregation(&self) -> Result<(), Error> {
@@ -166,6 +220,75 @@ mod tests {
         ] {
             let error = with(institutions, quorum, more).expect_err(more);
             assert!(error.to_string().contains(named), "{named}: {error}");
+        }
+    }
+
+    /// Of so many institutions, whose masked updates are summed from `quorum` on.
+    fn sharing(
+        (all, quorum, colluding): (usize, usize, usize),
+        (shares, noise): (u32, &str),
+        more: &str,
+    ) -> Result<Plan, Error> {
+        let names: Vec<String> = (0..all).map(|n| format!("\"i{n}\"")).collect();
+        let privacy = format!("noise_multiplier = {noise}\nnoise_shares = {shares}");
+        let text = EXAMPLE
+            .replace(r#""st-anna", "mercy", "north""#, &names.join(", "))
+            .replace("\"examples\"", "\"equal\"")
+            .replace("quorum = 2", &format!("quorum = {quorum}"))
+            .replace("noise_multiplier = 1.0", &privacy);
+        Plan::parse(&format!(
+            "{text}\n[secure_aggregation]\ncolluding = {colluding}\n{more}"
+        ))
+    }
+
+    #[test]
+    fn noise_is_divided_among_those_who_are_honest_in_any_sum() {
+        let cohort = (10, 8, 2);
+        let (shared, own) = (
+            sharing(cohort, (6, "1.0"), "").expect("a plan"),
+            sharing(cohort, (1, "1.0"), "").expect("a plan"),
+        );
+        let share = shared.privacy.update_noise_multiplier();
+        assert!((share * share * 6.0 - 1.0).abs() < 1e-12, "{share}");
+        assert!((shared.privacy.sigma() - share).abs() < 1e-12);
+        assert!(shared.noise_to_signal(600) < own.noise_to_signal(600) / 2.4);
+        let words = shared.who_shares_noise().expect("shared");
+        assert!(
+            words.contains("among 6") && words.contains("up to 2 other"),
+            "{words}"
+        );
+        assert_eq!(own.who_shares_noise(), None);
+        let json = serde_json::to_string(&own).expect("json");
+        assert!(!json.contains("noise_shares"), "{json}");
+    }
+
+    #[test]
+    fn more_shares_than_honest_senders_are_refused() {
+        let many = (60, 50, 2);
+        for (cohort, noise, more) in [
+            ((10, 8, 2), (7, "1.0"), ""),
+            ((10, 8, 1), (8, "1.0"), ""),
+            ((10, 8, 0), (0, "1.0"), ""),
+            // Shares of 3.8 steps.
+            (many, (48, "0.0001"), ""),
+        ] {
+            let error = sharing(cohort, noise, more).expect_err("refused");
+            let error = error.to_string();
+            assert!(error.contains("privacy.noise_shares"), "{error}");
+        }
+        sharing(many, (42, "0.0001"), "").expect("shares of 4.05 steps");
+        let open = EXAMPLE.replace("delta =", "noise_shares = 2\ndelta =");
+        let error = Plan::parse(&open).expect_err("nothing is masked");
+        assert!(
+            error.to_string().contains("[secure_aggregation]"),
+            "{error}"
+        );
+        for (from, to) in [
+            ("unit = \"institution\"", "unit = \"none\""),
+            ("unit = \"institution\"", "unit = \"person\""),
+        ] {
+            let open = open.replace(from, to);
+            Plan::parse(&format!("{open}\n[secure_aggregation]")).expect_err(to);
         }
     }
 

@@ -191,6 +191,7 @@ impl Hollow {
             masked: None,
             sigma: 0.0,
             epsilon_after: None,
+            epsilon_alone: None,
             ledger_head: None,
             at: Time::from_millis(0),
         })

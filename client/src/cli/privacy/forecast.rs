@@ -13,7 +13,7 @@ use fedner_privacy::accountant::{
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint;
 use fedner_shared::plan::ranges::LARGEST_NOISE_TO_SIGNAL;
-use fedner_shared::plan::{Plan, Sampling, Unit, ranges};
+use fedner_shared::plan::{Plan, Privacy, Sampling, Unit, ranges};
 use fedner_shared::refusal::{Code, Refusal};
 use serde::Serialize;
 
@@ -77,6 +77,9 @@ struct Report {
     too_noisy: bool,
     /// Who sees an institution's updates.
     updates: String,
+    /// Against whom ε holds, where noise is shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_noise: Option<String>,
     /// What the guarantee of sampled units rests on, on the device that was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_guarantee: Option<String>,
@@ -117,17 +120,28 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<Ex
         method: plan.method.to_string(),
         institutions,
         dimension_from,
-        noise_multiplier: plan.privacy.sigma() / plan.privacy.clip,
+        noise_multiplier: whole_noise(&plan.privacy),
         clip: plan.privacy.clip,
         max_epsilon: plan.privacy.max_epsilon,
         within_max_epsilon: forecast.epsilon_rdp <= plan.privacy.max_epsilon,
         too_noisy: forecast.noise_to_signal > LARGEST_NOISE_TO_SIGNAL,
         updates: plan.who_sees_updates(),
+        shared_noise: plan.who_shares_noise(),
         device_guarantee: device_guarantee(&plan, &arguments.device)?,
         forecast,
     };
     context.output.data(&report, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// z, whatever the noise is divided among.
+fn whole_noise(privacy: &Privacy) -> f64 {
+    match privacy.unit {
+        Unit::None => 0.0,
+        Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => {
+            privacy.noise_multiplier
+        }
+    }
 }
 
 /// The noise multiplier that keeps the plan's ε within `target`, by the figure of the hard stop.
@@ -277,6 +291,13 @@ fn text(report: &Report) -> String {
         text.push_str(": more noise than signal; a coordinator refuses the plan unless forced");
     }
     let _ = write!(text, "\nupdates          {}", report.updates);
+    if let (Some(shared), Some(alone)) = (&report.shared_noise, forecast.epsilon_alone) {
+        let alone = epsilon(alone);
+        let _ = write!(
+            text,
+            "\nshared noise     {shared}\n                 against everybody, by its own noise alone, ε is {alone}"
+        );
+    }
     if forecast.unit == Unit::None {
         return text;
     }

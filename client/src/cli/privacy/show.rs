@@ -32,6 +32,9 @@ struct Report {
 pub(in crate::cli) struct Bounded {
     pub(in crate::cli) unit: Unit,
     pub(in crate::cli) epsilon: Option<f64>,
+    /// The same against everybody, by the noise added here alone; absent where no noise was shared. No limit is on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epsilon_alone: Option<f64>,
     pub(in crate::cli) delta: f64,
     pub(in crate::cli) max_epsilon_total: f64,
     /// `max_epsilon_total` less `epsilon`, never below 0.
@@ -68,6 +71,9 @@ struct PlanRow {
     unit: Unit,
     updates: usize,
     epsilon: Option<f64>,
+    /// The same against everybody; absent where noise was not shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epsilon_alone: Option<f64>,
     delta: f64,
     max_epsilon: Option<f64>,
     epsilon_left: Option<f64>,
@@ -115,9 +121,11 @@ impl Bounded {
 
     fn of(ledger: &Ledger, limit: &Limit, exact_counts: usize) -> Self {
         let charged = ledger.charged(&limit.account, limit.delta);
+        let alone = ledger.charged_alone(&limit.account, limit.delta).epsilon;
         Self {
             unit: limit.account.unit,
             epsilon: finite(charged.epsilon),
+            epsilon_alone: finite(alone).filter(|_| ledger.shares_noise(None)),
             delta: limit.delta,
             max_epsilon_total: limit.max_epsilon,
             epsilon_left: left(limit.max_epsilon, charged.epsilon),
@@ -136,6 +144,13 @@ impl Bounded {
             self.max_epsilon_total,
             self.epsilon_left
         )];
+        if let Some(alone) = self.epsilon_alone {
+            lines.push(format!(
+                "it holds against the coordinator and as many others as each plan says; against everybody, by the \
+                 noise added here alone, it is {}",
+                epsilon(alone)
+            ));
+        }
         let listed = |entries: &[u64]| {
             let numbers: Vec<String> = entries.iter().map(u64::to_string).collect();
             numbers.join(", ")
@@ -182,7 +197,7 @@ impl Report {
                 });
             }
             if !later.iter().any(|other| other.debit.plan == debit.plan) {
-                rows.push(plan_row(entry, entries, plans, policy));
+                rows.push(plan_row(entry, ledger, plans, policy));
             }
         }
         accounts.reverse();
@@ -197,8 +212,10 @@ impl Report {
     }
 }
 
-fn plan_row(entry: &Entry, entries: &[Entry], plans: &[PlanRecord], policy: &Policy) -> PlanRow {
-    let debit = &entry.debit;
+fn plan_row(entry: &Entry, ledger: &Ledger, plans: &[PlanRecord], policy: &Policy) -> PlanRow {
+    let (debit, entries) = (&entry.debit, ledger.entries());
+    let of = Some(debit.plan);
+    let alone = ledger.spent_alone(&debit.account, of, debit.delta);
     let plan = plans.iter().find(|record| record.digest == debit.plan);
     let limit = plan.map(|record| record.plan.privacy.max_epsilon.min(policy.max_epsilon_run));
     PlanRow {
@@ -211,6 +228,7 @@ fn plan_row(entry: &Entry, entries: &[Entry], plans: &[PlanRecord], policy: &Pol
             .filter(|other| other.debit.plan == debit.plan && other.stage == Stage::Debited)
             .count(),
         epsilon: finite(entry.epsilon_after),
+        epsilon_alone: finite(alone).filter(|_| ledger.shares_noise(of)),
         delta: debit.delta,
         max_epsilon: limit.filter(|_| entry.epsilon_after.is_finite()),
         epsilon_left: limit
@@ -259,6 +277,15 @@ fn cost(cost: &Cost) -> String {
             squared_sensitivity,
             scale,
         } => format!("{:.0} / {scale:.0}", (*squared_sensitivity as f64).sqrt()),
+        Cost::SharedGaussian {
+            squared_sensitivity,
+            scale,
+            senders,
+            ..
+        } => format!(
+            "{:.0} / {scale:.0} of {senders}",
+            (*squared_sensitivity as f64).sqrt()
+        ),
         Cost::SampledGaussian {
             sampling_rate,
             noise_multiplier,

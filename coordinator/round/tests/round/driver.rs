@@ -157,6 +157,7 @@ impl Driver {
             masked: None,
             sigma: 0.0,
             epsilon_after: None,
+            epsilon_alone: None,
             ledger_head: None,
             at: self.now,
         }

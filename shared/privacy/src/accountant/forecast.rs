@@ -33,6 +33,10 @@ pub struct Forecast {
     /// with the discrete noise; with counts beside them by Rényi divergence.
     #[serde(with = "nullable")]
     pub epsilon_rdp: f64,
+    /// ε in all, by zCDP, against everybody: if no noise but the institution's own hides anything. Absent where noise is
+    /// not shared, and every figure is against everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon_alone: Option<f64>,
     /// ε in all, in closed form for the continuous Gaussian with the sensitivity of the rounded
     /// integers. Reported only.
     #[serde(with = "nullable")]
@@ -43,10 +47,11 @@ pub struct Forecast {
     /// Where units are sampled z·√d/B, for the gradient of a step. Else
     /// z·√(d/N): the norm of the noise in the mean of N updates, over the largest norm C that the
     /// mean can have. Every institution adds the whole noise σ = zC to its own update, so that the
-    /// guarantee holds against the coordinator too; averaging N of them divides by √N.
+    /// guarantee holds against the coordinator too; averaging N of them divides by √N. Where h share the noise it is
+    /// smaller by √h.
     pub noise_to_signal: f64,
-    /// z·√d/N: what it would be if the institutions shared the noise σ between them, each adding
-    /// σ/√N under secure aggregation. Not what happens; for comparison.
+    /// z·√d/N: what it would be if all N institutions shared the noise σ between them, each adding
+    /// σ/√N. For comparison: with `noise_shares` = h each adds σ/√h, as h of any sum are honest.
     pub noise_to_signal_shared: f64,
 }
 
@@ -120,6 +125,7 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
         rho_of_counts: counts,
         epsilon_rdp: epsilon_by_round.last().copied().unwrap_or(0.0),
         epsilon_by_round,
+        epsilon_alone: None,
         epsilon_gdp: f64::INFINITY,
         sampled: Some(Sampled {
             units,
@@ -169,16 +175,22 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
         None if plan.only_evaluates() => f64::INFINITY,
         Some(_) | None => zcdp::rho_per_round(privacy, dimension),
     };
-    let mut rho = 0.0;
-    let epsilon_by_round: Vec<f64> = (0..plan.evaluations())
-        .map(|_| {
-            rho = zcdp::add(zcdp::add(rho, rho_per_round), counts.unwrap_or(0.0));
-            zcdp::epsilon(rho, privacy.delta)
+    let sums = |each: f64| {
+        (0..plan.evaluations()).scan(0.0, move |sum, _| {
+            *sum = zcdp::add(zcdp::add(*sum, each), counts.unwrap_or(0.0));
+            Some(*sum)
         })
-        .collect();
-    let noise = privacy.update_noise_multiplier();
+    };
+    let epsilon = |rho| zcdp::epsilon(rho, privacy.delta);
+    let epsilon_by_round: Vec<f64> = sums(rho_per_round).map(epsilon).collect();
+    let rho = sums(rho_per_round).last().unwrap_or(0.0);
+    let alone = sums(zcdp::rho_alone(privacy, dimension)).last();
     let mu = gdp::mu_of_rho(rho);
     let (d, n) = (dimension as f64, institutions as f64);
+    let update_noise = match privacy.unit {
+        Unit::Institution => privacy.noise_multiplier,
+        Unit::Person | Unit::Document | Unit::Sentence | Unit::None => 0.0,
+    };
     Ok(Forecast {
         unit: privacy.unit,
         rounds: plan.rounds,
@@ -188,10 +200,11 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
         rho_of_counts: counts,
         epsilon_rdp: epsilon_by_round.last().copied().unwrap_or(0.0),
         epsilon_by_round,
+        epsilon_alone: alone.map(epsilon).filter(|_| privacy.shares_noise()),
         epsilon_gdp: gdp::epsilon(mu, privacy.delta),
         sampled: None,
-        noise_to_signal: noise * (d / n).sqrt(),
-        noise_to_signal_shared: noise * d.sqrt() / n,
+        noise_to_signal: privacy.update_noise_multiplier() * (d / n).sqrt(),
+        noise_to_signal_shared: update_noise * d.sqrt() / n,
     })
 }
 
@@ -297,6 +310,22 @@ mod tests {
         assert!(excess > 0.0 && excess < 1e-4, "{excess}");
         assert_near(forecast.noise_to_signal, 10.0, 1e-12);
         assert_near(forecast.noise_to_signal_shared, 5.0, 1e-12);
+    }
+
+    #[test]
+    fn shared_noise_has_two_figures() {
+        let whole = plan("institution", 1.0, 3);
+        let mut shared = whole.clone();
+        shared.privacy.noise_shares = 4;
+        let of = |plan: &Plan| forecast(plan, 400, 4).expect("forecast");
+        let (one, other) = (of(&whole), of(&shared));
+        assert_eq!(one.epsilon_alone, None);
+        assert_near(other.epsilon_rdp / one.epsilon_rdp, 1.0, 1e-12);
+        assert_near(one.noise_to_signal / other.noise_to_signal, 2.0, 1e-12);
+        assert_near(other.noise_to_signal_shared, 5.0, 1e-12);
+        // That of half the noise.
+        let half = of(&plan("institution", 0.5, 3)).epsilon_rdp;
+        assert_near(other.epsilon_alone.expect("shared") / half, 1.0, 1e-12);
     }
 
     #[test]

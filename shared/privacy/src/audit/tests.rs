@@ -88,6 +88,31 @@ fn the_product_holds_its_claim_and_the_attack_is_worth_something() {
     assert!(verdict.holds(), "{verdict:?}");
 }
 
+/// The sum of `senders` updates whose noise is divided by `shares`, held against a claim of z = 3.
+fn shared_noise(senders: u32, shares: u32) -> Verdict {
+    let privacy = fedner_shared::plan::Privacy {
+        noise_shares: shares,
+        ..privacy(3.0)
+    };
+    let releaser = crate::release::Releaser::new(&privacy, 64)
+        .expect("releaser")
+        .on_threads(1);
+    let release = |update: &[f32]| super::canary::release_sum(&releaser, update, senders);
+    holds_for_three(&attack(&privacy, 64, 20_000, release).expect("scores"))
+}
+
+#[test]
+fn a_sum_of_shares_holds_the_claim_of_all_the_noise() {
+    let verdict = shared_noise(3, 3);
+    assert!(verdict.holds(), "{verdict:?}");
+}
+
+#[test]
+fn control_noise_divided_by_more_than_are_in_the_sum_fails() {
+    let verdict = shared_noise(3, 12);
+    assert!(!verdict.holds(), "{verdict:?}");
+}
+
 #[test]
 fn control_half_the_noise_fails() {
     let verdict = holds_for_three(&broken(1.5, true, 20_000));

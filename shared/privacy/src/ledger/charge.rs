@@ -45,6 +45,24 @@ impl Cost {
                 squared_sensitivity,
                 scale: (scale / size).next_down(),
             },
+            // Noise is not scaled: how near the sum of shares is to a Gaussian depends on it.
+            Self::SharedGaussian {
+                squared_sensitivity,
+                scale,
+                senders,
+                dimension,
+            } => {
+                let group = u64::from(k.max(1)).pow(2);
+                let together = squared_sensitivity.checked_mul(group);
+                together.map_or(Self::Unprotected, |squared_sensitivity| {
+                    Self::SharedGaussian {
+                        squared_sensitivity,
+                        scale,
+                        senders,
+                        dimension,
+                    }
+                })
+            }
             Self::SampledGaussian {
                 sampling_rate,
                 noise_multiplier,
@@ -87,6 +105,24 @@ pub fn group_of(protected: Unit, per_person: Option<u32>, unit: Unit) -> Option<
     }
 }
 
+/// Whom a figure holds against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Against {
+    /// The coordinator and as many others as each plan says. Every limit is on this figure.
+    Coalition,
+    /// Everybody: no noise counts but the institution's own.
+    Everybody,
+}
+
+impl Against {
+    pub(super) const fn cost(self, cost: Cost) -> Cost {
+        match self {
+            Self::Coalition => cost,
+            Self::Everybody => cost.alone(),
+        }
+    }
+}
+
 /// What was spent of an account, whatever the plans protected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Charged {
@@ -107,7 +143,11 @@ pub(super) struct Charges {
 }
 
 impl Charges {
-    pub(super) fn of<'a>(entries: impl Iterator<Item = &'a Entry>, unit: Unit) -> Self {
+    pub(super) fn of<'a>(
+        entries: impl Iterator<Item = &'a Entry>,
+        unit: Unit,
+        against: Against,
+    ) -> Self {
         let mut charges = Self::default();
         for entry in entries.filter(|entry| entry.spends().is_some()) {
             let debit = &entry.debit;
@@ -116,7 +156,7 @@ impl Charges {
                 continue;
             }
             match debit.cost_to(unit) {
-                Some(cost) => charges.add(cost),
+                Some(cost) => charges.add(against.cost(cost)),
                 None => charges.unbounded.push(entry.sequence),
             }
         }

@@ -1,5 +1,6 @@
 //! What a debit costs, by the inputs of its formula, and what costs add up to.
 
+use fedner_shared::plan::ranges::LEAST_SHARE;
 use fedner_shared::plan::{CountNoise, Plan, Unit, ranges};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,17 @@ pub enum Cost {
         squared_sensitivity: u64,
         /// σ̃, in grid steps.
         scale: f64,
+    },
+    /// One update whose noise is a share, in a sum with those of others: see [`zcdp::rho_of_sum`].
+    SharedGaussian {
+        /// Δ̃², as above.
+        squared_sensitivity: u64,
+        /// σ̃ of the update's own noise, in grid steps.
+        scale: f64,
+        /// How many add as much noise, this institution among them.
+        senders: u32,
+        /// Coordinates of the update.
+        dimension: u64,
     },
     /// Steps of DP-SGD: the sampled discrete Gaussian, by Rényi divergence, see
     /// [`Curve::sampled_discrete_gaussian`].
@@ -47,10 +59,36 @@ impl Cost {
         if privacy.unit == Unit::None {
             return Self::Unprotected;
         }
+        // Below 2^64 for every model that fits in memory.
+        let squared_sensitivity = squared_bound(privacy.grid(), dimension) as u64;
+        let scale = privacy.update_noise_multiplier() * privacy.grid().steps();
+        if privacy.shares_noise() {
+            return Self::SharedGaussian {
+                squared_sensitivity,
+                scale,
+                senders: privacy.noise_shares,
+                dimension: dimension as u64,
+            };
+        }
         Self::Gaussian {
-            // Below 2^64 for every model that fits in memory.
-            squared_sensitivity: squared_bound(privacy.grid(), dimension) as u64,
-            scale: privacy.update_noise_multiplier() * privacy.grid().steps(),
+            squared_sensitivity,
+            scale,
+        }
+    }
+
+    /// The same against everybody: if no noise but the institution's own hides anything.
+    #[must_use]
+    pub const fn alone(self) -> Self {
+        match self {
+            Self::SharedGaussian {
+                squared_sensitivity,
+                scale,
+                ..
+            } => Self::Gaussian {
+                squared_sensitivity,
+                scale,
+            },
+            Self::Unprotected | Self::Gaussian { .. } | Self::SampledGaussian { .. } => self,
         }
     }
 
@@ -71,6 +109,16 @@ impl Cost {
                 squared_sensitivity,
                 scale,
             } => Some(zcdp::rho_of(squared_sensitivity as f64, scale)),
+            Self::SharedGaussian {
+                squared_sensitivity,
+                scale,
+                senders,
+                dimension,
+            } => Some(zcdp::rho_of_sum(
+                squared_sensitivity as f64,
+                scale,
+                (senders, dimension),
+            )),
             Self::SampledGaussian { .. } => None,
         }
     }
@@ -88,6 +136,18 @@ impl Cost {
                 squared_sensitivity,
                 scale,
             } => noise("scale", scale, scale / (squared_sensitivity as f64).sqrt()),
+            Self::SharedGaussian { scale, .. } if scale.is_nan() || scale < LEAST_SHARE => {
+                Some(("scale", scale, "shares of noise of at least 4 steps"))
+            }
+            Self::SharedGaussian {
+                squared_sensitivity,
+                scale,
+                senders,
+                ..
+            } => {
+                let sum = scale * f64::from(senders).sqrt();
+                noise("scale", scale, sum / (squared_sensitivity as f64).sqrt())
+            }
             Self::SampledGaussian {
                 sampling_rate,
                 noise_multiplier,

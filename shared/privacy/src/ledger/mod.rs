@@ -36,7 +36,7 @@ pub use charge::{Charged, group_of};
 pub use cost::Cost;
 pub use entry::{Account, Debit, Entry, GENESIS, Kind, Stage};
 
-use charge::Charges;
+use charge::{Against, Charges};
 use cost::Spending;
 
 /// What the chain says against an entry. Sequences count from 1.
@@ -169,6 +169,27 @@ impl Ledger {
         epsilon(&self.spending(account, plan), plan, delta)
     }
 
+    /// The same against everybody: by the institution's own noise alone. Where no noise was shared it is the same
+    /// figure.
+    pub fn spent_alone(&self, account: &Account, plan: Option<Digest>, delta: f64) -> f64 {
+        let of = |entry: &&Entry| {
+            let same = entry.debit.account == *account;
+            same && plan.is_none_or(|plan| entry.debit.plan == plan)
+        };
+        let costs = self.entries.iter().filter(of).filter_map(Entry::spends);
+        let sum = costs.fold(Spending::default(), |sum, cost| {
+            sum.with(&Against::Everybody.cost(*cost))
+        });
+        epsilon(&sum, plan, delta)
+    }
+
+    /// Whether what a plan spent, or all of them, rests on the noise of others too.
+    pub fn shares_noise(&self, plan: Option<Digest>) -> bool {
+        let of = |entry: &&Entry| plan.is_none_or(|plan| entry.debit.plan == plan);
+        let mut costs = self.entries.iter().filter(of).filter_map(Entry::spends);
+        costs.any(|cost| cost.alone() != *cost)
+    }
+
     /// ρ spent on `account`, rounded up: by the plan named, or by all of them. What sampled
     /// mechanisms spent is not in it.
     pub fn rho(&self, account: &Account, plan: Option<Digest>) -> f64 {
@@ -226,7 +247,7 @@ impl Ledger {
 
     fn check_limit(&self, debit: &Debit, limit: &Limit) -> Result<(), Refused> {
         let unit = limit.account.unit;
-        let mut charges = self.charges(&limit.account);
+        let mut charges = self.charges(&limit.account, Against::Coalition);
         if let Some(sequence) = charges.unbounded.first() {
             let sequence = *sequence;
             return Err(Refused::AccountOpen { unit, sequence });
@@ -251,7 +272,16 @@ impl Ledger {
     /// What all releases of the account's cohort cost its unit together, at `delta`: never less after
     /// one more.
     pub fn charged(&self, account: &Account, delta: f64) -> Charged {
-        let charges = self.charges(account);
+        self.charged_against(account, delta, Against::Coalition)
+    }
+
+    /// The same against everybody: by the institution's own noise alone.
+    pub fn charged_alone(&self, account: &Account, delta: f64) -> Charged {
+        self.charged_against(account, delta, Against::Everybody)
+    }
+
+    fn charged_against(&self, account: &Account, delta: f64, against: Against) -> Charged {
+        let charges = self.charges(account, against);
         let epsilon = if charges.unbounded.is_empty() {
             epsilon_of(&charges, delta)
         } else {
@@ -264,9 +294,10 @@ impl Ledger {
         }
     }
 
-    fn charges(&self, account: &Account) -> Charges {
+    fn charges(&self, account: &Account, against: Against) -> Charges {
         let of_cohort = |entry: &&Entry| entry.debit.account.cohort == account.cohort;
-        Charges::of(self.entries.iter().filter(of_cohort), account.unit)
+        let entries = self.entries.iter().filter(of_cohort);
+        Charges::of(entries, account.unit, against)
     }
 
     /// The entry that says that the coordinator has what the entry `debited` paid for; nothing where

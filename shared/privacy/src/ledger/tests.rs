@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::accountant::zcdp;
 
+mod shared_noise;
+
 const DELTA: f64 = 1e-5;
 
 fn account(cohort: &str) -> Account {

@@ -4,6 +4,7 @@ pub(crate) mod clip;
 mod error;
 pub(crate) mod rounding;
 
+use fedner_shared::plan::ranges::LEAST_SHARE;
 use fedner_shared::plan::{Grid, Privacy, Unit};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -64,7 +65,7 @@ pub struct Releaser {
 
 impl Releaser {
     /// Fails where the guarantee would be void, whoever wrote the plan, and where OpenDP's privacy
-    /// map says that a release costs more than [`zcdp::rho_per_round`].
+    /// map says that a release costs more than [`zcdp::rho_alone`].
     pub fn new(privacy: &Privacy, dimension: usize) -> Result<Self, Error> {
         check(privacy)?;
         let grid = privacy.grid();
@@ -75,7 +76,7 @@ impl Releaser {
             Unit::Institution => {
                 // Exact: C/γ is a power of two.
                 let scale = privacy.update_noise_multiplier() * grid.steps();
-                let rho = zcdp::rho_per_round(privacy, dimension);
+                let rho = zcdp::rho_alone(privacy, dimension);
                 if !noise::costs_at_most(scale, squared_bound, rho)? {
                     return Err(Error::Cost { rho });
                 }
@@ -163,6 +164,15 @@ fn check(privacy: &Privacy) -> Result<(), Error> {
     let noise = privacy.noise_multiplier;
     if !(noise.is_normal() && noise > 0.0) {
         return parameter("noise_multiplier", noise, "a positive number");
+    }
+    let share = privacy.update_noise_multiplier() * privacy.grid().steps();
+    if privacy.shares_noise() && (privacy.unit != Unit::Institution || share < LEAST_SHARE) {
+        let shares = f64::from(privacy.noise_shares);
+        return parameter(
+            "noise_shares",
+            shares,
+            "shares of at least 4 steps, of updates",
+        );
     }
     // The second comparison computes with 64 bits, which the first makes safe.
     let wide = noise > 1e9 || privacy.value_bound() > i64::from(i32::MAX);
