@@ -45,7 +45,7 @@ fn a_federation_works_by_a_process_that_does_not_lead() -> Result<()> {
     };
     let (first, second) = (pair.first(), pair.second.clone());
     let soon = Duration::from_secs(20);
-    pair.answers(&second, soon)?;
+    Pair::answers(&second, soon)?;
     ensure!(!pair.second_leads()?, "it does not lead");
     for (number, name) in ["i0", "i1"].into_iter().enumerate() {
         pair.setting.enrol(name, number, 8)?;
@@ -94,10 +94,10 @@ fn a_federation_works_by_a_process_that_does_not_lead() -> Result<()> {
 
     // The front end goes on where the leader dies.
     pair.setting.cluster.kill_coordinator()?;
-    pair.answers(&second, soon)?;
+    Pair::answers(&second, soon)?;
     ensure!(pair.second_leads()?);
     pair.setting.cluster.start_coordinator()?;
-    pair.answers(&first, soon)?;
+    Pair::answers(&first, soon)?;
     ensure!(
         pair.second_leads()?,
         "and now the other one is the front end"
@@ -179,7 +179,7 @@ fn nobody_but_a_process_is_believed_about_who_calls() -> Result<()> {
         return skipped("forged callers", Postgres::NEEDED);
     };
     let (first, second) = (pair.first(), pair.second.clone());
-    pair.answers(&second, Duration::from_secs(20))?;
+    Pair::answers(&second, Duration::from_secs(20))?;
     let read = |path: &str| fs::read_to_string(first.join(path));
     let (authority, authority_key) = (
         read("authority/authority.pem")?,

@@ -125,7 +125,7 @@ impl Pair {
     }
 
     /// How long it takes until a call at that process is answered.
-    pub(crate) fn answers(&self, directory: &Path, within: Duration) -> Result<Duration> {
+    pub(crate) fn answers(directory: &Path, within: Duration) -> Result<Duration> {
         let began = Instant::now();
         loop {
             let output = Self::command(directory, &["run", "list"])?.output()?;
@@ -152,7 +152,7 @@ impl Pair {
         Ok(())
     }
 
-    fn invite(&self, directory: &Path, name: &str) -> Result<()> {
+    fn invite(directory: &Path, name: &str) -> Result<()> {
         run(Self::command(directory, &["invite", name])?).map(drop)
     }
 }
@@ -165,24 +165,24 @@ fn a_leader_that_was_paused_past_its_lease_stands_by_and_the_next_one_goes_on() 
     let (first, second) = (pair.first(), pair.second.clone());
     ensure!(!pair.second_leads()?, "the first one holds the lease");
     pair.wait_for("another process leads", "second", Duration::from_secs(10))?;
-    pair.invite(&first, "anna")?;
+    Pair::invite(&first, "anna")?;
     // Paused for less than that, it stays.
     pair.signal("-STOP")?;
     thread::sleep(Duration::from_millis(500));
     pair.signal("-CONT")?;
-    pair.invite(&first, "bert")?;
+    Pair::invite(&first, "bert")?;
     ensure!(!pair.second_leads()?);
 
     let epoch = |pair: &Pair| pair.server.query("north", "SELECT epoch FROM writer");
     let before = epoch(&pair)?;
     pair.signal("-STOP")?;
-    let took = pair.answers(&second, Duration::from_secs(30))?;
+    let took = Pair::answers(&second, Duration::from_secs(30))?;
     ensure!(pair.second_leads()?);
     ensure!(
         took > Duration::from_secs(1),
         "before its lease had ended: {took:?}"
     );
-    pair.invite(&second, "carla")?;
+    Pair::invite(&second, "carla")?;
     let events = "SELECT count(*) FROM events";
     let written = pair.server.query("north", events)?;
     pair.signal("-CONT")?;
@@ -214,11 +214,11 @@ fn who_ends_in_order_gives_the_lease_away_and_who_starts_anew_has_it_back() -> R
     // A directory has one process: the next one there needs not wait for itself.
     pair.setting.cluster.kill_coordinator()?;
     pair.setting.cluster.start_coordinator()?;
-    pair.answers(&first, soon)?;
+    Pair::answers(&first, soon)?;
     ensure!(!pair.second_leads()?);
     let leader = pair.setting.cluster.coordinator_process();
     leader.context("it runs")?.terminate(soon)?;
-    pair.answers(&second, soon)?;
+    Pair::answers(&second, soon)?;
     ensure!(pair.second_leads()?);
     pair.setting.cluster.start_coordinator()?;
     ensure!(pair.second_leads()?, "who comes back stands by");
@@ -231,11 +231,11 @@ fn who_ends_in_order_gives_the_lease_away_and_who_starts_anew_has_it_back() -> R
     pair.process.as_mut().context("it runs")?.kill()?;
     pair.server
         .query("north", "UPDATE writer SET until = 'epoch'")?;
-    pair.answers(&first, soon)?;
+    Pair::answers(&first, soon)?;
     ensure!((key(&first, "history.key")?, key(&first, "next.key")?) == newest);
     let sealed = "SELECT count(*) FROM keyring WHERE position('PRIVATE KEY'::bytea IN sealed) > 0";
     ensure!(pair.server.query("north", sealed)? == "0", "in the clear");
-    pair.invite(&first, "anna")?;
+    Pair::invite(&first, "anna")?;
     let verdict = pair.setting.cluster.coordinate(&["verify"])?;
     ensure!(verdict["problems"] == serde_json::json!([]), "{verdict}");
     Ok(())
