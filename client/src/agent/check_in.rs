@@ -194,10 +194,17 @@ impl Agent {
         let policy = self.policy().await?;
         let allowed = consent::allows(&policy, &self.identity, plan);
         let settings = self.settings().await?;
-        if let Err(refusal) = allowed.and_then(|()| settings.allow(plan)) {
-            self.decline_plan(&run, &refusal).await;
-        } else if policy.consent == ConsentMode::Ask {
-            tracing::info!("it waits for `fedner-client consent grant {digest}`");
+        match allowed.and_then(|()| settings.allow(plan)) {
+            // Fingerprints are compared once the plan is shown: until then nothing is said.
+            Err(refusal) if refusal.code == Code::RosterRefused => {
+                let hint = refusal.code.hint();
+                tracing::warn!("{refusal} [{}]; hint: {hint}", refusal.code);
+            }
+            Err(refusal) => self.decline_plan(&run, &refusal).await,
+            Ok(()) if policy.consent == ConsentMode::Ask => {
+                tracing::info!("it waits for `fedner-client consent grant {digest}`");
+            }
+            Ok(()) => {}
         }
         Ok(())
     }
