@@ -319,7 +319,10 @@ mod tests {
 
     #[test]
     fn rows_that_are_left_out_keep_the_noise_that_others_count_on() {
-        let (mut plan, rows) = (plan("institution"), Vec::from_iter(std::iter::once(0..1)));
+        let (mut plan, rows) = (
+            plan("institution"),
+            std::iter::once(0..1).collect::<Vec<_>>(),
+        );
         let quiet = |plan: &Plan| without_noise(plan, &manifest(), rows.clone()).count();
         assert_eq!(quiet(&plan), 1);
         plan.privacy.noise_shares = 2;
