@@ -128,8 +128,8 @@ impl Gate {
         }
     }
 
-    /// Whether these may see what is sent: all of the plan's cohort, this institution with its own key among them, as
-    /// many known as the policy asks for, and no more unknown than a plan that shares noise counts on.
+    /// Whether these may see what is sent. They are of the plan's cohort, this institution with its own key among them.
+    /// As many are known as the policy asks for, and no more are unknown than a plan that shares noise counts on.
     ///
     /// Every sum is over some of them, of the quorum at least. So it has the noise of as many honest ones as the plan
     /// divides noise among, whatever policies others have.
