@@ -18,11 +18,14 @@ fn chi_square(vectors: &[Vec<u8>]) -> f64 {
 /// Seven deviations above the mean: beyond it with a probability below 10^-9.
 const LARGEST: f64 = 255.0 + 7.0 * 22.6;
 
+/// Rounds of one run, each with fresh masks.
+const ROUNDS: u64 = 64;
+
 /// Every width fills whole bytes here.
 const DIMENSION: usize = BLOCK;
 
-fn rounds(count: u64, vector: impl Fn(&Party) -> Vec<u8>) -> Vec<Vec<u8>> {
-    (0..count)
+fn rounds(vector: impl Fn(&Party) -> Vec<u8>) -> Vec<Vec<u8>> {
+    (0..ROUNDS)
         .map(|round| vector(&Party::new(4, 5000 + 10 * round)))
         .collect()
 }
@@ -32,16 +35,35 @@ const ALL: [usize; 4] = [0, 1, 2, 3];
 #[test]
 fn masked_vectors_of_many_rounds_are_uniform() {
     for constant in [0, 1, -1000] {
-        let vectors = rounds(24, |party| party.masked(1, &ALL, &[constant; DIMENSION]));
+        let vectors = rounds(|party| party.masked(1, &ALL, &[constant; DIMENSION]));
         let found = chi_square(&vectors);
         assert!(found < LARGEST, "{found} for {constant}");
     }
 }
 
+/// Whoever keeps all rounds learns no more from them together: no mask comes back.
+#[test]
+fn vectors_of_successive_rounds_differ_by_what_is_uniform() {
+    let party = Party::new(4, 1);
+    let update = values(1, DIMENSION);
+    let vectors = rounds(|party| party.masked(1, &ALL, &update));
+    let apart = |distance: usize| {
+        let pairs = vectors.iter().zip(&vectors[distance..]);
+        let differences: Vec<Vec<u8>> = pairs.map(|(a, b)| difference(&party, a, b)).collect();
+        chi_square(&differences)
+    };
+    for distance in [1, 2, 7] {
+        let found = apart(distance);
+        assert!(found < LARGEST, "{found} at {distance}");
+    }
+    // Of one round with itself there is nothing but zeros.
+    assert!(apart(0) > 10.0 * LARGEST);
+}
+
 #[test]
 fn what_two_of_three_masks_hide_is_uniform_too() {
     // Of one who sides with the coordinator, the masks are known.
-    let vectors = rounds(24, |party| {
+    let vectors = rounds(|party| {
         let own = party.masked(1, &ALL, &[5; DIMENSION]);
         let without = party.masked(1, &[0, 1, 2], &[0; DIMENSION]);
         difference(party, &own, &without)
@@ -66,7 +88,7 @@ fn difference(party: &Party, a: &[u8], b: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_test_notices_a_vector_without_masks_and_a_mask_used_twice() {
-    let bare = rounds(24, |party| {
+    let bare = rounds(|party| {
         let words: Vec<u64> = values(1, DIMENSION).iter().map(|v| *v as u64).collect();
         let mut out = vec![0; HEADER_BYTES];
         pack(&words, party.width, &mut out);
@@ -74,7 +96,7 @@ fn the_test_notices_a_vector_without_masks_and_a_mask_used_twice() {
     });
     let found = chi_square(&bare);
     assert!(found > 10.0 * LARGEST, "{found}");
-    let reused = rounds(24, |party| {
+    let reused = rounds(|party| {
         let first = party.masked(1, &ALL, &values(1, DIMENSION));
         let second = party.masked(1, &ALL, &values(2, DIMENSION));
         difference(party, &first, &second)
