@@ -20,6 +20,7 @@ pub(crate) struct Summary {
     pub(crate) seeds: u64,
     pub(crate) simulated: Duration,
     pub(crate) published: usize,
+    pub(crate) unmasked: usize,
     pub(crate) faults: BTreeMap<String, u64>,
     pub(crate) ends: BTreeMap<String, u64>,
     /// A message for each seed that failed.
@@ -31,6 +32,7 @@ impl Summary {
         self.seeds += 1;
         self.simulated += report.simulated;
         self.published += report.published;
+        self.unmasked += report.unmasked;
         for (what, count) in report.faults {
             *self.faults.entry(what).or_default() += count;
         }

@@ -1,20 +1,30 @@
 //! Everything a site ever sent, once more.
 
 use anyhow::Result;
-use fedner_client::state::{ReceiptKind, Store};
+use fedner_client::state::ReceiptKind;
+use fedner_coordinator::store::StatementKind;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::time::Time;
 
 use crate::objects::SimObjects;
 use crate::outsider::{Call, Message};
+use crate::place::Place;
 
-/// Updates that the coordinator has the bytes of, evaluations, and the consents in force.
+/// Steps of secure aggregations, updates that the coordinator has the bytes of, evaluations, and the consents in force.
 pub(crate) fn everything(
-    store: &Store,
+    place: &mut Place,
     site: &InstitutionId,
     objects: &SimObjects,
 ) -> Result<Vec<Message>> {
     let mut calls = Vec::new();
+    for statement in place.statements()? {
+        if let StatementKind::Secure(step) = statement.kind
+            && statement.author == *site
+        {
+            calls.push(Call::Step(step, statement.signed));
+        }
+    }
+    let store = place.site(site)?;
     for receipt in store.receipts()? {
         match receipt.kind {
             ReceiptKind::Update => {

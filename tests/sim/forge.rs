@@ -1,10 +1,16 @@
 //! Messages that are not right, each in one way, by somebody who has a site's keys.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fedner_round::Run;
+use fedner_secagg::{SEALED_BYTES, SHARE_BYTES};
 use fedner_shared::digest::Digest;
+use fedner_shared::id::InstitutionId;
 use fedner_shared::score::{Counts, Scores};
+use fedner_shared::secure::{
+    Hex, SecureKeys, SecureSet, SecureShares, SecureStep, SecureUnmasking,
+};
 use fedner_shared::sign::{SecretKey, Signed};
 use fedner_shared::statement::{Consent, EvaluationReceipt, UpdateReceipt};
 use fedner_shared::time::Time;
@@ -12,8 +18,8 @@ use fedner_shared::update::encode;
 
 use crate::op::Forgery;
 use crate::outsider::{Call, Message};
-use crate::plans::{LABEL, SITES};
-use crate::prepared::{declared_examples, site_key};
+use crate::plans::{LABEL, SITES, site_key};
+use crate::prepared::declared_examples;
 
 /// A forged message about `run`, and what it would leave behind if it were taken.
 pub(crate) fn forge(
@@ -134,7 +140,68 @@ impl Forger<'_> {
             }
             Forgery::Download => (Call::Download(nonsense), Vec::new()),
             Forgery::Viewer => (Call::CheckIn(Vec::new()), Vec::new()),
+            Forgery::SecureKeys
+            | Forgery::SecureShares
+            | Forgery::SecureSet
+            | Forgery::SecureUnmasking => self.step(forgery, nonsense),
         }
+    }
+
+    /// A statement of the attempt under way that fits nothing.
+    fn step(&self, forgery: Forgery, nonsense: Digest) -> (Call, Vec<Digest>) {
+        let (of, key) = (self.run.attempt_id(), &site_key(self.site));
+        let institution: InstitutionId = SITES[self.site].parse().expect("a name");
+        let members = vec![institution.clone()];
+        let shares = || BTreeMap::from([(institution.clone(), Hex(vec![1; SHARE_BYTES]))]);
+        let sealed = BTreeMap::from([(institution.clone(), Hex(vec![1; SEALED_BYTES]))]);
+        let (roster, dealt) = (nonsense, nonsense);
+        let (own_seeds, mask_keys) = (shares(), shares());
+        let [mask, seal, commitment] = [0, 1, 2].map(|byte| Hex(vec![byte; 32]));
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the last of four")]
+        let (step, signed) = match forgery {
+            Forgery::SecureKeys => {
+                let keys = SecureKeys {
+                    of,
+                    institution,
+                    mask,
+                    seal,
+                    commitment,
+                };
+                (SecureStep::Keys, Signed::new(&keys, key))
+            }
+            Forgery::SecureShares => {
+                let shares = SecureShares {
+                    of,
+                    institution,
+                    roster,
+                    sealed,
+                };
+                (SecureStep::Shares, Signed::new(&shares, key))
+            }
+            Forgery::SecureSet => {
+                let set = SecureSet {
+                    of,
+                    institution,
+                    roster,
+                    dealt,
+                    members,
+                };
+                (SecureStep::Consistency, Signed::new(&set, key))
+            }
+            _ => {
+                let said = SecureUnmasking {
+                    of,
+                    institution,
+                    roster,
+                    dealt,
+                    own_seeds,
+                    mask_keys,
+                };
+                (SecureStep::Unmasking, Signed::new(&said, key))
+            }
+        };
+        let trace = signed.digest();
+        (Call::Step(step, signed), vec![trace])
     }
 
     fn values(&self, dimension: usize) -> Vec<i32> {

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Entry;
 use fedner_shared::history::Head;
-use fedner_shared::plan::Strategy;
 use fedner_shared::time::Time;
 use rusqlite::{Connection, params};
 
@@ -35,20 +34,8 @@ pub(crate) enum Lie {
 /// whether it noticed.
 pub(crate) fn run(lie: Lie, seed: u64) -> Result<Vec<bool>> {
     let setting = Setting {
-        sites: 3,
-        quorum: 2,
-        rounds: 4,
         noise: false,
-        poor: false,
-        shy: false,
-        training: 5,
-        strategy: Strategy::FedAvg,
-        optimizer: None,
-        guarded: false,
-        scheduled: false,
-        partial: false,
-        grows: None,
-        evaluates: false,
+        ..Setting::plain(3, 2, 4)
     };
     // Networks as they are; nobody is kept away for good.
     let ops = vec![

@@ -13,6 +13,9 @@ use fedner_shared::time::Time;
 /// Writes at one instant of a machine that does nothing else any more.
 const WITHOUT_END: u32 = 5000;
 
+/// Transactions of a client that write what it has said of its masks.
+const SAID: [&str; 2] = ["save secure attempt", "release update"];
+
 /// When every simulation begins.
 pub(crate) const EPOCH: Time = Time::from_millis(1_767_225_600_000);
 
@@ -27,6 +30,8 @@ pub(crate) struct SimMachine {
     starts: AtomicU64,
     seed: u64,
     disk: Mutex<Disk>,
+    /// What was said under masks was written since somebody looked.
+    said: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +71,7 @@ impl SimMachine {
             starts: AtomicU64::new(0),
             seed,
             disk: Mutex::default(),
+            said: AtomicBool::new(false),
         }
     }
 
@@ -137,6 +143,11 @@ impl SimMachine {
         self.disk().happened.clone()
     }
 
+    /// Whether what its institution said in secure aggregations was written since the last call.
+    pub(crate) fn has_said(&self) -> bool {
+        self.said.swap(false, Ordering::Relaxed)
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,6 +212,9 @@ impl Machine for SimMachine {
     }
 
     fn after_write(&self, what: &'static str) -> io::Result<()> {
+        if SAID.contains(&what) {
+            self.said.store(true, Ordering::Relaxed);
+        }
         let mut disk = self.disk();
         let Some(outage) = disk.outage.as_mut() else {
             return Ok(());

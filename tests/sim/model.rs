@@ -24,6 +24,7 @@ use fedner_shared::version::{Origin, Version};
 use crate::naive;
 use crate::objects::SimObjects;
 use crate::place::Place;
+use crate::secure::{self, Masked};
 
 /// Bytes that a run's state may take, and that each member may add to it. An update is never in it.
 const RUN_BYTES: usize = 3000;
@@ -67,6 +68,9 @@ pub(crate) struct Model {
     pub(crate) forged: BTreeSet<Digest>,
     /// Ledgers are looked at in the end only.
     pub(crate) patient: bool,
+    /// What is under masks, and what was said of it.
+    pub(crate) masked: Masked,
+    pub(crate) unmasked: usize,
     /// The events, as two runs of one seed must both tell them.
     pub(crate) log: Vec<String>,
 }
@@ -113,6 +117,7 @@ impl Model {
                 "the forged object {forged} was kept"
             );
         }
+        secure::never_both(&place.statements()?)?;
         self.check_ledgers(place)
     }
 
@@ -410,13 +415,12 @@ impl Model {
         let state = place.run(run)?;
         let declared = of.participants.iter().map(|p| {
             let examples = state.declared(&p.institution);
-            if plan.cohort.weighting == Weighting::Equal {
-                1
-            } else {
-                examples
-            }
+            plan.weight(&p.institution, examples)
         });
-        let expected = naive::shared_out(declared.collect(), plan.cohort.institutions.len());
+        let mut expected: Vec<u32> = declared.collect();
+        if plan.cohort.weighting != Weighting::Plan {
+            expected = naive::shared_out(expected, plan.cohort.institutions.len());
+        }
         let weights: Vec<u32> = of.participants.iter().map(|p| p.weight).collect();
         ensure!(weights == expected, "weights {weights:?}: {expected:?}");
         for update in summed.into_values() {
@@ -428,7 +432,8 @@ impl Model {
         }
         let again = self.published.insert((run.clone(), round), digest);
         ensure!(again.is_none(), "round {round} has two versions");
-        replays(&plan, &version, place, objects)
+        self.unmasked += usize::from(of.unmasking.is_some());
+        replays(&plan, &version, &self.masked, place, objects)
     }
 
     /// Each ledger is whole, and holds at least what the coordinator was told.
@@ -515,12 +520,18 @@ fn check_ledger(site: &SiteStore, institution: &InstitutionId, plan: &Plan) -> R
 }
 
 /// A version is what the plain average gives, and what replaying it gives.
-fn replays(plan: &Plan, version: &Version, place: &mut Place, objects: &SimObjects) -> Result<()> {
+fn replays(
+    plan: &Plan,
+    version: &Version,
+    masked: &Masked,
+    place: &mut Place,
+    objects: &SimObjects,
+) -> Result<()> {
     let parent = version
         .parent
         .context("a version of a round has a parent")?;
     let parent = place.version(parent)?.context("the parent has no record")?;
-    let (weights, moments) = naive::aggregated(plan, version, &parent, objects)?;
+    let (weights, moments) = naive::aggregated(plan, version, &parent, (masked, objects))?;
     ensure!(
         Digest::of(&weights) == version.weights,
         "the version is not the average of its updates"
@@ -567,6 +578,7 @@ fn check_run(run: &Run) -> Result<()> {
         run.phase,
         Phase::Scheduled { .. }
             | Phase::Recruiting { .. }
+            | Phase::Agreeing { .. }
             | Phase::Collecting { .. }
             | Phase::Evaluating { .. }
     );

@@ -14,13 +14,14 @@ use fedner_shared::update::Decoder;
 use fedner_shared::version::{Origin, Participant, Version};
 
 use crate::objects::SimObjects;
+use crate::secure::Masked;
 
 /// The bytes of the version's weights, and of the moments beside them.
 pub(crate) fn aggregated(
     plan: &Plan,
     version: &Version,
     parent: &Version,
-    objects: &SimObjects,
+    (masked, objects): (&Masked, &SimObjects),
 ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     let Origin::Round(round) = &version.origin else {
         bail!("a version of no round")
@@ -33,14 +34,19 @@ pub(crate) fn aggregated(
     let config = String::from_utf8(object(parent.config)?.to_vec())?;
     let manifest = BertConfig::parse(&config)?.manifest(&plan.trainable(), plan.tags().len());
     let (mut rows, mut present) = (Vec::new(), Vec::new());
-    for participant in &round.participants {
-        let bytes = object(participant.update)?;
+    let bare = masked.bare(plan, round, manifest.dimension(), objects)?;
+    for (number, participant) in round.participants.iter().enumerate() {
         let bound = plan.privacy.value_bound();
-        let mut values = Decoder::new(&bytes[..], manifest.dimension(), bound)?.read_all()?;
+        let mut values = if let Some(bare) = &bare {
+            bare[number].clone()
+        } else {
+            let bytes = object(participant.update)?;
+            Decoder::new(&bytes[..], manifest.dimension(), bound)?.read_all()?
+        };
         let silent = silent(plan, participant, &manifest);
         for (value, silent) in values.iter_mut().zip(&silent) {
             ensure!(
-                !*silent || *value == 0,
+                !*silent || *value == 0 || plan.privacy.shares_noise(),
                 "a value of a type that is not annotated"
             );
         }

@@ -1,6 +1,6 @@
 //! What may happen in a simulation, and how it is made up.
 
-use fedner_shared::plan::{KnownTypes, OptimizerName, Strategy};
+use fedner_shared::plan::{KnownTypes, OptimizerName, Strategy, threshold};
 use proptest::prelude::{Strategy as Drawn, *};
 
 use crate::machine::Side;
@@ -41,6 +41,31 @@ pub(crate) struct Setting {
     pub(crate) grows: Option<KnownTypes>,
     /// A run that scores a version and trains nothing goes on beside the one that trains.
     pub(crate) evaluates: bool,
+    /// Updates are masked.
+    pub(crate) secure: bool,
+}
+
+impl Setting {
+    /// Rounds of plain averages of noised updates, with nothing special about anybody.
+    pub(crate) fn plain(sites: usize, quorum: usize, rounds: u32) -> Self {
+        Self {
+            sites,
+            quorum,
+            rounds,
+            noise: true,
+            poor: false,
+            shy: false,
+            training: 5,
+            strategy: Strategy::FedAvg,
+            optimizer: None,
+            guarded: false,
+            scheduled: false,
+            partial: false,
+            grows: None,
+            evaluates: false,
+            secure: false,
+        }
+    }
 }
 
 /// Numbers of sites and machines are taken modulo how many there are.
@@ -210,9 +235,17 @@ pub(crate) enum Forgery {
     StaleDecline,
     Download,
     Viewer,
+    /// Keys that agree on nothing.
+    SecureKeys,
+    /// Shares for another roster.
+    SecureShares,
+    /// A sum of this member alone.
+    SecureSet,
+    /// Both kinds of share of one member.
+    SecureUnmasking,
 }
 
-pub(crate) const FORGERIES: [Forgery; 23] = [
+pub(crate) const FORGERIES: [Forgery; 27] = [
     Forgery::Base,
     Forgery::Manifest,
     Forgery::Weight,
@@ -236,6 +269,10 @@ pub(crate) const FORGERIES: [Forgery; 23] = [
     Forgery::StaleDecline,
     Forgery::Download,
     Forgery::Viewer,
+    Forgery::SecureKeys,
+    Forgery::SecureShares,
+    Forgery::SecureSet,
+    Forgery::SecureUnmasking,
 ];
 
 impl Op {
@@ -290,26 +327,49 @@ fn setting() -> impl Drawn<Value = Setting> {
             chance(0.2),
             grows(),
             chance(0.2),
+            chance(0.35),
         ),
     )
         .prop_map(
-            |(sites, quorum, rounds, noise, poor, shy, training, strategy, last)| Setting {
-                sites,
-                quorum: quorum.min(sites),
-                rounds,
-                noise,
-                poor,
-                shy,
-                training,
-                strategy,
-                optimizer: last.1,
-                guarded: last.0 && sites >= 3 && quorum < sites,
-                scheduled: last.2,
-                partial: last.3,
-                grows: last.4,
-                evaluates: last.5,
+            |(sites, quorum, rounds, noise, poor, shy, training, strategy, last)| {
+                Setting {
+                    sites,
+                    quorum: quorum.min(sites),
+                    rounds,
+                    noise,
+                    poor,
+                    shy,
+                    training,
+                    strategy,
+                    optimizer: last.1,
+                    guarded: last.0 && sites >= 3 && quorum < sites,
+                    scheduled: last.2,
+                    partial: last.3,
+                    grows: last.4,
+                    evaluates: last.5,
+                    secure: false,
+                }
+                .masked_if(last.6)
             },
         )
+}
+
+impl Setting {
+    /// The same with masks, among three to five, of whom at least the threshold is needed.
+    fn masked_if(self, secure: bool) -> Self {
+        if !secure {
+            return self;
+        }
+        let sites = self.sites + 1;
+        Self {
+            sites,
+            quorum: self.quorum.max(threshold(sites)),
+            strategy: Strategy::FedAvg,
+            guarded: false,
+            secure,
+            ..self
+        }
+    }
 }
 
 fn optimizer() -> impl Drawn<Value = Option<OptimizerName>> {

@@ -14,6 +14,7 @@ use fedner_proto::{convert, v1};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::RunId;
 use fedner_shared::refusal::Code;
+use fedner_shared::secure::SecureStep;
 use fedner_shared::sign::Signed;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -52,6 +53,7 @@ pub(crate) enum Call {
         bytes: Vec<u8>,
     },
     Evaluation(Signed),
+    Step(SecureStep, Signed),
     CheckIn(Vec<Signed>),
     Decline {
         run: String,
@@ -191,6 +193,13 @@ async fn send(
             let receipt = Some(convert::signed_to_wire(&receipt));
             let request = v1::SubmitEvaluationRequest { receipt };
             federation.submit_evaluation(request).await.map(|_| ())
+        }
+        Call::Step(step, statement) => {
+            let request = v1::TakeSecureStepRequest {
+                step: convert::secure_step_to_wire(step).into(),
+                statement: Some(convert::signed_to_wire(&statement)),
+            };
+            federation.take_secure_step(request).await.map(|_| ())
         }
         Call::CheckIn(consents) => {
             let request = v1::CheckInRequest {

@@ -80,6 +80,10 @@ impl Place {
         Ok(self.store.read(|tx| tx.verify_chain())?)
     }
 
+    pub(crate) fn institutions(&self) -> Vec<InstitutionId> {
+        self.sites.keys().cloned().collect()
+    }
+
     pub(crate) fn site(&self, name: &InstitutionId) -> Result<&SiteStore> {
         self.sites
             .get(name)

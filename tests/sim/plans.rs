@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use fedner_shared::plan::{KnownTypes, OptimizerName, Plan, Strategy};
+use fedner_shared::secure::fingerprint;
+use fedner_shared::sign::SecretKey;
 
 use crate::op::Setting;
 
@@ -24,13 +26,24 @@ const OTHER: &str = "Drug";
 const ONE_UPDATE: f64 = 6.5;
 const PLENTY: f64 = 1e6;
 
+/// What an institution signs with, by its number.
+pub(crate) fn site_key(site: usize) -> SecretKey {
+    SecretKey::from_seed([100 + site as u8; 32])
+}
+
 /// The policy of an institution, by its number.
 pub(crate) fn write_policy(directory: &Path, setting: &Setting, site: usize) -> Result<()> {
     let shares = !(setting.shy && site + 1 == setting.sites);
     let poor = setting.poor && site == 0;
     let total = if poor { ONE_UPDATE } else { PLENTY };
+    let known = |site: usize| {
+        let name = SITES[site];
+        format!("{name} = {:?}", fingerprint(&site_key(site).public()))
+    };
+    let known: Vec<String> = (0..setting.sites).map(known).collect();
+    let known = known.join(", ");
     let policy = format!(
-        "consent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
+        "known_institutions = {{ {known} }}\nconsent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
          max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
     );
     fs::write(directory.join("policy.toml"), policy)?;
@@ -61,20 +74,10 @@ pub(crate) fn plans() -> Result<Vec<Plan>> {
 /// With number 0 it is of a run that only evaluates.
 fn one_site(grows: Option<KnownTypes>) -> Setting {
     Setting {
-        sites: 1,
-        quorum: 1,
-        rounds: 1,
         noise: false,
-        poor: false,
-        shy: false,
-        training: 1,
-        strategy: Strategy::FedAvg,
-        optimizer: None,
-        guarded: false,
-        scheduled: false,
-        partial: false,
         grows,
         evaluates: true,
+        ..Setting::plain(1, 1, 1)
     }
 }
 
@@ -85,7 +88,30 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         return evaluation(setting);
     }
     let unit = if setting.noise { "institution" } else { "none" };
-    let weighting = ["equal", "examples"][number % 2];
+    let weighting = match (number % 2, setting.secure) {
+        (0, _) => "equal",
+        (_, false) => "examples",
+        (_, true) => "plan",
+    };
+    let weights = match weighting {
+        "plan" => {
+            let each = institutions.iter().zip(1..);
+            let each: Vec<String> = each
+                .map(|(name, weight)| format!("{name} = {weight}"))
+                .collect();
+            format!("weights = {{ {} }}", each.join(", "))
+        }
+        _ => String::new(),
+    };
+    // Noise is shared where everybody's weight is the same.
+    let (masks, shares) = match (setting.secure, setting.noise && weighting == "equal") {
+        (false, _) => ("", ""),
+        (true, false) => ("[secure_aggregation]\n step_timeout_s = 10", ""),
+        (true, true) => (
+            "[secure_aggregation]\n step_timeout_s = 10",
+            "noise_shares = 2",
+        ),
+    };
     let Setting {
         quorum,
         rounds,
@@ -148,13 +174,16 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         away_after_s = 12
         max_attempts = 3
         weighting = "{weighting}"
+        {weights}
         [aggregation]
         strategy = "{strategy}"
         {rows}
         [privacy]
         unit = "{unit}"
         noise_multiplier = 1.0
+        {shares}
         max_epsilon = 1000.0
+        {masks}
         {gate}
         {guard}
         {optimizer}

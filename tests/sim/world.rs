@@ -52,6 +52,8 @@ pub(crate) struct Report {
     /// The faults that were injected, and how often.
     pub(crate) faults: BTreeMap<String, u64>,
     pub(crate) published: usize,
+    /// How many of them are sums of masked updates.
+    pub(crate) unmasked: usize,
     pub(crate) simulated: Duration,
     /// How the runs ended.
     pub(crate) ends: BTreeMap<String, u64>,
@@ -294,8 +296,7 @@ impl World {
             Op::Duplicate { site } => {
                 let site = site % sites;
                 let name = SITES[site].parse()?;
-                for message in duplicate::everything(self.place.site(&name)?, &name, &self.objects)?
-                {
+                for message in duplicate::everything(&mut self.place, &name, &self.objects)? {
                     self.say(message);
                 }
             }
@@ -387,6 +388,11 @@ impl World {
             self.sim
                 .step()
                 .map_err(|error| anyhow!("a machine failed: {error}"))?;
+            let machines = self.machines.iter().chain(self.copies.values());
+            // Each of them is asked, since it is told once.
+            if machines.filter(|machine| machine.has_said()).count() > 0 {
+                self.model.masked.look(&mut self.place)?;
+            }
             for machine in 0..self.machines.len() {
                 if self.up[machine] && !self.machines[machine].is_powered() {
                     self.crash(machine, true)?;
@@ -445,7 +451,16 @@ impl World {
             self.consent(site, true)?;
         }
         let cohort = &self.plans[0].cohort;
-        let attempt = cohort.recruit_timeout() + cohort.train_timeout() + cohort.evaluate_timeout();
+        let mut attempt =
+            cohort.recruit_timeout() + cohort.train_timeout() + cohort.evaluate_timeout();
+        let masks = self
+            .plans
+            .iter()
+            .filter_map(|plan| plan.secure_aggregation.as_ref());
+        attempt += 4 * masks
+            .map(|masks| masks.step_timeout())
+            .max()
+            .unwrap_or_default();
         let rounds: u32 = self.plans.iter().map(Plan::evaluations).sum();
         let attempts = rounds * cohort.max_attempts;
         let mut longest = attempt * attempts + Duration::from_mins(3);
@@ -517,6 +532,7 @@ impl World {
                 .iter()
                 .filter(|line| line.contains("version_published"))
                 .count(),
+            unmasked: self.model.unmasked,
             log: anonymous(&self.model.log),
             faults,
             simulated: self.sim.elapsed(),

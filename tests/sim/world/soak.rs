@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use fedner_proto::v1::control_run_request::Action;
 use fedner_round::Phase;
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::{Inputs, Pinned, Strategy};
+use fedner_shared::plan::{Inputs, Pinned};
 use fedner_shared::sign::Signed;
 use fedner_shared::version::Version;
 
@@ -55,20 +55,8 @@ pub(crate) struct Sizes {
 /// Lets so many institutions work together for so many days.
 pub(crate) fn soak(sites: usize, days: u32) -> Result<Year> {
     let setting = Setting {
-        sites,
-        quorum: sites,
-        rounds: 2,
-        noise: true,
-        poor: false,
-        shy: false,
         training: 2,
-        strategy: Strategy::FedAvg,
-        optimizer: None,
-        guarded: false,
-        scheduled: false,
-        partial: false,
-        grows: None,
-        evaluates: false,
+        ..Setting::plain(sites, sites, 2)
     };
     let mut world = World::new(&Scenario {
         seed: 1,
