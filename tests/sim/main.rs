@@ -26,6 +26,7 @@ mod forge;
 mod hosts;
 mod liar;
 mod logs;
+mod lying;
 mod machine;
 mod mishap;
 mod model;
