@@ -127,6 +127,20 @@ fn a_coordinator_that_rewrites_forks_or_truncates_its_history_is_found_out_by_ev
     assert!(told, "{errors:?}");
 }
 
+/// Real agents answer once in an attempt, whatever the coordinator's database says afterwards.
+#[test]
+fn a_coordinator_that_goes_back_on_a_masked_attempt_gets_no_second_answer() {
+    use world::masked_liar::{Lie, tell};
+    let _alone = alone();
+    for (seed, lie) in (0..3).flat_map(|seed| Lie::ALL.map(|lie| (seed, lie))) {
+        let outcome = tell(lie, seed).expect("nothing is revealed");
+        let text = format!("{lie:?}, seed {seed}: {outcome:?}");
+        assert_eq!(outcome.refused > 0, lie != Lie::Nothing, "{text}");
+        // The next attempt has fresh masks.
+        assert_eq!(outcome.published, 2, "{text}");
+    }
+}
+
 /// Beside the first program a copy of its directory gets no work, so that nothing is paid for twice.
 #[test]
 fn a_copy_of_a_directory_spends_nothing_while_the_first_one_works() {

@@ -1,5 +1,6 @@
 //! Runs one scenario: machines, network, operations one after another, and the model beside it.
 
+pub(crate) mod masked_liar;
 mod people;
 mod soak;
 
