@@ -22,7 +22,18 @@ use serde_json::Value;
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
 
-const INSTITUTIONS: [&str; 2] = ["i0", "i1"];
+/// Who trains, by which plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cohort {
+    pub(crate) names: &'static [&'static str],
+    /// More tables of the plan.
+    pub(crate) tables: &'static str,
+}
+
+const TWO: Cohort = Cohort {
+    names: &["i0", "i1"],
+    tables: "",
+};
 const ROUNDS: u32 = 3;
 
 /// Who dies.
@@ -36,6 +47,7 @@ enum Program {
 pub(crate) struct Federation {
     pub(crate) setting: Setting,
     pub(crate) deaths: usize,
+    cohort: Cohort,
 }
 
 impl Federation {
@@ -46,18 +58,34 @@ impl Federation {
 
     /// The same in that setting.
     pub(crate) fn start_in(
+        setting: Setting,
+        coordinator: &[(&str, &str)],
+        client: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::start_of(TWO, setting, coordinator, client)
+    }
+
+    /// The same of that cohort.
+    fn start_of(
+        cohort: Cohort,
         mut setting: Setting,
         coordinator: &[(&str, &str)],
         client: &[(&str, &str)],
     ) -> Result<Self> {
-        for (number, name) in INSTITUTIONS.into_iter().enumerate() {
+        for (number, name) in cohort.names.iter().enumerate() {
             setting.enrol(name, number, 4)?;
         }
         setting.cluster.kill_coordinator()?;
         setting.cluster.start_coordinator_with(coordinator)?;
         setting.cluster.start_client_with("i0", client)?;
-        setting.cluster.start_client("i1")?;
-        Ok(Self { setting, deaths: 0 })
+        for name in &cohort.names[1..] {
+            setting.cluster.start_client(name)?;
+        }
+        Ok(Self {
+            setting,
+            deaths: 0,
+            cohort,
+        })
     }
 
     /// Starts whatever has died.
@@ -70,7 +98,7 @@ impl Federation {
             self.deaths += 1;
             cluster.start_coordinator()?;
         }
-        for name in INSTITUTIONS {
+        for name in self.cohort.names {
             if !lives(cluster.client_process(name)) {
                 self.deaths += 1;
                 cluster.start_client(name)?;
@@ -82,14 +110,12 @@ impl Federation {
     /// Creates and starts the run, however often the coordinator dies of it.
     pub(crate) fn create_run(&mut self) -> Result<String> {
         let deadline = Instant::now() + MINUTES;
-        let text = plan(
-            INSTITUTIONS.len(),
-            INSTITUTIONS.len(),
-            ROUNDS,
-            "full",
-            "away_after_s = 600",
-            NO_NOISE,
-        );
+        let all = self.cohort.names.len();
+        let text = plan(all, all, ROUNDS, "full", "away_after_s = 600", NO_NOISE);
+        let text = match self.cohort.tables {
+            "" => text,
+            tables => text.replace("weighting = \"examples\"", "weighting = \"equal\"") + tables,
+        };
         while Instant::now() < deadline {
             // What was created, or started, before the coordinator died is refused the second time.
             let _ = self.setting.start_run(&text);
@@ -130,7 +156,7 @@ impl Federation {
         }
         self.revive()?;
         self.setting.assert_replays()?;
-        for name in INSTITUTIONS {
+        for name in self.cohort.names {
             self.setting
                 .cluster
                 .consult(name, &["receipts", "verify"])?;
@@ -139,7 +165,8 @@ impl Federation {
         let published = self.setting.published()?;
         let weights = |model: &Value| {
             let participants = &model["version"]["origin"]["participants"];
-            assert_eq!(participants.as_array().map(Vec::len), Some(2), "{model}");
+            let count = participants.as_array().map(Vec::len);
+            assert_eq!(count, Some(self.cohort.names.len()), "{model}");
             model["version"]["weights"].clone()
         };
         Ok(published.iter().map(weights).collect())
@@ -240,6 +267,19 @@ fn a_death_at_a_durable_step_changes_nothing() -> Result<()> {
 
 #[test]
 fn kills_at_random_times_lose_and_double_nothing() -> Result<()> {
+    let killed = |weights: &[Value], _: &Federation| {
+        ensure!(weights == undisturbed()?.weights, "the weights differ");
+        Ok(())
+    };
+    kill_at_random(TWO, killed)
+}
+
+/// Kills programs of federations of that cohort until there were enough kills. Each run must end, and `look` at its
+/// weights and directories must find nothing.
+pub(crate) fn kill_at_random(
+    cohort: Cohort,
+    mut look: impl FnMut(&[Value], &Federation) -> Result<()>,
+) -> Result<()> {
     let number =
         |name: &str, default: usize| std::env::var(name).map_or(Ok(default), |text| text.parse());
     let wanted = number("FEDNER_KILLS", 3)?;
@@ -247,13 +287,13 @@ fn kills_at_random_times_lose_and_double_nothing() -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (mut kills, mut runs) = (BTreeMap::<&str, usize>::new(), 0);
     while kills.values().sum::<usize>() < wanted {
-        let mut federation = Federation::start(&[], &[])?;
+        let mut federation = Federation::start_of(cohort, Setting::with_model()?, &[], &[])?;
         let run = federation.create_run()?;
         let weights = federation.finish(&run, |federation| {
             std::thread::sleep(Duration::from_millis(rng.random_range(0..400)));
-            let victim = rng.random_range(0..=INSTITUTIONS.len());
+            let victim = rng.random_range(0..=cohort.names.len());
             let cluster = &mut federation.setting.cluster;
-            let name = if let Some(name) = INSTITUTIONS.get(victim) {
+            let name = if let Some(name) = cohort.names.get(victim) {
                 cluster.kill_client(name)?;
                 "clients"
             } else {
@@ -264,10 +304,7 @@ fn kills_at_random_times_lose_and_double_nothing() -> Result<()> {
             federation.revive()
         })?;
         runs += 1;
-        ensure!(
-            weights == undisturbed()?.weights,
-            "with seed {seed}, in run {runs}, the weights differ"
-        );
+        look(&weights, &federation).with_context(|| format!("with seed {seed}, in run {runs}"))?;
         note(&format!(
             "{kills:?} in {runs} runs, nothing lost or doubled"
         ));

@@ -36,6 +36,7 @@ mod roles;
 mod rotation;
 mod schemas;
 mod secure;
+mod secure_kills;
 mod setting;
 mod several_runs;
 mod skew;
