@@ -18,6 +18,7 @@ mod signing;
 mod values;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fedner_host::files::another_owner;
@@ -100,6 +101,8 @@ pub struct Store {
     connection: Arc<Mutex<Connection>>,
     machine: Arc<dyn Machine>,
     heads: Option<Heads>,
+    /// Secrets that were let go may still lie in the log beside the file.
+    stale_log: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -111,6 +114,7 @@ impl Store {
         };
         let mut connection = Connection::open(file).map_err(fault)?;
         sqlite::configure(&connection).map_err(fault)?;
+        sqlite::overwrite(&connection).map_err(fault)?;
         let found = sqlite::migrate(&mut connection, schema::MIGRATIONS).map_err(fault)?;
         if found != schema::VERSION {
             return Err(Error::Schema {
@@ -122,6 +126,8 @@ impl Store {
             connection: Arc::new(Mutex::new(connection)),
             machine: Arc::new(ThisMachine),
             heads: None,
+            // Of a program that died before it could empty it.
+            stale_log: Arc::new(AtomicBool::new(true)),
         })
     }
 

@@ -28,6 +28,23 @@ pub fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)
 }
 
+/// Has the connection overwrite what is deleted or replaced, instead of leaving it where it was until there is something
+/// new to write.
+pub fn overwrite(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "secure_delete", true)
+}
+
+/// Takes the log beside the file into it, and empties it. Whether it did: others who read or write put it off, and
+/// nobody waits for them.
+pub fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    wait(connection)?;
+    Ok(busy? == 0)
+}
+
 /// Has the connection wait for another process that writes.
 pub fn wait(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)
