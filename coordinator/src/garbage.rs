@@ -39,7 +39,7 @@ pub async fn collect_regularly(
         {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "removed objects that nothing needs any more"),
-            Err(failure) => tracing::error!(%failure, "cannot remove unneeded objects"),
+            Err(failure) => failure.log("cannot remove unneeded objects"),
         }
         tokio::select! {
             biased;
@@ -62,7 +62,7 @@ pub async fn sweep_uploads(engine: Handle, intake: Intake, stop: CancellationTok
                     tracing::info!(removed, "removed unfinished uploads that nobody awaits");
                 }
             }
-            Err(failure) => tracing::error!(%failure, "cannot remove unfinished uploads"),
+            Err(failure) => failure.log("cannot remove unfinished uploads"),
         }
         tokio::select! {
             biased;

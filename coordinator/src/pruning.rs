@@ -35,7 +35,7 @@ pub async fn regularly(
                         names.join(", ")
                     );
                 }
-                Err(failure) => tracing::error!(%failure, "cannot let go of older versions"),
+                Err(failure) => failure.log("cannot let go of older versions"),
             }
         }
         tokio::select! {

@@ -34,8 +34,23 @@ pub enum Fault {
     Task(#[from] tokio::task::JoinError),
     #[error("the coordinator is stopping")]
     Stopped,
+    /// The engine goes on, and answers nothing until its store is reached.
+    #[error("the store is not reached at present")]
+    Away,
     #[error("the store contradicts itself: {0}")]
     Inconsistent(String),
+}
+
+impl Failure {
+    /// Says in the log what a task of our own could not do. What the engine has said already is no ERROR of the task:
+    /// that it has ended, or waits for its store.
+    pub(crate) fn log(&self, what: &'static str) {
+        if matches!(self, Self::Fault(Fault::Stopped | Fault::Away)) {
+            tracing::debug!(failure = %self, "{what}");
+        } else {
+            tracing::error!(failure = %self, "{what}");
+        }
+    }
 }
 
 impl Fault {
@@ -53,6 +68,7 @@ impl Fault {
             | Self::Checkpoint(_)
             | Self::Task(_)
             | Self::Stopped
+            | Self::Away
             | Self::Inconsistent(_) => false,
         }
     }
@@ -68,6 +84,7 @@ impl Fault {
             | Self::Checkpoint(_)
             | Self::Task(_)
             | Self::Stopped
+            | Self::Away
             | Self::Inconsistent(_) => false,
         }
     }

@@ -121,7 +121,14 @@ impl Handle {
             let _ = reply.send(work(engine));
         });
         self.calls.send(call).await.map_err(|_| Fault::Stopped)?;
-        answer.await.map_err(|_| Failure::from(Fault::Stopped))?
+        // A call that was let go of says that the engine has ended, or that it answers nothing at present.
+        answer.await.map_err(|_| {
+            if self.calls.is_closed() {
+                Fault::Stopped
+            } else {
+                Fault::Away
+            }
+        })?
     }
 
     /// How many requests wait for the engine.
@@ -346,5 +353,39 @@ impl Engine {
 
     fn run(&self, id: &RunId) -> Option<&Run> {
         self.runs.iter().find(|run| run.id == *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fedner_host::machine::ThisMachine;
+
+    use super::*;
+
+    /// An effect ends with the engine, and waits for a store that is away.
+    #[tokio::test]
+    async fn a_call_that_is_let_go_of_says_whether_the_engine_goes_on() {
+        let (calls, mut inbox) = mpsc::channel(1);
+        let handle = Handle {
+            machine: Arc::new(ThisMachine),
+            calls,
+            newest: watch::channel(0).1,
+            arrivals: arrivals::Arrivals::default(),
+            share: None,
+        };
+        let ask = || {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.call(|_| Ok(())).await })
+        };
+        let asked = ask();
+        drop(inbox.recv().await);
+        let away = asked.await.expect("no panic");
+        assert!(matches!(away, Err(Failure::Fault(Fault::Away))), "{away:?}");
+        drop(inbox);
+        let over = ask().await.expect("no panic");
+        assert!(
+            matches!(over, Err(Failure::Fault(Fault::Stopped))),
+            "{over:?}"
+        );
     }
 }

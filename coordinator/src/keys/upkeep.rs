@@ -81,7 +81,7 @@ async fn report(keys: &Keys, engine: &Handle, warn: bool) -> Result<(), Error> {
                 .into_iter()
                 .map(|(name, life)| (Role::Institution.as_str(), name.to_string(), life)),
         ),
-        Err(failure) => tracing::error!(%failure, "institutions could not be looked at"),
+        Err(failure) => failure.log("institutions could not be looked at"),
     }
     for what in ["server", "authority", "operator", "viewer", "institution"] {
         let soonest = lives.iter().filter(|(of, ..)| *of == what);

@@ -34,7 +34,10 @@ impl Registry {
                 if matches!(failure, Failure::Fault(Fault::Stopped)) {
                     return;
                 }
-                tracing::error!(run = %pending.run, round = pending.effect.round, %failure, "cannot publish a version; will try again");
+                // That the store is away was said already.
+                if !matches!(failure, Failure::Fault(Fault::Away)) {
+                    tracing::error!(run = %pending.run, round = pending.effect.round, %failure, "cannot publish a version; will try again");
+                }
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(std::time::Duration::from_secs(30));
             }

@@ -21,6 +21,8 @@ use crate::tls::Peer;
 
 /// Characters of a message that is logged and told.
 const LONGEST: usize = 1000;
+/// Said while a store is away. Clients try again.
+const AWAY: &str = "the coordinator's stores do not answer at present";
 
 /// The status for a failure: a refusal is told and counted, a fault is logged, here and only here.
 pub(super) fn status(failure: impl Into<Failure>) -> Status {
@@ -36,9 +38,10 @@ pub(super) fn status(failure: impl Into<Failure>) -> Status {
         Failure::Fault(crate::engine::Fault::Stopped) => {
             Status::unavailable("the coordinator is stopping")
         }
+        Failure::Fault(crate::engine::Fault::Away) => Status::unavailable(AWAY),
         Failure::Fault(fault) if fault.passes() => {
             tracing::error!(%fault, "a request must be made again");
-            Status::unavailable("the coordinator's stores do not answer at present")
+            Status::unavailable(AWAY)
         }
         Failure::Fault(fault) => {
             tracing::error!(%fault, "a request failed");
