@@ -48,6 +48,16 @@ pub enum Error {
     Engine,
 }
 
+impl Error {
+    /// Whether it is the store that was away, or another's, whoever asked it.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Keys(keys::Error::Store(error)) => error.code().is_some(),
+            Self::Keys(_) | Self::Thread(_) | Self::Engine => false,
+        }
+    }
+}
+
 /// What this process is at present.
 #[derive(Debug, Clone, Default)]
 pub enum Seat {
@@ -115,7 +125,7 @@ impl Process {
             let lead = match Lead::begin(self, taken).await {
                 Ok(lead) => lead,
                 // The store is away, or another was quicker. Who starts says so and ends.
-                Err(Error::Store(error)) if !starting && error.code().is_some() => {
+                Err(error) if !starting && error.passes() => {
                     tracing::warn!(%error, "this process could not lead: it stands by");
                     continue;
                 }
@@ -148,5 +158,20 @@ impl Process {
 fn tell(known: &mut Option<oneshot::Sender<()>>) {
     if let Some(known) = known.take() {
         let _ = known.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_taken_is_no_end_whoever_asked_it() {
+        let taken = || store::Error::Taken;
+        assert!(Error::Store(taken()).passes());
+        assert!(Error::Keys(keys::Error::Store(taken())).passes());
+        let damaged = || store::Error::Damaged("a row".to_owned());
+        assert!(!Error::Keys(keys::Error::Store(damaged())).passes());
+        assert!(!Error::Engine.passes());
     }
 }
