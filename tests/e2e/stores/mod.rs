@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fedner_coordinator::config::Paths;
-use fedner_coordinator::store::{Error, Place, Store, Tx};
+use fedner_coordinator::store::{Error, Place, Store, Taken, Terms, Tx};
 use fedner_shared::digest::Digest;
 use fedner_shared::event::Event;
 use fedner_tests::postgres::Postgres;
@@ -207,6 +207,40 @@ fn a_connection_that_breaks_anywhere_loses_and_doubles_no_commit() -> Result<()>
     let events = store.read(|tx| tx.verify_chain())?;
     ensure!(events == 2 * (count as u64 + 2), "{events} events");
     Ok(())
+}
+
+#[test]
+fn a_leader_learns_within_a_lease_that_its_database_is_away() -> Result<()> {
+    let Some(programs) = Postgres::programs() else {
+        return skipped("a leader whose database is away", Postgres::NEEDED);
+    };
+    let folder = tempfile::tempdir()?;
+    let server = Postgres::start(&programs)?;
+    server.create("north")?;
+    let wire = Proxy::start(&server.address())?;
+    let terms = Terms {
+        length: Duration::from_secs(2),
+        ..Terms::default()
+    };
+    let place = place(folder.path(), &wire.address(), "north")?;
+    let Taken::Ours(mut store) = Store::take_at(&place, &terms)? else {
+        bail!("nobody else is there");
+    };
+    append(&mut store, 1)?;
+    store.confirm()?;
+    wire.cut();
+    // While the lease holds nobody can have written: what is in memory is true.
+    store.confirm()?;
+    thread::sleep(2 * terms.length);
+    let began = Instant::now();
+    let away = store.confirm().expect_err("it cannot be renewed");
+    let code = away.code().context("a code")?;
+    ensure!(code.as_str() == "store-unreachable", "{away}");
+    ensure!(began.elapsed() < Duration::from_secs(10), "it took long");
+    ensure!(!store.is_lost(), "nobody else has taken it");
+    wire.mend();
+    store.confirm()?;
+    Ok(append(&mut store, 2)?)
 }
 
 #[test]

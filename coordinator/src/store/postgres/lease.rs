@@ -106,6 +106,10 @@ impl Lease {
         self.0.epoch
     }
 
+    pub(super) fn length(&self) -> Duration {
+        self.0.length
+    }
+
     /// What a commit says to renew the lease in passing.
     pub(super) fn renewal(&self) -> String {
         let length = millis(self.0.length);

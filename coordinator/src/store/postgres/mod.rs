@@ -264,10 +264,11 @@ impl Session {
     /// That the lease holds; it is renewed where it has run out and nobody has taken it. What is in memory is the
     /// newest there is then.
     pub(super) fn confirm(&self) -> Result<(), Error> {
-        if self.lease.as_ref().is_none_or(Lease::is_good) {
+        let Some(lease) = self.lease.as_ref().filter(|lease| !lease.is_good()) else {
             return Ok(());
-        }
-        self.begin()?;
+        };
+        // Whoever asks is told soon that this process cannot answer: another one may.
+        self.begin_within(lease.length().min(PATIENCE))?;
         self.make_durable()
     }
 
@@ -311,6 +312,10 @@ impl Session {
 
     /// Begins a transaction, which nobody else can hold meanwhile.
     pub(super) fn begin(&self) -> Result<(), Error> {
+        self.begin_within(PATIENCE)
+    }
+
+    fn begin_within(&self, patience: Duration) -> Result<(), Error> {
         let Some(lease) = &self.lease else {
             return Err(Error::Unexpected("leave to write"));
         };
@@ -321,7 +326,7 @@ impl Session {
         }
         lease.set_writing(true);
         work.begin(Kind::Writing);
-        let begun = self.going_on(&mut work, |_, _| Ok(()));
+        let begun = self.going_on_for(patience, &mut work, |_, _| Ok(()));
         if begun.is_err() {
             lease.set_writing(false);
         }
@@ -403,6 +408,15 @@ impl Session {
         work: &mut Work,
         ask: impl Fn(&Link, Option<i64>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.going_on_for(PATIENCE, work, ask)
+    }
+
+    fn going_on_for<T>(
+        &self,
+        patience: Duration,
+        work: &mut Work,
+        ask: impl Fn(&Link, Option<i64>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let began = Instant::now();
         let mut pause = PAUSE;
         loop {
@@ -418,7 +432,7 @@ impl Session {
             };
             // Who only looks has seen what may have changed since.
             let torn = self.lease.is_none() && work.asked;
-            if torn || !error.passes() || began.elapsed() > PATIENCE {
+            if torn || !error.passes() || began.elapsed() > patience {
                 return Err(error);
             }
             tracing::warn!(%error, "the store's connection is made anew");
