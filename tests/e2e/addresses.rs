@@ -2,29 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use fedner_tests::config::set;
 use serde_json::Value;
 
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
-
-/// Gives keys of a configuration other values.
-fn set(file: &Path, values: &[(&str, &str)]) -> Result<()> {
-    let text = fs::read_to_string(file)?;
-    let line = |line: &str| {
-        let named = |(key, _): &&(&str, &str)| line.starts_with(&format!("{key} = "));
-        let found = values.iter().find(named);
-        found.map_or_else(
-            || format!("{line}\n"),
-            |(key, value)| format!("{key} = {value}\n"),
-        )
-    };
-    let changed: String = text.lines().map(line).collect();
-    ensure!(changed != text, "{values:?} is not in {text}");
-    Ok(fs::write(file, changed)?)
-}
 
 fn timed<T>(what: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     let began = Instant::now();

@@ -11,6 +11,7 @@ use fedner_host::machine::{Machine as _, ThisMachine};
 use fedner_proto::v1::operations_client::OperationsClient;
 use fedner_proto::{convert, v1};
 use fedner_shared::refusal::Code;
+use fedner_tests::config;
 use fedner_tests::grpc::{Credentials, channel};
 use fedner_tests::postgres::Postgres;
 use fedner_tests::skip::skipped;
@@ -31,11 +32,7 @@ const PROCESS: &str = "process.fedner.internal";
 
 /// What `coordinator.toml` says there.
 fn value(directory: &Path, key: &str) -> Result<String> {
-    let text = fs::read_to_string(directory.join("coordinator.toml"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{key} = \"")));
-    Ok(line.context("the key")?.trim_end_matches('"').to_owned())
+    config::value(&directory.join("coordinator.toml"), key)
 }
 
 #[test]

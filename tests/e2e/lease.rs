@@ -1,7 +1,6 @@
 //! Several processes with one store: who leads, when another takes over, and what becomes of a leader that was paused.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -10,17 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fedner_tests::binaries::binaries;
 use fedner_tests::cluster::Engines;
+use fedner_tests::config::free_address;
 use fedner_tests::postgres::{PASSWORD, Postgres};
 use fedner_tests::process::{Process, run};
 use fedner_tests::skip::skipped;
 use tempfile::TempDir;
 
 use crate::setting::Setting;
-
-fn free_address() -> Result<String> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    Ok(format!("127.0.0.1:{port}"))
-}
 
 /// A federation whose first process is the setting's, and a second one.
 pub(crate) struct Pair {
@@ -111,10 +106,7 @@ impl Pair {
 
     fn signal(&mut self, signal: &str) -> Result<()> {
         let first = self.setting.cluster.coordinator_process();
-        let id = first.context("it runs")?.id().to_string();
-        let mut kill = Command::new("kill");
-        kill.args([signal, &id]);
-        run(kill).map(drop)
+        first.context("it runs")?.signal(signal)
     }
 
     /// Who holds the lease, by the second's part of its address.

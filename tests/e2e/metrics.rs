@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fedner_tests::config::free_address;
 use fedner_tests::process::{Process, run};
 use fedner_tests::skip::skipped;
 use serde_json::Value;
@@ -17,11 +17,6 @@ use crate::setting::{MINUTES, Setting, plan};
 
 const PRIVACY: &str =
     "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 4.0\ndelta = 1e-5\nmax_epsilon = 50.0";
-
-/// Another program may take the port in between; then the start fails and says so.
-fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
-}
 
 /// Name and kind of each metric in the table of a document.
 fn documented(file: &str) -> Result<BTreeMap<String, String>> {

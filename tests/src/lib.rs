@@ -4,6 +4,7 @@
 pub mod binaries;
 pub mod browser;
 pub mod cluster;
+pub mod config;
 pub mod corpus;
 pub mod dictionary;
 pub mod faulty;
@@ -15,5 +16,6 @@ pub mod process;
 pub mod proxy;
 pub mod s3;
 pub mod schema;
+pub mod several;
 pub mod skip;
 pub mod tiny;

@@ -69,7 +69,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Starts it, after [`kill`](Self::kill) again.
+    /// Starts it, after [`kill`](Self::kill) or [`abort`](Self::abort) again.
     pub fn resume(&mut self) -> Result<()> {
         let mut command = self.command("postgres")?;
         let folder = self.folder.path();
@@ -99,6 +99,13 @@ impl Postgres {
     /// SIGKILL of the server; its other processes end when they notice.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("it runs")?.kill()
+    }
+
+    /// Ends it in the immediate mode, as a machine that loses its power: it recovers when it starts again.
+    pub fn abort(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("it runs")?;
+        process.signal("-QUIT")?;
+        process.ended(Duration::from_secs(20)).map(drop)
     }
 
     fn log(&self) -> PathBuf {

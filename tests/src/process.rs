@@ -106,16 +106,16 @@ impl Process {
         Ok(())
     }
 
+    /// Sends a signal, such as `-STOP`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let mut kill = Command::new("kill");
+        kill.args([signal, &self.child.id().to_string()]);
+        run(kill).map(drop)
+    }
+
     /// SIGTERM, then waits.
     pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .context("send SIGTERM")?;
-        if !status.success() {
-            bail!("kill -TERM {id} ended with {status}");
-        }
+        self.signal("-TERM")?;
         self.ended(within)
     }
 

@@ -1,9 +1,9 @@
-//! A network to break: a TCP proxy on loopback that can be slow, and can be cut and mended.
+//! A network to break: a TCP proxy on loopback that can be slow, stand still, and be cut and mended.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 
 /// Bytes moved at a time: what a cut loses at most on its way.
 const PIECE: usize = 16 * 1024;
+/// How often it is looked whether a wire that stands still goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Forwards connections to one address. It stops with the program.
 #[derive(Debug)]
@@ -22,10 +24,27 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Wire {
     broken: AtomicBool,
+    /// Nothing moves, and no connection ends.
+    still: AtomicBool,
     /// From the dialling side to the listening one.
     up: Lane,
     down: Lane,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Weak<Pair>>>,
+}
+
+/// Both ends of one connection, which close together.
+#[derive(Debug)]
+struct Pair {
+    near: TcpStream,
+    far: TcpStream,
+}
+
+impl Pair {
+    fn close(&self) {
+        for stream in [&self.near, &self.far] {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 /// One direction.
@@ -104,10 +123,18 @@ impl Proxy {
         self.wire.broken.load(Ordering::SeqCst)
     }
 
+    /// Lets nothing pass, now and until [`mend`](Self::mend), as a network that loses everything: what was under way
+    /// waits, and neither end learns of it.
+    pub fn stall(&self) {
+        self.wire.still.store(true, Ordering::SeqCst);
+    }
+
+    /// Everything passes again, as slowly as before.
     pub fn mend(&self) {
         for lane in [self.up(), self.down()] {
             lane.break_at.store(0, Ordering::SeqCst);
         }
+        self.wire.still.store(false, Ordering::SeqCst);
         self.wire.broken.store(false, Ordering::SeqCst);
     }
 }
@@ -116,8 +143,8 @@ impl Wire {
     fn cut(&self) {
         self.broken.store(true, Ordering::SeqCst);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in open.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for pair in open.drain(..).filter_map(|pair| pair.upgrade()) {
+            pair.close();
         }
     }
 
@@ -128,31 +155,39 @@ impl Wire {
         let far = TcpStream::connect(target)?;
         near.set_nodelay(true)?;
         far.set_nodelay(true)?;
+        let pair = Arc::new(Pair { near, far });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.extend([near.try_clone()?, far.try_clone()?]);
+        open.retain(|pair| pair.strong_count() > 0);
+        open.push(Arc::downgrade(&pair));
         drop(open);
-        for (from, to, up) in [
-            (near.try_clone()?, far.try_clone()?, true),
-            (far, near, false),
-        ] {
-            let wire = Arc::clone(self);
-            // A broken connection ends the thread.
-            thread::spawn(move || wire.forward(from, to, up));
+        for up in [true, false] {
+            let (wire, pair) = (Arc::clone(self), Arc::clone(&pair));
+            thread::spawn(move || {
+                // However one direction ends, the other one does too.
+                let _ = wire.forward(&pair, up);
+                pair.close();
+            });
         }
         Ok(())
     }
 
-    fn forward(&self, mut from: TcpStream, mut to: TcpStream, up: bool) -> io::Result<()> {
-        let lane = if up { &self.up } else { &self.down };
+    fn forward(&self, pair: &Pair, up: bool) -> io::Result<()> {
+        let (mut from, mut to, lane) = if up {
+            (&pair.near, &pair.far, &self.up)
+        } else {
+            (&pair.far, &pair.near, &self.down)
+        };
         let mut buffer = vec![0; PIECE];
         loop {
             let count = from.read(&mut buffer)?;
+            while self.still.load(Ordering::SeqCst) && !self.broken.load(Ordering::SeqCst) {
+                thread::sleep(LOOK_EVERY);
+            }
             if count > 0 && !lane.carries(count) {
                 self.cut();
             }
             if count == 0 || self.broken.load(Ordering::SeqCst) {
-                from.shutdown(Shutdown::Both)?;
-                return to.shutdown(Shutdown::Both);
+                return Ok(());
             }
             to.write_all(&buffer[..count])?;
         }
@@ -189,6 +224,18 @@ mod tests {
         proxy.mend();
         assert_eq!(&ask()?, b"abc");
         assert_eq!(proxy.up().moved(), 9);
+        // One that stands still loses nothing.
+        proxy.stall();
+        thread::scope(|scope| {
+            let asked = scope.spawn(ask);
+            thread::sleep(Duration::from_millis(100));
+            assert_eq!(proxy.up().moved(), 9);
+            assert!(!asked.is_finished());
+            proxy.mend();
+            assert_eq!(&asked.join().expect("no panic")?, b"abc");
+            Ok::<_, anyhow::Error>(())
+        })?;
+        assert_eq!(proxy.up().moved(), 12);
         Ok(())
     }
 }
