@@ -30,11 +30,11 @@ pub(crate) struct Cohort {
     pub(crate) tables: &'static str,
 }
 
-const TWO: Cohort = Cohort {
+pub(crate) const TWO: Cohort = Cohort {
     names: &["i0", "i1"],
     tables: "",
 };
-const ROUNDS: u32 = 3;
+pub(crate) const ROUNDS: u32 = 3;
 
 /// Who dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,12 +110,7 @@ impl Federation {
     /// Creates and starts the run, however often the coordinator dies of it.
     pub(crate) fn create_run(&mut self) -> Result<String> {
         let deadline = Instant::now() + MINUTES;
-        let all = self.cohort.names.len();
-        let text = plan(all, all, ROUNDS, "full", "away_after_s = 600", NO_NOISE);
-        let text = match self.cohort.tables {
-            "" => text,
-            tables => text.replace("weighting = \"examples\"", "weighting = \"equal\"") + tables,
-        };
+        let text = steady_plan(self.cohort, "notes");
         while Instant::now() < deadline {
             // What was created, or started, before the coordinator died is refused the second time.
             let _ = self.setting.start_run(&text);
@@ -162,15 +157,40 @@ impl Federation {
                 .consult(name, &["receipts", "verify"])?;
             self.setting.cluster.consult(name, &["privacy", "verify"])?;
         }
-        let published = self.setting.published()?;
-        let weights = |model: &Value| {
-            let participants = &model["version"]["origin"]["participants"];
-            let count = participants.as_array().map(Vec::len);
-            assert_eq!(count, Some(self.cohort.names.len()), "{model}");
-            model["version"]["weights"].clone()
-        };
-        Ok(published.iter().map(weights).collect())
+        let count = self.cohort.names.len();
+        Ok(weights(&self.setting.published()?, count))
     }
+}
+
+/// A plan that needs everybody in each round, and has time enough. Its weights do not depend on its name.
+pub(crate) fn steady_plan(cohort: Cohort, name: &str) -> String {
+    let all = cohort.names.len();
+    let text = plan(all, all, ROUNDS, "full", "away_after_s = 600", NO_NOISE);
+    let text = text.replace("\"notes\"", &format!("{name:?}"));
+    match cohort.tables {
+        "" => text,
+        tables => text.replace("weighting = \"examples\"", "weighting = \"equal\"") + tables,
+    }
+}
+
+/// The weights of versions in each of which so many took part.
+pub(crate) fn weights(published: &[Value], count: usize) -> Vec<Value> {
+    let weights = |model: &Value| {
+        let participants = &model["version"]["origin"]["participants"];
+        assert_eq!(
+            participants.as_array().map(Vec::len),
+            Some(count),
+            "{model}"
+        );
+        model["version"]["weights"].clone()
+    };
+    published.iter().map(weights).collect()
+}
+
+/// The number that a variable names.
+pub(crate) fn number(variable: &str, default: usize) -> Result<usize> {
+    let named = std::env::var(variable);
+    Ok(named.map_or(Ok(default), |text| text.parse())?)
 }
 
 /// What a run makes when nobody dies, and how often it reaches each point.
@@ -280,8 +300,6 @@ pub(crate) fn kill_at_random(
     cohort: Cohort,
     mut look: impl FnMut(&[Value], &Federation) -> Result<()>,
 ) -> Result<()> {
-    let number =
-        |name: &str, default: usize| std::env::var(name).map_or(Ok(default), |text| text.parse());
     let wanted = number("FEDNER_KILLS", 3)?;
     let seed = number("FEDNER_KILL_SEED", 1)? as u64;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -314,6 +332,6 @@ pub(crate) fn kill_at_random(
 
 /// For the long modes, whose counts somebody wants to read.
 #[expect(clippy::print_stderr, reason = "a test says what it did")]
-fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }

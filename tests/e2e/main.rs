@@ -5,6 +5,7 @@ mod annotation;
 mod audit;
 mod backup;
 mod bad_input;
+mod campaign;
 mod crash;
 mod days;
 mod encoders;
