@@ -174,4 +174,8 @@ impl Member for Institution {
         }
         said(self.release(&asked.task))
     }
+
+    fn forget(&mut self) -> Result<()> {
+        Ok(self.store()?.forget_secure_attempts(&[])?)
+    }
 }

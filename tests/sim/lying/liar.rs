@@ -156,6 +156,13 @@ impl Liar {
         Ok(sent.is_some())
     }
 
+    /// Tells these that the plan is under way no more.
+    pub(super) fn end(&mut self, among: &[InstitutionId]) -> Result<()> {
+        let told = self.honest.iter_mut();
+        let mut told = told.filter(|(name, _)| among.contains(name));
+        told.try_for_each(|(_, member)| member.forget())
+    }
+
     pub(super) fn restart(&mut self) {
         self.honest.values_mut().for_each(|member| member.restart());
     }

@@ -34,12 +34,14 @@ pub(crate) enum Lie {
     OtherRoster,
     /// The plan's run begins its attempts anew.
     OldAttempt,
+    /// Some are told that the plan has ended, and are asked in the same attempt again.
+    Ended,
     /// Statements are mixed at random.
     Mixed,
 }
 
 impl Lie {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Nothing,
         Self::SplitRoster,
         Self::Invented,
@@ -52,6 +54,7 @@ impl Lie {
         Self::OtherSignatures,
         Self::OtherRoster,
         Self::OldAttempt,
+        Self::Ended,
         Self::Mixed,
     ];
 }
@@ -91,6 +94,7 @@ pub(crate) fn tell(liar: &mut Liar, lie: Lie) -> Result<()> {
         Lie::OtherSignatures => other_signatures(liar, &victim)?,
         Lie::OtherRoster => other_roster(liar, &victim)?,
         Lie::OldAttempt => old_attempt(liar, &victim)?,
+        Lie::Ended => ended(liar, &victim)?,
         Lie::Mixed => mixed(liar, 24)?,
     }
     mixed(liar, 8)
@@ -356,6 +360,23 @@ fn old_attempt(liar: &mut Liar, victim: &InstitutionId) -> Result<()> {
     let again = begun(liar, 2)?;
     let fewer = without(&all, victim);
     for told in [&first, &again, &second] {
+        for set in [&fewer, &all] {
+            let named = liar.name_set(told, set, &all)?;
+            liar.unmask(&named, &all)?;
+        }
+    }
+    Ok(())
+}
+
+fn ended(liar: &mut Liar, victim: &InstitutionId) -> Result<()> {
+    let all = liar.all();
+    let before = masked(liar, 1)?;
+    let mut forgetful = liar.some(&all, 1);
+    forgetful.push(victim.clone());
+    liar.end(&forgetful)?;
+    let after = masked(liar, 1)?;
+    let fewer = without(&all, victim);
+    for told in [&before, &after] {
         for set in [&fewer, &all] {
             let named = liar.name_set(told, set, &all)?;
             liar.unmask(&named, &all)?;

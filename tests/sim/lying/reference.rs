@@ -233,4 +233,9 @@ impl Member for Reference {
     fn restart(&mut self) {
         self.newest.clone_from(&self.saved);
     }
+
+    fn forget(&mut self) -> Result<()> {
+        (self.newest, self.saved) = (None, None);
+        Ok(())
+    }
 }
