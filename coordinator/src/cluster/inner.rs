@@ -31,7 +31,7 @@ use super::{Seat, identity};
 use crate::door::{Door, Place};
 use crate::keys::Keys;
 use crate::rpc::{Rationed, Rations};
-use crate::tls::Peer;
+use crate::tls::{Peer, next_connection};
 
 /// The call that says whose a connection is.
 pub(super) const CONNECTION: &str = "/fedner.inner/Connection";
@@ -77,19 +77,7 @@ impl Inner {
     /// Accepts connections of other processes until `stop`.
     pub async fn accept(self, listener: TcpListener, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(PROCESSES));
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection of another process");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+        while let Some((stream, address)) = next_connection(&listener, &stop).await {
             let Ok(place) = places.clone().try_acquire_owned() else {
                 tracing::warn!(%address, "too many processes are connected");
                 continue;
