@@ -60,12 +60,20 @@ impl Tx<'_> {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
-        let sql = "SELECT entry FROM events
+        let sql = "SELECT sequence, entry FROM events
                    WHERE sequence >= ?1 AND (CAST(?2 AS TEXT) IS NULL OR run = ?2)
                    ORDER BY sequence LIMIT ?3";
         let from = i64::try_from(from).unwrap_or(i64::MAX);
         let key = values![from, run.map(RunId::as_str), limit as i64];
-        self.list("list events", sql, key, |row| row.json(0))
+        self.list("list events", sql, key, |row| {
+            // Whoever reads in pages goes on after the last number, which must be that of the row.
+            let (number, entry) = (row.get::<i64>(0)?, row.json::<Entry>(1)?);
+            if i64::try_from(entry.sequence) != Ok(number) {
+                let said = format!("event {number} calls itself {}", entry.sequence);
+                return Err(Error::Damaged(said));
+            }
+            Ok(entry)
+        })
     }
 
     /// The sequence number of the newest entry; 0 before the first.
@@ -184,5 +192,20 @@ mod tests {
             store.damage(damage);
             assert!(store.read(|tx| tx.verify_chain()).is_err(), "{damage}");
         }
+    }
+
+    #[test]
+    fn a_row_that_stands_under_another_number_is_not_read_again_and_again() {
+        let (_folder, mut store) = chain();
+        // Whoever goes on after what the last one calls itself would read it for ever.
+        store.damage(
+            "INSERT INTO events SELECT 9, run, digest, entry FROM events WHERE sequence = 2",
+        );
+        let read = store.read(|tx| tx.events(None, 6, 10));
+        assert!(matches!(read, Err(Error::Damaged(_))), "{read:?}");
+        assert_eq!(
+            store.read(|tx| tx.events(None, 1, 5)).expect("whole").len(),
+            5
+        );
     }
 }
