@@ -19,6 +19,39 @@ use crate::s3::S3;
 
 const DATABASE: &str = "north";
 
+/// Where a process is reached and what it reaches, by wires or straight.
+#[derive(Debug)]
+pub struct Ends {
+    database: String,
+    objects: String,
+    callers: String,
+    others: String,
+    /// Where it listens for callers, and for the other processes.
+    listen: [String; 2],
+}
+
+impl Ends {
+    /// Nothing lies in between.
+    fn straight(database: &str, objects: &str) -> Result<Self> {
+        let listen = [free_address()?, free_address()?];
+        let [callers, others] = listen.clone();
+        Ok(Self {
+            database: database.to_owned(),
+            objects: objects.to_owned(),
+            callers,
+            others,
+            listen,
+        })
+    }
+
+    /// What its process needs to know of the engines.
+    fn environment(&self) -> Vec<(String, String)> {
+        let mut environment = S3::environment(&self.objects);
+        environment.push(("PGPASSWORD".to_owned(), PASSWORD.to_owned()));
+        environment
+    }
+}
+
 /// The wires of one process.
 #[derive(Debug)]
 pub struct Wires {
@@ -30,27 +63,22 @@ pub struct Wires {
     pub callers: Proxy,
     /// From the other processes to it.
     pub others: Proxy,
-    /// Where it listens for callers, and for the other processes.
-    listen: [String; 2],
 }
 
 impl Wires {
-    fn new(database: &str, objects: &str) -> Result<Self> {
-        let listen = [free_address()?, free_address()?];
-        Ok(Self {
-            database: Proxy::start(database)?,
-            objects: Faulty::start(objects)?,
-            callers: Proxy::start(&listen[0])?,
-            others: Proxy::start(&listen[1])?,
-            listen,
-        })
-    }
-
-    /// What its process needs to know of the engines.
-    fn environment(&self) -> Vec<(String, String)> {
-        let mut environment = S3::environment(&self.objects.address());
-        environment.push(("PGPASSWORD".to_owned(), PASSWORD.to_owned()));
-        environment
+    /// Puts a wire at each end.
+    fn at(ends: &mut Ends) -> Result<Self> {
+        let wires = Self {
+            database: Proxy::start(&ends.database)?,
+            objects: Faulty::start(&ends.objects)?,
+            callers: Proxy::start(&ends.callers)?,
+            others: Proxy::start(&ends.others)?,
+        };
+        ends.database = wires.database.address();
+        ends.objects = wires.objects.address();
+        ends.callers = wires.callers.address();
+        ends.others = wires.others.address();
+        Ok(wires)
     }
 
     /// Everything passes again at once.
@@ -64,11 +92,13 @@ impl Wires {
     }
 }
 
-/// Real servers, and the wires of each process, before the processes are there.
+/// Real servers, and the ends of each process, before the processes are there.
 #[derive(Debug)]
 pub struct Ground {
     pub server: Postgres,
+    /// One set a process; none of a straight ground.
     pub wires: Vec<Wires>,
+    ends: Vec<Ends>,
     _objects: S3,
     lease: Duration,
 }
@@ -76,15 +106,26 @@ pub struct Ground {
 impl Ground {
     /// `None` where PostgreSQL or moto is not installed; `log` has what the S3 server says.
     pub fn new(count: usize, lease: Duration, log: &Path) -> Result<Option<Self>> {
+        let Some(mut ground) = Self::straight(count, lease, log)? else {
+            return Ok(None);
+        };
+        let wires = ground.ends.iter_mut().map(Wires::at);
+        ground.wires = wires.collect::<Result<_>>()?;
+        Ok(Some(ground))
+    }
+
+    /// The same without wires.
+    pub fn straight(count: usize, lease: Duration, log: &Path) -> Result<Option<Self>> {
         let (Some(programs), Some(python)) = (Postgres::programs(), S3::python()) else {
             return Ok(None);
         };
         let server = Postgres::start(&programs)?;
         server.create(DATABASE)?;
         let objects = S3::start(&python, log)?;
-        let wires = (0..count).map(|_| Wires::new(&server.address(), objects.address()));
+        let ends = (0..count).map(|_| Ends::straight(&server.address(), objects.address()));
         Ok(Some(Self {
-            wires: wires.collect::<Result<_>>()?,
+            ends: ends.collect::<Result<_>>()?,
+            wires: Vec::new(),
             server,
             _objects: objects,
             lease,
@@ -98,19 +139,24 @@ impl Ground {
 
     /// With which the first process begins.
     pub fn engines(&self) -> Engines {
-        let wires = &self.wires[0];
+        let ends = &self.ends[0];
         let several = Engines {
             config: format!(
                 "cluster_address = \"{}\"\ncluster_listen = \"{}\"\nlease_s = {}\n",
-                wires.others.address(),
-                wires.listen[1],
+                ends.others,
+                ends.listen[1],
                 self.lease.as_secs()
             ),
             ..Engines::default()
         };
-        Postgres::engines(&wires.database.address(), DATABASE)
-            .and(S3::engines(&wires.objects.address()))
+        Postgres::engines(&ends.database, DATABASE)
+            .and(S3::engines(&ends.objects))
             .and(several)
+    }
+
+    /// Where callers dial each of the processes.
+    pub fn callers(&self) -> Vec<String> {
+        self.ends.iter().map(|ends| ends.callers.clone()).collect()
     }
 
     /// What the database says behind every process's back.
@@ -132,7 +178,7 @@ impl Several {
     pub fn join(ground: Ground, cluster: &mut Cluster) -> Result<Self> {
         let mut several = Self {
             folder: cluster.directory().to_owned(),
-            processes: ground.wires.iter().map(|_| None).collect(),
+            processes: ground.ends.iter().map(|_| None).collect(),
             ground,
         };
         cluster.kill_coordinator()?;
@@ -165,32 +211,32 @@ impl Several {
     pub fn command(&self, number: usize, words: &[&str]) -> Result<Command> {
         let mut command = Command::new(&binaries()?.coordinator);
         command
-            .envs(self.ground.wires[number].environment())
+            .envs(self.ground.ends[number].environment())
             .arg("--dir")
             .arg(self.directory(number))
             .args(words);
         Ok(command)
     }
 
-    /// Institutions dial the wires, all of them.
+    /// Institutions dial all processes.
     fn settle_first(&self) -> Result<()> {
-        let wires = &self.ground.wires;
-        let addresses: Vec<String> = wires.iter().map(|wires| wires.callers.address()).collect();
         let config = self.directory(0).join("coordinator.toml");
-        let listen = format!("{:?}", wires[0].listen[0]);
-        let address = format!("{addresses:?}");
+        let listen = format!("{:?}", self.ground.ends[0].listen[0]);
+        let address = format!("{:?}", self.ground.callers());
         set(&config, &[("address", &address), ("listen", &listen)])
     }
 
     fn add(&self, number: usize) -> Result<()> {
-        let (first, wires) = (self.directory(0), &self.ground.wires[number]);
-        let others = wires.others.address();
-        let mut command = self.command(number, &["join", "--cluster-address", &others])?;
-        command.args(["--cluster-listen", &wires.listen[1]]);
-        command.args(["--listen", &wires.listen[0], "--from"]);
+        let (first, ends) = (self.directory(0), &self.ground.ends[number]);
+        let mut command = self.command(number, &["join", "--cluster-address", &ends.others])?;
+        command.args(["--cluster-listen", &ends.listen[1]]);
+        command.args(["--listen", &ends.listen[0], "--from"]);
         command.arg(&first);
         run(command)?;
-        let url = Postgres::url(&wires.database.address(), DATABASE);
+        if self.ground.wires.is_empty() {
+            return Ok(());
+        }
+        let url = Postgres::url(&ends.database, DATABASE);
         let config = self.directory(number).join("coordinator.toml");
         set(&config, &[("store_url", &format!("{url:?}"))])
     }
@@ -212,6 +258,11 @@ impl Several {
         self.processes[number].as_mut()
     }
 
+    /// All of them; `None` where one does not run.
+    pub fn processes(&self) -> Option<Vec<&Process>> {
+        self.processes.iter().map(Option::as_ref).collect()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self, number: usize) -> Result<()> {
         self.processes[number].take().context("it runs")?.kill()
@@ -221,8 +272,8 @@ impl Several {
     pub fn leader(&self) -> Result<Option<usize>> {
         let sql = "SELECT address FROM writer WHERE until > clock_timestamp()";
         let address = self.ground.query(sql)?;
-        let mut wires = self.ground.wires.iter();
-        Ok(wires.position(|wires| wires.others.address() == address))
+        let mut ends = self.ground.ends.iter();
+        Ok(ends.position(|ends| ends.others == address))
     }
 
     /// How often the lease was taken, by whoever.
