@@ -13,28 +13,75 @@ use fedner_shared::time::Time;
 use fedner_tests::cluster::Cluster;
 use fedner_tests::grpc::{Credentials, channel};
 use fedner_tests::notes::{self, Split, Style};
+use fedner_tests::process::Process;
+use fedner_tests::several::Several;
 use fedner_tests::tiny::{self, Size};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use crate::hollow::Hollow;
+use crate::place::{self, Place};
 
 pub(crate) struct Federation {
     pub(crate) cluster: Cluster,
     pub(crate) folder: TempDir,
+    pub(crate) several: Option<Several>,
 }
 
 impl Federation {
     /// A coordinator with a model of that size as `base@1`.
     pub(crate) fn start(size: Size) -> Result<Self> {
+        Self::start_at(Place::One, size)
+    }
+
+    pub(crate) fn start_at(place: Place, size: Size) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let cluster = Cluster::start(folder.path())?;
+        std::fs::create_dir_all(folder.path().join("logs"))?;
+        let (cluster, several) = place::start(folder.path(), place)?;
         let text = notes::to_conll(&notes::generate(Style::StAnna, Split::Train, 60, 1));
         let model = folder.path().join("base");
         tiny::write(&model, size, &text, 1)?;
         let from = model.to_str().context("path")?;
         cluster.coordinate(&["model", "import", "--from", from, "--name", "base"])?;
-        Ok(Self { cluster, folder })
+        Ok(Self {
+            cluster,
+            folder,
+            several,
+        })
+    }
+
+    /// Where institutions dial; one address a process.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let several = self.several.as_ref();
+        let several = several.map(|several| several.ground.callers());
+        several.unwrap_or_else(|| vec![self.cluster.address()])
+    }
+
+    /// Every process of the coordinator.
+    fn processes(&mut self) -> Result<Vec<&Process>> {
+        let Some(several) = &mut self.several else {
+            let one = self.cluster.coordinator_process().context("it runs")?;
+            return Ok(vec![one]);
+        };
+        several.processes().context("all of them run")
+    }
+
+    /// What all processes of the coordinator hold now, and held at most, in bytes.
+    pub(crate) fn memory(&mut self) -> Result<(u64, u64)> {
+        let mut sum = (0, 0);
+        for process in self.processes()? {
+            sum.0 += process.memory().context("a process's memory")?;
+            sum.1 += process.peak_memory().context("a process's memory")?;
+        }
+        Ok(sum)
+    }
+
+    /// Lets the most that they held begin anew.
+    pub(crate) fn forget_peak_memory(&mut self) -> Result<()> {
+        for process in self.processes()? {
+            process.forget_peak_memory()?;
+        }
+        Ok(())
     }
 
     async fn operator(&self) -> Result<Channel> {
@@ -45,12 +92,15 @@ impl Federation {
             key: &operator.join("operator.key"),
         };
         let authority = directory.join("authority/authority.pem");
-        channel(&self.cluster.address(), &authority, Some(credentials)).await
+        let addresses = self.addresses();
+        let address = addresses.first().context("an address")?;
+        channel(address, &authority, Some(credentials)).await
     }
 
-    /// Enrols institutions `i0`, `i1`, … that are tasks of this program.
+    /// Enrols institutions `i0`, `i1`, … that are tasks of this program, and dial the processes in turn.
     pub(crate) async fn enrol(&self, count: usize) -> Result<Vec<Hollow>> {
         let mut operations = OperationsClient::new(self.operator().await?);
+        let addresses = self.addresses();
         let mut all = Vec::new();
         for number in 0..count {
             let name = format!("i{number}");
@@ -77,7 +127,9 @@ impl Federation {
                 identity::Way::default(),
             )
             .await?;
-            all.push(Hollow::new(&name, &root, &self.cluster.address())?);
+            let mut own = addresses.clone();
+            own.rotate_left(number % addresses.len());
+            all.push(Hollow::new(&name, &root, own)?);
         }
         Ok(all)
     }
@@ -95,6 +147,17 @@ impl Federation {
 
     /// All events of the run, once it has come to its end.
     pub(crate) async fn watch(&self, run: &str, within: Duration) -> Result<Vec<Entry>> {
+        let end = |event: &Event| matches!(event, Event::RunCompleted { .. });
+        self.watch_until(run, within, end).await
+    }
+
+    /// The events of the run, up to the first that is the `last`.
+    pub(crate) async fn watch_until(
+        &self,
+        run: &str,
+        within: Duration,
+        last: impl Fn(&Event) -> bool,
+    ) -> Result<Vec<Entry>> {
         let mut monitoring = MonitoringClient::new(self.operator().await?);
         let request = v1::WatchRequest {
             run: run.to_owned(),
@@ -110,7 +173,7 @@ impl Federation {
                 if let Event::RunFailed { reason } = &event {
                     bail!("the run failed: {reason}");
                 }
-                if matches!(event, Event::RunCompleted { .. }) {
+                if last(&event) {
                     return Ok(());
                 }
             }

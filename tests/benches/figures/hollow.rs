@@ -55,7 +55,8 @@ impl Encoded {
 pub(crate) struct Hollow {
     name: InstitutionId,
     identity: PathBuf,
-    address: String,
+    /// The first is dialled.
+    addresses: Vec<String>,
     key: SecretKey,
     client: Option<FederationClient<Channel>>,
     consents: Vec<v1::Signed>,
@@ -70,14 +71,14 @@ pub(crate) struct Hollow {
 }
 
 impl Hollow {
-    pub(crate) fn new(name: &str, directory: &Path, address: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str, directory: &Path, addresses: Vec<String>) -> Result<Self> {
         let identity = directory.join("identity");
         let key = std::fs::read_to_string(identity.join("signing.key"))?;
         Ok(Self {
             name: name.parse()?,
             key: SecretKey::from_pem(&key)?,
             identity,
-            address: address.to_owned(),
+            addresses,
             client: None,
             consents: Vec::new(),
             plans: Vec::new(),
@@ -96,11 +97,18 @@ impl Hollow {
                 key: &self.identity.join("tls.key"),
             };
             let authority = self.identity.join("authority.pem");
-            let channel = channel(&self.address, &authority, Some(credentials)).await?;
+            let address = self.addresses.first().context("an address")?;
+            let channel = channel(address, &authority, Some(credentials)).await?;
             let client = FederationClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
             self.client = Some(client);
         }
         self.client.as_mut().context("a client")
+    }
+
+    /// Dials the next address from now on.
+    pub(crate) fn turn(&mut self) {
+        self.client = None;
+        self.addresses.rotate_left(1);
     }
 
     /// Waits for something to do.
@@ -119,15 +127,18 @@ impl Hollow {
     /// Takes part until the future that calls this is dropped.
     pub(crate) async fn take_part(&mut self) -> Result<()> {
         loop {
-            match self.check_in().await? {
-                None => {}
-                Some(Todo::Proposal(proposal)) => self.agree(proposal)?,
-                Some(Todo::Train(assignment)) => self.pretend(assignment).await?,
-                Some(Todo::Evaluate(assignment)) => self.decline(assignment).await?,
-                Some(Todo::SecureStep(step)) => {
-                    self.decline(step.assignment.unwrap_or_default()).await?;
-                }
+            if let Some(todo) = self.check_in().await? {
+                self.work(todo).await?;
             }
+        }
+    }
+
+    pub(crate) async fn work(&mut self, todo: Todo) -> Result<()> {
+        match todo {
+            Todo::Proposal(proposal) => self.agree(proposal),
+            Todo::Train(assignment) => self.pretend(assignment).await,
+            Todo::Evaluate(assignment) => self.decline(assignment).await,
+            Todo::SecureStep(step) => self.decline(step.assignment.unwrap_or_default()).await,
         }
     }
 

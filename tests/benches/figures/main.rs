@@ -19,6 +19,11 @@
 //! | `killed` | how long a client killed in mid-round holds it up |
 //! | `restarted` | how long a round takes to go on after a restart of the coordinator |
 //! | `outage` | what an outage of 6 minutes costs in mid-upload of 400 MB |
+//! | `failover` | how long it takes until the next leader gives an assignment; lease, deaths |
+//! | `cut` | what is sent twice where a front end dies in mid-upload |
+//!
+//! `beside` before one of `noop`, `large`, `many` and `waiting` measures it twice: in one process on SQLite and a
+//! folder, and in three on PostgreSQL and S3, which institutions dial in turn. `failover` and `cut` have three.
 //!
 //! Institutions of the first eight are tasks of this program that speak the protocol over
 //! connections of their own, download and digest every version, and send an update made before.
@@ -26,11 +31,14 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod cut;
 mod events;
+mod failover;
 mod federation;
 mod flood;
 mod hollow;
 mod outage;
+mod place;
 mod processes;
 mod revoked;
 mod rounds;
@@ -39,37 +47,59 @@ mod waiting;
 
 use anyhow::{Result, bail};
 
+use crate::place::Place;
+
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let number = |at: usize, default: usize| words.get(at).map_or(Ok(default), |word| word.parse());
+    match words.as_slice() {
+        ["beside", figure @ ..] => {
+            measure(figure, Place::One)?;
+            measure(figure, Place::Three { lease_s: 5 })
+        }
+        // `cargo bench` runs everything there is; these take minutes and are asked for by name.
+        [] => {
+            println!("name a figure: cargo bench -p fedner-tests --bench figures -- noop");
+            Ok(())
+        }
+        figure => measure(figure, Place::One),
+    }
+}
+
+fn measure(figure: &[&str], place: Place) -> Result<()> {
+    let number =
+        |at: usize, default: usize| figure.get(at).map_or(Ok(default), |word| word.parse());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    match words.first().copied() {
-        Some("noop") => runtime.block_on(rounds::noop(number(1, 40)? as u32)),
-        Some("large") => runtime.block_on(rounds::large(number(1, 6)? as u32)),
-        Some("many") => runtime.block_on(rounds::many(number(1, 1000)?, number(2, 5)? as u32)),
-        Some("waiting") => runtime.block_on(waiting::waiting(number(1, 1000)?)),
-        Some("flood") => runtime.block_on(flood::flood(number(1, 10)? as u64)),
-        Some("revoked") => runtime.block_on(revoked::revoked(number(1, 20)?)),
-        Some("upload") => runtime.block_on(upload::upload()),
-        Some("events") => runtime.block_on(events::events(number(1, 10_000)? as u32)),
-        Some("idle") => processes::idle(),
-        Some("cold") => processes::cold(),
-        Some("killed") => processes::killed(),
-        Some("restarted") => processes::restarted(),
-        Some("outage") => outage::outage(number(1, 360)? as u64),
-        Some(other) => {
-            bail!("`{other}` is no figure; the head of tests/benches/figures lists them")
+    match (figure.first().copied(), place) {
+        (Some("noop"), _) => runtime.block_on(rounds::noop(place, number(1, 40)? as u32)),
+        (Some("large"), _) => runtime.block_on(rounds::large(place, number(1, 6)? as u32)),
+        (Some("many"), _) => {
+            let (count, rounds) = (number(1, 1000)?, number(2, 5)? as u32);
+            runtime.block_on(rounds::many(place, count, rounds))
         }
-        // `cargo bench` runs everything there is; these take minutes and are asked for by name.
-        None => {
-            println!("name a figure: cargo bench -p fedner-tests --bench figures -- noop");
-            Ok(())
+        (Some("waiting"), _) => runtime.block_on(waiting::waiting(place, number(1, 1000)?)),
+        (Some("flood"), Place::One) => runtime.block_on(flood::flood(number(1, 10)? as u64)),
+        (Some("revoked"), Place::One) => runtime.block_on(revoked::revoked(number(1, 20)?)),
+        (Some("upload"), Place::One) => runtime.block_on(upload::upload()),
+        (Some("events"), Place::One) => runtime.block_on(events::events(number(1, 10_000)? as u32)),
+        (Some("failover"), Place::One) => {
+            let (lease, deaths) = (number(1, 5)? as u64, number(2, 10)?);
+            runtime.block_on(failover::failover(lease, deaths))
+        }
+        (Some("cut"), Place::One) => cut::cut(number(1, 5)? as u32),
+        (Some("idle"), Place::One) => processes::idle(),
+        (Some("cold"), Place::One) => processes::cold(),
+        (Some("killed"), Place::One) => processes::killed(),
+        (Some("restarted"), Place::One) => processes::restarted(),
+        (Some("outage"), Place::One) => outage::outage(number(1, 360)? as u64),
+        (other, _) => {
+            let other = other.unwrap_or_default();
+            bail!("`{other}` is no figure here; the head of tests/benches/figures lists them")
         }
     }
 }

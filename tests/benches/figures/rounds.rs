@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 
 use crate::federation::{Federation, plan, round_seconds, spread};
 use crate::hollow::Hollow;
+use crate::place::Place;
 
 /// 1,000 weights: the head of a small encoder, hidden · tags + tags.
-const SMALL: Size = Size {
+pub(crate) const SMALL: Size = Size {
     hidden: 76,
     layers: 1,
     heads: 4,
@@ -19,7 +20,7 @@ const SMALL: Size = Size {
     words: 100,
 };
 /// 22 million weights, all of them: as many as in MiniLM-L6, more of them in layers.
-const LARGE: Size = Size {
+pub(crate) const LARGE: Size = Size {
     hidden: 384,
     layers: 12,
     heads: 12,
@@ -36,27 +37,27 @@ const WIDE: Size = Size {
 };
 const LONGEST: Duration = Duration::from_mins(20);
 
-pub(crate) async fn noop(rounds: u32) -> Result<()> {
-    let mut federation = Federation::start(SMALL)?;
+pub(crate) async fn noop(place: Place, rounds: u32) -> Result<()> {
+    let mut federation = Federation::start_at(place, SMALL)?;
     let (entries, _) = run(&mut federation, 4, &plan(4, rounds, "head", 6)).await?;
     println!(
-        "noop: 1,000 weights, 4 institutions: {} a round",
+        "noop: {place}: 1,000 weights, 4 institutions: {} a round",
         spread(round_seconds(&entries), "s")
     );
     Ok(())
 }
 
-pub(crate) async fn large(rounds: u32) -> Result<()> {
-    let mut federation = Federation::start(LARGE)?;
+pub(crate) async fn large(place: Place, rounds: u32) -> Result<()> {
+    let mut federation = Federation::start_at(place, LARGE)?;
     let (entries, institutions) = run(&mut federation, 4, &plan(4, rounds, "full", 1)).await?;
     let weights = dimension(&federation)?;
     println!(
-        "large: {weights} weights, 4 institutions, every version stored: {} a round",
+        "large: {place}: {weights} weights, 4 institutions, every version stored: {} a round",
         spread(round_seconds(&entries), "s")
     );
-    let (_, coordinator) = federation.cluster.peak_memory();
+    let (_, coordinator) = federation.memory()?;
     println!(
-        "large: coordinator's peak memory in the rounds {} MiB",
+        "large: {place}: coordinator's peak memory in the rounds {} MiB",
         coordinator >> 20
     );
     let moved: u64 = institutions.iter().map(|i| i.downloaded + i.uploaded).sum();
@@ -70,17 +71,17 @@ pub(crate) async fn large(rounds: u32) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn many(count: usize, rounds: u32) -> Result<()> {
-    let mut federation = Federation::start(WIDE)?;
+pub(crate) async fn many(place: Place, count: usize, rounds: u32) -> Result<()> {
+    let mut federation = Federation::start_at(place, WIDE)?;
     let (entries, _) = run(&mut federation, count, &plan(count, rounds, "head", 4)).await?;
     println!(
-        "many: {count} institutions of {} weights: {} a round",
+        "many: {place}: {count} institutions of {} weights: {} a round",
         dimension(&federation)?,
         spread(round_seconds(&entries), "s")
     );
-    let (_, coordinator) = federation.cluster.peak_memory();
+    let (_, coordinator) = federation.memory()?;
     println!(
-        "many: coordinator's peak memory in the rounds {} MiB",
+        "many: {place}: coordinator's peak memory in the rounds {} MiB",
         coordinator >> 20
     );
     Ok(())
@@ -99,12 +100,12 @@ async fn run(
 ) -> Result<(Vec<Entry>, Vec<Hollow>)> {
     let institutions = federation.enrol(count).await?;
     let run = federation.start_run(plan)?;
-    let (_, before) = federation.cluster.peak_memory();
+    let (_, before) = federation.memory()?;
     println!(
         "coordinator's peak memory with the import of the model: {} MiB",
         before >> 20
     );
-    federation.cluster.forget_peak_memory()?;
+    federation.forget_peak_memory()?;
     let (stop, _) = tokio::sync::watch::channel(false);
     let mut tasks = JoinSet::new();
     for mut institution in institutions {
