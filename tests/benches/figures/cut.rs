@@ -42,7 +42,7 @@ pub(crate) fn cut(repeats: u32) -> Result<()> {
     federation.cluster.start_client("i0")?;
 
     let privacy =
-        "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\nmax_epsilon = 100000.0";
+        "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\nmax_epsilon = 1000.0";
     let text = plan(1, repeats + 1, "full", 1)
         .replace("quorum = 1", "quorum = 1\naway_after_s = 600")
         .replace("unit = \"none\"", privacy)

@@ -13,7 +13,7 @@ use crate::place::Place;
 use crate::rounds::SMALL;
 
 /// Rounds enough for all deaths.
-const ROUNDS: u32 = 100_000;
+const ROUNDS: u32 = 10_000;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two attempts at a coordinator that does not answer.
 const PAUSE: Duration = Duration::from_millis(20);

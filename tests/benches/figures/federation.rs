@@ -202,6 +202,7 @@ rounds = {rounds}
 [cohort]
 institutions = [{}]
 quorum = {institutions}
+weighting = "examples"
 [privacy]
 unit = "none"
 "#,
