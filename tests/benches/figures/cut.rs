@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fedner_tests::config::set;
-use fedner_tests::notes;
 use fedner_tests::proxy::Proxy;
 
-use crate::federation::{Federation, plan, spread};
+use crate::federation::{Federation, spread};
 use crate::place::Place;
-use crate::processes::{enrol, times_of, wait_within};
+use crate::processes::{enrol, noised_plan, times_of, wait_within};
 use crate::rounds::LARGE;
 
 /// Bytes a second of the way up.
@@ -41,16 +40,7 @@ pub(crate) fn cut(repeats: u32) -> Result<()> {
     set(&file, &[("coordinator", &format!("{through:?}"))])?;
     federation.cluster.start_client("i0")?;
 
-    let privacy =
-        "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\nmax_epsilon = 1000.0";
-    let text = plan(1, repeats + 1, "full", 1)
-        .replace("quorum = 1", "quorum = 1\naway_after_s = 600")
-        .replace("unit = \"none\"", privacy)
-        .replace(
-            "labels = [\"L0\"]",
-            &format!("labels = {:?}", notes::LABELS),
-        );
-    let run = federation.start_run(&text)?;
+    let run = federation.start_run(&noised_plan(repeats + 1, 600))?;
     let moved = || -> Vec<u64> { proxies.iter().map(|proxy| proxy.up().moved()).collect() };
     let mut rounds = Vec::new();
     for round in 1..=u64::from(repeats) + 1 {

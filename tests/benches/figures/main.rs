@@ -22,8 +22,8 @@
 //! | `failover` | how long it takes until the next leader gives an assignment; lease, deaths |
 //! | `cut` | what is sent twice where a front end dies in mid-upload |
 //!
-//! `beside` before one of `noop`, `large`, `many` and `waiting` measures it twice: in one process on SQLite and a
-//! folder, and in three on PostgreSQL and S3, which institutions dial in turn. `failover` and `cut` have three.
+//! Write `beside` before `noop`, `large`, `many` or `waiting` to measure it twice. First it runs in one process on SQLite
+//! and a folder, then in three on PostgreSQL and S3. Institutions dial the three in turn. `failover` and `cut` have three.
 //!
 //! Institutions of the first eight are tasks of this program that speak the protocol over
 //! connections of their own, download and digest every version, and send an update made before.

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use fedner_tests::notes;
 use fedner_tests::proxy::Proxy;
 use fedner_tests::tiny::Size;
 
-use crate::federation::{Federation, plan};
-use crate::processes::{enrol, now_ms, times_of, wait_within};
+use crate::federation::Federation;
+use crate::processes::{enrol, noised_plan, now_ms, times_of, wait_within};
 
 /// 145 million weights, whose noised update has some 400 MB.
 const MODEL: Size = Size {
@@ -32,17 +31,7 @@ pub(crate) fn outage(seconds: u64) -> Result<()> {
     proxy.up().slow_down(SPEED);
     federation.cluster.redirect("i0", &proxy.address())?;
     federation.cluster.start_client("i0")?;
-    let cohort = format!("quorum = 1\naway_after_s = {}", seconds + 600);
-    let privacy =
-        "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\nmax_epsilon = 1000.0";
-    let text = plan(1, 2, "full", 1)
-        .replace("quorum = 1", &cohort)
-        .replace("unit = \"none\"", privacy)
-        .replace(
-            "labels = [\"L0\"]",
-            &format!("labels = {:?}", notes::LABELS),
-        );
-    let run = federation.start_run(&text)?;
+    let run = federation.start_run(&noised_plan(2, seconds + 600))?;
 
     let first = begin(&federation, &proxy, &run, 1)?;
     let second = begin(&federation, &proxy, &run, 2)?;

@@ -115,19 +115,31 @@ pub(crate) fn cold() -> Result<()> {
     Ok(())
 }
 
+/// The plan with the labels of the text, so that clients can train by it.
+fn trainable(plan: &str) -> String {
+    let labels = format!("labels = {:?}", notes::LABELS);
+    plan.replace("labels = [\"L0\"]", &labels)
+}
+
+/// A plan of one client that sends noised updates, and may be away for so many seconds.
+pub(crate) fn noised_plan(rounds: u32, away_after_s: u64) -> String {
+    let cohort = format!("quorum = 1\naway_after_s = {away_after_s}");
+    let privacy =
+        "unit = \"institution\"\nclip = 1.0\nnoise_multiplier = 1.0\nmax_epsilon = 1000.0";
+    trainable(&plan(1, rounds, "full", 1))
+        .replace("quorum = 1", &cohort)
+        .replace("unit = \"none\"", privacy)
+}
+
 /// A long training at everybody; the run, once all are at it.
 fn all_training(federation: &mut Federation, count: usize, quorum: usize) -> Result<String> {
     for name in enrol(federation, count, 40)? {
         federation.cluster.start_client(&name)?;
     }
-    let text = plan(count, 2, "full", 1)
+    let text = trainable(&plan(count, 2, "full", 1))
         .replace(
             &format!("quorum = {count}"),
             &format!("quorum = {quorum}\naway_after_s = 2"),
-        )
-        .replace(
-            "labels = [\"L0\"]",
-            &format!("labels = {:?}", notes::LABELS),
         )
         .replace("[cohort]", "[training]\nlocal_epochs = 20\n[cohort]");
     let run = federation.start_run(&text)?;

@@ -275,9 +275,18 @@ fn other_keys(liar: &mut Liar, victim: &InstitutionId) -> Result<()> {
         liar.send(view, &some)?;
     }
     liar.send(&told, &all)?;
-    let fewer = without(&all, victim);
-    for view in [&other, &mixed, &told] {
-        for set in [&all, &fewer] {
+    unmask_each(
+        liar,
+        &[&other, &mixed, &told],
+        [&all, &without(&all, victim)],
+    )
+}
+
+/// Everybody is asked to unmask each of the sets in each of the views.
+fn unmask_each(liar: &mut Liar, views: &[&Told], sets: [&Names; 2]) -> Result<()> {
+    let all = liar.all();
+    for view in views {
+        for set in sets {
             let named = liar.name_set(view, set, &all)?;
             liar.unmask(&named, &all)?;
         }
@@ -358,14 +367,11 @@ fn old_attempt(liar: &mut Liar, victim: &InstitutionId) -> Result<()> {
     let second = masked(liar, 2)?;
     let first = masked(liar, 1)?;
     let again = begun(liar, 2)?;
-    let fewer = without(&all, victim);
-    for told in [&first, &again, &second] {
-        for set in [&fewer, &all] {
-            let named = liar.name_set(told, set, &all)?;
-            liar.unmask(&named, &all)?;
-        }
-    }
-    Ok(())
+    unmask_each(
+        liar,
+        &[&first, &again, &second],
+        [&without(&all, victim), &all],
+    )
 }
 
 fn ended(liar: &mut Liar, victim: &InstitutionId) -> Result<()> {
@@ -375,14 +381,7 @@ fn ended(liar: &mut Liar, victim: &InstitutionId) -> Result<()> {
     forgetful.push(victim.clone());
     liar.end(&forgetful)?;
     let after = masked(liar, 1)?;
-    let fewer = without(&all, victim);
-    for told in [&before, &after] {
-        for set in [&fewer, &all] {
-            let named = liar.name_set(told, set, &all)?;
-            liar.unmask(&named, &all)?;
-        }
-    }
-    Ok(())
+    unmask_each(liar, &[&before, &after], [&without(&all, victim), &all])
 }
 
 /// Whatever was said stands beside anything else.
