@@ -29,6 +29,7 @@ fn wait_for_log(setting: &Setting, name: &str, words: &str) -> Result<()> {
         let text = fs::read_to_string(&log)?;
         Ok(text.contains(words).then_some(()))
     })
+    .with_context(|| setting.logs())
 }
 
 fn member(setting: &Setting, run: &str, name: &str) -> Result<Value> {

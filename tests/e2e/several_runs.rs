@@ -32,17 +32,25 @@ fn working(setting: &Setting, run: &str) -> Result<Vec<(String, String)>> {
 #[test]
 fn runs_share_institutions_and_each_works_on_one_at_a_time() -> Result<()> {
     let mut setting = Setting::with_model()?;
-    setting.start_institutions(3, 8)?;
+    let institutions = ["i0", "i1", "i2"];
+    for (number, name) in institutions.into_iter().enumerate() {
+        setting.enrol(name, number, 8)?;
+    }
     let first = setting.start_run(&plan(3, 3, 2, "full", "", NO_NOISE))?;
     let second = plan(2, 2, 2, "head", "", NO_NOISE).replace("\"notes\"", "\"others\"");
     let second = setting.start_run(&second)?;
     assert_ne!(first, second);
 
-    // Neither run goes on without this one: sooner or later both await it, and one has it first.
+    // One agrees to both and is gone: once the others are there, both runs await it, and one has it first.
+    setting.cluster.start_client("i0")?;
     for run in [&first, &second] {
-        setting.wait_until(run, MINUTES, |view| view["round"] == 1)?;
+        setting.wait_until(run, MINUTES, |view| {
+            view["members"][0]["institution"] == "i0" && view["members"][0]["state"] == "ready"
+        })?;
     }
     setting.cluster.kill_client("i0")?;
+    setting.cluster.start_client("i1")?;
+    setting.cluster.start_client("i2")?;
     let deadline = std::time::Instant::now() + MINUTES;
     loop {
         assert!(std::time::Instant::now() < deadline, "{}", setting.logs());
