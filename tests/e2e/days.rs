@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fedner_tests::proxy::Proxy;
 use serde_json::Value;
 
 use crate::old_copy::copy;
@@ -216,7 +217,7 @@ fn a_second_copy_of_a_directory_is_refused_before_it_trains_and_both_sides_are_t
     wait_for_log(&setting, "clone", "identity-in-use")?;
     let run = setting.start_run(&plan(2, 2, 2, "head", "", PRIVACY))?;
     setting.wait_for_state(&run, "completed", MINUTES)?;
-    assert_eq!(updates(&setting, "i0")?, 2);
+    assert_eq!(updates(&setting, "i0")?, 2, "{}", setting.logs());
     assert_eq!(updates(&setting, "clone")?, 0, "it has paid for nothing");
     let shown = setting.cluster.coordinate(&["institution", "show", "i0"])?;
     assert_eq!(shown["twice"], true, "{shown}");
@@ -224,6 +225,25 @@ fn a_second_copy_of_a_directory_is_refused_before_it_trains_and_both_sides_are_t
     let looks = setting.cluster.client_command("i0", &["check"])?;
     let looks = String::from_utf8(fedner_tests::process::run(looks)?.stdout)?;
     assert!(looks.contains("fedner-coordinator/"), "{looks}");
+    Ok(())
+}
+
+/// A moment without a connection would let the copy in.
+#[test]
+fn an_institution_changes_its_connection_without_a_moment_in_between() -> Result<()> {
+    let mut setting = Setting::with_model()?;
+    setting.enrol("i0", 0, 4)?;
+    let proxy = Proxy::start(&setting.cluster.address())?;
+    setting.cluster.redirect("i0", &proxy.address())?;
+    setting.cluster.start_client("i0")?;
+    let run = setting.start_run(&plan(1, 1, 2, "head", "", PRIVACY))?;
+    setting.wait_for_state(&run, "completed", MINUTES)?;
+    assert!(proxy.dialled() > 1, "{}", setting.logs());
+    assert_eq!(proxy.deserted(), 0);
+    setting.cluster.kill_client("i0")?;
+    wait_for("the end of the last", || {
+        Ok((proxy.deserted() == 1).then_some(()))
+    })?;
     Ok(())
 }
 

@@ -30,6 +30,10 @@ struct Wire {
     up: Lane,
     down: Lane,
     open: Mutex<Vec<Weak<Pair>>>,
+    dialled: AtomicU64,
+    /// Connections that are open now.
+    live: AtomicU64,
+    deserted: AtomicU64,
 }
 
 /// Both ends of one connection, which close together.
@@ -114,6 +118,16 @@ impl Proxy {
         &self.wire.down
     }
 
+    /// How many connections were made since the start.
+    pub fn dialled(&self) -> u64 {
+        self.wire.dialled.load(Ordering::SeqCst)
+    }
+
+    /// How often the last open connection ended.
+    pub fn deserted(&self) -> u64 {
+        self.wire.deserted.load(Ordering::SeqCst)
+    }
+
     /// Breaks every connection, now and until [`mend`](Self::mend).
     pub fn cut(&self) {
         self.wire.cut();
@@ -160,12 +174,18 @@ impl Wire {
         open.retain(|pair| pair.strong_count() > 0);
         open.push(Arc::downgrade(&pair));
         drop(open);
+        self.dialled.fetch_add(1, Ordering::SeqCst);
+        self.live.fetch_add(1, Ordering::SeqCst);
         for up in [true, false] {
             let (wire, pair) = (Arc::clone(self), Arc::clone(&pair));
             thread::spawn(move || {
                 // However one direction ends, the other one does too.
                 let _ = wire.forward(&pair, up);
                 pair.close();
+                // Counted once of both directions.
+                if up && wire.live.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    wire.deserted.fetch_add(1, Ordering::SeqCst);
+                }
             });
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Keys and certificates: renewed in time, replaced when somebody asks, and learnt from the coordinator.
 
+use std::mem;
 use std::sync::Arc;
 
 use fedner_shared::keys::{Signs, Succession, Trust, newest};
@@ -63,8 +64,10 @@ impl Agent {
     pub(super) fn dial(&mut self) -> Result<(), Error> {
         let network = &self.environment.network;
         let channel = network.dial(&self.to, &self.identity.tls)?;
-        self.coordinator = Coordinator::from_channel(&self.to.addresses, channel)
+        let present = Coordinator::from_channel(&self.to.addresses, channel)
             .with_session(self.program.clone());
+        let before = mem::replace(&mut self.coordinator, present);
+        self.replaced.get_or_insert(before);
         Ok(())
     }
 

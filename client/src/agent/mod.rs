@@ -111,6 +111,9 @@ pub struct Agent {
     storage_key: StorageKey,
     identity: Arc<Identity>,
     coordinator: Coordinator,
+    /// The connection before, which is held until the present one was answered: in a moment without any, another copy
+    /// of the directory would be let in.
+    replaced: Option<Coordinator>,
     /// Where it is, beginning with the address to dial first.
     to: Destination,
     /// Which running program this is.
@@ -189,6 +192,7 @@ impl Agent {
             identity,
             coordinator: Coordinator::from_channel(&to.addresses, channel)
                 .with_session(program.clone()),
+            replaced: None,
             to,
             program,
             effects: VecDeque::new(),
@@ -364,6 +368,7 @@ impl Agent {
 
     /// The coordinator answered.
     fn heard(&mut self) {
+        self.replaced = None;
         let now = self.environment.machine.now();
         let stale = |at: Time| now.since(at) >= CONTACT_EVERY;
         if self.contact.failure.is_some() || self.contact.succeeded.is_none_or(stale) {
