@@ -206,9 +206,8 @@ impl Blobs {
     /// Stores bytes; their digest names them.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
-        let standing = self.renew(digest).await?;
-        if standing != Standing::Kept {
-            self.put_whole(digest, bytes, standing).await?;
+        if self.folder.is_none() || self.renew(digest).await? != Standing::Kept {
+            self.put_whole(digest, bytes).await?;
         }
         Ok(digest)
     }
@@ -217,19 +216,18 @@ impl Blobs {
     /// it gets a second name, and not a byte is copied: nobody may write to it any more. Tells whether it
     /// was not there before.
     pub async fn put_file(&self, digest: Digest, path: &Path) -> Result<bool, Error> {
-        let standing = self.renew(digest).await?;
-        if standing == Standing::Kept {
+        let Some(folder) = self.folder.clone() else {
+            return self.copy_file(digest, path).await;
+        };
+        if self.renew(digest).await? == Standing::Kept {
             return Ok(false);
         }
-        if let Some(folder) = self.folder.clone() {
-            let path = path.to_owned();
-            let linked = blocking(move || link(&folder, digest, &path));
-            if linked.await.map_err(io::Error::other)?? {
-                return Ok(true);
-            }
+        let file = path.to_owned();
+        let linked = blocking(move || link(&folder, digest, &file));
+        if linked.await.map_err(io::Error::other)?? {
+            return Ok(true);
         }
-        self.copy_file(digest, path, standing).await?;
-        Ok(standing == Standing::Absent)
+        self.copy_file(digest, path).await
     }
 
     /// Removes an object that was put a moment ago and is of no use after all.
@@ -330,42 +328,38 @@ impl Blobs {
         Ok(removed)
     }
 
-    /// Puts an object in one request. One that is absent is put only if nobody else has put it meanwhile; where
-    /// that is not known, it is put once more, which changes nothing.
-    async fn put_whole(
-        &self,
-        digest: Digest,
-        bytes: Vec<u8>,
-        standing: Standing,
-    ) -> Result<(), Error> {
+    /// Puts an object in one request, which is refused where it is there; then it is put once more if it may be
+    /// collected any moment. Tells whether it was not there before.
+    async fn put_whole(&self, digest: Digest, bytes: Vec<u8>) -> Result<bool, Error> {
         let (location, payload) = (location(digest), PutPayload::from(bytes));
         crash::point("before put", "object");
-        if standing == Standing::Absent {
-            let create = self
-                .store
-                .put_opts(&location, payload.clone(), PutMode::Create.into());
-            match create.await {
-                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {
-                    crash::point("after put", "object");
-                    return Ok(());
+        let create = self
+            .store
+            .put_opts(&location, payload.clone(), PutMode::Create.into())
+            .await;
+        let new = match create {
+            Ok(_) => true,
+            Err(error) => {
+                if !matches!(error, object_store::Error::AlreadyExists { .. }) {
+                    // Its answer may have been lost, or the store knows no such condition.
+                    tracing::debug!(%digest, %error, "it is asked whether an object is there");
                 }
-                Err(error) => {
-                    tracing::debug!(%digest, %error, "an object is put once more");
+                // Not between the look and the removal of a sweep.
+                let _kept = self.removing.read().await;
+                let standing = self.standing(digest).await?;
+                if standing != Standing::Kept {
+                    let put = self.store.put(&location, payload).await;
+                    put.map_err(|source| Error::Store { digest, source })?;
                 }
+                standing == Standing::Absent
             }
-        }
-        let put = self.store.put(&location, payload).await;
-        put.map_err(|source| Error::Store { digest, source })?;
+        };
         crash::point("after put", "object");
-        Ok(())
+        Ok(new)
     }
 
-    async fn copy_file(
-        &self,
-        digest: Digest,
-        path: &Path,
-        standing: Standing,
-    ) -> Result<(), Error> {
+    /// Copies a file into the store; whether the object was not there before.
+    async fn copy_file(&self, digest: Digest, path: &Path) -> Result<bool, Error> {
         let path = path.to_owned();
         let file = on_disk(move || File::open(path)).await?;
         if file.metadata()?.len() <= PART as u64 {
@@ -373,7 +367,11 @@ impl Blobs {
                 let mut bytes = Vec::new();
                 (&file).read_to_end(&mut bytes).map(|_| bytes)
             });
-            return self.put_whole(digest, read.await?, standing).await;
+            return self.put_whole(digest, read.await?).await;
+        }
+        let standing = self.standing(digest).await?;
+        if standing == Standing::Kept {
+            return Ok(false);
         }
         crash::point("before put", "object");
         if let Err(error) = self.put_parts(digest, Arc::new(file)).await {
@@ -383,7 +381,7 @@ impl Blobs {
             }
         }
         crash::point("after put", "object");
-        Ok(())
+        Ok(standing == Standing::Absent)
     }
 
     /// The object is there once all parts are.
@@ -558,7 +556,7 @@ mod tests {
         // The first file is an object now, by another name.
         std::fs::remove_file(&path).expect("unlink");
         std::fs::write(&path, b"third").expect("stage");
-        let copied = blobs.copy_file(third, &path, Standing::Absent);
+        let copied = blobs.copy_file(third, &path);
         copied.await.expect("copy file");
         assert_eq!(blobs.read(third).await.expect("read"), b"third");
         assert_eq!(
