@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fedner_proto::v1::check_in_response::Todo;
@@ -23,6 +24,10 @@ use tonic::transport::Channel;
 
 /// How long a check-in may wait.
 const POLL_MS: u32 = 20_000;
+
+/// How many check-ins may fail, and after how long each is tried again.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// An update made before.
 #[derive(Debug)]
@@ -126,9 +131,18 @@ impl Hollow {
 
     /// Takes part until the future that calls this is dropped.
     pub(crate) async fn take_part(&mut self) -> Result<()> {
+        let mut failed = 0;
         loop {
-            if let Some(todo) = self.check_in().await? {
-                self.work(todo).await?;
+            match self.check_in().await {
+                Ok(Some(todo)) => self.work(todo).await?,
+                Ok(None) => {}
+                // A thousand callers of one address are let in a few at a time. A client tries again.
+                Err(_) if failed < TRIES => {
+                    failed += 1;
+                    self.client = None;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fedner_shared::event::{Entry, Event};
 use fedner_tests::tiny::Size;
 use tokio::task::JoinSet;
@@ -118,13 +118,19 @@ async fn run(
             outcome.map(|()| institution)
         });
     }
-    let entries = federation.watch(&run, LONGEST).await;
+    let entries = tokio::select! {
+        entries = federation.watch(&run, LONGEST) => entries?,
+        // None ends before it is stopped.
+        failed = tasks.join_next() => {
+            failed.context("institutions")???;
+            bail!("an institution has left");
+        }
+    };
     stop.send_replace(true);
     let mut institutions = Vec::new();
     while let Some(institution) = tasks.join_next().await {
         institutions.push(institution??);
     }
-    let entries = entries?;
     assert!(matches!(
         entries.last().map(|entry| &entry.event),
         Some(Event::RunCompleted { .. })
