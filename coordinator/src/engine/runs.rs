@@ -168,6 +168,7 @@ impl Engine {
             let written = self.written.get(&id);
             let kinds: Vec<String> = events.iter().map(Event::kind).collect();
             let newest = self.store.transact(name, |tx| {
+                let mut newest = None;
                 also(tx)?;
                 tx.put_run(&run, written)?;
                 for event in events {
@@ -175,12 +176,13 @@ impl Engine {
                     for event in std::iter::once(event).chain(moved) {
                         let entry = tx.append_event(now, Some(&run.id), event)?;
                         tracing::info!(run = %run.id, event = %entry.event.kind(), "event");
+                        newest = Some(entry.sequence);
                     }
                 }
                 for effect in &effects {
                     tx.put_effect(&run.id, effect)?;
                 }
-                tx.last_sequence()
+                newest.map_or_else(|| tx.last_sequence(), Ok)
             })?;
             self.written.insert(id.clone(), run.members.clone());
             observe::count_step();

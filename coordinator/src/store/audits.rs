@@ -15,7 +15,7 @@ impl Tx<'_> {
         let sql = "INSERT INTO audit_reports (version, report) VALUES (?1, ?2)
                    ON CONFLICT (version, report) DO NOTHING";
         let row = values![version.to_string(), report.to_string()];
-        self.execute("put report", sql, row).map(drop)
+        self.write("put report", sql, row)
     }
 
     pub fn has_report(&self, version: Digest, report: Digest) -> Result<bool, Error> {
@@ -64,6 +64,6 @@ impl Tx<'_> {
     pub fn put_export(&self, version: Digest, weights: Digest) -> Result<(), Error> {
         let sql = "INSERT INTO exports (version, weights) VALUES (?1, ?2) ON CONFLICT (version) DO NOTHING";
         let row = values![version.to_string(), weights.to_string()];
-        self.execute("put export", sql, row).map(drop)
+        self.write("put export", sql, row)
     }
 }

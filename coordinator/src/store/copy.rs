@@ -145,7 +145,7 @@ impl Table {
                     Ok(row.0.clone())
                 })?;
             for row in &page {
-                to.execute("copy to", &put, row)?;
+                to.write("copy to", &put, row)?;
             }
             done += page.len() as i64;
             if (page.len() as i64) < PAGE {

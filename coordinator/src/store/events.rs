@@ -49,7 +49,7 @@ impl Tx<'_> {
             entry.digest().to_string(),
             json
         ];
-        self.execute("append event", sql, row)?;
+        self.write("append event", sql, row)?;
         Ok(entry)
     }
 
@@ -105,7 +105,7 @@ impl Tx<'_> {
             seen.key.as_bytes(),
             json
         ];
-        self.execute("put history seen", sql, row).map(drop)
+        self.write("put history seen", sql, row)
     }
 
     pub fn histories_seen(&self) -> Result<Vec<HistorySeen>, Error> {

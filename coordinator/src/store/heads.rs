@@ -15,11 +15,10 @@ impl Tx<'_> {
         let name = "put ledger head";
         let sql = "INSERT INTO ledger_heads (institution, head) VALUES (?1, ?2)
                    ON CONFLICT (institution, head) DO NOTHING";
-        self.execute(name, sql, values![institution, head.to_string()])?;
+        self.write(name, sql, values![institution, head.to_string()])?;
         let sql = "DELETE FROM ledger_heads WHERE institution = ?1 AND rowid NOT IN
                    (SELECT rowid FROM ledger_heads WHERE institution = ?1 ORDER BY rowid DESC LIMIT ?2)";
-        self.execute(name, sql, values![institution, KEPT])
-            .map(drop)
+        self.write(name, sql, values![institution, KEPT])
     }
 
     /// In the order in which they came, the newest first.

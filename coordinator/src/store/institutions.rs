@@ -65,7 +65,7 @@ impl Tx<'_> {
             expires.as_millis(),
             *reenrol
         ];
-        self.execute("put invite", sql, row).map(drop)
+        self.write("put invite", sql, row)
     }
 
     pub fn put_presence(
@@ -78,7 +78,7 @@ impl Tx<'_> {
                    ON CONFLICT (institution) DO UPDATE
                    SET seen_ms = excluded.seen_ms, software = excluded.software";
         let row = values![institution, seen.as_millis(), software];
-        self.execute("put presence", sql, row).map(drop)
+        self.write("put presence", sql, row)
     }
 
     /// When each institution was last heard of, and by what software.
@@ -122,7 +122,7 @@ impl Tx<'_> {
         if matches!(found, InviteUse::Accepted { .. }) {
             let sql = "UPDATE invites SET used_ms = ?2 WHERE secret_hash = ?1";
             let row = values![secret_hash.as_bytes(), now.as_millis()];
-            self.execute("use invite", sql, row)?;
+            self.write("use invite", sql, row)?;
         }
         Ok(found)
     }
@@ -131,7 +131,7 @@ impl Tx<'_> {
     pub fn note_invite_used_by(&self, secret_hash: Digest, by: Digest) -> Result<(), Error> {
         let sql = "UPDATE invites SET used_by = ?2 WHERE secret_hash = ?1";
         let row = values![secret_hash.as_bytes(), by.to_string()];
-        self.execute("note invite", sql, row).map(drop)
+        self.write("note invite", sql, row)
     }
 
     /// The open invites of the name are worth nothing from now on; how many there were.
@@ -162,7 +162,7 @@ impl Tx<'_> {
             enrolled.as_millis(),
             certificate_expires.as_millis()
         ];
-        self.execute("put institution", sql, row)?;
+        self.write("put institution", sql, row)?;
         self.revoke_certificates(name)?;
         self.put_certificate(name, issued)
     }
@@ -172,16 +172,14 @@ impl Tx<'_> {
         let sql = "INSERT INTO certificates (serial, institution, expires_ms, authority)
                    VALUES (?1, ?2, ?3, ?4)";
         let row = values![&issued.serial, name, expires, &issued.authority];
-        self.execute("put certificate", sql, row)?;
+        self.write("put certificate", sql, row)?;
         let sql = "UPDATE institutions SET expires_ms = ?2 WHERE name = ?1";
-        self.execute("put certificate", sql, values![name, expires])
-            .map(drop)
+        self.write("put certificate", sql, values![name, expires])
     }
 
     pub fn revoke_certificates(&self, name: &InstitutionId) -> Result<(), Error> {
         let sql = "UPDATE certificates SET revoked = 1 WHERE institution = ?1";
-        self.execute("revoke certificates", sql, values![name])
-            .map(drop)
+        self.write("revoke certificates", sql, values![name])
     }
 
     /// Whether the certificate is one this coordinator gave out and has not revoked.
@@ -199,7 +197,7 @@ impl Tx<'_> {
     ) -> Result<(), Error> {
         let sql = "UPDATE institutions SET state = ?2 WHERE name = ?1";
         let row = values![name, state.as_str()];
-        self.execute("set institution state", sql, row).map(drop)
+        self.write("set institution state", sql, row)
     }
 
     pub fn institution(&self, name: &InstitutionId) -> Result<Option<Institution>, Error> {

@@ -23,9 +23,9 @@ impl Tx<'_> {
     }
 
     pub fn put_keyring(&self, keyring: &Keyring) -> Result<(), Error> {
-        self.execute("put keyring", "DELETE FROM keyring", values![])?;
+        self.write("put keyring", "DELETE FROM keyring", values![])?;
         let sql = "INSERT INTO keyring (generation, sealed) VALUES (?1, ?2)";
         let values = values![keyring.generation, keyring.sealed.as_slice()];
-        self.execute("put keyring", sql, values).map(drop)
+        self.write("put keyring", sql, values)
     }
 }

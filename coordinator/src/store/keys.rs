@@ -29,7 +29,7 @@ impl Tx<'_> {
         let json = serde_json::to_string(signed).map_err(damaged)?;
         let sql = "INSERT INTO successions (institution, digest, signed) VALUES (?1, ?2, ?3)";
         let row = values![institution, signed.digest().to_string(), json];
-        self.execute("put succession", sql, row).map(drop)
+        self.write("put succession", sql, row)
     }
 
     /// Of the coordinator's own keys, oldest first.
@@ -49,7 +49,7 @@ impl Tx<'_> {
     pub fn set_signing_key(&self, name: &InstitutionId, key: &PublicKey) -> Result<(), Error> {
         let sql = "UPDATE institutions SET signing_key = ?2 WHERE name = ?1";
         let row = values![name, key.as_bytes()];
-        self.execute("set signing key", sql, row).map(drop)
+        self.write("set signing key", sql, row)
     }
 
     /// Puts another signature under a plan that is there.
@@ -83,7 +83,7 @@ impl Tx<'_> {
             expires.as_millis(),
             revoked.map(Time::as_millis)
         ];
-        self.execute("put person", sql, row).map(drop)
+        self.write("put person", sql, row)
     }
 
     pub fn people(&self) -> Result<Vec<Person>, Error> {
@@ -116,8 +116,7 @@ impl Tx<'_> {
     /// The institutions' certificates of other authorities than that one are worth nothing.
     pub fn revoke_certificates_not_of(&self, authority: &str) -> Result<(), Error> {
         let sql = "UPDATE certificates SET revoked = 1 WHERE authority <> ?1";
-        self.execute("revoke certificates", sql, values![authority])
-            .map(drop)
+        self.write("revoke certificates", sql, values![authority])
     }
 }
 

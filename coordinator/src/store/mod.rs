@@ -243,8 +243,7 @@ impl Store {
         match &mut self.engine {
             Engine::Sqlite(database) => work(&Tx(&database.begin().map_err(failed)?)),
             Engine::Postgres(session) => {
-                let begun = session.begin_reading();
-                begun.map_err(|error| failed(error.into()))?;
+                session.begin_reading();
                 let value = work(&Tx(session.as_ref()));
                 session.roll_back();
                 value

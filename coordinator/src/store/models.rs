@@ -74,7 +74,7 @@ impl Tx<'_> {
             key.as_bytes(),
             json
         ];
-        self.execute("put statement", sql, row).map(drop)
+        self.write("put statement", sql, row)
     }
 
     pub fn statement(&self, digest: Digest) -> Result<Option<StoredStatement>, Error> {
@@ -156,7 +156,7 @@ impl Tx<'_> {
             version.name.number,
             record
         ];
-        self.execute("put version", sql, row)?;
+        self.write("put version", sql, row)?;
         Ok(digest)
     }
 
@@ -197,7 +197,7 @@ impl Tx<'_> {
         let sql = "INSERT INTO aliases (alias, version) VALUES (?1, ?2)
                    ON CONFLICT (alias) DO UPDATE SET version = excluded.version";
         let row = values![alias.as_str(), version.to_string()];
-        self.execute("put alias", sql, row).map(drop)
+        self.write("put alias", sql, row)
     }
 
     pub fn put_scores(
@@ -210,7 +210,7 @@ impl Tx<'_> {
         let sql = "INSERT INTO scores (version, institution, scores) VALUES (?1, ?2, ?3)
                    ON CONFLICT (version, institution) DO UPDATE SET scores = excluded.scores";
         let row = values![version.to_string(), institution, json];
-        self.execute("put scores", sql, row).map(drop)
+        self.write("put scores", sql, row)
     }
 
     /// The version with its aliases and scores, and without its audits.

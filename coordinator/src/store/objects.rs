@@ -54,7 +54,7 @@ impl Tx<'_> {
         let sql = "INSERT INTO pruned (version, what) VALUES (?1, ?2)
                    ON CONFLICT (version) DO UPDATE SET what = excluded.what";
         let row = values![version.to_string(), pruned.as_str()];
-        self.execute("put pruned version", sql, row).map(drop)
+        self.write("put pruned version", sql, row)
     }
 
     /// The updates of open rounds and pending effects.

@@ -20,7 +20,7 @@ impl Tx<'_> {
         let json = serde_json::to_string(signed).map_err(damaged)?;
         let sql = "INSERT INTO plans (digest, signed) VALUES (?1, ?2)";
         let row = values![signed.digest().to_string(), json];
-        self.execute("put plan", sql, row).map(drop)
+        self.write("put plan", sql, row)
     }
 
     pub fn plan(&self, digest: Digest) -> Result<Option<Signed>, Error> {
@@ -41,7 +41,7 @@ impl Tx<'_> {
                    VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM runs), ?2, ?3)
                    ON CONFLICT (id) DO UPDATE SET snapshot = excluded.snapshot";
         let row = values![run.id.as_str(), run.plan_digest.to_string(), snapshot];
-        self.execute("put run", sql, row)?;
+        self.write("put run", sql, row)?;
         let none = Members::default();
         for (name, member) in run.members.changed_since(before.unwrap_or(&none)) {
             self.put_member(&run.id, name, member)?;
@@ -54,7 +54,7 @@ impl Tx<'_> {
         let sql = "INSERT INTO members (run, institution, member) VALUES (?1, ?2, ?3)
                    ON CONFLICT (run, institution) DO UPDATE SET member = excluded.member";
         let row = values![run.as_str(), name, json];
-        self.execute("put member", sql, row).map(drop)
+        self.write("put member", sql, row)
     }
 
     /// All runs, oldest first.
@@ -79,14 +79,14 @@ impl Tx<'_> {
         let json = serde_json::to_string(effect).map_err(damaged)?;
         let sql = "INSERT INTO outbox (run, round, sequence, effect) VALUES (?1, ?2, ?3, ?4)";
         let row = values![run.as_str(), effect.round, effect.sequence as i64, json];
-        self.execute("put effect", sql, row).map(drop)
+        self.write("put effect", sql, row)
     }
 
     /// The effect has been carried out.
     pub fn remove_effect(&self, run: &RunId, effect: &Effect) -> Result<(), Error> {
         let sql = "DELETE FROM outbox WHERE run = ?1 AND round = ?2 AND sequence = ?3";
         let key = values![run.as_str(), effect.round, effect.sequence as i64];
-        self.execute("remove effect", sql, key).map(drop)
+        self.write("remove effect", sql, key)
     }
 
     pub fn outbox(&self) -> Result<Vec<Pending>, Error> {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::{Error, Failure, Tx, damaged};
 
 /// What stands in a row, or for a `?` of a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Value {
     Null,
     Integer(i64),
@@ -171,6 +171,10 @@ pub(super) trait Statements: std::fmt::Debug {
     /// Runs a statement that writes; how many rows it changed.
     fn execute(&self, sql: &str, values: &[Value]) -> Result<usize, Failure>;
 
+    /// The same where nobody asks how many: an engine may send it later, before the next question or the commit. What
+    /// is wrong with it shows then.
+    fn write(&self, sql: &str, values: &[Value]) -> Result<(), Failure>;
+
     fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Failure>;
 }
 
@@ -182,6 +186,17 @@ impl Tx<'_> {
         values: &[Value],
     ) -> Result<usize, Error> {
         let done = self.0.execute(sql, values);
+        done.map_err(|source| Error::Transaction { name, source })
+    }
+
+    /// The same where nobody asks how many rows changed.
+    pub(super) fn write(
+        &self,
+        name: &'static str,
+        sql: &str,
+        values: &[Value],
+    ) -> Result<(), Error> {
+        let done = self.0.write(sql, values);
         done.map_err(|source| Error::Transaction { name, source })
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, maybe_done};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
@@ -115,28 +115,110 @@ impl Link {
         })
     }
 
+    /// Asks all of it at once: each is sent without waiting for the answer to the one before, and the answers come in
+    /// the same order. The first failure is told; within a transaction nothing after it is done.
+    pub(super) fn ask(&self, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
+        let (client, ready) = (self.client.clone(), self.ready.clone());
+        self.runtime.wait(self.patience, async move {
+            let mut sent = Vec::with_capacity(asks.len());
+            for ask in asks {
+                let statement = match &ask {
+                    Ask::Batch(_) => None,
+                    Ask::Execute(sql, _) | Ask::Rows(sql, _) => {
+                        Some(prepared(&client, &ready, sql).await?)
+                    }
+                };
+                sent.push((ask, statement));
+            }
+            let answer = |(ask, statement)| Box::pin(maybe_done(answer(&client, ask, statement)));
+            let mut answers: Vec<_> = sent.into_iter().map(answer).collect();
+            // The first poll is what sends.
+            for answer in &mut answers {
+                let _ = futures::poll!(answer.as_mut());
+            }
+            let mut all = Vec::with_capacity(answers.len());
+            for mut answer in answers {
+                answer.as_mut().await;
+                all.push(
+                    answer
+                        .as_mut()
+                        .take_output()
+                        .unwrap_or(Err(Error::Silent))?,
+                );
+            }
+            Ok(all)
+        })
+    }
+
     /// Statements without values, one after another.
     pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {
-        let (client, sql) = (self.client.clone(), sql.to_owned());
-        self.runtime.wait(self.patience, async move {
-            Ok(client.batch_execute(&sql).await?)
-        })
+        self.ask(vec![Ask::Batch(sql.to_owned())]).map(drop)
     }
 
     pub(super) fn execute(&self, sql: &str, values: &[Value]) -> Result<usize, Error> {
-        let (client, ready) = (self.client.clone(), self.ready.clone());
-        let (sql, values) = (sql.to_owned(), values.to_vec());
-        self.runtime.wait(self.patience, async move {
-            let statement = prepared(&client, &ready, &sql).await?;
-            Ok(client.execute_raw(&statement, &values).await? as usize)
-        })
+        let asked = self.ask(vec![Ask::Execute(sql.to_owned(), values.to_vec())])?;
+        asked.into_iter().next().unwrap_or(Answer::Done).changed()
     }
 
     pub(super) fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Error> {
-        let (client, ready) = (self.client.clone(), self.ready.clone());
-        let (sql, values) = (sql.to_owned(), values.to_vec());
-        self.runtime.wait(self.patience, async move {
-            let statement = prepared(&client, &ready, &sql).await?;
+        let asked = self.ask(vec![Ask::Rows(sql.to_owned(), values.to_vec())])?;
+        asked.into_iter().next().unwrap_or(Answer::Done).rows()
+    }
+
+    /// The one number that a query answers with.
+    pub(super) fn one(&self, sql: &str) -> Result<i64, Error> {
+        let rows = self.rows(sql, &[])?;
+        match rows.first().and_then(|row| row.0.first()) {
+            Some(Value::Integer(number)) => Ok(*number),
+            _ => Err(Error::Unexpected("a number")),
+        }
+    }
+}
+
+/// What a server is asked.
+#[derive(Debug, Clone)]
+pub(super) enum Ask {
+    /// Statements without values, one after another.
+    Batch(String),
+    /// A statement that writes.
+    Execute(String, Vec<Value>),
+    Rows(String, Vec<Value>),
+}
+
+/// What it answers.
+#[derive(Debug, Default)]
+pub(super) enum Answer {
+    #[default]
+    Done,
+    /// How many rows a statement changed.
+    Changed(usize),
+    Rows(Vec<Row>),
+}
+
+impl Answer {
+    pub(super) fn changed(self) -> Result<usize, Error> {
+        match self {
+            Self::Changed(count) => Ok(count),
+            Self::Done | Self::Rows(_) => Err(Error::Unexpected("how many rows changed")),
+        }
+    }
+
+    pub(super) fn rows(self) -> Result<Vec<Row>, Error> {
+        match self {
+            Self::Rows(rows) => Ok(rows),
+            Self::Done | Self::Changed(_) => Err(Error::Unexpected("rows")),
+        }
+    }
+}
+
+/// Sends it at the first poll.
+async fn answer(client: &Client, ask: Ask, statement: Option<Statement>) -> Result<Answer, Error> {
+    match (ask, statement) {
+        (Ask::Execute(_, values), Some(statement)) => {
+            let changed = client.execute_raw(&statement, &values).await?;
+            Ok(Answer::Changed(changed as usize))
+        }
+        (Ask::Rows(_, values), Some(statement)) => {
             let parameters: Vec<&(dyn ToSql + Sync)> = values
                 .iter()
                 .map(|value| value as &(dyn ToSql + Sync))
@@ -146,16 +228,12 @@ impl Link {
                 let values = (0..row.len()).map(|column| row.try_get(column));
                 values.collect::<Result<_, _>>().map(Row)
             };
-            Ok(rows.into_iter().map(row).collect::<Result<_, _>>()?)
-        })
-    }
-
-    /// The one number that a query answers with.
-    pub(super) fn one(&self, sql: &str) -> Result<i64, Error> {
-        let rows = self.rows(sql, &[])?;
-        match rows.first().and_then(|row| row.0.first()) {
-            Some(Value::Integer(number)) => Ok(*number),
-            _ => Err(Error::Unexpected("a number")),
+            let rows = rows.into_iter().map(row).collect::<Result<_, _>>()?;
+            Ok(Answer::Rows(rows))
+        }
+        (Ask::Batch(sql) | Ask::Execute(sql, _) | Ask::Rows(sql, _), _) => {
+            client.batch_execute(&sql).await?;
+            Ok(Answer::Done)
         }
     }
 }

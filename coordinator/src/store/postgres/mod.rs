@@ -8,9 +8,11 @@
 mod address;
 mod lease;
 mod link;
+mod memo;
 mod schema;
 
 use std::cell::RefCell;
+use std::mem;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,7 +26,8 @@ use tokio_postgres::error::SqlState;
 
 pub use address::Address;
 pub(super) use lease::Lease;
-use link::{Link, Worker};
+use link::{Answer, Ask, Link, Worker};
+use memo::Memo;
 
 use super::Failure;
 use super::leader::{Leader, Terms};
@@ -36,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HANDOVER: Duration = Duration::from_secs(12);
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Writes that are kept back until the next question at most.
+const AT_ONCE: usize = 64;
 
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const WRITER: &str = "SELECT epoch, commits FROM writer";
@@ -132,14 +138,18 @@ struct Work {
     /// Whether the connection is within the transaction.
     open: bool,
     kind: Kind,
-    /// What this transaction has written, in order.
+    /// What this transaction writes, in order.
     written: Vec<(String, Vec<Value>)>,
+    /// How many of them were sent over the present connection.
+    sent: usize,
     /// Whether something has been read in it.
     asked: bool,
     /// Commits that have been made.
     commits: i64,
     /// It is certain that nothing may be written any more.
     lost: bool,
+    /// Of whoever writes.
+    memo: Memo,
 }
 
 /// What a transaction is for.
@@ -160,6 +170,18 @@ impl Work {
         }
         (self.open, self.kind, self.asked) = (false, kind, false);
         self.written.clear();
+        self.sent = 0;
+    }
+
+    /// What is still to be sent.
+    fn unsent(&self) -> impl Iterator<Item = Ask> {
+        let unsent = self.written.iter().skip(self.sent).cloned();
+        unsent.map(|(sql, values)| Ask::Execute(sql, values))
+    }
+
+    /// The connection is worth nothing any more.
+    fn let_go(&mut self) {
+        (self.link, self.open, self.sent) = (None, false, 0);
     }
 }
 
@@ -228,16 +250,10 @@ impl Session {
 
     /// Who writes at present.
     pub(super) fn leader(&self) -> Result<Leader, Error> {
-        self.begin_reading()?;
-        let rows = self
-            .work
-            .borrow()
-            .link
-            .as_ref()
-            .map(|link| link.rows(LEADER, &[]));
+        self.begin_reading();
+        let rows = self.answer_of(Ask::Rows(LEADER.to_owned(), Vec::new()));
         self.roll_back();
-        let rows = rows.ok_or(Error::Silent)??;
-        match rows.first().map(|row| row.0.as_slice()) {
+        match rows?.rows()?.first().map(|row| row.0.as_slice()) {
             Some(
                 [
                     Value::Integer(epoch),
@@ -268,7 +284,15 @@ impl Session {
             return Ok(());
         };
         // Whoever asks is told soon that this process cannot answer: another one may.
-        self.begin_within(lease.length().min(PATIENCE))?;
+        self.begin()?;
+        let mut work = self.work.borrow_mut();
+        let patience = lease.length().min(PATIENCE);
+        let begun = self.insist(patience, &mut work, |work| self.exchange(work, None));
+        drop(work);
+        if begun.is_err() {
+            self.set_writing(false);
+        }
+        begun?;
         self.make_durable()
     }
 
@@ -310,12 +334,8 @@ impl Session {
         }
     }
 
-    /// Begins a transaction, which nobody else can hold meanwhile.
+    /// Begins a transaction, which nobody else can hold meanwhile. The server hears of it with the first question.
     pub(super) fn begin(&self) -> Result<(), Error> {
-        self.begin_within(PATIENCE)
-    }
-
-    fn begin_within(&self, patience: Duration) -> Result<(), Error> {
         let Some(lease) = &self.lease else {
             return Err(Error::Unexpected("leave to write"));
         };
@@ -326,25 +346,22 @@ impl Session {
         }
         lease.set_writing(true);
         work.begin(Kind::Writing);
-        let begun = self.going_on_for(patience, &mut work, |_, _| Ok(()));
-        if begun.is_err() {
-            lease.set_writing(false);
-        }
-        begun
+        Ok(())
     }
 
-    /// Begins a transaction that sees everything as it is now.
-    pub(super) fn begin_reading(&self) -> Result<(), Error> {
-        let mut work = self.work.borrow_mut();
-        work.begin(Kind::Reading);
-        self.going_on(&mut work, |_, _| Ok(()))
+    /// Begins to read. Whoever writes needs no transaction for it: nobody else does meanwhile. All others see everything
+    /// as it is now.
+    pub(super) fn begin_reading(&self) {
+        self.work.borrow_mut().begin(Kind::Reading);
     }
 
     pub(super) fn roll_back(&self) {
         let mut work = self.work.borrow_mut();
-        let done = work.link.as_ref().map(|link| link.batch("ROLLBACK"));
-        if !matches!(done, Some(Ok(()))) {
-            work.link = None;
+        if work.open {
+            let done = work.link.as_ref().map(|link| link.batch("ROLLBACK"));
+            if !matches!(done, Some(Ok(()))) {
+                work.link = None;
+            }
         }
         work.open = false;
         self.set_writing(false);
@@ -368,17 +385,23 @@ impl Session {
 
     fn make_durable(&self) -> Result<(), Error> {
         let mut work = self.work.borrow_mut();
-        work.kind = Kind::Committing;
         let next = work.commits + 1;
         let renewal = self.lease.as_ref().map(Lease::renewal).unwrap_or_default();
         let count = format!("UPDATE writer SET commits = commits + 1, {renewal}; COMMIT");
-        let committed = self.going_on(&mut work, |link, found| {
-            if found == Some(next) {
-                // It was made, and its answer was lost.
-                return link.batch("ROLLBACK").map(|()| None);
+        let committed = self.insist(PATIENCE, &mut work, |work| {
+            if !work.open {
+                let mut begun = self.linked(work)?.ask(begin_writing())?;
+                if self.check(work, begun.last_mut())? == next {
+                    // It was made, and its answer was lost.
+                    return link_of(work)?.batch("ROLLBACK").map(|()| None);
+                }
+                work.open = true;
             }
+            let mut asks: Vec<Ask> = work.unsent().collect();
+            asks.push(Ask::Batch(count.clone()));
+            work.kind = Kind::Committing;
             let asked = Instant::now();
-            link.batch(&count).map(|()| Some(asked))
+            self.linked(work)?.ask(asks).map(|_| Some(asked))
         });
         work.open = false;
         self.set_writing(false);
@@ -391,8 +414,8 @@ impl Session {
                 Ok(())
             }
             Err(error) => {
-                work.link = None;
-                if !error.passes() {
+                work.let_go();
+                if work.kind != Kind::Committing || !error.passes() {
                     return Err(error);
                 }
                 work.lost = true;
@@ -401,32 +424,28 @@ impl Session {
         }
     }
 
-    /// Does something within the transaction. Where the connection is lost the transaction goes on in another: what
-    /// it wrote is written again. `ask` is told how many commits there are, where that was looked at anew.
-    fn going_on<T>(
-        &self,
-        work: &mut Work,
-        ask: impl Fn(&Link, Option<i64>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.going_on_for(PATIENCE, work, ask)
+    /// What the server answers, within what is under way.
+    fn answer_of(&self, question: Ask) -> Result<Answer, Error> {
+        let mut work = self.work.borrow_mut();
+        let answer = self.insist(PATIENCE, &mut work, |work| {
+            self.exchange(work, Some(question.clone()))
+        });
+        work.asked = true;
+        answer
     }
 
-    fn going_on_for<T>(
+    /// Does something within what is under way. Where the connection is lost it is done again in another: what the
+    /// transaction wrote is written again.
+    fn insist<T>(
         &self,
         patience: Duration,
         work: &mut Work,
-        ask: impl Fn(&Link, Option<i64>) -> Result<T, Error>,
+        attempt: impl Fn(&mut Work) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let began = Instant::now();
         let mut pause = PAUSE;
         loop {
-            let found = if work.open {
-                Ok(None)
-            } else {
-                self.begin_anew(work).map(Some)
-            };
-            let done = found.and_then(|found| ask(self.linked(work)?, found));
-            let error = match done {
+            let error = match attempt(work) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -436,37 +455,53 @@ impl Session {
                 return Err(error);
             }
             tracing::warn!(%error, "the store's connection is made anew");
-            (work.link, work.open) = (None, false);
+            work.let_go();
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// A transaction in which everything that was written stands; how many commits there were before.
-    fn begin_anew(&self, work: &mut Work) -> Result<i64, Error> {
-        let kind = work.kind;
-        let link = self.linked(work)?;
-        let (begin, writer) = match kind {
-            Kind::Reading => (READ, WRITER.to_owned()),
-            Kind::Writing | Kind::Committing => ("BEGIN", format!("{WRITER} FOR UPDATE")),
+    /// Sends the question in one go with all that must come before it: the beginning, and what was to be written. The
+    /// question's answer is the last.
+    fn exchange(&self, work: &mut Work, question: Option<Ask>) -> Result<Answer, Error> {
+        let reading = work.kind == Kind::Reading;
+        let looks = self.lease.is_none();
+        let mut asks = match (reading, work.open) {
+            (true, false) if looks => vec![Ask::Batch(READ.to_owned())],
+            (false, false) => begin_writing(),
+            (true, _) | (false, true) => Vec::new(),
         };
-        link.batch(begin)?;
-        let (epoch, commits) = of_writer(&link.rows(&writer, &[])?)?;
-        let Some(mine) = self.lease.as_ref().map(Lease::epoch) else {
-            work.open = true;
-            return Ok(commits);
-        };
-        let made = i64::from(kind == Kind::Committing);
-        if epoch != mine || !(work.commits..=work.commits + made).contains(&commits) {
+        let begins = !reading && !work.open;
+        asks.extend(work.unsent());
+        let at = asks.len();
+        asks.extend(question);
+        if reading && !looks {
+            // Looked at last, it says that nobody else has written before the answer.
+            asks.push(Ask::Rows(WRITER.to_owned(), Vec::new()));
+        }
+        work.open = !reading || looks;
+        let mut answers = self.linked(work)?.ask(asks)?;
+        work.sent = work.written.len();
+        if begins {
+            self.check(work, answers.get_mut(1))?;
+        } else if reading && !looks {
+            self.check(work, answers.last_mut())?;
+        }
+        Ok(answers.into_iter().nth(at).unwrap_or(Answer::Done))
+    }
+
+    /// That nobody else has taken the lease or written; how many commits there are.
+    fn check(&self, work: &mut Work, writer: Option<&mut Answer>) -> Result<i64, Error> {
+        let writer = writer.map(mem::take).ok_or(Error::Silent)?;
+        let rows = writer.rows()?;
+        let (epoch, commits) = of_writer(&rows)?;
+        let mine = self.lease.as_ref().map(Lease::epoch);
+        let made = i64::from(work.kind == Kind::Committing);
+        if mine != Some(epoch) || !(work.commits..=work.commits + made).contains(&commits) {
             work.lost = true;
+            work.let_go();
             return Err(Error::Fenced);
         }
-        if commits == work.commits {
-            for (sql, values) in &work.written {
-                link_of(work)?.execute(sql, values)?;
-            }
-        }
-        work.open = true;
         Ok(commits)
     }
 
@@ -494,18 +529,47 @@ impl Drop for Session {
 
 impl Statements for Session {
     fn execute(&self, sql: &str, values: &[Value]) -> Result<usize, Failure> {
+        let answer = self.answer_of(Ask::Execute(sql.to_owned(), values.to_vec()))?;
         let mut work = self.work.borrow_mut();
-        let changed = self.going_on(&mut work, |link, _| link.execute(sql, values))?;
+        work.memo.forget(sql);
         work.written.push((sql.to_owned(), values.to_vec()));
-        Ok(changed)
+        work.sent = work.written.len();
+        Ok(answer.changed()?)
+    }
+
+    fn write(&self, sql: &str, values: &[Value]) -> Result<(), Failure> {
+        let mut work = self.work.borrow_mut();
+        work.memo.forget(sql);
+        work.written.push((sql.to_owned(), values.to_vec()));
+        if work.written.len() - work.sent >= AT_ONCE {
+            self.insist(PATIENCE, &mut work, |work| self.exchange(work, None))?;
+        }
+        Ok(())
     }
 
     fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Failure> {
-        let mut work = self.work.borrow_mut();
-        let rows = self.going_on(&mut work, |link, _| link.rows(sql, values))?;
-        work.asked = true;
+        // Within a transaction that writes, the server alone knows what it has written. And once the lease has run out,
+        // somebody else may write.
+        let good = self.lease.as_ref().is_some_and(Lease::is_good);
+        let lasting = good && self.work.borrow().kind == Kind::Reading;
+        if lasting && let Some(rows) = self.work.borrow().memo.get(sql, values) {
+            return Ok(rows);
+        }
+        let answer = self.answer_of(Ask::Rows(sql.to_owned(), values.to_vec()))?;
+        let rows = answer.rows()?;
+        if lasting {
+            self.work.borrow_mut().memo.keep(sql, values, &rows);
+        }
         Ok(rows)
     }
+}
+
+/// A transaction that locks the row of whoever writes; the second answer is that row.
+fn begin_writing() -> Vec<Ask> {
+    vec![
+        Ask::Batch("BEGIN".to_owned()),
+        Ask::Rows(format!("{WRITER} FOR UPDATE"), Vec::new()),
+    ]
 }
 
 fn link_of(work: &Work) -> Result<&Link, Error> {

@@ -99,6 +99,10 @@ impl Statements for Transaction<'_> {
         Ok(statement.execute(params_from_iter(values))?)
     }
 
+    fn write(&self, sql: &str, values: &[Value]) -> Result<(), Failure> {
+        self.execute(sql, values).map(drop)
+    }
+
     fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Failure> {
         let mut statement = self.0.prepare_cached(sql)?;
         let columns = statement.column_count();
