@@ -264,10 +264,23 @@ fn a_second_coordinator_waits_for_the_first_and_then_the_first_is_refused() -> R
         "{held}"
     );
     append(&mut first, 2)?;
+    let newest = |store: &mut Store| store.read(|tx| tx.last_sequence());
+    ensure!(newest(&mut first)? == 2);
+    // Asked again, it is told from memory while the lease holds.
+    far.stall();
+    ensure!(newest(&mut first)? == 2);
+    far.mend();
     // Thought dead, and back again.
     far.cut();
     let mut second = Store::open_at(&place)?;
     far.mend();
+    let stale = newest(&mut first).expect_err("another may have written");
+    ensure!(
+        stale
+            .code()
+            .is_some_and(|code| code.as_str() == "store-taken"),
+        "{stale}"
+    );
     let refused = append(&mut first, 3).expect_err("another writes");
     ensure!(
         refused

@@ -1,9 +1,12 @@
 //! PostgreSQL: one connection that writes, which outlives the connections below it.
 //!
 //! The one row of `writer` is the lease (`lease.rs`): it names the epoch of whoever writes, and counts commits. A
-//! transaction begins by locking that row and comparing both, so nobody writes but the newest coordinator. Where the connection is lost, the statements
-//! that wrote are run again in a new one: nobody else has written meanwhile, so they do what they did. After a commit
-//! whose answer was lost the count says whether it was made.
+//! transaction begins by locking that row and comparing both, so nobody writes but the newest coordinator. Where the
+//! connection is lost, the statements that wrote are run again in a new one: nobody else has written meanwhile, so they
+//! do what they did. After a commit whose answer was lost the count says whether it was made.
+//!
+//! What counts is how often the server is waited for. So what need not be waited for travels with the next question: the
+//! beginning of a transaction, and what it writes. What was read is kept for as long as it is right (`memo.rs`).
 
 mod address;
 mod lease;
