@@ -40,6 +40,8 @@ struct Attempt {
     closed: bool,
     /// It closed with too few updates, and the round is recruited for again.
     repeated: bool,
+    /// A member was taken out of its masked sum, which nobody can do: nothing may come of it.
+    void: bool,
 }
 
 /// What has happened so far.
@@ -231,16 +233,19 @@ impl Model {
                     && open.number.0 == round
                     && aside.holds_in(round)
                 {
+                    let late = !by_rule && open.closed && !open.repeated;
                     ensure!(
-                        by_rule || !open.closed || open.repeated,
+                        !late || plan.secure_aggregation.is_some(),
                         "a member was excluded too late"
                     );
+                    open.void |= late;
                     open.open.remove(&institution);
                 }
             }
             Event::Measured { updates, .. } => {
                 let open = self.attempts.get(&run).context("no attempt was measured")?;
                 ensure!(open.closed, "an open attempt was measured");
+                ensure!(!open.void, "a sum with an excluded member was measured");
                 let plan = place.run(&run)?.plan;
                 naive::check_figures(&plan, &updates, &open.open, objects)?;
             }
@@ -267,6 +272,8 @@ impl Model {
                 ..
             } => {
                 let number = (round, attempt);
+                let void = self.attempts.get(&run).is_some_and(|open| open.void);
+                ensure!(!void, "a sum with an excluded member was published");
                 self.stands.insert(run.clone(), digest);
                 self.published(&run, number, digest, weights, place, objects)?;
             }
