@@ -9,7 +9,7 @@ use fedner_host::machine::blocking;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Checkpoint, HeadStart, Layout};
 use fedner_shared::digest::Digest;
-use fedner_shared::id::{PlanName, VersionName};
+use fedner_shared::id::PlanName;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::ranges::LARGEST_NOISE_TO_SIGNAL;
 use fedner_shared::plan::{self, Pinned, Plan, Unit};
@@ -17,12 +17,14 @@ use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::scheme::{HeadTags, Scheme};
 use fedner_shared::sign::Signed;
 use fedner_shared::tokenizer;
-use fedner_shared::version::{Origin, Version};
+use fedner_shared::version::Origin;
 use fedner_shared::view::VersionView;
 use tokio::sync::Mutex;
 
 use crate::blobs::Blobs;
-use crate::engine::{Failure, Fault, Handle, models::Imported, runs::NewRun};
+use crate::engine::models::Imported;
+use crate::engine::runs::{NewRun, PreparedBase};
+use crate::engine::{Failure, Fault, Handle};
 
 pub use publish::Summation;
 
@@ -78,18 +80,16 @@ impl Registry {
     /// Makes everything ready for a run of the signed plan.
     pub async fn prepare(&self, signed: Signed, force: bool) -> Result<NewRun, Failure> {
         let to_verify = signed.clone();
-        let (plan, base, name) = self
+        let (plan, base) = self
             .engine
             .call(move |engine| {
                 let plan = engine.verify_plan(&to_verify)?;
                 let base = engine.resolve(&plan.base.to_string())?;
                 engine.require_files(base)?;
-                let base = engine.model_view(base)?;
-                let name = engine.next_name(&plan.name)?;
-                Ok((plan, base, name))
+                Ok((plan, engine.model_view(base)?))
             })
             .await?;
-        let (manifest, prepared, found) = self.begin(&plan, &base, (signed.digest(), name)).await?;
+        let (manifest, prepared, found) = self.begin(&plan, &base, signed.digest()).await?;
         let dimension = manifest.dimension();
         if !plan.only_evaluates() {
             check_noise(&plan, dimension, force)?;
@@ -101,13 +101,11 @@ impl Registry {
             };
             return Err(Refusal::new(Code::PlanInvalid, message).into());
         }
-        let base = prepared.as_ref().map_or(base.digest, Version::digest);
         Ok(NewRun {
             signed,
-            plan,
             manifest: manifest.digest(),
             dimension: dimension as u64,
-            base,
+            base: base.digest,
             prepared,
         })
     }
@@ -122,8 +120,7 @@ impl Registry {
                 Ok((plan, engine.model_view(base)?))
             })
             .await?;
-        let unsigned = (plan.digest(), base.version.name.clone());
-        let (_, _, inputs) = self.begin(&plan, &base, unsigned).await?;
+        let (_, _, inputs) = self.begin(&plan, &base, plan.digest()).await?;
         Ok(inputs)
     }
 
@@ -132,8 +129,8 @@ impl Registry {
         &self,
         plan: &Plan,
         base: &VersionView,
-        (digest, name): (Digest, VersionName),
-    ) -> Result<(Manifest, Option<Version>, plan::Inputs), Failure> {
+        digest: Digest,
+    ) -> Result<(Manifest, Option<PreparedBase>, plan::Inputs), Failure> {
         let config_json = self.read_text("config.json", base.version.config).await?;
         let config = BertConfig::parse(&config_json).map_err(|error| invalid(&error.into()))?;
         let trainable = plan.trainable();
@@ -144,17 +141,21 @@ impl Registry {
         let known = known.map_err(|error| Refusal::new(Code::PlanInvalid, error.to_string()))?;
         let manifest = config.manifest(&trainable, plan.tags().len());
         let prepared = self
-            .prepared_base(plan, &manifest, base, &config_json, digest, name)
+            .prepared_base(plan, &manifest, base, &config_json, digest)
             .await?;
-        let version = prepared.as_ref().unwrap_or(&base.version);
-        let frozen = match version.frozen {
+        let of = &base.version;
+        let (config, weights, frozen) = match &prepared {
+            Some(prepared) => (prepared.config, prepared.weights, prepared.frozen),
+            None => (of.config, of.weights, of.frozen),
+        };
+        let frozen = match frozen {
             Some(frozen) => Some(self.pinned(frozen).await?),
             None => None,
         };
         let inputs = plan::Inputs {
-            config: self.pinned(version.config).await?,
-            tokenizer: self.pinned(version.tokenizer).await?,
-            weights: self.pinned(version.weights).await?,
+            config: self.pinned(config).await?,
+            tokenizer: self.pinned(of.tokenizer).await?,
+            weights: self.pinned(weights).await?,
             frozen,
             known,
             manifest: manifest.digest(),
@@ -177,8 +178,7 @@ impl Registry {
         base: &VersionView,
         config_json: &str,
         digest: Digest,
-        name: VersionName,
-    ) -> Result<Option<Version>, Failure> {
+    ) -> Result<Option<PreparedBase>, Failure> {
         let config = BertConfig::parse(config_json).map_err(|error| invalid(&error.into()))?;
         let (head, adapts) = (Head::of(base, plan)?, plan.method.adapts());
         if plan.only_evaluates() {
@@ -231,16 +231,13 @@ impl Registry {
         } else {
             Origin::Head { plan: digest }
         };
-        Ok(Some(Version {
-            name,
-            parent: Some(base.digest),
+        Ok(Some(PreparedBase {
             origin,
             labels,
             weights: self.blobs.put(prepared.weights).await?,
             frozen,
             config: self.blobs.put(prepared.config_json.into_bytes()).await?,
             tokenizer: base.version.tokenizer,
-            created: self.engine.machine().now(),
         }))
     }
 

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod annotation;
+mod at_once;
 mod audit;
 mod backup;
 mod bad_input;

@@ -44,8 +44,7 @@ impl Engine {
                 ));
             }
         }
-        let number = self.store.read(|tx| tx.next_number(&model))?;
-        let name = VersionName { model, number };
+        let name = self.next_name(&model)?;
         let version = Version {
             name: name.clone(),
             parent: None,
@@ -72,8 +71,8 @@ impl Engine {
         self.model_view(digest)
     }
 
-    /// The number that a new version of that model will have.
-    pub fn next_name(&mut self, model: &PlanName) -> Result<VersionName, Failure> {
+    /// The name of that model's next version: good for as long as the engine is not left.
+    pub(super) fn next_name(&mut self, model: &PlanName) -> Result<VersionName, Failure> {
         let number = self.store.read(|tx| tx.next_number(model))?;
         Ok(VersionName {
             model: model.clone(),

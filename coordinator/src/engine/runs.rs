@@ -23,17 +23,28 @@ use crate::aggregate::Aggregated;
 use crate::observe;
 use crate::store::{Pending, StatementKind, Tx};
 
-/// What the registry has made ready for a new run.
+/// What the registry has made ready for a new run. Other runs go on meanwhile: what they may change is settled when the
+/// run is created.
 #[derive(Debug)]
 pub struct NewRun {
     pub signed: Signed,
-    pub plan: Plan,
     pub manifest: Digest,
     pub dimension: u64,
-    /// The version to begin with.
+    /// The version that the plan names.
     pub base: Digest,
-    /// The base made ready for the plan, where it was not.
-    pub prepared: Option<Version>,
+    /// It, made ready for the plan, where it was not.
+    pub prepared: Option<PreparedBase>,
+}
+
+/// A version to be: its name is given when the run is created.
+#[derive(Debug)]
+pub struct PreparedBase {
+    pub origin: Origin,
+    pub labels: Vec<String>,
+    pub weights: Digest,
+    pub frozen: Option<Digest>,
+    pub config: Digest,
+    pub tokenizer: Digest,
 }
 
 /// What the values of an awaited update may be, in grid steps.
@@ -83,15 +94,18 @@ impl Engine {
     pub fn create_run(&mut self, new: NewRun) -> Result<RunId, Failure> {
         let NewRun {
             signed,
-            plan,
             manifest,
             dimension,
             base,
             prepared,
         } = new;
-        // It may have been pruned while the base was made ready.
-        let from = prepared.as_ref().and_then(|version| version.parent);
-        self.require_files(from.unwrap_or(base))?;
+        // While the base was made ready, the same run may have been created, the key replaced, the base pruned.
+        let plan = self.verify_plan(&signed)?;
+        self.require_files(base)?;
+        let prepared = match prepared {
+            Some(prepared) => Some(self.name_base(&plan.name, base, prepared)?),
+            None => None,
+        };
         let digest = signed.digest();
         let name: String = plan.name.as_str().chars().take(50).collect();
         let id: RunId = format!("{name}.{}", &digest.short()[..8])
@@ -105,7 +119,7 @@ impl Engine {
             plan_digest: digest,
             manifest,
             dimension,
-            base,
+            base: prepared.as_ref().map_or(base, Version::digest),
         };
         let mut transition = Run::create(self.now(), created);
         for earlier in &self.runs {
@@ -119,6 +133,33 @@ impl Engine {
             Ok(())
         })?;
         Ok(id)
+    }
+
+    fn name_base(
+        &mut self,
+        model: &PlanName,
+        parent: Digest,
+        prepared: PreparedBase,
+    ) -> Result<Version, Failure> {
+        let PreparedBase {
+            origin,
+            labels,
+            weights,
+            frozen,
+            config,
+            tokenizer,
+        } = prepared;
+        Ok(Version {
+            name: self.next_name(model)?,
+            parent: Some(parent),
+            origin,
+            labels,
+            weights,
+            frozen,
+            config,
+            tokenizer,
+            created: self.now(),
+        })
     }
 
     /// Computes, makes durable, takes over, acts.
@@ -379,9 +420,7 @@ impl Engine {
         let run = self.require(id)?.clone();
         let parent = self.version_record(effect.base)?;
         let parent = &parent.version;
-        let model = run.plan.name.clone();
-        let number = self.store.read(|tx| tx.next_number(&model))?;
-        let name = VersionName { model, number };
+        let name = self.next_name(&run.plan.name)?;
         let round = Round {
             run: id.clone(),
             plan: run.plan_digest,

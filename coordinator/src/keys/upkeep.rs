@@ -103,18 +103,31 @@ async fn report(keys: &Keys, engine: &Handle, warn: bool) -> Result<(), Error> {
 impl Keys {
     /// Renews the server's certificate and those of operator and viewer in the directory, where they are due or of
     /// an older authority. Their keys stay, but for the server's.
-    pub async fn renew_own(&self, engine: &Handle) -> Result<(), Error> {
+    pub async fn renew_own(self: &Arc<Self>, engine: &Handle) -> Result<(), Error> {
         let now = engine.machine().now();
         self.renew_server(now)?;
-        for (person, renewed) in self.people_at_hand(now)? {
-            self.know(person.clone());
-            let name = person.name.clone();
-            let record = engine.call(move |engine| engine.record_person(&person, renewed));
-            if let Err(failure) = record.await {
-                tracing::error!(%failure, name, "a certificate could not be recorded");
+        let keys = self.clone();
+        // In one turn of the engine: a revocation comes before it or after it.
+        let renewed = engine.call(move |engine| {
+            let found = match keys.people_at_hand(now) {
+                Ok(found) => found,
+                Err(error) => return Ok(Err(error)),
+            };
+            for (person, renewed) in found {
+                keys.know(person.clone());
+                if let Err(failure) = engine.record_person(&person, renewed) {
+                    tracing::error!(%failure, name = person.name, "a certificate could not be recorded");
+                }
+            }
+            Ok(Ok(()))
+        });
+        match renewed.await {
+            Ok(renewed) => renewed,
+            Err(failure) => {
+                failure.log("certificates could not be renewed");
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Renews the server's certificate where it is due.

@@ -12,6 +12,7 @@ use tonic::{Request, Status};
 use super::Services;
 use super::gate::{caller, status};
 use crate::authority::{Life, Role, sha256_of_pem};
+use crate::engine::Failure;
 use crate::keys::Error;
 
 /// Time for the answer to leave before connections are closed.
@@ -93,21 +94,21 @@ impl Services {
             }
             Which::Server => self.keys.replace_server().map_err(status)?,
             Which::History => {
-                let (new, succession) = self.keys.prepare_history_key().map_err(status)?;
-                let fingerprint = new.public().to_string();
-                let (keys, present) = (self.keys.clone(), self.keys.history().public());
-                // In one turn of the engine: no check-in is answered with the one and not the other.
-                engine
-                    .call(move |engine| {
-                        engine.keep_keys(&keys)?;
-                        engine.replace_history_key(&present, &succession)?;
-                        keys.take_history_key(new, succession)?;
-                        engine.keep_keys(&keys)?;
-                        engine.call_everybody()
-                    })
-                    .await
-                    .map_err(status)?;
-                fingerprint
+                let keys = self.keys.clone();
+                // In one turn of the engine: no check-in is answered with the one and not the other, and no other
+                // rotation comes between.
+                let replaced = engine.call(move |engine| {
+                    let (present, (new, succession)) =
+                        (keys.history().public(), keys.prepare_history_key()?);
+                    let fingerprint = new.public().to_string();
+                    engine.keep_keys(&keys)?;
+                    engine.replace_history_key(&present, &succession)?;
+                    keys.take_history_key(new, succession)?;
+                    engine.keep_keys(&keys)?;
+                    engine.call_everybody()?;
+                    Ok(fingerprint)
+                });
+                replaced.await.map_err(status)?
             }
             Which::Unspecified => {
                 let message = "no key is named";
@@ -123,32 +124,27 @@ impl Services {
     ) -> Result<v1::WithdrawAuthorityResponse, Status> {
         let engine = self.operator(&request)?;
         let force = request.into_inner().force;
-        let next = self.keys.next().map_err(status)?.sha256();
-        let present = next.clone();
-        let behind = engine
-            .call(move |engine| engine.not_ready_for(&present))
-            .await
-            .map_err(status)?;
-        let names: Vec<String> = behind.iter().map(ToString::to_string).collect();
-        if !force && !names.is_empty() {
-            let message = format!(
-                "no certificate of the new authority yet: {}; they get one when they check in, or \
-                 with --force they have to enrol anew",
-                names.join(", ")
-            );
-            return Err(status(Refusal::new(Code::AuthorityState, message)));
-        }
         let keys = self.keys.clone();
-        engine
+        // In one turn of the engine: who is looked at is who is left behind.
+        let left_behind = engine
             .call(move |engine| {
+                let next = keys.next()?.sha256();
+                let behind = engine.not_ready_for(&next)?;
+                let names: Vec<String> = behind.iter().map(ToString::to_string).collect();
+                if !force && !names.is_empty() {
+                    let message = format!(
+                        "no certificate of the new authority yet: {}; they get one when they check in, or \
+                         with --force they have to enrol anew",
+                        names.join(", ")
+                    );
+                    return Err(Refusal::new(Code::AuthorityState, message).into());
+                }
                 let old = keys.withdraw_authority()?;
                 engine.keep_keys(&keys)?;
-                engine.authority_withdrawn(old, &next)
+                engine.authority_withdrawn(old, &next)?;
+                engine.call_everybody()?;
+                Ok(names)
             })
-            .await
-            .map_err(status)?;
-        engine
-            .call(|engine| engine.call_everybody())
             .await
             .map_err(status)?;
         let (door, until) = (self.door.clone(), self.door.newest());
@@ -157,7 +153,7 @@ impl Services {
             // Certificates of the older authority are worth nothing in open connections either.
             door.expel_everybody(until);
         });
-        Ok(v1::WithdrawAuthorityResponse { left_behind: names })
+        Ok(v1::WithdrawAuthorityResponse { left_behind })
     }
 
     pub(super) async fn replace_plans_key(
@@ -176,12 +172,8 @@ impl Services {
             .call(move |engine| {
                 engine.replace_plan_key(&succession, &plans)?;
                 keys.succeeded(succession);
-                Ok(())
+                engine.call_everybody()
             })
-            .await
-            .map_err(status)?;
-        engine
-            .call(|engine| engine.call_everybody())
             .await
             .map_err(status)?;
         Ok(v1::ReplacePlanKeyResponse {})
@@ -200,21 +192,23 @@ impl Services {
             replace,
             ..
         } = message;
-        let issued = self
-            .keys
-            .certify(&name, role, &certificate_request, replace);
-        let (issued, person) = issued.map_err(|error| {
-            if let Error::Make(error) = error {
-                return status(Refusal::new(Code::CertificateRequest, error.to_string()));
-            }
-            status(error)
-        })?;
-        let recorded = person.clone();
-        engine
-            .call(move |engine| engine.record_person(&recorded, true))
+        let (keys, of) = (self.keys.clone(), name.clone());
+        // In one turn of the engine: a revocation comes before it or after it.
+        let issued = engine
+            .call(move |engine| {
+                let made = keys.certify(&of, role, &certificate_request, replace);
+                let (issued, person) = made.map_err(|error| {
+                    if let Error::Make(error) = error {
+                        return Failure::refuse(Code::CertificateRequest, error.to_string());
+                    }
+                    error.into()
+                })?;
+                engine.record_person(&person, true)?;
+                keys.know(person);
+                Ok(issued)
+            })
             .await
             .map_err(status)?;
-        self.keys.know(person);
         if replace {
             self.cut_later(role, name);
         }
@@ -239,18 +233,20 @@ impl Services {
             );
             return Err(status(Refusal::new(Code::RoleForbidden, message)));
         }
-        let now = engine.machine().now();
-        let Some(mut person) = self.keys.person(role, &name) else {
-            let message = format!("no certificate of the {} {name} is known", role.as_str());
-            return Err(status(Refusal::new(Code::NothingFound, message)));
-        };
-        person.revoked = Some(now.max(person.issued));
-        let recorded = person.clone();
+        let (keys, of, now) = (self.keys.clone(), name.clone(), engine.machine().now());
         engine
-            .call(move |engine| engine.record_person(&recorded, true))
+            .call(move |engine| {
+                let Some(mut person) = keys.person(role, &of) else {
+                    let message = format!("no certificate of the {} {of} is known", role.as_str());
+                    return Err(Refusal::new(Code::NothingFound, message).into());
+                };
+                person.revoked = Some(now.max(person.issued));
+                engine.record_person(&person, true)?;
+                keys.know(person);
+                Ok(())
+            })
             .await
             .map_err(status)?;
-        self.keys.know(person);
         self.door.expel(role, &name, self.door.newest());
         Ok(v1::RevokeCertificateResponse {})
     }
