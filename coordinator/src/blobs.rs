@@ -4,8 +4,11 @@
 //! put into the object store. What is in the store is never changed. The store is a folder, or a bucket of S3.
 //! What fails elsewhere is tried again within bounds: names are digests, so an object that is put twice is put once.
 
+mod cache;
+mod get;
 mod http;
 mod place;
+mod put;
 mod reading;
 mod s3;
 mod trouble;
@@ -13,26 +16,24 @@ mod verified;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fedner_host::crash;
-use fedner_host::machine::{blocking, on_disk};
+use fedner_host::machine::blocking;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::refusal::Code;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{
-    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart,
-};
-use tokio::sync::RwLock;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use tokio::sync::{RwLock, Semaphore};
 
 use crate::config::{Config, Paths};
 
+use cache::Cache;
 use place::Place;
 pub use reading::Reading;
 pub use s3::Environment;
@@ -41,9 +42,12 @@ pub use verified::Verified;
 /// Bytes read from a disk at a time.
 const PIECE: usize = 1 << 20;
 
-/// Larger objects are put in parts of so many bytes, a few at the same time.
-const PART: usize = 8 << 20;
-const PARTS_AT_A_TIME: usize = 2;
+/// Objects of a bucket that are written or fetched at the same time. Others wait here, and not for a server that turns
+/// them away.
+const TRANSFERS: usize = 32;
+
+/// The folder of local copies, beside those of institutions: none has such a name.
+const CACHE: &str = ".cache";
 
 /// An object that was written less long ago need not be renewed: it is kept for hours yet.
 const LATELY: Duration = Duration::from_hours(1);
@@ -114,6 +118,9 @@ pub struct Blobs {
     /// Held for reading by whoever finds an object present and will refer to it, for writing by
     /// whoever removes one.
     removing: Arc<RwLock<()>>,
+    transfers: Arc<Semaphore>,
+    /// Of a bucket, where the process has one.
+    cache: Option<Arc<Cache>>,
 }
 
 impl Blobs {
@@ -164,7 +171,18 @@ impl Blobs {
             folder: None,
             staging: staging.to_owned(),
             removing: Arc::default(),
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            cache: None,
         })
+    }
+
+    /// The same with local copies of what lies in a bucket, of so many bytes at most. One process of a directory may
+    /// have them. 0 is none, and a folder needs none.
+    pub fn with_cache(mut self, room: u64) -> Result<Self, Error> {
+        if self.folder.is_none() && room > 0 {
+            self.cache = Some(Arc::new(Cache::open(self.staging.join(CACHE), room)?));
+        }
+        Ok(self)
     }
 
     /// Where an object of that digest is gathered before it is verified.
@@ -188,48 +206,6 @@ impl Blobs {
             .tempfile_in(&self.staging)?)
     }
 
-    pub async fn contains(&self, digest: Digest) -> Result<bool, Error> {
-        match self.store.head(&location(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(source) => Err(Error::Store { digest, source }),
-        }
-    }
-
-    /// How many bytes an object has.
-    pub async fn length(&self, digest: Digest) -> Result<u64, Error> {
-        let found = self.store.head(&location(digest)).await;
-        let meta = found.map_err(|source| Error::Store { digest, source })?;
-        Ok(meta.size)
-    }
-
-    /// Stores bytes; their digest names them.
-    pub async fn put(&self, bytes: Vec<u8>) -> Result<Digest, Error> {
-        let digest = Digest::of(&bytes);
-        if self.folder.is_none() || self.renew(digest).await? != Standing::Kept {
-            self.put_whole(digest, bytes).await?;
-        }
-        Ok(digest)
-    }
-
-    /// Stores the file at `path`, whose digest has been verified to be `digest`. In a local store
-    /// it gets a second name, and not a byte is copied: nobody may write to it any more. Tells whether it
-    /// was not there before.
-    pub async fn put_file(&self, digest: Digest, path: &Path) -> Result<bool, Error> {
-        let Some(folder) = self.folder.clone() else {
-            return self.copy_file(digest, path).await;
-        };
-        if self.renew(digest).await? == Standing::Kept {
-            return Ok(false);
-        }
-        let file = path.to_owned();
-        let linked = blocking(move || link(&folder, digest, &file));
-        if linked.await.map_err(io::Error::other)?? {
-            return Ok(true);
-        }
-        self.copy_file(digest, path).await
-    }
-
     /// Removes an object that was put a moment ago and is of no use after all.
     pub async fn remove(&self, digest: Digest) -> Result<(), Error> {
         let _removing = self.removing.write().await;
@@ -242,6 +218,9 @@ impl Blobs {
         let mut deleted = self.store.delete(location).await;
         if self.folder.is_none() && deleted.is_err() {
             deleted = self.store.delete(location).await;
+        }
+        if let (Some(cache), Some(digest)) = (&self.cache, digest_at(location)) {
+            cache.forget(digest);
         }
         match deleted {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -327,163 +306,6 @@ impl Blobs {
         }
         Ok(removed)
     }
-
-    /// Puts an object in one request, which is refused where it is there; then it is put once more if it may be
-    /// collected any moment. Tells whether it was not there before.
-    async fn put_whole(&self, digest: Digest, bytes: Vec<u8>) -> Result<bool, Error> {
-        let (location, payload) = (location(digest), PutPayload::from(bytes));
-        crash::point("before put", "object");
-        let create = self
-            .store
-            .put_opts(&location, payload.clone(), PutMode::Create.into())
-            .await;
-        let new = match create {
-            Ok(_) => true,
-            Err(error) => {
-                if !matches!(error, object_store::Error::AlreadyExists { .. }) {
-                    // Its answer may have been lost, or the store knows no such condition.
-                    tracing::debug!(%digest, %error, "it is asked whether an object is there");
-                }
-                // Not between the look and the removal of a sweep.
-                let _kept = self.removing.read().await;
-                let standing = self.standing(digest).await?;
-                if standing != Standing::Kept {
-                    let put = self.store.put(&location, payload).await;
-                    put.map_err(|source| Error::Store { digest, source })?;
-                }
-                standing == Standing::Absent
-            }
-        };
-        crash::point("after put", "object");
-        Ok(new)
-    }
-
-    /// Copies a file into the store; whether the object was not there before.
-    async fn copy_file(&self, digest: Digest, path: &Path) -> Result<bool, Error> {
-        let path = path.to_owned();
-        let file = on_disk(move || File::open(path)).await?;
-        if file.metadata()?.len() <= PART as u64 {
-            let read = on_disk(move || {
-                let mut bytes = Vec::new();
-                (&file).read_to_end(&mut bytes).map(|_| bytes)
-            });
-            return self.put_whole(digest, read.await?).await;
-        }
-        let standing = self.standing(digest).await?;
-        if standing == Standing::Kept {
-            return Ok(false);
-        }
-        crash::point("before put", "object");
-        if let Err(error) = self.put_parts(digest, Arc::new(file)).await {
-            // The answer to the last request may have been lost: then the object is there all the same.
-            if self.standing(digest).await? != Standing::Kept {
-                return Err(error);
-            }
-        }
-        crash::point("after put", "object");
-        Ok(standing == Standing::Absent)
-    }
-
-    /// The object is there once all parts are.
-    async fn put_parts(&self, digest: Digest, file: Arc<File>) -> Result<(), Error> {
-        let failed = |source| Error::Store { digest, source };
-        let upload = self.store.put_multipart(&location(digest)).await;
-        let mut writer = WriteMultipart::new_with_chunk_size(upload.map_err(failed)?, PART);
-        let written = async {
-            loop {
-                let file = file.clone();
-                let piece = on_disk(move || {
-                    let mut piece = Vec::with_capacity(PIECE);
-                    let mut some = (&*file).take(PIECE as u64);
-                    some.read_to_end(&mut piece).map(|_| piece)
-                });
-                let piece = piece.await?;
-                if piece.is_empty() {
-                    return Ok(());
-                }
-                let room = writer.wait_for_capacity(PARTS_AT_A_TIME).await;
-                room.map_err(failed)?;
-                writer.write(&piece);
-            }
-        };
-        match written.await {
-            Ok(()) => writer.finish().await.map(drop).map_err(failed),
-            Err(error) => {
-                // Parts that stay behind are the bucket's to remove, by its own rules.
-                let _ = writer.abort().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// The object as a local file; from a store elsewhere it is fetched into the staging folder.
-    pub async fn open_file(&self, digest: Digest) -> Result<File, Error> {
-        let failed = |source| Error::Store { digest, source };
-        let result = self.store.get(&location(digest)).await.map_err(failed)?;
-        if let GetResultPayload::File(file, _) = result.payload {
-            return Ok(file);
-        }
-        let mut reading = Reading::of_stream(digest, result.into_stream());
-        let mut file = tempfile::tempfile_in(&self.staging)?;
-        while let Some(piece) = reading.next(PIECE).await? {
-            let written = on_disk(move || io::Write::write_all(&mut file, &piece).map(|()| file));
-            file = written.await?;
-        }
-        io::Seek::rewind(&mut file)?;
-        Ok(file)
-    }
-
-    /// How many bytes the object has, and those from byte `offset` on, of which it may have none.
-    pub async fn read_from(&self, digest: Digest, offset: u64) -> Result<(u64, Reading), Error> {
-        let failed = |source| Error::Store { digest, source };
-        if self.folder.is_none() && offset > 0 {
-            let length = self.length(digest).await?;
-            if offset >= length {
-                return Ok((length, Reading::nothing(digest)));
-            }
-            let options = object_store::GetOptions {
-                range: Some(object_store::GetRange::Offset(offset)),
-                ..object_store::GetOptions::default()
-            };
-            let result = self.store.get_opts(&location(digest), options).await;
-            let stream = result.map_err(failed)?.into_stream();
-            return Ok((length, Reading::of_stream(digest, stream)));
-        }
-        let result = self.store.get(&location(digest)).await.map_err(failed)?;
-        let length = result.meta.size;
-        let reading = match result.payload {
-            GetResultPayload::File(..) if offset >= length => Reading::nothing(digest),
-            GetResultPayload::File(file, _) => Reading::of_file(file, offset, length)?,
-            GetResultPayload::Stream(stream) => Reading::of_stream(digest, stream),
-        };
-        Ok((length, reading))
-    }
-
-    /// The object as [`open_file`](Self::open_file) gives it, verified while it is read.
-    pub async fn open_verified(&self, digest: Digest) -> Result<Verified<File>, Error> {
-        Ok(Verified::new(self.open_file(digest).await?, digest))
-    }
-
-    /// The object in memory, its digest verified; for small ones.
-    pub async fn read(&self, digest: Digest) -> Result<Vec<u8>, Error> {
-        let failed = |source| Error::Store { digest, source };
-        let bytes = self
-            .store
-            .get(&location(digest))
-            .await
-            .map_err(failed)?
-            .bytes()
-            .await
-            .map_err(failed)?;
-        let found = Digest::of(&bytes);
-        if found != digest {
-            return Err(Error::Corrupt {
-                expected: digest,
-                found,
-            });
-        }
-        Ok(bytes.into())
-    }
 }
 
 /// How an object stands in the store.
@@ -502,28 +324,6 @@ fn millis(time: SystemTime) -> i64 {
 
 fn digest_at(location: &ObjectPath) -> Option<Digest> {
     location.as_ref().replace('/', "").parse().ok()
-}
-
-/// Gives the file at `path` the object's name in a local store, durably; `false` where the file
-/// system cannot.
-fn link(folder: &Path, digest: Digest, path: &Path) -> io::Result<bool> {
-    File::open(path)?.sync_all()?;
-    let name = folder.join(location(digest).as_ref());
-    let parent = name.parent().unwrap_or(folder);
-    if !parent.exists() {
-        fs::create_dir_all(parent)?;
-        File::open(folder)?.sync_all()?;
-    }
-    crash::point("before link", "object");
-    match fs::hard_link(path, &name) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
-        Err(_) => return Ok(false),
-    }
-    File::open(parent)?.sync_all()?;
-    crash::point("after link", "object");
-    Ok(true)
 }
 
 /// Two levels, so that no folder grows too large.

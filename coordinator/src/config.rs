@@ -13,6 +13,9 @@ use crate::retention::Retention;
 use crate::store::LEASE;
 use crate::version;
 
+/// MiB of local copies unless `blobs_cache_mib` says otherwise.
+const CACHE_MIB: u64 = 2048;
+
 /// Seconds that a lease may last.
 const LEASES: RangeInclusive<u64> = 1..=60;
 
@@ -54,6 +57,9 @@ pub struct Config {
     /// Where large objects live; a local folder in the directory unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs_url: Option<String>,
+    /// MiB of the directory's disk that local copies of objects in a bucket may take; 0 keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs_cache_mib: Option<u64>,
     /// HOST:PORT at which the federation's other processes reach this one; one process alone has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_address: Option<Address>,
@@ -127,6 +133,13 @@ impl Config {
     /// How long a process that fell silent keeps the right to write.
     pub fn lease(&self) -> Duration {
         self.lease_s.map_or(LEASE, Duration::from_secs)
+    }
+
+    /// Bytes that local copies of objects in a bucket may take.
+    pub fn blobs_cache(&self) -> u64 {
+        self.blobs_cache_mib
+            .unwrap_or(CACHE_MIB)
+            .saturating_mul(1 << 20)
     }
 
     /// The socket for the federation's other processes, if there are any.

@@ -145,6 +145,10 @@ impl Reload {
             ("store_url", found.store_url != used.store_url),
             ("blobs_url", found.blobs_url != used.blobs_url),
             (
+                "blobs_cache_mib",
+                found.blobs_cache_mib != used.blobs_cache_mib,
+            ),
+            (
                 "cluster_address",
                 found.cluster_address != used.cluster_address,
             ),

@@ -10,7 +10,7 @@ use fedner_shared::digest::Digest;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::Error;
+use super::{Error, PIECE};
 
 /// An object that is being read.
 #[derive(Debug)]
@@ -60,6 +60,17 @@ impl Reading {
 
     pub(super) fn nothing(digest: Digest) -> Self {
         Self::of_stream(digest, futures::stream::empty().boxed())
+    }
+
+    /// Writes all that is left to a file, and gives it back.
+    pub(super) async fn write_to<W: io::Write + Send + 'static>(
+        mut self,
+        mut file: W,
+    ) -> Result<W, Error> {
+        while let Some(piece) = self.next(PIECE).await? {
+            file = on_disk(move || file.write_all(&piece).map(|()| file)).await?;
+        }
+        Ok(file)
     }
 
     /// The next bytes: `count`, or at the end fewer; `None` when all have been read.

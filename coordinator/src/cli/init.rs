@@ -98,6 +98,7 @@ pub(super) fn run(arguments: Arguments, paths: &Paths, output: &Output) -> Resul
         traces_to: None,
         store_url: arguments.store_url,
         blobs_url: arguments.blobs_url,
+        blobs_cache_mib: None,
         cluster_address: None,
         cluster_listen: None,
         lease_s: None,

@@ -85,6 +85,7 @@ pub(super) async fn run(_: Arguments, paths: &Paths, output: &Output) -> Result<
         (door.clone(), open_files),
     );
     let blobs = Blobs::from_config(paths, &config).await?;
+    let blobs = blobs.with_cache(config.blobs_cache())?;
     serve_metrics(&config)?;
     let traces = config.traces_to.as_deref().map(traces::collector);
     let traces = traces
