@@ -28,6 +28,9 @@ use crate::engine::{Failure, Fault, Handle};
 
 pub use publish::Summation;
 
+/// Plans that are proposed at about the same time.
+const PROPOSED: usize = 64;
+
 /// Makes model versions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -35,6 +38,8 @@ pub struct Registry {
     blobs: Blobs,
     /// Held while a model is put together for an institution.
     exporting: Arc<Mutex<()>>,
+    /// The memory of a training, by the digest of its plan: each is proposed to every institution.
+    training: Arc<quick_cache::sync::Cache<Digest, u64>>,
 }
 
 /// The objects of a Hugging Face directory, already in the blob store.
@@ -51,6 +56,7 @@ impl Registry {
             engine,
             blobs,
             exporting: Arc::default(),
+            training: Arc::new(quick_cache::sync::Cache::new(PROPOSED)),
         }
     }
 
@@ -252,6 +258,15 @@ impl Registry {
 
     /// How much memory a training of the plan takes; `None` where its base's configuration cannot be read.
     pub async fn training_bytes(&self, plan: &Signed, dimension: u64) -> Option<u64> {
+        let found = async {
+            let bytes = self.find_training_bytes(plan, dimension).await;
+            bytes.ok_or(())
+        };
+        let digest = plan.digest();
+        self.training.get_or_insert_async(&digest, found).await.ok()
+    }
+
+    async fn find_training_bytes(&self, plan: &Signed, dimension: u64) -> Option<u64> {
         let plan: Plan = plan.peek().ok()?;
         let config = plan.inputs.as_ref()?.config.digest;
         let config = self.read_text("config.json", config).await.ok()?;

@@ -1,5 +1,6 @@
 //! Check-in: what an institution is to do, one thing at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fedner_round::{Assignment, Input, Later, Run, TaskKind};
@@ -13,7 +14,7 @@ use fedner_shared::time::Time;
 use tokio::sync::watch;
 
 use super::statements::Vouched;
-use super::{Engine, Failure, Fault};
+use super::{Engine, Failure};
 use crate::store::StatementKind;
 
 /// What a check-in is answered with.
@@ -22,14 +23,14 @@ pub enum Todo {
     /// Show this plan to the institution's people.
     Propose {
         run: RunId,
-        plan: Signed,
+        plan: Arc<Signed>,
         dimension: u64,
         /// Where updates are masked: who may take part.
         roster: Signers,
     },
     Work {
         run: RunId,
-        plan: Signed,
+        plan: Arc<Signed>,
         assignment: Assignment,
         /// Canonical JSON of the version, as everybody may read it.
         record: String,
@@ -299,13 +300,6 @@ impl Engine {
             manifest,
             secure: secure.map(Box::new),
         }))
-    }
-
-    pub(super) fn signed_plan(&mut self, digest: Digest) -> Result<Signed, Failure> {
-        let found = self.store.read(|tx| tx.plan(digest))?;
-        found.ok_or_else(|| {
-            Fault::Inconsistent(format!("plan {} is missing", digest.short())).into()
-        })
     }
 
     /// Changes when there may be something to do for the institution.

@@ -1,5 +1,7 @@
 //! Keys that give way to others, and certificates that are no institution's own business.
 
+use std::sync::Arc;
+
 use fedner_round::Run;
 use fedner_shared::event::Event;
 use fedner_shared::id::InstitutionId;
@@ -10,7 +12,7 @@ use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::state::InstitutionState;
 use fedner_shared::time::Time;
 
-use super::{Engine, Failure, Fault};
+use super::{Engine, Failure};
 use crate::authority::{INSTITUTION_LIFE, Life};
 use crate::keys::Keys;
 use crate::store::Person;
@@ -22,17 +24,11 @@ impl Engine {
     }
 
     /// The signed plans of runs that have not ended.
-    pub fn open_plans(&mut self) -> Result<Vec<Signed>, Failure> {
+    pub fn open_plans(&mut self) -> Result<Vec<Arc<Signed>>, Failure> {
         let open = self.runs.iter().filter(|run| !run.phase.is_end());
         let digests: Vec<_> = open.map(|run: &Run| run.plan_digest).collect();
-        digests
-            .into_iter()
-            .map(|digest| {
-                let plan = self.store.read(|tx| tx.plan(digest))?;
-                let missing = || Fault::Inconsistent(format!("plan {} is missing", digest.short()));
-                Ok(plan.ok_or_else(missing)?)
-            })
-            .collect()
+        let plans = digests.into_iter().map(|digest| self.signed_plan(digest));
+        plans.collect()
     }
 
     /// Plans are signed with another key from now on, those of open runs too.
@@ -71,6 +67,7 @@ impl Engine {
             }
             Ok(())
         })?;
+        self.forget_plans();
         self.operator_key = new;
         self.wake_everybody();
         Ok(())

@@ -30,7 +30,7 @@ use fedner_host::machine::Machine;
 use fedner_round::{Input, Later, Members, Run};
 use fedner_shared::history::Tree;
 use fedner_shared::id::{InstitutionId, RunId};
-use fedner_shared::sign::PublicKey;
+use fedner_shared::sign::{PublicKey, Signed};
 use fedner_shared::time::Time;
 use futures::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -73,7 +73,8 @@ pub struct Engine {
     newest: watch::Sender<u64>,
     effects: mpsc::UnboundedSender<Pending>,
     operator_key: PublicKey,
-    records: records::Records,
+    records: records::Lately<records::Record>,
+    plans: records::Lately<Signed>,
 }
 
 /// The way to the engine.
@@ -267,7 +268,8 @@ impl Engine {
             newest,
             effects,
             operator_key,
-            records: records::Records::default(),
+            records: records::Lately::default(),
+            plans: records::Lately::default(),
         };
         for id in engine.under_way() {
             engine.step_logged(&id, Input::Restarted);

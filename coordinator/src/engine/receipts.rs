@@ -1,5 +1,7 @@
 //! What the coordinator keeps of an institution's own receipts, for one that has lost its books.
 
+use std::sync::Arc;
+
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::sign::Signed;
@@ -17,7 +19,7 @@ pub struct Kept {
     pub place: u64,
     pub kind: StatementKind,
     pub receipt: Signed,
-    pub plan: Signed,
+    pub plan: Arc<Signed>,
     pub dimension: u64,
     /// What the institution declared last.
     pub units: u32,

@@ -1,13 +1,13 @@
-//! Version records that were asked for lately.
+//! Version records and signed plans that were asked for lately.
 //!
-//! A round asks for the same two or three records once for every institution, and the record of a
-//! round has a line for each of them.
+//! A round asks for the same few once for every institution, and each has a line for every institution.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::id::InstitutionId;
+use fedner_shared::sign::Signed;
 use fedner_shared::version::Version;
 
 use super::{Engine, Failure, Fault};
@@ -32,25 +32,56 @@ impl Record {
     }
 }
 
-/// The newest last. Records never change, so what is here is as good as what is stored.
-#[derive(Debug, Default)]
-pub(super) struct Records(VecDeque<(Digest, Arc<Record>)>);
+/// The newest last. What has that digest never changes, so what is here is as good as what is stored.
+#[derive(Debug)]
+pub(super) struct Lately<T>(VecDeque<(Digest, Arc<T>)>);
+
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> Lately<T> {
+    fn get(&self, digest: Digest) -> Option<Arc<T>> {
+        let known = self.0.iter().find(|(known, _)| *known == digest);
+        known.map(|(_, found)| found.clone())
+    }
+
+    fn keep(&mut self, digest: Digest, found: T) -> Arc<T> {
+        let found = Arc::new(found);
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((digest, found.clone()));
+        found
+    }
+}
 
 impl Engine {
     pub(super) fn version_record(&mut self, digest: Digest) -> Result<Arc<Record>, Failure> {
-        let known = self.records.0.iter().find(|(known, _)| *known == digest);
-        if let Some((_, record)) = known {
-            return Ok(Arc::clone(record));
+        if let Some(record) = self.records.get(digest) {
+            return Ok(record);
         }
         let found = self.store.read(|tx| tx.version(digest))?;
         let version = found
             .ok_or_else(|| Fault::Inconsistent(format!("version {} is missing", digest.short())))?;
         let public = canonical_text(&version.public());
-        let record = Arc::new(Record { version, public });
-        if self.records.0.len() == REMEMBERED {
-            self.records.0.pop_front();
+        Ok(self.records.keep(digest, Record { version, public }))
+    }
+
+    pub(super) fn signed_plan(&mut self, digest: Digest) -> Result<Arc<Signed>, Failure> {
+        if let Some(plan) = self.plans.get(digest) {
+            return Ok(plan);
         }
-        self.records.0.push_back((digest, Arc::clone(&record)));
-        Ok(record)
+        let found = self.store.read(|tx| tx.plan(digest))?;
+        let plan = found
+            .ok_or_else(|| Fault::Inconsistent(format!("plan {} is missing", digest.short())))?;
+        Ok(self.plans.keep(digest, plan))
+    }
+
+    /// Plans are signed with another key now: their digest is that of what is signed.
+    pub(super) fn forget_plans(&mut self) {
+        self.plans = Lately::default();
     }
 }

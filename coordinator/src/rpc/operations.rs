@@ -400,7 +400,10 @@ impl v1::operations_server::Operations for Operations {
         let plans = engine.call(|engine| engine.open_plans());
         let plans = plans.await.map_err(status)?;
         Ok(Response::new(v1::ListOpenPlansResponse {
-            plans: plans.iter().map(convert::signed_to_wire).collect(),
+            plans: plans
+                .iter()
+                .map(|plan| convert::signed_to_wire(plan))
+                .collect(),
         }))
     }
 }
