@@ -143,6 +143,14 @@ async fn objects_behave_the_same_in_a_folder_and_in_a_bucket() -> Result<()> {
         &place("two"),
     )
     .await?;
+    let cached = objects(&place("f"), Some("s3://models/cached"), at).await?;
+    fs::create_dir_all(place("three"))?;
+    behaves(
+        &cached.with_cache(64 << 20)?,
+        &objects(&place("g"), None, at).await?,
+        &place("three"),
+    )
+    .await?;
     // What lies beside a prefix is somebody else's; a foreign name is not touched.
     server.request("PUT", &format!("/{BUCKET}/README"), b"a note")?;
     let future = SystemTime::now() + Duration::from_hours(1);

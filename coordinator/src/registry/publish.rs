@@ -15,6 +15,7 @@ use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Rule};
 use fedner_shared::secure::Transcript;
 use fedner_shared::version::{Origin, Version};
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Registry;
@@ -23,6 +24,9 @@ use crate::blobs::{Blobs, Verified};
 use crate::engine::{Failure, Fault, runs::Closing, secure};
 use crate::observe;
 use crate::store::Pending;
+
+/// Updates that are opened at the same time: those in a bucket may have to be fetched.
+const OPENED: usize = 16;
 
 impl Registry {
     /// Carries out effects until the engine has stopped. A fault of ours is tried again: the
@@ -163,13 +167,15 @@ async fn manifest(plan: &Plan, base: &Version, blobs: &Blobs) -> Result<Manifest
 }
 
 async fn open(contributions: &[Contribution], blobs: &Blobs) -> Result<Vec<VerifiedFile>, Failure> {
-    let mut updates = Vec::with_capacity(contributions.len());
-    for contribution in contributions {
-        let digest = contribution.update;
+    let digests: Vec<Digest> = contributions.iter().map(|own| own.update).collect();
+    let opened = digests.into_iter().map(|digest| async move {
         let file = blobs.open_file(digest).await?;
-        updates.push(VerifiedFile { file, digest });
-    }
-    Ok(updates)
+        Ok(VerifiedFile { file, digest })
+    });
+    futures::stream::iter(opened)
+        .buffered(OPENED)
+        .try_collect()
+        .await
 }
 
 /// What determines the weights of a published version.
