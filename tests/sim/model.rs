@@ -238,8 +238,8 @@ impl Model {
                         !late || plan.secure_aggregation.is_some(),
                         "a member was excluded too late"
                     );
-                    open.void |= late;
-                    open.open.remove(&institution);
+                    let summed = open.open.remove(&institution).is_some();
+                    open.void |= late && summed;
                 }
             }
             Event::Measured { updates, .. } => {
