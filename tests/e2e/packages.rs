@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use fedner_tests::binaries::binaries;
+use fedner_tests::config::free_address;
 use fedner_tests::process::{Process, run};
 use fedner_tests::skip::{impossible, skipped};
 use tempfile::TempDir;
@@ -172,10 +173,7 @@ fn packages_are_installed_upgraded_removed_and_purged_in_a_clean_root() -> Resul
         let mode = std::os::unix::fs::PermissionsExt::mode(&state.permissions());
         assert_eq!(mode & 0o777, 0o700, "{name}");
     }
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
-    let address = format!("127.0.0.1:{port}");
+    let address = free_address()?;
     let coordinator = "fedner-coordinator";
     run(clean.own(
         coordinator,

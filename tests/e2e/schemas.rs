@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fedner_tests::binaries::binaries;
+use fedner_tests::config::free_address;
 use fedner_tests::schema::wrong;
 use serde_json::Value;
 
@@ -219,8 +219,7 @@ fn what_commands_write_keeps_to_the_schemas() -> Result<()> {
     let all = &mut all;
 
     // The operator's.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let address = format!("127.0.0.1:{port}");
+    let address = free_address()?;
     let init = ["--name", "other", "--address", &address];
     let mut command = Command::new(&binaries()?.coordinator);
     command.args(["--dir", &created, "init"]).args(init);

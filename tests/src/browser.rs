@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::config::free_port;
 use crate::process::Process;
 
 /// How long a page may take to show something.
@@ -45,7 +46,7 @@ pub fn driver() -> Option<PathBuf> {
 impl Browser {
     /// Starts one with `driver`; what it says goes to a file in `logs`.
     pub fn start(driver: &Path, logs: &Path) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let profile = tempfile::tempdir()?;
         let mut command = Command::new(driver);
         command.arg(format!("--port={port}"));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::binaries::binaries;
+use crate::config::free_port;
 use crate::process::{Process, run};
 
 /// What one institution brings.
@@ -74,8 +74,7 @@ impl Cluster {
     /// The same on those engines.
     pub fn start_on(directory: &Path, engines: Engines) -> Result<Self> {
         fs::create_dir_all(directory.join("logs")).context("create the logs' directory")?;
-        // Another process may take the port in between; then the start fails and says so.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let mut cluster = Self {
             directory: directory.to_owned(),
             port,

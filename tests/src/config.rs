@@ -2,13 +2,35 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-/// An address of loopback that is free now. Somebody else may take it in between; then a start fails and says so.
+/// Ports below those that the kernel gives to connections: none of them takes one while its program is restarted.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A port of loopback that is free now, another one at each call. Another process may take it in between; then a start
+/// fails and says so.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Processes beside each other begin far from each other.
+    let first = std::process::id().wrapping_mul(7919);
+    for _ in 0..count {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(next % count)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free in {PORTS:?}")
+}
+
+/// The same with the host.
 pub fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+    Ok(format!("127.0.0.1:{}", free_port()?))
 }
 
 /// What a key of a configuration says, where that is a text.

@@ -1,7 +1,6 @@
 //! A real PostgreSQL server on loopback, in a folder of its own.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::cluster::Engines;
+use crate::config::free_port;
 use crate::process::{Process, run};
 
 /// Who owns the databases, and their word.
@@ -43,7 +43,7 @@ impl Postgres {
     /// Makes a server in a new folder and starts it.
     pub fn start(programs: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         fs::write(folder.path().join("password"), PASSWORD)?;
         let mut server = Self {
             programs: programs.to_owned(),
