@@ -280,6 +280,10 @@ impl Blobs {
     /// Removes the objects that are not in `keep` and were last written or renewed before
     /// `before`; how many there were.
     pub async fn sweep(&self, keep: &BTreeSet<Digest>, before: SystemTime) -> Result<usize, Error> {
+        if let Some(cache) = &self.cache {
+            // Another process may have removed objects of which copies are here.
+            cache.keep_only(keep);
+        }
         let before = millis(before);
         let is_old = |object: &ObjectMeta| object.last_modified.timestamp_millis() < before;
         let objects: Vec<ObjectMeta> = self

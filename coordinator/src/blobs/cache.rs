@@ -1,8 +1,9 @@
 //! Local copies of objects in a bucket. Each object is fetched once, however many ask for it.
 //!
 //! An object never changes, so that a copy is as good. What was put is kept too: it is read next, by whoever trains on it
-//! or sums it up. Copies that were not used lately give way to others. None outlives the process.
+//! or sums it up. Copies that were not used lately give way to others. Each process begins with none.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -112,6 +113,11 @@ impl Cache {
         Ok(())
     }
 
+    /// Lets go of all but these.
+    pub(super) fn keep_only(&self, kept: &BTreeSet<Digest>) {
+        self.shelf.retain(|digest, _| kept.contains(digest));
+    }
+
     pub(super) fn forget(&self, digest: Digest) {
         self.shelf.remove(&digest);
     }
@@ -126,6 +132,8 @@ impl Copy {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
 
@@ -218,6 +226,19 @@ mod tests {
             assert!(error.is_missing(), "{error}");
         }
         assert_eq!(bench.files(), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn what_another_process_removed_has_no_copy_after_a_sweep() {
+        let bench = Bench::new(64);
+        let kept = bench.blobs.put(b"a version".to_vec()).await.expect("put");
+        let gone = bench.blobs.put(b"an update".to_vec()).await.expect("put");
+        bench.is_gone(gone).await;
+        let (keep, before) = (BTreeSet::from([kept]), SystemTime::UNIX_EPOCH);
+        bench.blobs.sweep(&keep, before).await.expect("swept");
+        let error = bench.blobs.read(gone).await.expect_err("gone");
+        assert!(error.is_missing(), "{error}");
+        assert_eq!(bench.files().len(), 1);
     }
 
     #[tokio::test]
