@@ -295,13 +295,14 @@ fn a_bucket_that_fails_now_and_then_loses_and_doubles_no_update() -> Result<()> 
     engines.environment.push(quick);
     let mut federation = Federation::start_in(Setting::with_model_on(engines)?, &[], &[])?;
     let run = federation.create_run()?;
-    // Every third request fails, each in another way; twice everything fails for a while.
-    faulty.decide(|_, before| match before % 60 {
-        40..=59 => Some(Fault::Answer(500, String::new())),
-        n if n % 12 == 2 => Some(Fault::Answer(503, String::new())),
-        n if n % 12 == 5 => Some(Fault::LostAnswer),
-        n if n % 12 == 8 => Some(Fault::HalfAnswer),
-        n if n % 12 == 11 => Some(Fault::Silence(Duration::from_secs(2))),
+    // Every other request fails, each in another way; now and then everything fails for a while. There are few: what
+    // was put or read is read from local copies.
+    faulty.decide(|_, before| match before % 20 {
+        14..=19 => Some(Fault::Answer(500, String::new())),
+        1 | 7 => Some(Fault::Answer(503, String::new())),
+        3 | 9 => Some(Fault::LostAnswer),
+        5 | 13 => Some(Fault::HalfAnswer),
+        11 => Some(Fault::Silence(Duration::from_secs(2))),
         _ => None,
     });
     let state = |federation: &mut Federation| -> Result<bool> {
@@ -321,7 +322,7 @@ fn a_bucket_that_fails_now_and_then_loses_and_doubles_no_update() -> Result<()> 
         std::thread::sleep(Duration::from_millis(100));
     }
     let (requests, faults) = faulty.counts();
-    ensure!(faults > 20, "{faults} faults in {requests} requests");
+    ensure!(faults > 8, "{faults} faults in {requests} requests");
     faulty.decide(|_, _| None);
     let weights = federation.finish(&run, |_| Ok(()))?;
     ensure!(federation.deaths == 0, "nobody died");
