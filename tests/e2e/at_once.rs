@@ -8,26 +8,19 @@ use fedner_proto::v1::rotate_key_request::Which;
 use fedner_proto::{convert, v1};
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::Signed;
-use fedner_tests::grpc::{Credentials, channel};
 use serde_json::Value;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::roles::Files;
 use crate::setting::{NO_NOISE, Setting, plan, run};
 
 /// How many do it at once.
 const OPERATORS: u32 = 8;
 
 async fn operations(setting: &Setting) -> Result<OperationsClient<Channel>> {
-    let directory = setting.cluster.coordinator_directory();
-    let operator = directory.join("operator");
-    let credentials = Credentials {
-        certificate: &operator.join("operator.pem"),
-        key: &operator.join("operator.key"),
-    };
-    let authority = directory.join("authority/authority.pem");
-    let channel = channel(&setting.cluster.address(), &authority, Some(credentials)).await?;
-    Ok(OperationsClient::new(channel))
+    let operator = Files::of_coordinator(setting, "operator");
+    Ok(OperationsClient::new(operator.dial(setting).await?))
 }
 
 /// The answers to requests that are all under way together, in the order of the requests.

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fedner_tests::grpc::{Credentials, channel};
 use serde_json::Value;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::roles::Files;
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
 
 #[test]
@@ -66,16 +66,8 @@ async fn without_its_engine_a_coordinator_says_so_and_ends_with_a_failure() -> R
     setting.cluster.kill_coordinator()?;
     let fault = [("FEDNER_PANIC_AT", "before commit create run:1")];
     setting.cluster.start_coordinator_with(&fault)?;
-    let directory = setting.cluster.coordinator_directory();
-    let viewer = directory.join("viewer");
-    let (certificate, key) = (viewer.join("viewer.pem"), viewer.join("viewer.key"));
-    let credentials = Credentials {
-        certificate: &certificate,
-        key: &key,
-    };
-    let authority = directory.join("authority/authority.pem");
-    let channel = channel(&setting.cluster.address(), &authority, Some(credentials)).await?;
-    let mut health = HealthClient::new(channel);
+    let viewer = Files::of_coordinator(&setting, "viewer");
+    let mut health = HealthClient::new(viewer.dial(&setting).await?);
     let mut status = async |service: &str| {
         let service = service.to_owned();
         let answer = health.check(HealthCheckRequest { service }).await?;

@@ -14,9 +14,9 @@ use fedner_shared::digest::Digest;
 use fedner_shared::plan::{Method, Rule};
 use fedner_shared::time::Time;
 use fedner_shared::version::{Origin, Participant, Round, Version};
-use fedner_tests::grpc::{Credentials, channel};
 use serde_json::{Value, json};
 
+use crate::roles::Files;
 use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
 
 /// The objects below a folder of blobs.
@@ -257,17 +257,8 @@ async fn a_long_history_is_listed_in_pages_to_an_ordinary_client() -> Result<()>
     let listed = setting.cluster.coordinate(&["model", "list"])?;
     assert_eq!(listed.as_array().map(Vec::len), Some(VERSIONS as usize));
 
-    let (certificate, key) = (
-        directory.join("viewer/viewer.pem"),
-        directory.join("viewer/viewer.key"),
-    );
-    let credentials = Credentials {
-        certificate: &certificate,
-        key: &key,
-    };
-    let authority = directory.join("authority/authority.pem");
-    let viewer = channel(&setting.cluster.address(), &authority, Some(credentials)).await?;
-    let mut client = MonitoringClient::new(viewer);
+    let viewer = Files::of_coordinator(&setting, "viewer");
+    let mut client = MonitoringClient::new(viewer.dial(&setting).await?);
     let mut request = v1::ListModelsRequest::default();
     let (mut versions, mut pages) = (0, 0);
     loop {

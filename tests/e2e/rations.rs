@@ -13,12 +13,12 @@ use fedner_shared::refusal::Code;
 use fedner_shared::sign::{Signed, Statement};
 use fedner_shared::statement::{Consent, UpdateReceipt};
 use fedner_shared::time::Time;
-use fedner_tests::grpc::{Credentials, channel};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::bad_input::{Hand, code, encoded};
+use crate::roles::Files;
 use crate::setting::{NO_NOISE, Setting, plan, run};
 
 /// Which consents there are, each a little different.
@@ -348,18 +348,9 @@ async fn the_newest_streams_of_events_stay_and_delay_no_check_in() -> Result<()>
     let setting = Setting::with_model()?;
     setting.enrol("i0", 0, 2)?;
     let mut hand = Hand::new(&setting, "i0").await?;
-    let directory = setting.cluster.coordinator_directory();
-    let (certificate, key) = (
-        directory.join("viewer/viewer.pem"),
-        directory.join("viewer/viewer.key"),
-    );
-    let credentials = Credentials {
-        certificate: &certificate,
-        key: &key,
-    };
-    let authority = directory.join("authority/authority.pem");
     let mut streams = Vec::new();
-    let viewer = channel(&setting.cluster.address(), &authority, Some(credentials)).await?;
+    let viewer = Files::of_coordinator(&setting, "viewer");
+    let viewer = viewer.dial(&setting).await?;
     for _ in 0..60 {
         let mut client = MonitoringClient::new(viewer.clone());
         let request = v1::WatchRequest {

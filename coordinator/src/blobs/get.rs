@@ -88,8 +88,11 @@ impl Blobs {
         } else {
             // What is fetched stays, also where whoever asked for it is gone.
             let (blobs, cache) = (self.clone(), cache.clone());
-            let fetch = async move { cache.get_or_fetch(digest, blobs.fetch(digest)).await };
-            tokio::spawn(fetch).await.map_err(io::Error::other)?
+            let fetched = async move {
+                let fetch = async { blobs.fetch(digest, cache.file()?).await };
+                cache.get_or_fetch(digest, fetch).await
+            };
+            tokio::spawn(fetched).await.map_err(io::Error::other)?
         };
         let opened = match copy {
             Ok(copy) => on_disk(move || Ok((copy.bytes, copy.open()?))).await,
@@ -107,13 +110,9 @@ impl Blobs {
         }
     }
 
-    /// The object in a file of the cache, its digest verified.
-    async fn fetch(&self, digest: Digest) -> Result<NamedTempFile, Error> {
+    /// Writes an object of a bucket to the file, its digest verified.
+    async fn fetch(&self, digest: Digest, file: NamedTempFile) -> Result<NamedTempFile, Error> {
         let _turn = self.transfers.acquire().await;
-        let file = match &self.cache {
-            Some(cache) => cache.file()?,
-            None => self.scratch()?,
-        };
         let failed = |source| Error::Store { digest, source };
         let result = self.store.get(&location(digest)).await.map_err(failed)?;
         let reading = Reading::of_stream(digest, result.into_stream());

@@ -141,23 +141,15 @@ impl Engine {
         parent: Digest,
         prepared: PreparedBase,
     ) -> Result<Version, Failure> {
-        let PreparedBase {
-            origin,
-            labels,
-            weights,
-            frozen,
-            config,
-            tokenizer,
-        } = prepared;
         Ok(Version {
             name: self.next_name(model)?,
             parent: Some(parent),
-            origin,
-            labels,
-            weights,
-            frozen,
-            config,
-            tokenizer,
+            origin: prepared.origin,
+            labels: prepared.labels,
+            weights: prepared.weights,
+            frozen: prepared.frozen,
+            config: prepared.config,
+            tokenizer: prepared.tokenizer,
             created: self.now(),
         })
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, Keys, read, read_secret, write};
 use crate::authority::{Life, Role, belong_together};
-use crate::engine::Handle;
+use crate::engine::{Engine, Handle};
 use crate::identity::Caller;
 use crate::observe;
 use crate::store::Person;
@@ -108,19 +108,7 @@ impl Keys {
         self.renew_server(now)?;
         let keys = self.clone();
         // In one turn of the engine: a revocation comes before it or after it.
-        let renewed = engine.call(move |engine| {
-            let found = match keys.people_at_hand(now) {
-                Ok(found) => found,
-                Err(error) => return Ok(Err(error)),
-            };
-            for (person, renewed) in found {
-                keys.know(person.clone());
-                if let Err(failure) = engine.record_person(&person, renewed) {
-                    tracing::error!(%failure, name = person.name, "a certificate could not be recorded");
-                }
-            }
-            Ok(Ok(()))
-        });
+        let renewed = engine.call(move |engine| Ok(keys.renew_people(engine, now)));
         match renewed.await {
             Ok(renewed) => renewed,
             Err(failure) => {
@@ -128,6 +116,16 @@ impl Keys {
                 Ok(())
             }
         }
+    }
+
+    fn renew_people(&self, engine: &mut Engine, now: Time) -> Result<(), Error> {
+        for (person, renewed) in self.people_at_hand(now)? {
+            self.know(person.clone());
+            if let Err(failure) = engine.record_person(&person, renewed) {
+                tracing::error!(%failure, name = person.name, "a certificate could not be recorded");
+            }
+        }
+        Ok(())
     }
 
     /// Renews the server's certificate where it is due.
