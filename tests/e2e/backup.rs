@@ -4,16 +4,14 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::setting::{MINUTES, Setting, plan, refused};
+use crate::setting::{MINUTES, PROTECTED, Setting, plan, refused};
 
 #[test]
 fn after_backup_and_loss_a_restored_coordinator_goes_on_with_the_running_federation() -> Result<()>
 {
     let mut setting = Setting::with_model()?;
     setting.start_institutions(2, 12)?;
-    // With times of release a round lasts long enough to be met.
-    let protected = "unit = \"institution\"\nnoise_multiplier = 1.0\nmax_epsilon = 900.0";
-    let run = setting.start_run(&plan(2, 2, 4, "full", "release_after_s = 2", protected))?;
+    let run = setting.start_run(&plan(2, 2, 4, "full", "release_after_s = 2", PROTECTED))?;
     setting.wait_until(&run, MINUTES, |view| view["round"] == 2)?;
     let backup = setting.path("backup");
     let backup = backup.to_str().context("path")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::setting::{MINUTES, NO_NOISE, Setting, plan};
+use crate::setting::{MINUTES, PROTECTED, Setting, plan};
 
 fn is_working(view: &Value, name: &str) -> bool {
     let members = view["members"].as_array().into_iter().flatten();
@@ -21,8 +21,8 @@ fn long_plan(institutions: usize, quorum: usize) -> String {
         quorum,
         2,
         "full",
-        "away_after_s = 3\nrecruit_timeout_s = 30",
-        NO_NOISE,
+        "away_after_s = 3\nrecruit_timeout_s = 30\nrelease_after_s = 3",
+        PROTECTED,
     )
     .replace("local_epochs = 2", "local_epochs = 12")
 }

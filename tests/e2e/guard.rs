@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::setting::{MINUTES, Setting, plan, refused, run};
+use crate::setting::{MINUTES, PROTECTED, Setting, plan, refused, run};
 
 fn participants(version: &Value) -> Vec<&str> {
     let all = version["version"]["origin"]["participants"].as_array();
@@ -18,8 +18,7 @@ fn the_operator_leaves_a_member_out_of_a_round_and_sees_everyones_figures() -> R
     let mut setting = Setting::with_model()?;
     setting.start_institutions(3, 4)?;
     // Each round lasts some seconds, in which the operator has the word.
-    let protected = "unit = \"institution\"\nnoise_multiplier = 1.0\nmax_epsilon = 900.0";
-    let id = setting.start_run(&plan(3, 2, 3, "head", "release_after_s = 4", protected))?;
+    let id = setting.start_run(&plan(3, 2, 3, "head", "release_after_s = 4", PROTECTED))?;
     let command = |words: &[&str]| setting.cluster.coordinator_command(words);
     run(command(&["run", "exclude", &id, "i1", "--round", "2"])?)?;
     run(command(&["run", "exclude", &id, "i2", "--round", "3"])?)?;

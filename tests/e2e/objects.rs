@@ -16,7 +16,7 @@ use fedner_tests::s3::{BUCKET, S3};
 use fedner_tests::skip::skipped;
 
 use crate::crash::{Federation, undisturbed};
-use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
+use crate::setting::{MINUTES, PROTECTED, Setting, plan, refused};
 
 /// The length of a part, and so the longest object that is put in one request.
 const PART: usize = 8 << 20;
@@ -241,7 +241,8 @@ fn a_federation_with_a_bucket_trains_verifies_replays_and_moves_to_a_folder_and_
     let server = S3::start(&python, &folder.path().join("log"))?;
     let mut setting = Setting::with_model_on(S3::engines(server.address()))?;
     setting.start_institutions(2, 8)?;
-    let run = setting.start_run(&plan(2, 2, 3, "full", "away_after_s = 600", NO_NOISE))?;
+    let cohort = "away_after_s = 600\nrelease_after_s = 2";
+    let run = setting.start_run(&plan(2, 2, 3, "full", cohort, PROTECTED))?;
     setting.wait_until(&run, MINUTES, |view| view["round"] == 2)?;
     setting.cluster.kill_coordinator()?;
     setting.cluster.start_coordinator()?;

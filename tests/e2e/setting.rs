@@ -145,7 +145,7 @@ impl Setting {
         Ok(created["run"].as_str().context("run")?.to_owned())
     }
 
-    /// Asks until the run has `state`, or fails, or `within` has passed.
+    /// Asks until the run has `state`, or ends without it, or `within` has passed.
     pub(crate) fn wait_for_state(&self, run: &str, state: &str, within: Duration) -> Result<Value> {
         self.wait_until(run, within, |view| view["state"] == state)
     }
@@ -163,7 +163,7 @@ impl Setting {
                 if reached(&view) {
                     return Ok(view);
                 }
-                if ["failed", "cancelled"]
+                if ["failed", "cancelled", "completed"]
                     .iter()
                     .any(|end| view["state"] == *end)
                 {
@@ -281,4 +281,8 @@ weighting = "examples"
 }
 
 pub(crate) const NO_NOISE: &str = "unit = \"none\"";
+
+/// With `release_after_s` in the cohort a round of it lasts that long at least, so a test meets each.
+pub(crate) const PROTECTED: &str =
+    "unit = \"institution\"\nnoise_multiplier = 1.0\nmax_epsilon = 900.0";
 pub(crate) const MINUTES: Duration = Duration::from_mins(2);

@@ -24,7 +24,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::crash::{Federation, undisturbed};
-use crate::setting::{MINUTES, NO_NOISE, Setting, plan, refused};
+use crate::setting::{MINUTES, PROTECTED, Setting, plan, refused};
 use script::{NAMES, ensure_eq, inconsistent, time, told, version, write};
 
 /// A server's database, asked by the password that its owner has.
@@ -375,7 +375,8 @@ fn a_federation_moves_to_postgresql_and_back_in_the_middle_of_a_run() -> Result<
     engines.init.clear();
     let mut setting = Setting::with_model_on(engines)?;
     setting.start_institutions(2, 8)?;
-    let run = setting.start_run(&plan(2, 2, 6, "full", "away_after_s = 600", NO_NOISE))?;
+    let cohort = "away_after_s = 600\nrelease_after_s = 1";
+    let run = setting.start_run(&plan(2, 2, 6, "full", cohort, PROTECTED))?;
     let directory = setting.cluster.coordinator_directory();
     let line = format!(
         "store_url = \"{}\"\n",
@@ -383,8 +384,8 @@ fn a_federation_moves_to_postgresql_and_back_in_the_middle_of_a_run() -> Result<
     );
     for (round, place) in [(2, line.as_str()), (4, "")] {
         setting.wait_until(&run, MINUTES, |view| view["round"].as_u64() >= Some(round))?;
-        let _ = setting.cluster.coordinate_quietly(&["run", "pause", &run]);
-        // A round that was under way comes to its end, and no other begins.
+        setting.cluster.coordinate_quietly(&["run", "pause", &run])?;
+        // What was under way comes to its end, and no other round begins.
         let mut published = setting.published()?;
         loop {
             thread::sleep(Duration::from_secs(2));
@@ -411,7 +412,9 @@ fn a_federation_moves_to_postgresql_and_back_in_the_middle_of_a_run() -> Result<
         setting.cluster.start_coordinator()?;
         // What has been published by then stays as it is.
         ensure!(setting.published()?.starts_with(&published));
-        let _ = setting.cluster.coordinate_quietly(&["run", "resume", &run]);
+        setting
+            .cluster
+            .coordinate_quietly(&["run", "resume", &run])?;
     }
     setting.wait_for_state(&run, "completed", 2 * MINUTES)?;
     ensure!(setting.published()?.len() == 6);
