@@ -29,5 +29,6 @@ pub mod text;
 pub mod time;
 pub mod tokenizer;
 pub mod update;
+pub mod vector;
 pub mod version;
 pub mod view;

@@ -1,6 +1,6 @@
 //! Adding up the middle of many values, weight by weight.
 
-use pulp::Arch;
+use crate::vector::vectorized;
 
 /// Weights sorted side by side.
 const LANES: usize = 16;
@@ -43,7 +43,7 @@ impl Middle {
             {
                 tile[..lanes].copy_from_slice(&row[start..start + lanes]);
             }
-            Arch::new().dispatch(
+            vectorized(
                 #[inline(always)]
                 || self.sum_of(&mut tile, sums),
             );

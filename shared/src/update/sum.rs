@@ -1,8 +1,10 @@
 //! Adding updates, as integers, to weights.
 
+use crate::vector::vectorized;
+
 /// Adds `weight` times each value to the sums. The caller knows that they fit.
 pub fn add_scaled(sums: &mut [i64], weight: i64, values: &[i32]) {
-    pulp::Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for (sum, value) in sums.iter_mut().zip(values) {
@@ -14,7 +16,7 @@ pub fn add_scaled(sums: &mut [i64], weight: i64, values: &[i32]) {
 
 /// The squared L2 norm, exactly, of at most 2^31 values.
 pub fn squared_norm(values: &[i32]) -> u128 {
-    let (low, high) = pulp::Arch::new().dispatch(
+    let (low, high) = vectorized(
         #[inline(always)]
         || {
             values.iter().fold((0u64, 0u64), |(low, high), value| {
@@ -29,7 +31,7 @@ pub fn squared_norm(values: &[i32]) -> u128 {
 
 /// The squared L2 distance, exactly, of at most 2^31 values each.
 pub fn squared_distance(first: &[i32], second: &[i32]) -> u128 {
-    let (low, high) = pulp::Arch::new().dispatch(
+    let (low, high) = vectorized(
         #[inline(always)]
         || {
             let pairs = first.iter().zip(second);
@@ -47,7 +49,7 @@ pub fn squared_distance(first: &[i32], second: &[i32]) -> u128 {
 /// Adds `sums`, in units of `step`, to float32 weights in little endian. The same on every
 /// machine: float64 arithmetic, rounded once to float32.
 pub fn add_to_weights(weights: &mut [u8], sums: &[i64], step: f64) {
-    pulp::Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for (weight, sum) in weights.as_chunks_mut::<4>().0.iter_mut().zip(sums) {

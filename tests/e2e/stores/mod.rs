@@ -384,7 +384,9 @@ fn a_federation_moves_to_postgresql_and_back_in_the_middle_of_a_run() -> Result<
     );
     for (round, place) in [(2, line.as_str()), (4, "")] {
         setting.wait_until(&run, MINUTES, |view| view["round"].as_u64() >= Some(round))?;
-        setting.cluster.coordinate_quietly(&["run", "pause", &run])?;
+        setting
+            .cluster
+            .coordinate_quietly(&["run", "pause", &run])?;
         // What was under way comes to its end, and no other round begins.
         let mut published = setting.published()?;
         loop {

@@ -4,7 +4,7 @@
 //! in turn, and neither could be repeated. Here an element's fate is a hash of its position, so
 //! that the backward pass finds it again without it having been stored.
 
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 use rayon::prelude::*;
 
 /// Which elements of one activation are dropped.
@@ -53,14 +53,17 @@ impl Mask {
     /// What the first `count` elements are multiplied with.
     pub(super) fn factors(&self, count: usize) -> Vec<f32> {
         const CHUNK: usize = 1 << 14;
-        let (arch, mut factors) = (Arch::new(), vec![0.0; count]);
+        let mut factors = vec![0.0; count];
         let chunks = factors.par_chunks_mut(CHUNK).enumerate();
         chunks.for_each(|(number, chunk)| {
-            arch.dispatch(|| {
-                for (index, factor) in chunk.iter_mut().enumerate() {
-                    *factor = self.factor(number * CHUNK + index);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (index, factor) in chunk.iter_mut().enumerate() {
+                        *factor = self.factor(number * CHUNK + index);
+                    }
+                },
+            );
         });
         factors
     }

@@ -1,6 +1,6 @@
 //! norm(dropout(x + bias) + residual) and its gradients.
 
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 use rayon::prelude::*;
 
 use super::Mask;
@@ -49,7 +49,7 @@ pub(super) fn forward(
         weight,
         shift,
     } = operands;
-    let (width, arch) = (bias.len(), Arch::new());
+    let width = bias.len();
     let task = ROWS * width;
     let mut y = vec![0.0; x.len()];
     let mut normalised = vec![0.0; x.len()];
@@ -60,27 +60,31 @@ pub(super) fn forward(
         .zip(x.par_chunks(task).zip(residual.par_chunks(task)))
         .enumerate()
         .for_each(|(number, (((y, normalised), inverse), (x, residual)))| {
-            arch.dispatch(|| {
-                let rows = y
-                    .chunks_exact_mut(width)
-                    .zip(normalised.chunks_exact_mut(width));
-                let operands = x.chunks_exact(width).zip(residual.chunks_exact(width));
-                for (row, (((y, h), inverse), (x, residual))) in
-                    rows.zip(inverse).zip(operands).enumerate()
-                {
-                    let first = number * task + row * width;
-                    add(h, x, bias, residual, mask, first);
-                    let mean = sum(h) / width as f32;
-                    for h in h.iter_mut() {
-                        *h -= mean;
+            vectorized(
+                #[inline(always)]
+                || {
+                    let rows = y
+                        .chunks_exact_mut(width)
+                        .zip(normalised.chunks_exact_mut(width));
+                    let operands = x.chunks_exact(width).zip(residual.chunks_exact(width));
+                    for (row, (((y, h), inverse), (x, residual))) in
+                        rows.zip(inverse.iter_mut()).zip(operands).enumerate()
+                    {
+                        let first = number * task + row * width;
+                        add(h, x, bias, residual, mask, first);
+                        let mean = sum(h) / width as f32;
+                        for h in h.iter_mut() {
+                            *h -= mean;
+                        }
+                        *inverse = (dot(h, h) / width as f32 + epsilon).sqrt().recip();
+                        for (((y, h), weight), shift) in y.iter_mut().zip(h).zip(weight).zip(shift)
+                        {
+                            *h *= *inverse;
+                            *y = *h * weight + shift;
+                        }
                     }
-                    *inverse = (dot(h, h) / width as f32 + epsilon).sqrt().recip();
-                    for (((y, h), weight), shift) in y.iter_mut().zip(h).zip(weight).zip(shift) {
-                        *h *= *inverse;
-                        *y = *h * weight + shift;
-                    }
-                }
-            });
+                },
+            );
         });
     (
         y,
@@ -117,7 +121,7 @@ pub(super) fn backward(
     mut gradient: Vec<f32>,
     mask: Option<Mask>,
 ) -> Gradients {
-    let (width, arch) = (weight.len(), Arch::new());
+    let width = weight.len();
     let task = ROWS * width;
     let mut by_x = vec![0.0; if mask.is_some() { gradient.len() } else { 0 }];
     // An empty slice for each task where nothing is dropped.
@@ -139,41 +143,44 @@ pub(super) fn backward(
         .enumerate()
         .map(|(number, ((gradient, by_x), (normalised, inverse)))| {
             let mut sums = vec![0.0; 3 * width];
-            arch.dispatch(|| {
-                let (by_weight, rest) = sums.split_at_mut(width);
-                let (by_shift, by_bias) = rest.split_at_mut(width);
-                let rows = gradient
-                    .chunks_exact_mut(width)
-                    .zip(normalised.chunks_exact(width));
-                for (row, ((g, h), inverse)) in rows.zip(inverse).enumerate() {
-                    let columns = g.iter_mut().zip(h).zip(weight).zip(by_weight.iter_mut());
-                    for ((((g, h), weight), by_weight), by_shift) in
-                        columns.zip(by_shift.iter_mut())
-                    {
-                        *by_weight += *g * h;
-                        *by_shift += *g;
-                        *g *= weight;
-                    }
-                    let mean = sum(g) / width as f32;
-                    let along = dot(g, h) / width as f32;
-                    for (g, h) in g.iter_mut().zip(h) {
-                        *g = inverse * (*g - mean - h * along);
-                    }
-                    if let Some(mask) = mask {
-                        let first = number * task + row * width;
-                        let by_x = &mut by_x[row * width..(row + 1) * width];
-                        let columns = by_x.iter_mut().zip(g.iter()).zip(by_bias.iter_mut());
-                        for (column, ((by_x, g), by_bias)) in columns.enumerate() {
-                            *by_x = g * mask.factor(first + column);
-                            *by_bias += *by_x;
+            vectorized(
+                #[inline(always)]
+                || {
+                    let (by_weight, rest) = sums.split_at_mut(width);
+                    let (by_shift, by_bias) = rest.split_at_mut(width);
+                    let rows = gradient
+                        .chunks_exact_mut(width)
+                        .zip(normalised.chunks_exact(width));
+                    for (row, ((g, h), inverse)) in rows.zip(inverse).enumerate() {
+                        let columns = g.iter_mut().zip(h).zip(weight).zip(by_weight.iter_mut());
+                        for ((((g, h), weight), by_weight), by_shift) in
+                            columns.zip(by_shift.iter_mut())
+                        {
+                            *by_weight += *g * h;
+                            *by_shift += *g;
+                            *g *= weight;
                         }
-                    } else {
-                        for (by_bias, g) in by_bias.iter_mut().zip(g.iter()) {
-                            *by_bias += g;
+                        let mean = sum(g) / width as f32;
+                        let along = dot(g, h) / width as f32;
+                        for (g, h) in g.iter_mut().zip(h) {
+                            *g = inverse * (*g - mean - h * along);
+                        }
+                        if let Some(mask) = mask {
+                            let first = number * task + row * width;
+                            let by_x = &mut by_x[row * width..(row + 1) * width];
+                            let columns = by_x.iter_mut().zip(g.iter()).zip(by_bias.iter_mut());
+                            for (column, ((by_x, g), by_bias)) in columns.enumerate() {
+                                *by_x = g * mask.factor(first + column);
+                                *by_bias += *by_x;
+                            }
+                        } else {
+                            for (by_bias, g) in by_bias.iter_mut().zip(g.iter()) {
+                                *by_bias += g;
+                            }
                         }
                     }
-                }
-            });
+                },
+            );
             sums
         })
         .collect();

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 use rayon::prelude::*;
 
 use super::Mask;
@@ -58,21 +58,29 @@ impl Weighing {
     /// Turns scores into weights in place. Where some are dropped, returns the weights that are
     /// left.
     pub(super) fn forward(&self, scores: &mut [f32]) -> Option<Vec<f32>> {
-        let (arch, area) = (Arch::new(), self.length * self.length);
+        let area = self.length * self.length;
         let Some(mask) = self.mask else {
             let heads = scores.par_chunks_mut(area).enumerate();
-            heads.for_each(|(head, scores)| arch.dispatch(|| self.softmax(head, scores)));
+            heads.for_each(|(head, scores)| {
+                vectorized(
+                    #[inline(always)]
+                    || self.softmax(head, scores),
+                )
+            });
             return None;
         };
         let mut left = vec![0.0; scores.len()];
         let heads = scores.par_chunks_mut(area).zip(left.par_chunks_mut(area));
         heads.enumerate().for_each(|(head, (scores, left))| {
-            arch.dispatch(|| {
-                self.softmax(head, scores);
-                for (index, (left, weight)) in left.iter_mut().zip(scores.iter()).enumerate() {
-                    *left = weight * mask.factor(head * area + index);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    self.softmax(head, scores);
+                    for (index, (left, weight)) in left.iter_mut().zip(scores.iter()).enumerate() {
+                        *left = weight * mask.factor(head * area + index);
+                    }
+                },
+            );
         });
         Some(left)
     }
@@ -98,23 +106,26 @@ impl Weighing {
     /// Turns the gradient by the weights into that by the scores, in place: with p the weights
     /// and g the gradient before dropout, scale · p (g - Σ p g).
     pub(super) fn backward(&self, weights: &[f32], gradient: &mut [f32]) {
-        let (arch, area) = (Arch::new(), self.length * self.length);
+        let area = self.length * self.length;
         let heads = gradient.par_chunks_mut(area).zip(weights.par_chunks(area));
         heads.enumerate().for_each(|(head, (gradient, weights))| {
-            arch.dispatch(|| {
-                if let Some(mask) = self.mask {
-                    for (index, gradient) in gradient.iter_mut().enumerate() {
-                        *gradient *= mask.factor(head * area + index);
+            vectorized(
+                #[inline(always)]
+                || {
+                    if let Some(mask) = self.mask {
+                        for (index, gradient) in gradient.iter_mut().enumerate() {
+                            *gradient *= mask.factor(head * area + index);
+                        }
                     }
-                }
-                let rows = gradient.chunks_exact_mut(self.length);
-                for (gradient, weights) in rows.zip(weights.chunks_exact(self.length)) {
-                    let mean = dot(gradient, weights);
-                    for (gradient, weight) in gradient.iter_mut().zip(weights) {
-                        *gradient = self.scale * weight * (*gradient - mean);
+                    let rows = gradient.chunks_exact_mut(self.length);
+                    for (gradient, weights) in rows.zip(weights.chunks_exact(self.length)) {
+                        let mean = dot(gradient, weights);
+                        for (gradient, weight) in gradient.iter_mut().zip(weights) {
+                            *gradient = self.scale * weight * (*gradient - mean);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 use rayon::prelude::*;
 
 use super::state::State;
@@ -98,14 +98,16 @@ impl Moments {
 
     /// Moves `weights` one step against `gradient`.
     pub(super) fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: Step) {
-        let arch = Arch::new();
         weights
             .par_chunks_mut(CHUNK)
             .zip(gradient.par_chunks(CHUNK))
             .zip(self.first.par_chunks_mut(CHUNK))
             .zip(self.second.par_chunks_mut(CHUNK))
             .for_each(|(((weights, gradient), first), second)| {
-                arch.dispatch(|| step.update(weights, gradient, first, second));
+                vectorized(
+                    #[inline(always)]
+                    || step.update(weights, gradient, first, second),
+                );
             });
     }
 }
@@ -228,7 +230,7 @@ impl RowMoments {
     }
 
     pub(super) fn update(&mut self, weights: &mut [f32], gradient: &Rows, step: Step) {
-        let (arch, width, waiting) = (Arch::new(), self.width, self.kept as f32);
+        let (width, waiting) = (self.width, self.kept as f32);
         let zeros = vec![0.0; width];
         weights
             .par_chunks_mut(ROWS * width)
@@ -254,7 +256,10 @@ impl RowMoments {
                         }
                     }
                     let (first, second) = (&mut first[row.clone()], &mut second[row]);
-                    arch.dispatch(|| step.update(weights, own, first, second));
+                    vectorized(
+                        #[inline(always)]
+                        || step.update(weights, own, first, second),
+                    );
                 }
             });
         self.kept *= step.kept;
@@ -282,17 +287,19 @@ pub(super) fn clip_factor(squared_norm: f64, limit: f64) -> f32 {
 
 /// The sum of the squares, added up chunk by chunk in a fixed order.
 pub(super) fn squared_norm(values: &[f32]) -> f64 {
-    let arch = Arch::new();
     let chunk = |values: &[f32]| {
-        arch.dispatch(|| {
-            let mut sums = [0.0f64; 8];
-            for values in values.chunks(8) {
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += f64::from(*value) * f64::from(*value);
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut sums = [0.0f64; 8];
+                for values in values.chunks(8) {
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum += f64::from(*value) * f64::from(*value);
+                    }
                 }
-            }
-            sums.iter().sum::<f64>()
-        })
+                sums.iter().sum::<f64>()
+            },
+        )
     };
     let sums: Vec<f64> = values.par_chunks(CHUNK).map(chunk).collect();
     sums.iter().sum()

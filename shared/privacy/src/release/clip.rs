@@ -1,6 +1,6 @@
 //! Scaling an update to its largest permitted norm.
 
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 
 use super::error::Error;
 
@@ -27,19 +27,22 @@ pub(crate) fn norm(update: &[f32]) -> Result<f64, Error> {
 }
 
 fn squares(chunk: &[f32]) -> f64 {
-    Arch::new().dispatch(|| {
-        let mut sums = [0.0f64; LANES];
-        let (whole, rest) = chunk.as_chunks::<LANES>();
-        for values in whole {
-            for (sum, value) in sums.iter_mut().zip(values) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0f64; LANES];
+            let (whole, rest) = chunk.as_chunks::<LANES>();
+            for values in whole {
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum += f64::from(*value) * f64::from(*value);
+                }
+            }
+            for (sum, value) in sums.iter_mut().zip(rest) {
                 *sum += f64::from(*value) * f64::from(*value);
             }
-        }
-        for (sum, value) in sums.iter_mut().zip(rest) {
-            *sum += f64::from(*value) * f64::from(*value);
-        }
-        sums.iter().sum()
-    })
+            sums.iter().sum()
+        },
+    )
 }
 
 /// The factor from a weight's change to grid steps: `min(1, C/‖Δ‖₂) / γ`, written as

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 
 use super::norm::Norm;
 use crate::Error;
@@ -104,9 +104,12 @@ impl Contribution {
 }
 
 fn add_scaled(sum: &mut [f64], values: &[f32], factor: f64) {
-    Arch::new().dispatch(|| {
-        for (sum, value) in sum.iter_mut().zip(values) {
-            *sum += factor * f64::from(*value);
-        }
-    });
+    vectorized(
+        #[inline(always)]
+        || {
+            for (sum, value) in sum.iter_mut().zip(values) {
+                *sum += factor * f64::from(*value);
+            }
+        },
+    );
 }

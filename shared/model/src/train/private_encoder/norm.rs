@@ -21,7 +21,7 @@
 //! below the sum's allowance.
 
 use burn::tensor::Tensor;
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 
 use crate::Error;
 use crate::bert::{Factors, values};
@@ -110,15 +110,18 @@ fn gamma(terms: usize) -> f64 {
 /// The scalar product in f64, in which the products of two f32 are exact.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     const LANES: usize = 16;
-    Arch::new().dispatch(|| {
-        let mut sums = [0.0f64; LANES];
-        for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-            for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-                *sum += f64::from(*a) * f64::from(*b);
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0f64; LANES];
+            for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+                for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+                    *sum += f64::from(*a) * f64::from(*b);
+                }
             }
-        }
-        sums.iter().sum()
-    })
+            sums.iter().sum()
+        },
+    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::f64::consts::TAU;
 use std::ops::{Add, Mul, Sub};
 
-use pulp::Arch;
+use fedner_shared::vector::vectorized;
 
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Complex {
@@ -168,18 +168,21 @@ impl Transform {
                 z.swap(k, reversed);
             }
         }
-        Arch::new().dispatch(|| {
-            for (stage, weights) in self.stages.iter().enumerate() {
-                for block in z.chunks_exact_mut(2 << stage) {
-                    let (low, high) = block.split_at_mut(1 << stage);
-                    for ((low, high), weight) in low.iter_mut().zip(high).zip(weights) {
-                        let turned = *high * *weight;
-                        *high = *low - turned;
-                        *low = *low + turned;
+        vectorized(
+            #[inline(always)]
+            || {
+                for (stage, weights) in self.stages.iter().enumerate() {
+                    for block in z.chunks_exact_mut(2 << stage) {
+                        let (low, high) = block.split_at_mut(1 << stage);
+                        for ((low, high), weight) in low.iter_mut().zip(high).zip(weights) {
+                            let turned = *high * *weight;
+                            *high = *low - turned;
+                            *low = *low + turned;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 }
 
