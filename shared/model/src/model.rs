@@ -1,20 +1,31 @@
 //! A model to tag with.
 
+use std::sync::Arc;
+
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::manifest::Manifest;
 
 use crate::bert::{Batch, Bert, Dropout, values};
 use crate::crf::Crf;
 use crate::device::Device;
+use crate::inference::{Encoder, Head};
 use crate::tagged::{Tagged, most_probable};
 use crate::{Encoded, Error};
+
+/// What gives words their scores.
+#[derive(Debug, Clone)]
+enum Scorer {
+    /// On the processor.
+    Processor(Arc<(Encoder, Head)>),
+    /// On any other device.
+    Tensors(Bert),
+}
 
 /// An encoder with a tagging head, ready to tag.
 #[derive(Debug, Clone)]
 pub struct Model {
     config: BertConfig,
-    bert: Bert,
+    scorer: Scorer,
     crf: Option<Crf>,
     /// Chooses the tags of a sentence together: the CRF, or what keeps to IOB2.
     decoder: Option<Crf>,
@@ -41,10 +52,16 @@ impl Model {
         } else {
             crf.clone()
         };
+        let scorer = if device == Device::Cpu {
+            let (encoder, head) = (Encoder::load(checkpoint)?, Head::load(checkpoint, tags)?);
+            Scorer::Processor(Arc::new((encoder, head)))
+        } else {
+            Scorer::Tensors(Bert::load(checkpoint, &device.plain())?)
+        };
         Ok(Self {
             config: checkpoint.config.clone(),
             tags,
-            bert: Bert::load(checkpoint, &device.plain())?,
+            scorer,
             crf,
             decoder,
             device,
@@ -69,23 +86,25 @@ impl Model {
         self.config.max_position_embeddings
     }
 
-    /// The weights of `manifest`, one tensor after another, as a Hugging Face file has them.
-    pub fn weights(&self, manifest: &Manifest) -> Result<Vec<f32>, Error> {
-        self.bert.clone().weights(manifest)
-    }
-
     /// The scores of each tag before softmax or CRF, for the words of each sentence that have a
     /// sub-token: row-major [words, tags].
     pub fn logits(&self, sentences: &[&Encoded]) -> Result<Vec<f32>, Error> {
         check_ids(sentences, &self.config)?;
-        let device = self.device.plain();
-        let batch = Batch::new(sentences, self.config.pad_token_id, &device);
-        if batch.count == 0 {
-            return Ok(Vec::new());
+        match &self.scorer {
+            Scorer::Processor(model) => {
+                let (encoder, head) = model.as_ref();
+                Ok(head.scores(sentences, &encoder.features(sentences)))
+            }
+            Scorer::Tensors(bert) => {
+                let padding = self.config.pad_token_id;
+                let batch = Batch::new(sentences, padding, &self.device.plain());
+                if batch.count == 0 {
+                    return Ok(Vec::new());
+                }
+                let logits = bert.logits(bert.begin(&batch), &batch, &mut Dropout::none());
+                values(logits.ok_or(Error::NoHead)?)
+            }
         }
-        let hidden = self.bert.begin(&batch);
-        let logits = self.bert.logits(hidden, &batch, &mut Dropout::none());
-        values(logits.ok_or(Error::NoHead)?)
     }
 
     /// Tags every word of every sentence; `None` for a word without a sub-token.

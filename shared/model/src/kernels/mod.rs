@@ -5,6 +5,7 @@
 //! operation with a gradient of its own on the backends that are [`Fused`](fused::Fused), and the
 //! plain composition of burn's operations on any other. Tests hold them together.
 
+mod activation;
 mod extension;
 mod flex;
 mod fused;
@@ -14,6 +15,7 @@ mod libtorch;
 mod mask;
 mod math;
 mod norm;
+mod panels;
 mod plain;
 mod softmax;
 
@@ -22,8 +24,12 @@ use std::sync::Arc;
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{Device, Tensor};
 
+pub(crate) use activation::activate;
 use extension::Kernels;
 pub(crate) use mask::Mask;
+pub(crate) use norm::add_normalised;
+pub(crate) use panels::{Panels, Rows, Strides, room};
+pub(crate) use softmax::softmax;
 
 /// gelu(x + bias), with the exact GELU (Hendrycks and Gimpel 2016). x: [rows, width].
 pub(crate) fn bias_gelu(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {

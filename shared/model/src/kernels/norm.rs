@@ -95,6 +95,32 @@ pub(super) fn forward(
     )
 }
 
+/// norm(x + residual) of one row, in place of the residual, where no gradient is taken.
+#[allow(
+    clippy::inline_always,
+    reason = "vector code needs the whole loop in one function"
+)]
+#[inline(always)]
+pub(crate) fn add_normalised(
+    residual: &mut [f32],
+    x: &[f32],
+    (weight, shift): (&[f32], &[f32]),
+    epsilon: f32,
+) {
+    let count = residual.len() as f32;
+    for (h, x) in residual.iter_mut().zip(x) {
+        *h += x;
+    }
+    let mean = sum(residual) / count;
+    for h in residual.iter_mut() {
+        *h -= mean;
+    }
+    let inverse = (dot(residual, residual) / count + epsilon).sqrt().recip();
+    for ((h, weight), shift) in residual.iter_mut().zip(weight).zip(shift) {
+        *h = *h * inverse * weight + shift;
+    }
+}
+
 #[allow(
     clippy::inline_always,
     reason = "vector code needs the whole loop in one function"

@@ -27,6 +27,30 @@ pub(super) struct Weighing {
     pub(super) mask: Option<Mask>,
 }
 
+/// Each row of `length` scores becomes softmax(scale · scores).
+pub(crate) fn softmax(scores: &mut [f32], length: usize, scale: f32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in scores.chunks_exact_mut(length) {
+                softmax_row(row, scale);
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn softmax_row(row: &mut [f32], scale: f32) {
+    let largest = max(row);
+    for score in row.iter_mut() {
+        *score = exp((*score - largest) * scale);
+    }
+    let factor = sum(row).recip();
+    for score in row.iter_mut() {
+        *score *= factor;
+    }
+}
+
 impl Weighing {
     /// For scores of the shape [sentences, heads, length, length].
     pub(super) fn new(
@@ -91,14 +115,7 @@ impl Weighing {
         let own = self.lengths[head / self.heads];
         for row in scores.chunks_exact_mut(self.length) {
             let (row, padding) = row.split_at_mut(own);
-            let largest = max(row);
-            for score in row.iter_mut() {
-                *score = exp((*score - largest) * self.scale);
-            }
-            let factor = sum(row).recip();
-            for score in row.iter_mut() {
-                *score *= factor;
-            }
+            softmax_row(row, self.scale);
             padding.fill(0.0);
         }
     }

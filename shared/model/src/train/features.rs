@@ -6,8 +6,8 @@ use super::cache::{Cache, Frozen};
 use super::examples::Example;
 use super::kept_files::KeptFiles;
 use super::observer::Observer;
-use crate::Error;
 use crate::bert::{Batch, Bert, Dropout, values};
+use crate::{Error, neighbours};
 
 /// What the encoder makes of each example's words: row-major [words, width].
 #[derive(Debug)]
@@ -90,24 +90,11 @@ impl Features {
             } else {
                 own.clear();
                 self.cache.read(*index, &mut own)?;
-                self.with_neighbours(&own, &mut words.rows);
+                neighbours::append(&self.head, &own, self.width, &mut words.rows);
             }
             words.targets.extend_from_slice(&all[*index].targets);
             words.counts.push(all[*index].targets.len());
         }
         Ok(words)
-    }
-
-    /// Appends the rows of an example's words with those of their neighbours side by side, zero
-    /// where the example ends.
-    fn with_neighbours(&self, own: &[f32], rows: &mut Vec<f32>) {
-        let (width, nothing) = (self.width, vec![0.0; self.width]);
-        let count = own.len() / width;
-        for word in 0..count {
-            for place in self.head.neighbours(word, count) {
-                let row = place.map(|place| &own[place * width..(place + 1) * width]);
-                rows.extend_from_slice(row.unwrap_or(&nothing));
-            }
-        }
     }
 }
