@@ -1,4 +1,8 @@
 //! Loops compiled for the vector instructions that the processor has.
+#![allow(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for these instructions"
+)]
 
 use pulp::{Arch, NullaryFnOnce};
 

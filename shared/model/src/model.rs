@@ -18,7 +18,7 @@ enum Scorer {
     /// On the processor.
     Processor(Arc<(Encoder, Head)>),
     /// On any other device.
-    Tensors(Bert),
+    Tensors(Box<Bert>),
 }
 
 /// An encoder with a tagging head, ready to tag.
@@ -56,7 +56,7 @@ impl Model {
             let (encoder, head) = (Encoder::load(checkpoint)?, Head::load(checkpoint, tags)?);
             Scorer::Processor(Arc::new((encoder, head)))
         } else {
-            Scorer::Tensors(Bert::load(checkpoint, &device.plain())?)
+            Scorer::Tensors(Box::new(Bert::load(checkpoint, &device.plain())?))
         };
         Ok(Self {
             config: checkpoint.config.clone(),
@@ -111,11 +111,14 @@ impl Model {
     pub fn tag(&self, sentences: &[&Encoded]) -> Result<Vec<Vec<Option<Tagged>>>, Error> {
         let logits = self.logits(sentences)?;
         let (mut rest, mut tagged) = (logits.as_slice(), Vec::with_capacity(sentences.len()));
-        for Encoded { first, .. } in sentences {
-            let (own, others) = rest.split_at(first.iter().flatten().count() * self.tags);
+        for sentence in sentences {
+            let (own, others) = rest.split_at(sentence.words() * self.tags);
             rest = others;
             let mut own = self.choose(own).into_iter();
-            let words = first.iter().map(|first| first.and_then(|_| own.next()));
+            let words = sentence
+                .first
+                .iter()
+                .map(|first| first.and_then(|_| own.next()));
             tagged.push(words.collect());
         }
         Ok(tagged)

@@ -429,3 +429,28 @@ impl LayerNorm {
         slots.push(Slot::new(format!("{prefix}.LayerNorm.bias"), bias));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fedner_shared::plan::Method;
+
+    use super::*;
+
+    #[test]
+    fn weights_come_back_as_the_file_has_them() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/tiny-bert"
+        );
+        let config = std::fs::read_to_string(format!("{folder}/config.json")).expect("config");
+        let file = std::fs::read(format!("{folder}/model.safetensors")).expect("weights");
+        let checkpoint = Checkpoint::read(&config, &file).expect("checkpoint");
+        let mut bert = Bert::load(&checkpoint, &Device::flex()).expect("model");
+        for method in [Method::Full, Method::Head] {
+            let tags = checkpoint.tags().expect("a head");
+            let manifest = checkpoint.config.manifest(&method.into(), tags);
+            let weights = bert.weights(&manifest).expect("weights");
+            assert_eq!(weights, checkpoint.flatten(&manifest).expect("flat"));
+        }
+    }
+}

@@ -137,7 +137,7 @@ impl Encoder {
         // Of the last layer, only the words ask.
         let attended = last.attended(&hidden, self.size);
         let mut words: Vec<f32> = self.rows(&hidden, &marked).flatten().copied().collect();
-        let asking = blocks(lengths().zip(sentences.iter().map(|sentence| words_of(sentence))));
+        let asking = blocks(lengths().zip(sentences.iter().map(|sentence| sentence.words())));
         last.rise(&asking, &mut words, &attended);
         let words = words.chunks_exact(self.size);
         self.note(self.layers.len(), words, &mut features);
@@ -195,7 +195,7 @@ impl Head {
         let mut read = Vec::with_capacity(features.len() * self.shape.window());
         let mut rest = features;
         for sentence in sentences {
-            let (own, others) = rest.split_at(words_of(sentence) * self.width);
+            let (own, others) = rest.split_at(sentence.words() * self.width);
             neighbours::append(&self.shape, own, self.width, &mut read);
             rest = others;
         }
@@ -205,10 +205,6 @@ impl Head {
         self.classifier.product(rows, count, &mut scores, self.tags);
         scores
     }
-}
-
-fn words_of(sentence: &Encoded) -> usize {
-    sentence.first.iter().flatten().count()
 }
 
 /// The rows of the words' first sub-tokens.

@@ -6,7 +6,7 @@ use fedner_shared::vector::vectorized;
 use super::math::{exp, normal};
 
 /// 2·√(2/π)
-const TWICE_ROOT: f32 = 1.595_769_1;
+const TWICE_ROOT: f32 = 1.595_769;
 
 /// Each x becomes its activation: the exact GELU, its approximation by tanh (Hendrycks and Gimpel 2016,
 /// section 2), or max(x, 0).

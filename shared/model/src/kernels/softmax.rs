@@ -89,7 +89,7 @@ impl Weighing {
                 vectorized(
                     #[inline(always)]
                     || self.softmax(head, scores),
-                )
+                );
             });
             return None;
         };

@@ -38,6 +38,13 @@ pub struct Encoded {
     pub first: Vec<Option<usize>>,
 }
 
+impl Encoded {
+    /// How many words are to be tagged.
+    pub(crate) fn words(&self) -> usize {
+        self.first.iter().flatten().count()
+    }
+}
+
 /// Parts of a file that encoding does without.
 const UNUSED: [&str; 3] = ["decoder", "padding", "truncation"];
 

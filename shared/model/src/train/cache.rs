@@ -43,6 +43,9 @@ impl Grouping {
     }
 }
 
+/// What gives each of some sentences its numbers.
+pub(super) type Run<'r> = Box<dyn Fn(&[&Encoded]) -> Result<Vec<Vec<f32>>, Error> + Sync + 'r>;
+
 /// The frozen layers of a model, and a corpus that they run over.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frozen<'a> {
@@ -72,16 +75,41 @@ enum Place {
     },
 }
 
-impl Frozen<'_> {
-    /// What `run` makes of the examples, of which each has as many numbers as `lengths` says: found
-    /// where `keep` says under the name that `kind` and all that decides it give, or made.
-    pub(super) fn cached(
+impl<'a> Frozen<'a> {
+    /// The same for numbers that [`inference`](crate::inference) makes on the processor: a sentence has
+    /// the same ones in any company there.
+    pub(super) fn read_without_a_tape(self) -> Self {
+        let grouping = if self.device == Device::Cpu {
+            Grouping::Batches
+        } else {
+            self.grouping
+        };
+        Self { grouping, ..self }
+    }
+
+    /// `run` over batches of tensors.
+    pub(super) fn on_tensors(
+        self,
+        run: impl Fn(&Bert, &Batch) -> Result<Vec<Vec<f32>>, Error> + Sync + 'a,
+    ) -> Result<Run<'a>, Error> {
+        let device = self.device.plain();
+        let bert = Bert::load(self.base, &device)?;
+        let padding = self.base.config.pad_token_id;
+        Ok(Box::new(move |sentences| {
+            run(&bert, &Batch::new(sentences, padding, &device))
+        }))
+    }
+
+    /// What is made of the examples, of which each has as many numbers as `lengths` says: found
+    /// where `keep` says under the name that `kind` and all that decides it give, or made by what
+    /// `load` returns.
+    pub(super) fn cached<'r>(
         self,
         (kind, layers): (&str, usize),
         lengths: impl Iterator<Item = usize>,
         keep: &KeptFiles,
         observer: &mut dyn Observer,
-        run: impl Fn(&Bert, &Batch) -> Result<Vec<Vec<f32>>, Error> + Sync,
+        load: impl FnOnce() -> Result<Run<'r>, Error>,
     ) -> Result<Cache, Error> {
         let mut starts = vec![0];
         for length in lengths {
@@ -94,7 +122,7 @@ impl Frozen<'_> {
         };
         let Some(directory) = &keep.features else {
             cache.place = Place::Memory(vec![0.0; total]);
-            self.fill(&mut cache, observer, run)?;
+            self.fill(&mut cache, observer, &load()?)?;
             return Ok(cache);
         };
         let path = directory.join(format!("{}.features", self.key(kind, layers)?));
@@ -130,7 +158,7 @@ impl Frozen<'_> {
         file.set_len(bytes).map_err(fault)?;
         let key = sealed.map(|key| write_header(&file, key));
         cache.place = stored(file, key.transpose().map_err(fault)?);
-        self.fill(&mut cache, observer, run)?;
+        self.fill(&mut cache, observer, &load()?)?;
         cache.name(&temporary).map_err(fault)?;
         Ok(cache)
     }
@@ -149,20 +177,15 @@ impl Frozen<'_> {
         self,
         cache: &mut Cache,
         observer: &mut dyn Observer,
-        run: impl Fn(&Bert, &Batch) -> Result<Vec<Vec<f32>>, Error> + Sync,
+        run: &Run<'_>,
     ) -> Result<(), Error> {
         let (examples, together) = (self.examples, self.grouping.sentences());
-        let device = self.device.plain();
-        let bert = Bert::load(self.base, &device)?;
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by_key(|index| examples[*index].encoded.ids.len());
         let steps = order.len().div_ceil(together);
         let run = |batch: &[usize]| {
             let encoded: Vec<&Encoded> = batch.iter().map(|i| &examples[*i].encoded).collect();
-            run(
-                &bert,
-                &Batch::new(&encoded, self.base.config.pad_token_id, &device),
-            )
+            run(&encoded)
         };
         let mut step = 0;
         for sentences in order.chunks(AT_A_TIME) {
@@ -189,6 +212,20 @@ impl Frozen<'_> {
         }
         Ok(())
     }
+}
+
+/// Those of `values`, of which every word has `width`, that are of each sentence.
+pub(super) fn by_sentence(
+    sentences: &[&Encoded],
+    mut values: &[f32],
+    width: usize,
+) -> Vec<Vec<f32>> {
+    let own = sentences.iter().map(|sentence| {
+        let (own, others) = values.split_at(sentence.words() * width);
+        values = others;
+        own.to_vec()
+    });
+    own.collect()
 }
 
 impl Cache {

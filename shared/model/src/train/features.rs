@@ -2,11 +2,13 @@
 
 use fedner_shared::bert::HeadShape;
 
-use super::cache::{Cache, Frozen};
+use super::cache::{Cache, Frozen, Run, by_sentence};
 use super::examples::Example;
 use super::kept_files::KeptFiles;
 use super::observer::Observer;
-use crate::bert::{Batch, Bert, Dropout, values};
+use crate::bert::{Dropout, values};
+use crate::device::Device;
+use crate::inference::Encoder;
 use crate::{Error, neighbours};
 
 /// What the encoder makes of each example's words: row-major [words, width].
@@ -58,16 +60,25 @@ impl Features {
         let config = &frozen.base.config;
         let (width, read) = (config.word_width(), config.read_layers());
         let last = read.last().copied().unwrap_or_default();
-        let kind = format!("words on {read:?}");
+        let kind = format!("words, no padding, on {read:?}");
         let lengths = frozen.examples.iter();
         let lengths = lengths.map(|example| example.targets.len() * width);
-        let run = |bert: &Bert, batch: &Batch| {
-            let features = bert.features(bert.begin(batch), batch, &mut Dropout::none());
-            let features = values(features)?;
-            let own = batch.by_sentence(&features, width);
-            Ok(own.map(<[f32]>::to_vec).collect())
+        let frozen = frozen.read_without_a_tape();
+        let load = || -> Result<Run<'_>, Error> {
+            if frozen.device == Device::Cpu {
+                let encoder = Encoder::load(frozen.base)?;
+                return Ok(Box::new(move |sentences| {
+                    Ok(by_sentence(sentences, &encoder.features(sentences), width))
+                }));
+            }
+            frozen.on_tensors(move |bert, batch| {
+                let features = bert.features(bert.begin(batch), batch, &mut Dropout::none());
+                let features = values(features)?;
+                let own = batch.by_sentence(&features, width);
+                Ok(own.map(<[f32]>::to_vec).collect())
+            })
         };
-        let cache = frozen.cached((&kind, last), lengths, keep, observer, run)?;
+        let cache = frozen.cached((&kind, last), lengths, keep, observer, load)?;
         Ok(Self {
             width,
             head: config.head.clone(),

@@ -8,7 +8,7 @@ use super::examples::Example;
 use super::kept_files::KeptFiles;
 use super::observer::Observer;
 use crate::Error;
-use crate::bert::{Batch, Bert, Dropout, Hidden};
+use crate::bert::{Batch, Dropout, Hidden};
 
 #[derive(Debug)]
 pub(super) struct FrozenLayers {
@@ -43,13 +43,15 @@ impl FrozenLayers {
         let numbers = |example: &Example| {
             size * (example.encoded.ids.len() + reads.len() * example.targets.len())
         };
-        let run = |bert: &Bert, batch: &Batch| {
-            let hidden = bert.rise(bert.begin(batch), layers, batch, &mut Dropout::none());
-            hidden.of_sentences(batch)
+        let load = || {
+            frozen.on_tensors(move |bert, batch| {
+                let hidden = bert.rise(bert.begin(batch), layers, batch, &mut Dropout::none());
+                hidden.of_sentences(batch)
+            })
         };
         let lengths = frozen.examples.iter().map(numbers);
         let kind = format!("sub-tokens, words on {reads:?}");
-        let cache = frozen.cached((&kind, layers), lengths, keep, observer, run)?;
+        let cache = frozen.cached((&kind, layers), lengths, keep, observer, load)?;
         Ok(Some(Self {
             layers,
             reads: reads.len(),

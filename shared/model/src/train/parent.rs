@@ -10,12 +10,11 @@
 
 use fedner_shared::checkpoint::Checkpoint;
 
-use super::cache::{Cache, Frozen};
+use super::cache::{Cache, Frozen, Run, by_sentence};
 use super::examples::Example;
 use super::kept_files::{self, KeptFiles};
 use super::observer::Observer;
 use super::tag_sets::TagSets;
-use crate::bert::{Batch, Bert, Dropout, values};
 use crate::{Error, Model};
 
 /// What came of asking a parent.
@@ -77,7 +76,8 @@ impl Parent<'_> {
             Some(_) => self.base.clone().merged(),
             None => self.base.clone(),
         };
-        let found = Model::load(&merged, frozen.device)?.tags();
+        let model = Model::load(&merged, frozen.device)?;
+        let found = model.tags();
         if found != tags {
             return Err(Error::Tags {
                 expected: tags,
@@ -92,16 +92,19 @@ impl Parent<'_> {
             features: keep.features.as_ref().map(|folder| folder.join("parent")),
             ..keep.clone()
         };
-        let kind = format!("scores of {}", kept_files::digest_of_model(&merged, tags)?);
+        let kind = format!(
+            "scores, no padding, of {}",
+            kept_files::digest_of_model(&merged, tags)?
+        );
         let layers = merged.config.num_hidden_layers;
         let lengths = frozen.examples.iter();
         let lengths = lengths.map(|example: &Example| example.targets.len() * tags);
-        let run = |bert: &Bert, batch: &Batch| {
-            let scores = bert.logits(bert.begin(batch), batch, &mut Dropout::none());
-            let scores = values(scores.ok_or(Error::NoHead)?)?;
-            let own = batch.by_sentence(&scores, tags);
-            Ok(own.map(<[f32]>::to_vec).collect())
+        let load = || -> Result<Run<'_>, Error> {
+            Ok(Box::new(|sentences| {
+                Ok(by_sentence(sentences, &model.logits(sentences)?, tags))
+            }))
         };
-        frozen.cached((&kind, layers), lengths, &keep, observer, run)
+        let frozen = frozen.read_without_a_tape();
+        frozen.cached((&kind, layers), lengths, &keep, observer, load)
     }
 }
