@@ -1,8 +1,8 @@
 """The other side of `cargo bench -p fedner-model`: the same figures of Python transformers.
 
-    python tests/compare/pytorch_side.py FIGURE... [--attention eager|sdpa] [--steps N]
+    python tests/compare/pytorch_side.py FIGURE... [--attention eager|sdpa] [--steps N] [--model DIR --data FILE]
 
-FIGURE is step, lora-step or inference. One JSON object a figure, as the benchmark prints them.
+FIGURE is step, lora-step, inference or predict. One JSON object a figure, as the benchmark prints them.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import torch
 from transformers import BertConfig, BertForTokenClassification
 
 SENTENCES, SUB_TOKENS, TAGS = 16, 128, 9
+# Sentences that `predict` reads together.
+BATCH = 32
 
 
 def minilm(attention):
@@ -78,6 +80,29 @@ def inferences(model, count):
     return times[1:]
 
 
+def predictions(arguments):
+    """Times of tagging the file's sentences by transformers' pipeline, those of about the same length together."""
+    from transformers import AutoTokenizer, pipeline
+    texts, words = [], []
+    for line in [*open(arguments.data, encoding="utf-8"), ""]:
+        if line.strip():
+            words.append(line.split()[0])
+        elif words:
+            texts.append(" ".join(words))
+            words = []
+    torch.manual_seed(1)
+    model = BertForTokenClassification.from_pretrained(
+        arguments.model, num_labels=TAGS, attn_implementation=arguments.attention)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    tagger = pipeline("token-classification", model=model, tokenizer=tokenizer, batch_size=BATCH, device="cpu")
+    times = []
+    for _ in range(arguments.steps + 1):
+        start = time.perf_counter()
+        tagger(sorted(texts, key=len))
+        times.append(time.perf_counter() - start)
+    return times[1:]
+
+
 def lora(model):
     """Rank 8 on the query and value products, as PEFT's default for BERT; the head trained too."""
     from peft import LoraConfig, get_peft_model
@@ -89,6 +114,8 @@ def main():
     parser.add_argument("figures", nargs="+")
     parser.add_argument("--attention", default="sdpa")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--model", help="a Hugging Face folder, for predict")
+    parser.add_argument("--data", help="CoNLL columns, for predict")
     parser.add_argument("--plain-optimizer", action="store_true", help="the unfused AdamW")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -103,6 +130,8 @@ def main():
                 times = steps(lora(model), arguments.steps, fused)
             case "inference":
                 times = inferences(model, arguments.steps)
+            case "predict":
+                times = predictions(arguments)
         device = f"torch {torch.__version__} {arguments.attention}, {torch.get_num_threads()} threads"
         median = sorted(times)[len(times) // 2]
         print(json.dumps({

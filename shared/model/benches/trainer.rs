@@ -13,10 +13,12 @@
 //! | `lora`, `head-step` | the same with the method `lora`, with the method `head` |
 //! | `private-step`, `private-lora`, `private-head` | such steps with each sentence a unit of its own: clipped, noised unless `--without-noise`, and without dropout unless `--dropout` |
 //! | `inference` | the logits of such a batch |
+//! | `predict` | the tags of every sentence of the corpus `--data` |
+//! | `features` | of 2,048 sub-tokens, what `head` reads of the corpus `--data` |
 //! | `epoch` | one epoch of `full` on the corpus `--data` |
 //! | `head` | the second and later epochs of `head` on it |
 //!
-//! Without a figure: `step` and `inference`. `epoch` and `head` want a Hugging Face directory and CoNLL
+//! Without a figure: `step` and `inference`. `predict`, `features`, `epoch` and `head` want a Hugging Face directory and CoNLL
 //! columns; the others make a model of MiniLM-L6's shape from random weights. `peak_mib` is the most
 //! memory that the process had so far (Linux), so that it is of a figure only where that comes first.
 
@@ -26,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fedner_model::device::Device;
-use fedner_model::{Clip, Corpus, Encoded, Model, Progress, Sentence, Stage};
+use fedner_model::{Clip, Corpus, Encoded, Model, Progress, Sentence, Stage, Tagger};
 use fedner_model::{Mechanism, Private, Tokenizer, TrainHooks, TrainOptions, Trainer};
 use fedner_privacy::dp_sgd_step::{PrivateSum, Settings};
 use fedner_privacy::noise::Generator;
@@ -53,6 +55,8 @@ fn main() -> Result<(), Failure> {
             "private-lora" => private_steps(&arguments, Method::Lora)?,
             "private-head" => private_steps(&arguments, Method::Head)?,
             "inference" => inferences(&arguments, device)?,
+            "predict" => predictions(&arguments, device)?,
+            "features" => features(&arguments)?,
             "epoch" => epochs(&arguments, Method::Full, 1)?,
             "head" => epochs(&arguments, Method::Head, 6)?.split_off(1),
             other => return Err(format!("the figure `{other}` is unknown").into()),
@@ -363,17 +367,102 @@ fn inferences(arguments: &Arguments, device: Device) -> Result<Vec<f64>, Failure
     Ok(times.split_off(1))
 }
 
+/// A model with a new head, from the directory `--model`.
+struct Pretrained {
+    base: Checkpoint,
+    tokenizer: Tokenizer,
+    tags: Vec<String>,
+}
+
+impl Pretrained {
+    fn read(directory: &Path, corpus: &Corpus) -> Result<Self, Failure> {
+        let labels: Vec<String> = corpus.labels().into_iter().map(str::to_owned).collect();
+        let tags = bert::tags(&labels);
+        let config = fs::read_to_string(directory.join("config.json"))?;
+        let weights = fs::read(directory.join("model.safetensors"))?;
+        Ok(Self {
+            base: Checkpoint::read(&config, &weights)?.with_new_head(tags.len(), 0),
+            tokenizer: Tokenizer::read(&directory.join("tokenizer.json"))?,
+            tags,
+        })
+    }
+}
+
+fn predictions(arguments: &Arguments, device: Device) -> Result<Vec<f64>, Failure> {
+    let corpus = arguments.corpus()?;
+    let pretrained = Pretrained::read(arguments.model()?, &corpus)?;
+    let model = Model::load(&pretrained.base, device)?;
+    let tagger = Tagger {
+        model: &model,
+        tokenizer: &pretrained.tokenizer,
+        tags: &pretrained.tags,
+        max_tokens: 512,
+        batch: 32,
+    };
+    let words: Vec<&[String]> = corpus.sentences.iter().map(|s| &*s.words).collect();
+    let mut times = Vec::new();
+    for _ in 0..=arguments.steps {
+        let start = Instant::now();
+        tagger.tag(&words, &mut |_, _| ControlFlow::Continue(()))?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    Ok(times.split_off(1))
+}
+
+/// The times of features, told by the progress of trainings of `head` that end before their first step.
+fn features(arguments: &Arguments) -> Result<Vec<f64>, Failure> {
+    const BATCH: f64 = 2048.0;
+    let corpus = arguments.corpus()?;
+    let Pretrained {
+        base,
+        tokenizer,
+        tags,
+    } = Pretrained::read(arguments.model()?, &corpus)?;
+    let options = arguments.options(Method::Head, 1);
+    let encode = |sentence: &Sentence| {
+        let encoded = tokenizer.encode(&sentence.words, options.training.max_tokens);
+        Ok(encoded?.ids.len())
+    };
+    let lengths = corpus.sentences.iter().map(encode);
+    let mut lengths: Vec<usize> = lengths.collect::<Result<_, Failure>>()?;
+    // As they are taken.
+    lengths.sort_unstable();
+    let trainer = Trainer {
+        base: &base,
+        tokenizer: &tokenizer,
+        tags: &tags,
+    };
+    let mut times = Vec::new();
+    for _ in 0..=arguments.steps {
+        let (mut done, mut told) = (0, Vec::new());
+        let mut observer = |progress: Progress| {
+            if progress.stage == Stage::Training {
+                return ControlFlow::Break(());
+            }
+            done += progress.sentences;
+            told.push((Instant::now(), done));
+            ControlFlow::Continue(())
+        };
+        let hooks = TrainHooks::default();
+        // It ends with an error, as it is stopped at the first step.
+        let _ = trainer.run(&corpus.sentences, &options, hooks, &mut observer);
+        // Two batches are made at a time, before either is told.
+        let ends = told.get(1).zip(told.last());
+        let ((first, before), (last, done)) = ends.ok_or("no features were made")?;
+        let sub_tokens: usize = lengths[*before..*done].iter().sum();
+        times.push((*last - *first).as_secs_f64() * BATCH / sub_tokens as f64);
+    }
+    Ok(times.split_off(1))
+}
+
 /// The time of each epoch; what comes before the first step counts as part of the first.
 fn epochs(arguments: &Arguments, method: Method, epochs: u32) -> Result<Vec<f64>, Failure> {
-    let directory = arguments.model()?;
     let corpus = arguments.corpus()?;
-    let tokenizer = Tokenizer::read(&directory.join("tokenizer.json"))?;
-    let labels: Vec<String> = corpus.labels().into_iter().map(str::to_owned).collect();
-    let tags = bert::tags(&labels);
-    let config = fs::read_to_string(directory.join("config.json"))?;
-    let weights = fs::read(directory.join("model.safetensors"))?;
-    let base = Checkpoint::read(&config, &weights)?.with_new_head(tags.len(), 0);
-    drop(weights);
+    let Pretrained {
+        base,
+        tokenizer,
+        tags,
+    } = Pretrained::read(arguments.model()?, &corpus)?;
     let (mut ends, start) = (vec![0.0; epochs as usize], Instant::now());
     let mut observer = |progress: Progress| {
         if progress.stage == Stage::Training {

@@ -6,7 +6,7 @@ use fedner_shared::bert::Activation;
 use fedner_shared::vector::vectorized;
 use rayon::prelude::*;
 
-use super::blocks::{Block, ROWS};
+use super::blocks::{self, Block};
 use crate::kernels::{Panels, Rows, Strides, activate, add_normalised, room, softmax};
 
 /// Layer normalisation.
@@ -68,9 +68,10 @@ impl Layer {
     /// Keys and values of all rows of a batch.
     pub(super) fn attended(&self, hidden: &[f32], size: usize) -> [Vec<f32>; 2] {
         let [mut keys, mut values] = [(); 2].map(|()| vec![0.0; hidden.len()]);
-        keys.par_chunks_mut(ROWS * size)
-            .zip(values.par_chunks_mut(ROWS * size))
-            .zip(hidden.par_chunks(ROWS * size))
+        let block = size * blocks::size(hidden.len() / size, rayon::current_num_threads());
+        keys.par_chunks_mut(block)
+            .zip(values.par_chunks_mut(block))
+            .zip(hidden.par_chunks(block))
             .for_each(|((keys, values), hidden)| {
                 let (states, count) = (Rows::whole(hidden, size), hidden.len() / size);
                 self.key.product(states, count, keys, size);
@@ -103,7 +104,7 @@ impl Layer {
         self.attend(block, hidden, attended, scratch);
         let (count, size) = (block.rows, hidden.len() / block.rows);
         let sums = room(&mut scratch.sums, hidden.len());
-        let contexts = Rows::whole(&scratch.contexts, size);
+        let contexts = Rows::whole(room(&mut scratch.contexts, hidden.len()), size);
         self.attention_output.product(contexts, count, sums, size);
         self.attention_norm.add(sums, hidden);
         let inner = room(&mut scratch.inner, count * self.inner);

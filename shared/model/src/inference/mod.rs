@@ -127,8 +127,12 @@ impl Encoder {
         let Some((last, lower)) = self.layers.split_last() else {
             return features;
         };
-        let lengths = || sentences.iter().map(|sentence| sentence.ids.len());
-        let all = blocks(lengths().map(|length| (length, length)));
+        let threads = rayon::current_num_threads();
+        let blocks_of = |asking: fn(&Encoded) -> usize| {
+            let told = sentences.iter().map(|own| (own.ids.len(), asking(own)));
+            blocks(&told.collect::<Vec<_>>(), threads)
+        };
+        let all = blocks_of(|sentence| sentence.ids.len());
         for (layer, number) in lower.iter().zip(1..) {
             let attended = layer.attended(&hidden, self.size);
             layer.rise(&all, &mut hidden, &attended);
@@ -137,7 +141,7 @@ impl Encoder {
         // Of the last layer, only the words ask.
         let attended = last.attended(&hidden, self.size);
         let mut words: Vec<f32> = self.rows(&hidden, &marked).flatten().copied().collect();
-        let asking = blocks(lengths().zip(sentences.iter().map(|sentence| sentence.words())));
+        let asking = blocks_of(Encoded::words);
         last.rise(&asking, &mut words, &attended);
         let words = words.chunks_exact(self.size);
         self.note(self.layers.len(), words, &mut features);

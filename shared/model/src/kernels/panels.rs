@@ -19,7 +19,7 @@ use pulp::{Arch, Simd, WithSimd};
 const VECTORS: usize = 2;
 
 /// Rows of a panel that stay in the processor's nearest cache, with those of a tile.
-const DEPTH: usize = 192;
+const DEPTH: usize = 128;
 
 /// What one product after another uses.
 #[derive(Debug, Default)]
@@ -41,8 +41,10 @@ pub(crate) struct Panels {
     output: usize,
     /// Columns of a panel.
     width: usize,
-    /// [panels, input, width]; zero past the last column.
+    /// From `start` on [panels, input, width]; zero past the last column.
     values: Vec<f32>,
+    /// Where a line of the processor's cache begins.
+    start: usize,
     /// [panels, width]
     bias: Vec<f32>,
 }
@@ -62,12 +64,24 @@ pub(crate) struct Rows<'a> {
     pub(crate) apart: usize,
 }
 
-/// Room for `count` numbers, in which there may be some of an earlier use.
+/// Float32 in a line of the processor's cache. A vector that lies in two lines is read twice.
+const LINE: usize = 16;
+
+/// Room for `count` numbers from the beginning of a line on, in which there may be some of an earlier use.
 pub(crate) fn room(numbers: &mut Vec<f32>, count: usize) -> &mut [f32] {
-    if numbers.len() < count {
-        numbers.resize(count, 0.0);
+    if numbers.len() < count + LINE {
+        numbers.resize(count + LINE, 0.0);
     }
-    &mut numbers[..count]
+    let start = line(numbers);
+    &mut numbers[start..start + count]
+}
+
+/// Where the first line begins.
+fn line(numbers: &[f32]) -> usize {
+    numbers
+        .as_ptr()
+        .align_offset(LINE * size_of::<f32>())
+        .min(LINE)
 }
 
 impl<'a> Rows<'a> {
@@ -99,8 +113,8 @@ impl Panels {
         (self.input, self.output, self.width) = (input, output, width);
         self.bias.clear();
         self.bias.resize(panels * width, 0.0);
-        self.values.resize(panels * input * width, 0.0);
-        for (panel, to) in self.values.chunks_exact_mut(input * width).enumerate() {
+        let to = room(&mut self.values, panels * input * width);
+        for (panel, to) in to.chunks_exact_mut(input * width).enumerate() {
             let first = panel * width;
             let columns = width.min(output - first);
             for (row, to) in to.chunks_exact_mut(width).enumerate() {
@@ -116,6 +130,7 @@ impl Panels {
                 beyond.fill(0.0);
             }
         }
+        self.start = line(&self.values);
     }
 
     /// y = x·W + b for `count` rows.
@@ -186,9 +201,12 @@ impl Product<'_> {
         }
         self.lay::<R>(first, count);
         let Room { tiles, sums } = &mut *self.room;
-        let (tiles, sums) = (&tiles[..count * R * input], room(sums, count * R * width));
-        let panels = self.panels.values.chunks_exact(input * width);
-        for (number, panel) in panels.enumerate() {
+        let (tiles, sums) = (
+            room(tiles, count * R * input),
+            room(sums, count * R * width),
+        );
+        let panels = self.panels.values[self.panels.start..].chunks_exact(input * width);
+        for (number, panel) in panels.take(output.div_ceil(width)).enumerate() {
             let bias = &self.panels.bias[number * width..(number + 1) * width];
             vectors_mut::<S>(sums).fill(vectors::<S>(bias)[0]);
             for (part, panel) in panel.chunks(DEPTH * width).enumerate() {
