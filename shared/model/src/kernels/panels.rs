@@ -34,7 +34,7 @@ thread_local! {
     static ROOM: RefCell<Room> = RefCell::default();
 }
 
-/// A matrix [input, output], and a bias [output].
+/// A matrix `[input, output]`, and a bias `[output]`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Panels {
     input: usize,
