@@ -22,13 +22,13 @@ mod evaluate;
 mod inference;
 mod kernels;
 mod model;
-mod neighbours;
 mod predict;
 mod split;
 mod tagged;
 mod tagger;
 mod tokenize;
 mod train;
+mod words;
 
 pub use corpus::{Corpus, Sentence};
 pub use error::Error;

@@ -10,7 +10,7 @@ use crate::crf::Crf;
 use crate::device::Device;
 use crate::inference::{Encoder, Head};
 use crate::tagged::{Tagged, most_probable};
-use crate::{Encoded, Error};
+use crate::{Encoded, Error, words};
 
 /// What gives words their scores.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Model {
             crf.clone()
         };
         let scorer = if device == Device::Cpu {
-            let (encoder, head) = (Encoder::load(checkpoint)?, Head::load(checkpoint, tags)?);
+            let (encoder, head) = (Encoder::load(checkpoint)?, Head::load(checkpoint)?);
             Scorer::Processor(Arc::new((encoder, head)))
         } else {
             Scorer::Tensors(Box::new(Bert::load(checkpoint, &device.plain())?))
@@ -110,18 +110,14 @@ impl Model {
     /// Tags every word of every sentence; `None` for a word without a sub-token.
     pub fn tag(&self, sentences: &[&Encoded]) -> Result<Vec<Vec<Option<Tagged>>>, Error> {
         let logits = self.logits(sentences)?;
-        let (mut rest, mut tagged) = (logits.as_slice(), Vec::with_capacity(sentences.len()));
-        for sentence in sentences {
-            let (own, others) = rest.split_at(sentence.words() * self.tags);
-            rest = others;
+        let counts = sentences.iter().map(|sentence| sentence.words());
+        let own = words::by_sentence(counts, &logits, self.tags);
+        let tagged = sentences.iter().zip(own).map(|(sentence, own)| {
             let mut own = self.choose(own).into_iter();
-            let words = sentence
-                .first
-                .iter()
-                .map(|first| first.and_then(|_| own.next()));
-            tagged.push(words.collect());
-        }
-        Ok(tagged)
+            let words = sentence.first.iter();
+            words.map(|first| first.and_then(|_| own.next())).collect()
+        });
+        Ok(tagged.collect())
     }
 
     /// The tags of a sentence's words from their [scores](Self::logits).

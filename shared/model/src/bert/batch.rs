@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use fedner_shared::bert::HeadShape;
 
-use crate::Encoded;
+use crate::{Encoded, words};
 
 /// Sentences padded to the longest of them.
 #[derive(Debug, Clone)]
@@ -69,14 +69,10 @@ impl Batch {
     /// Those of `values`, of which every marked sub-token has `width`, that are of each sentence.
     pub(crate) fn by_sentence<'v>(
         &self,
-        mut values: &'v [f32],
+        values: &'v [f32],
         width: usize,
     ) -> impl Iterator<Item = &'v [f32]> {
-        self.words.iter().map(move |words| {
-            let (own, others) = values.split_at(words * width);
-            values = others;
-            own
-        })
+        words::by_sentence(self.words.iter().copied(), values, width)
     }
 
     pub(crate) fn sentences(&self) -> usize {

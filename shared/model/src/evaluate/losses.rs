@@ -6,7 +6,7 @@ use fedner_shared::plan::Training;
 
 use crate::train::examples::{Example, examples};
 use crate::train::tag_sets::TagSets;
-use crate::{Encoded, Error, Sentence, Tagger};
+use crate::{Encoded, Error, Sentence, Tagger, words};
 
 /// The cross-entropy of a sentence's own tags.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -50,15 +50,14 @@ pub fn losses(
     for batch in windows.chunks(tagger.batch.max(1)) {
         let encoded: Vec<&Encoded> = batch.iter().map(|window| &window.encoded).collect();
         let logits = model.logits(&encoded)?;
-        let mut rest = logits.as_slice();
-        for Example {
-            sentence, targets, ..
-        } in batch
-        {
+        let counts = batch.iter().map(|window| window.targets.len());
+        let scores = words::by_sentence(counts, &logits, tags.len());
+        for (window, own) in batch.iter().zip(scores) {
+            let Example {
+                sentence, targets, ..
+            } = window;
             let loss = &mut losses[*sentence];
             loss.words += targets.len();
-            let (own, others) = rest.split_at(targets.len() * tags.len());
-            rest = others;
             loss.sum += if let Some(crf) = model.crf() {
                 crf.loss(own, targets, &sets)
             } else {

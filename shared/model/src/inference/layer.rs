@@ -27,7 +27,6 @@ pub(super) struct Layer {
     pub(super) attention_norm: Norm,
     pub(super) intermediate: Panels,
     pub(super) activation: Activation,
-    pub(super) inner: usize,
     pub(super) output: Panels,
     pub(super) output_norm: Norm,
 }
@@ -107,11 +106,12 @@ impl Layer {
         let contexts = Rows::whole(room(&mut scratch.contexts, hidden.len()), size);
         self.attention_output.product(contexts, count, sums, size);
         self.attention_norm.add(sums, hidden);
-        let inner = room(&mut scratch.inner, count * self.inner);
+        let wide = self.intermediate.output();
+        let inner = room(&mut scratch.inner, count * wide);
         let states = Rows::whole(hidden, size);
-        self.intermediate.product(states, count, inner, self.inner);
+        self.intermediate.product(states, count, inner, wide);
         activate(self.activation, inner);
-        let inner = Rows::whole(inner, self.inner);
+        let inner = Rows::whole(inner, wide);
         self.output.product(inner, count, sums, size);
         self.output_norm.add(sums, hidden);
     }
@@ -133,20 +133,20 @@ impl Layer {
         let states = Rows::whole(hidden, size);
         self.query.product(states, count, queries, size);
         let contexts = room(&mut scratch.contexts, queries.len());
+        let along = Strides {
+            row: size,
+            column: 1,
+        };
+        let across = Strides {
+            row: 1,
+            column: size,
+        };
         for span in &block.spans {
             let (length, asking) = (span.attended.len(), span.asking.len());
             let scores = room(&mut scratch.scores, asking * length);
             for head in 0..self.heads {
                 let place = |row: usize| row * size + head * width;
                 let (first, own) = (place(span.attended.start), place(span.asking.start));
-                let across = Strides {
-                    row: 1,
-                    column: size,
-                };
-                let along = Strides {
-                    row: size,
-                    column: 1,
-                };
                 scratch.keys.fill(&keys[first..], across, [width, length]);
                 scratch
                     .values

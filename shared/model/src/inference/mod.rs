@@ -14,7 +14,7 @@ use fedner_shared::bert::{BertConfig, HeadShape};
 use fedner_shared::checkpoint::Checkpoint;
 
 use crate::kernels::{Panels, Rows};
-use crate::{Encoded, Error, neighbours};
+use crate::{Encoded, Error, words};
 use blocks::blocks;
 use layer::{Layer, Norm};
 
@@ -39,7 +39,6 @@ pub(crate) struct Head {
     classifier: Panels,
     /// Numbers of a word.
     width: usize,
-    tags: usize,
 }
 
 /// A named part of a checkpoint.
@@ -77,7 +76,6 @@ impl Part<'_> {
             attention_norm: self.norm("attention.output.LayerNorm")?,
             intermediate: self.linear("intermediate.dense")?,
             activation: config.activation(),
-            inner: config.intermediate_size,
             output: self.linear("output.dense")?,
             output_norm: self.norm("output.LayerNorm")?,
         })
@@ -181,14 +179,13 @@ impl Encoder {
 }
 
 impl Head {
-    pub(crate) fn load(checkpoint: &Checkpoint, tags: usize) -> Result<Self, Error> {
+    pub(crate) fn load(checkpoint: &Checkpoint) -> Result<Self, Error> {
         let weight = checkpoint.tensor("classifier.weight")?;
         let bias = checkpoint.tensor("classifier.bias")?;
         Ok(Self {
             shape: checkpoint.config.head.clone(),
             width: checkpoint.config.word_width(),
             classifier: Panels::linear(weight, bias),
-            tags,
         })
     }
 
@@ -197,16 +194,14 @@ impl Head {
     pub(crate) fn scores(&self, sentences: &[&Encoded], features: &[f32]) -> Vec<f32> {
         let window = self.width * self.shape.window();
         let mut read = Vec::with_capacity(features.len() * self.shape.window());
-        let mut rest = features;
-        for sentence in sentences {
-            let (own, others) = rest.split_at(sentence.words() * self.width);
-            neighbours::append(&self.shape, own, self.width, &mut read);
-            rest = others;
+        let counts = sentences.iter().map(|sentence| sentence.words());
+        for own in words::by_sentence(counts, features, self.width) {
+            words::append_with_neighbours(&self.shape, own, self.width, &mut read);
         }
-        let count = read.len() / window;
-        let mut scores = vec![0.0; count * self.tags];
+        let (count, tags) = (read.len() / window, self.classifier.output());
+        let mut scores = vec![0.0; count * tags];
         let rows = Rows::whole(&read, window);
-        self.classifier.product(rows, count, &mut scores, self.tags);
+        self.classifier.product(rows, count, &mut scores, tags);
         scores
     }
 }

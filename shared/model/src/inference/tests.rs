@@ -45,7 +45,7 @@ fn sentence(length: usize, seed: usize) -> Encoded {
 
 fn scores(checkpoint: &Checkpoint, sentences: &[&Encoded]) -> Vec<f32> {
     let encoder = Encoder::load(checkpoint).expect("encoder");
-    let head = Head::load(checkpoint, TAGS).expect("head");
+    let head = Head::load(checkpoint).expect("head");
     head.scores(sentences, &encoder.features(sentences))
 }
 

@@ -1,10 +1,11 @@
 //! Products with a matrix that was brought into order once.
 //!
 //! The matrix lies in panels of a few columns, as wide as two of the processor's vectors. A tile of the
-//! product is some rows by one panel, and stays in registers until it is whole. The layout is that of
-//! the inner kernels of Goto and van de Geijn (2008, section 4), without their blocks along the inner
-//! dimension: the products that make up an element are added in the order of that dimension, each
-//! rounded once. So a row of the product is the same to the last bit whatever other rows there are.
+//! product is some rows by one panel, and stays in registers while it is added to. This is the layout of
+//! the inner kernels of Goto and van de Geijn (2008, section 4).
+//!
+//! The products that make up an element are added in the order of the inner dimension, each rounded
+//! once. So a row of the product is the same to the last bit whatever other rows there are.
 #![allow(
     clippy::inline_always,
     reason = "vector code needs the whole loop in one function"
@@ -131,6 +132,11 @@ impl Panels {
             }
         }
         self.start = line(&self.values);
+    }
+
+    /// Columns.
+    pub(crate) fn output(&self) -> usize {
+        self.output
     }
 
     /// y = x·W + b for `count` rows.

@@ -16,7 +16,7 @@ use super::kept_files::{self, KeptFiles};
 use super::observer::{Observer, Progress, Stage};
 use crate::bert::{Batch, Bert};
 use crate::device::Device;
-use crate::{Encoded, Error};
+use crate::{Encoded, Error, words};
 
 /// Bytes before the first example of a sealed file: the name of its key, and a record without contents.
 const HEADER: u64 = (ID + OVERHEAD) as u64;
@@ -100,9 +100,9 @@ impl<'a> Frozen<'a> {
         }))
     }
 
-    /// What is made of the examples, of which each has as many numbers as `lengths` says: found
-    /// where `keep` says under the name that `kind` and all that decides it give, or made by what
-    /// `load` returns.
+    /// What is made of the examples, of which each has as many numbers as `lengths` says. It is found
+    /// where `keep` says, under the name that `kind` and all that decides it give. Else what `load`
+    /// returns makes it.
     pub(super) fn cached<'r>(
         self,
         (kind, layers): (&str, usize),
@@ -215,17 +215,10 @@ impl<'a> Frozen<'a> {
 }
 
 /// Those of `values`, of which every word has `width`, that are of each sentence.
-pub(super) fn by_sentence(
-    sentences: &[&Encoded],
-    mut values: &[f32],
-    width: usize,
-) -> Vec<Vec<f32>> {
-    let own = sentences.iter().map(|sentence| {
-        let (own, others) = values.split_at(sentence.words() * width);
-        values = others;
-        own.to_vec()
-    });
-    own.collect()
+pub(super) fn by_sentence(sentences: &[&Encoded], values: &[f32], width: usize) -> Vec<Vec<f32>> {
+    let counts = sentences.iter().map(|sentence| sentence.words());
+    let own = words::by_sentence(counts, values, width);
+    own.map(<[f32]>::to_vec).collect()
 }
 
 impl Cache {

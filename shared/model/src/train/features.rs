@@ -6,10 +6,11 @@ use super::cache::{Cache, Frozen, Run, by_sentence};
 use super::examples::Example;
 use super::kept_files::KeptFiles;
 use super::observer::Observer;
+use crate::Error;
 use crate::bert::{Dropout, values};
 use crate::device::Device;
 use crate::inference::Encoder;
-use crate::{Error, neighbours};
+use crate::words::{self, append_with_neighbours};
 
 /// What the encoder makes of each example's words: row-major [words, width].
 #[derive(Debug)]
@@ -40,13 +41,7 @@ impl Words {
 
     /// The tags of each example.
     pub(super) fn sentences(&self) -> Vec<&[usize]> {
-        let mut rest = self.targets.as_slice();
-        let sentences = self.counts.iter().map(|count| {
-            let (own, others) = rest.split_at(*count);
-            rest = others;
-            own
-        });
-        sentences.collect()
+        words::by_sentence(self.counts.iter().copied(), &self.targets, 1).collect()
     }
 }
 
@@ -101,7 +96,7 @@ impl Features {
             } else {
                 own.clear();
                 self.cache.read(*index, &mut own)?;
-                neighbours::append(&self.head, &own, self.width, &mut words.rows);
+                append_with_neighbours(&self.head, &own, self.width, &mut words.rows);
             }
             words.targets.extend_from_slice(&all[*index].targets);
             words.counts.push(all[*index].targets.len());
