@@ -13,6 +13,8 @@ import time
 import torch
 from transformers import BertConfig, BertForTokenClassification
 
+from serve import texts_of
+
 SENTENCES, SUB_TOKENS, TAGS = 16, 128, 9
 # Sentences that `predict` reads together.
 BATCH = 32
@@ -83,13 +85,7 @@ def inferences(model, count):
 def predictions(arguments):
     """Times of tagging the file's sentences by transformers' pipeline, those of about the same length together."""
     from transformers import AutoTokenizer, pipeline
-    texts, words = [], []
-    for line in [*open(arguments.data, encoding="utf-8"), ""]:
-        if line.strip():
-            words.append(line.split()[0])
-        elif words:
-            texts.append(" ".join(words))
-            words = []
+    texts = sorted(texts_of(arguments.data), key=len)
     torch.manual_seed(1)
     model = BertForTokenClassification.from_pretrained(
         arguments.model, num_labels=TAGS, attn_implementation=arguments.attention)
@@ -98,7 +94,7 @@ def predictions(arguments):
     times = []
     for _ in range(arguments.steps + 1):
         start = time.perf_counter()
-        tagger(sorted(texts, key=len))
+        tagger(texts)
         times.append(time.perf_counter() - start)
     return times[1:]
 

@@ -112,4 +112,5 @@ def main():
         print(f"{name}: {rate:.0f} sentences a second ({min(rates[name]):.0f} to {max(rates[name]):.0f}), {rate / bulk:.2f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

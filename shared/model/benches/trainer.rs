@@ -18,9 +18,10 @@
 //! | `epoch` | one epoch of `full` on the corpus `--data` |
 //! | `head` | the second and later epochs of `head` on it |
 //!
-//! Without a figure: `step` and `inference`. `predict`, `features`, `epoch` and `head` want a Hugging Face directory and CoNLL
-//! columns; the others make a model of MiniLM-L6's shape from random weights. `peak_mib` is the most
-//! memory that the process had so far (Linux), so that it is of a figure only where that comes first.
+//! Without a figure: `step` and `inference`. `predict`, `features`, `epoch` and `head` want a Hugging Face
+//! directory and CoNLL columns; the others make a model of MiniLM-L6's shape from random weights.
+//! `peak_mib` is the most memory that the process had so far (Linux), so that it is of a figure only
+//! where that comes first.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -386,6 +387,14 @@ impl Pretrained {
             tags,
         })
     }
+
+    fn trainer(&self) -> Trainer<'_> {
+        Trainer {
+            base: &self.base,
+            tokenizer: &self.tokenizer,
+            tags: &self.tags,
+        }
+    }
 }
 
 fn predictions(arguments: &Arguments, device: Device) -> Result<Vec<f64>, Failure> {
@@ -413,25 +422,17 @@ fn predictions(arguments: &Arguments, device: Device) -> Result<Vec<f64>, Failur
 fn features(arguments: &Arguments) -> Result<Vec<f64>, Failure> {
     const BATCH: f64 = 2048.0;
     let corpus = arguments.corpus()?;
-    let Pretrained {
-        base,
-        tokenizer,
-        tags,
-    } = Pretrained::read(arguments.model()?, &corpus)?;
+    let pretrained = Pretrained::read(arguments.model()?, &corpus)?;
     let options = arguments.options(Method::Head, 1);
     let encode = |sentence: &Sentence| {
-        let encoded = tokenizer.encode(&sentence.words, options.training.max_tokens);
+        let longest = options.training.max_tokens;
+        let encoded = pretrained.tokenizer.encode(&sentence.words, longest);
         Ok(encoded?.ids.len())
     };
     let lengths = corpus.sentences.iter().map(encode);
     let mut lengths: Vec<usize> = lengths.collect::<Result<_, Failure>>()?;
     // As they are taken.
     lengths.sort_unstable();
-    let trainer = Trainer {
-        base: &base,
-        tokenizer: &tokenizer,
-        tags: &tags,
-    };
     let mut times = Vec::new();
     for _ in 0..=arguments.steps {
         let (mut done, mut told) = (0, Vec::new());
@@ -445,7 +446,9 @@ fn features(arguments: &Arguments) -> Result<Vec<f64>, Failure> {
         };
         let hooks = TrainHooks::default();
         // It ends with an error, as it is stopped at the first step.
-        let _ = trainer.run(&corpus.sentences, &options, hooks, &mut observer);
+        let _ = pretrained
+            .trainer()
+            .run(&corpus.sentences, &options, hooks, &mut observer);
         // Two batches are made at a time, before either is told.
         let ends = told.get(1).zip(told.last());
         let ((first, before), (last, done)) = ends.ok_or("no features were made")?;
@@ -458,11 +461,7 @@ fn features(arguments: &Arguments) -> Result<Vec<f64>, Failure> {
 /// The time of each epoch; what comes before the first step counts as part of the first.
 fn epochs(arguments: &Arguments, method: Method, epochs: u32) -> Result<Vec<f64>, Failure> {
     let corpus = arguments.corpus()?;
-    let Pretrained {
-        base,
-        tokenizer,
-        tags,
-    } = Pretrained::read(arguments.model()?, &corpus)?;
+    let pretrained = Pretrained::read(arguments.model()?, &corpus)?;
     let (mut ends, start) = (vec![0.0; epochs as usize], Instant::now());
     let mut observer = |progress: Progress| {
         if progress.stage == Stage::Training {
@@ -471,12 +470,7 @@ fn epochs(arguments: &Arguments, method: Method, epochs: u32) -> Result<Vec<f64>
         ControlFlow::Continue(())
     };
     let options = arguments.options(method, epochs);
-    Trainer {
-        base: &base,
-        tokenizer: &tokenizer,
-        tags: &tags,
-    }
-    .run(
+    pretrained.trainer().run(
         &corpus.sentences,
         &options,
         TrainHooks::default(),
