@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "wgpu")]
+use burn::tensor::DeviceKind;
 use burn::tensor::{Device as BurnDevice, FloatDType};
 #[cfg(any(feature = "libtorch", feature = "cuda", feature = "wgpu"))]
 use burn::{backend::DispatchDevice, tensor::DeviceType};
@@ -30,13 +32,17 @@ pub enum Device {
     /// burn's own kernels on the GPU that Vulkan, Metal or DirectX 12 offers first.
     #[cfg(feature = "wgpu")]
     Wgpu,
+    /// The same kernels on a driver that computes on the processor. It is slower than `cpu`, and
+    /// shows what `wgpu` computes where there is no GPU.
+    #[cfg(feature = "wgpu")]
+    WgpuCpu,
 }
 
 /// The name is not that of a device this build and this machine have.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "the device `{0}` is unknown: expected auto, cpu, libtorch, libtorch-cuda:N, cuda:N or wgpu"
+        "the device `{0}` is unknown: expected auto, cpu, libtorch, libtorch-cuda:N, cuda:N, wgpu or wgpu-cpu"
     )]
     Unknown(String),
     #[error(
@@ -81,6 +87,7 @@ impl FromStr for Device {
             ("libtorch-cuda", index) => libtorch_cuda(index.unwrap_or(0)),
             ("cuda", index) => cuda(index.unwrap_or(0)),
             ("wgpu", None) => wgpu(),
+            ("wgpu-cpu", None) => wgpu_cpu(),
             _ => Err(unknown()),
         }
     }
@@ -102,6 +109,8 @@ impl fmt::Display for Device {
             Self::Cuda(index) => write!(formatter, "cuda:{index}"),
             #[cfg(feature = "wgpu")]
             Self::Wgpu => write!(formatter, "wgpu"),
+            #[cfg(feature = "wgpu")]
+            Self::WgpuCpu => write!(formatter, "wgpu-cpu"),
         }
     }
 }
@@ -141,6 +150,8 @@ impl Device {
             Self::Cuda(_) => true,
             #[cfg(feature = "wgpu")]
             Self::Wgpu => true,
+            #[cfg(feature = "wgpu")]
+            Self::WgpuCpu => false,
         }
     }
 
@@ -192,7 +203,9 @@ impl Device {
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => BurnDevice::cuda(usize::from(index)),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => BurnDevice::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+            Self::Wgpu => BurnDevice::wgpu(DeviceKind::DefaultDevice),
+            #[cfg(feature = "wgpu")]
+            Self::WgpuCpu => BurnDevice::wgpu(DeviceKind::Cpu),
         }
     }
 }
@@ -256,29 +269,51 @@ fn cuda(index: u16) -> Result<Device, Error> {
     Err(not_built(format!("cuda:{index}"), "cuda"))
 }
 
-/// A GPU; an adapter that computes on the processor is slower than `cpu`.
+/// A GPU. An adapter that computes on the processor has its own name, so that no machine without a
+/// driver trains on it by mistake.
 #[cfg(feature = "wgpu")]
 fn wgpu() -> Result<Device, Error> {
+    let install =
+        "the GPU maker's driver for Vulkan (on macOS and Windows it comes with the system)";
+    adapter(Device::Wgpu, "a GPU", install)
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu_cpu() -> Result<Device, Error> {
+    let install = "Mesa's software driver for Vulkan (Debian: mesa-vulkan-drivers)";
+    adapter(Device::WgpuCpu, "the processor", install)
+}
+
+/// `device`, if an adapter is of its kind, which is called `kind`.
+#[cfg(feature = "wgpu")]
+fn adapter(device: Device, kind: &str, install: &'static str) -> Result<Device, Error> {
     use burn::backend::{CubeDevice, WgpuDeviceKind};
 
-    let devices = BurnDevice::enumerate(DeviceType::Wgpu).into_vec();
-    let is_gpu = |device: &BurnDevice| match device.as_dispatch() {
-        DispatchDevice::Cube(CubeDevice::Wgpu(device)) => device.kind != WgpuDeviceKind::Cpu,
+    let adapters = BurnDevice::enumerate(DeviceType::Wgpu).into_vec();
+    let fits = |adapter: &BurnDevice| match adapter.as_dispatch() {
+        DispatchDevice::Cube(CubeDevice::Wgpu(adapter)) => {
+            (adapter.kind != WgpuDeviceKind::Cpu) == device.is_gpu()
+        }
         _ => false,
     };
-    if devices.iter().any(is_gpu) {
-        return Ok(Device::Wgpu);
+    if adapters.iter().any(fits) {
+        return Ok(device);
     }
     Err(Error::Absent {
-        name: "wgpu".to_owned(),
-        found: format!("{} adapters, none of them a GPU", devices.len()),
-        install: "the GPU maker's driver for Vulkan (on macOS and Windows it comes with the system)",
+        name: device.to_string(),
+        found: format!("{} adapters, none of them {kind}", adapters.len()),
+        install,
     })
 }
 
 #[cfg(not(feature = "wgpu"))]
 fn wgpu() -> Result<Device, Error> {
     Err(not_built("wgpu".to_owned(), "wgpu"))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu_cpu() -> Result<Device, Error> {
+    Err(not_built("wgpu-cpu".to_owned(), "wgpu"))
 }
 
 #[cfg(not(all(feature = "libtorch", feature = "cuda", feature = "wgpu")))]
@@ -306,7 +341,9 @@ mod tests {
         #[cfg(feature = "cuda")]
         assert!(Device::Cuda(0).guarantee().contains("for cpu alone"));
         #[cfg(feature = "wgpu")]
-        assert!(Device::Wgpu.guarantee().contains("for cpu alone"));
+        for device in [Device::Wgpu, Device::WgpuCpu] {
+            assert!(device.guarantee().contains("for cpu alone"));
+        }
     }
 
     #[test]
@@ -332,6 +369,7 @@ mod tests {
             "cpu:0",
             "auto:1",
             "wgpu:0",
+            "wgpu-cpu:0",
         ] {
             let error = name.parse::<Device>().expect_err("unknown");
             assert!(matches!(error, Error::Unknown(_)), "{error}");
@@ -367,7 +405,21 @@ mod tests {
     #[cfg(not(feature = "wgpu"))]
     #[test]
     fn a_feature_that_is_not_built_is_named() {
-        let error = "wgpu".parse::<Device>().expect_err("not built");
-        assert!(error.to_string().contains("--features wgpu"), "{error}");
+        for name in ["wgpu", "wgpu-cpu"] {
+            let error = name.parse::<Device>().expect_err("not built");
+            assert!(error.to_string().contains("--features wgpu"), "{error}");
+        }
+    }
+
+    /// `auto` is never a driver that computes on the processor, which is slower than `cpu`.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn an_adapter_that_computes_on_the_processor_is_used_only_by_its_name() {
+        assert_ne!(Device::best(), Device::WgpuCpu);
+        assert!(Device::Wgpu.is_gpu() && !Device::WgpuCpu.is_gpu());
+        match "wgpu-cpu".parse::<Device>() {
+            Ok(device) => assert_eq!(device, Device::WgpuCpu),
+            Err(error) => assert!(error.to_string().contains("mesa-vulkan-drivers"), "{error}"),
+        }
     }
 }
