@@ -1,12 +1,12 @@
 """The other side of `cargo bench -p fedner-model`'s private steps: DP-SGD by Opacus.
 
     python tests/compare/opacus_side.py plain|opacus|ghost [--sub-tokens N] [--freeze-embeddings]
-                                        [--steps N] [--threads N]
+                                        [--steps N] [--threads N] [--shape minilm|bert-base]
 
 `plain` is the step without privacy; `opacus` makes every sentence's gradient; `ghost` takes their
 norms without making them, at a second backward pass ("fast gradient clipping"). One JSON object, as
-the benchmark prints it. The model, MiniLM-L6's shape with random weights, is optimised with SGD and
-has its dropout left out, so that the ratios are of gradients and clipping alone.
+the benchmark prints it. The model, of random weights, is optimised with SGD and has its dropout left
+out, so that the ratios are of gradients and clipping alone.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import warnings
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
-from transformers import BertConfig, BertForTokenClassification
+
+from shapes import SHAPES, random_model
 
 SENTENCES, TAGS = 16, 9
 warnings.filterwarnings("ignore")
@@ -35,15 +36,8 @@ class WordLoss(torch.nn.Module):
         return losses if self.reduction == "none" else losses.mean()
 
 
-def minilm(freeze):
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
-        intermediate_size=1536, max_position_embeddings=512, num_labels=TAGS,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )
-    config._attn_implementation = "eager"
-    model = BertForTokenClassification(config)
+def without_dropout(shape, freeze):
+    model = random_model(shape, TAGS, "eager", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     for weight in model.bert.embeddings.parameters():
         weight.requires_grad = not freeze
     return model.train()
@@ -55,11 +49,12 @@ def main():
     parser.add_argument("--sub-tokens", type=int, default=128)
     parser.add_argument("--freeze-embeddings", action="store_true")
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--shape", default="minilm", choices=list(SHAPES))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    model, loss_of = minilm(arguments.freeze_embeddings), WordLoss()
+    model, loss_of = without_dropout(arguments.shape, arguments.freeze_embeddings), WordLoss()
     optimizer = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1e-3)
     ids = torch.randint(1000, 20000, (SENTENCES, arguments.sub_tokens))
     mask = torch.ones_like(ids)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What privacy costs a training step, in fedner and in Opacus; see private_step.py.
 #
-#   tests/compare/private_step.sh [--rounds N] [--cases NAME...] [--ours]
+#   tests/compare/private_step.sh [--rounds N] [--cases NAME...] [--shape NAME] [--device NAME] [--ours]
 #
 # PYTHON names an interpreter with the packages below; without it, one is made in target/compare.
 set -eu

@@ -1,6 +1,7 @@
 """The other side of `cargo bench -p fedner-model`: the same figures of Python transformers.
 
     python tests/compare/pytorch_side.py FIGURE... [--attention eager|sdpa] [--steps N] [--model DIR --data FILE]
+                                           [--shape minilm|bert-base]
 
 FIGURE is step, lora-step, inference or predict. One JSON object a figure, as the benchmark prints them.
 """
@@ -11,24 +12,13 @@ import os
 import time
 
 import torch
-from transformers import BertConfig, BertForTokenClassification
 
 from serve import texts_of
+from shapes import SHAPES, random_model
 
 SENTENCES, SUB_TOKENS, TAGS = 16, 128, 9
 # Sentences that `predict` reads together.
 BATCH = 32
-
-
-def minilm(attention):
-    """A model of MiniLM-L6's shape with random weights."""
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
-        intermediate_size=1536, max_position_embeddings=512, num_labels=TAGS,
-    )
-    config._attn_implementation = attention
-    return BertForTokenClassification(config)
 
 
 def batch(number):
@@ -84,7 +74,7 @@ def inferences(model, count):
 
 def predictions(arguments):
     """Times of tagging the file's sentences by transformers' pipeline, those of about the same length together."""
-    from transformers import AutoTokenizer, pipeline
+    from transformers import AutoTokenizer, BertForTokenClassification, pipeline
     texts = sorted(texts_of(arguments.data), key=len)
     torch.manual_seed(1)
     model = BertForTokenClassification.from_pretrained(
@@ -110,13 +100,14 @@ def main():
     parser.add_argument("figures", nargs="+")
     parser.add_argument("--attention", default="sdpa")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--shape", default="minilm", choices=list(SHAPES))
     parser.add_argument("--model", help="a Hugging Face folder, for predict")
     parser.add_argument("--data", help="CoNLL columns, for predict")
     parser.add_argument("--plain-optimizer", action="store_true", help="the unfused AdamW")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     for figure in arguments.figures:
-        model = minilm(arguments.attention)
+        model = random_model(arguments.shape, TAGS, arguments.attention)
         fused = not arguments.plain_optimizer
         before = time.process_time()
         match figure:

@@ -43,15 +43,19 @@ def build(profile, libtorch):
     command += ["--workspace"] if profile == "dev" else ["-p", "fedner-model"]
     if libtorch:
         command += ["--features", "fedner-model/libtorch"]
-    output, _ = run([*command, "--message-format", "json"])
+    # The feature `libtorch` is built against this interpreter's PyTorch.
+    path = f"{sys.prefix}/bin:{os.environ['PATH']}"
+    torch = {"LIBTORCH_USE_PYTORCH": "1", "VIRTUAL_ENV": sys.prefix, "PATH": path} if libtorch else {}
+    output, _ = run([*command, "--message-format", "json"], **torch)
     messages = [json.loads(line) for line in output.splitlines()]
     programs = [m["executable"] for m in messages if m.get("target", {}).get("name") == "trainer"]
     return programs[-1]
 
 
 def torch_libraries():
+    """What a program with the feature `libtorch` wants in its environment."""
     import torch
-    return str(pathlib.Path(torch.__file__).parent / "lib")
+    return {"LD_LIBRARY_PATH": str(pathlib.Path(torch.__file__).parent / "lib")}
 
 
 def minilm():
@@ -62,7 +66,7 @@ def minilm():
 class Sides:
     def __init__(self, arguments):
         self.program = arguments.program or build(arguments.profile, arguments.libtorch)
-        self.libraries = {"LD_LIBRARY_PATH": torch_libraries()} if arguments.libtorch else {}
+        self.libraries = torch_libraries() if arguments.libtorch else {}
         self.steps, self.data = str(arguments.steps), pathlib.Path(arguments.data)
         self.reference = pathlib.Path(arguments.reference)
         self.clock = "processor_s" if arguments.processor else "median_s"
@@ -85,8 +89,8 @@ class Sides:
         return figure[self.clock]
 
     def fastest(self, figure, *options):
-        """PyTorch's better way of computing attention."""
-        return min(self.theirs(figure, "--attention", kind, *options)[0] for kind in ("eager", "sdpa"))
+        """Seconds and peak memory with PyTorch's better way of computing attention."""
+        return min(self.theirs(figure, "--attention", kind, *options) for kind in ("eager", "sdpa"))
 
     def our_epoch(self, figure):
         return self.ours(figure, "--model", minilm(), "--data", self.train)
@@ -106,15 +110,15 @@ def measure(sides, name):
     """Rows of (figure, ours, theirs, reach) for one round."""
     match name:
         case "step":
-            return [("training step, cpu / PyTorch", sides.ours("step")[0], sides.fastest("step"), 0.95, "s")]
+            return [("training step, cpu / PyTorch", sides.ours("step")[0], sides.fastest("step")[0], 0.95, "s")]
         case "lora":
             lora, full = sides.ours("lora")[0], sides.ours("step")[0]
             return [("training step of `lora` / of `full`", lora, full, 0.70, "s")]
         case "inference":
-            return [("inference, cpu / PyTorch", sides.ours("inference")[0], sides.fastest("inference"), 1.00, "s")]
+            return [("inference, cpu / PyTorch", sides.ours("inference")[0], sides.fastest("inference")[0], 1.00, "s")]
         case "predict":
             corpus = ["--model", minilm(), "--data", sides.test]
-            ours, theirs = sides.ours("predict", *corpus)[0], sides.fastest("predict", *corpus)
+            ours, theirs = sides.ours("predict", *corpus)[0], sides.fastest("predict", *corpus)[0]
             return [(f"tagging {CORPUS}'s test text, cpu / transformers' pipeline", ours, theirs, 0.7, "s")]
         case "features":
             features = sides.ours("features", "--model", minilm(), "--data", sides.test)[0]
@@ -122,7 +126,14 @@ def measure(sides, name):
             return [("features for `head` of as many sub-tokens / inference", features, inference, 1.11, "s")]
         case "libtorch":
             ours = sides.ours("step", "--device", "libtorch")[0]
-            return [("training step, libtorch / PyTorch", ours, sides.fastest("step"), 1.00, "s")]
+            return [("training step, libtorch / PyTorch", ours, sides.fastest("step")[0], 1.00, "s")]
+        case "bert-base":
+            shape = ["--shape", "bert-base"]
+            (ours, our_peak), (theirs, their_peak) = sides.ours("step", *shape), sides.fastest("step", *shape)
+            return [
+                ("training step of BERT-base, cpu / PyTorch", ours, theirs, 0.9, "s"),
+                ("peak memory of those steps", our_peak, their_peak, 0.9, "MiB"),
+            ]
         case "epoch":
             (ours, our_peak), (theirs, their_peak) = sides.our_epoch("epoch"), sides.their_epoch()
             return [
@@ -155,7 +166,7 @@ def table(rounds):
 
 
 def main():
-    figures = ["step", "lora", "inference", "predict", "features", "libtorch", "epoch", "head"]
+    figures = ["step", "lora", "inference", "predict", "features", "libtorch", "bert-base", "epoch", "head"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figures", nargs="+", default=figures, metavar="NAME", help=" ".join(figures))
     parser.add_argument("--rounds", type=int, default=3)

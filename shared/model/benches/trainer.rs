@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo bench -p fedner-model -- [FIGURE...] [--device NAME] [--steps N] [--model DIR --data TRAIN]
-//!     [--sub-tokens N] [--freeze-embeddings] [--dropout P] [--without-noise]
+//!     [--sub-tokens N] [--freeze-embeddings] [--dropout P] [--without-noise] [--shape NAME]
 //! ```
 //!
 //! | figure | is |
@@ -19,7 +19,8 @@
 //! | `head` | the second and later epochs of `head` on it |
 //!
 //! Without a figure: `step` and `inference`. `predict`, `features`, `epoch` and `head` want a Hugging Face
-//! directory and CoNLL columns; the others make a model of MiniLM-L6's shape from random weights.
+//! directory and CoNLL columns; the others make a model of random weights. Its shape is that of MiniLM-L6,
+//! or with `--shape bert-base` that of BERT-base (110 million weights).
 //! `peak_mib` is the most memory that the process had so far (Linux), so that it is of a figure only
 //! where that comes first.
 
@@ -81,6 +82,7 @@ struct Arguments {
     freeze_embeddings: bool,
     dropout: Option<f64>,
     noise: bool,
+    shape: Shape,
 }
 
 impl Arguments {
@@ -95,6 +97,7 @@ impl Arguments {
             freeze_embeddings: false,
             dropout: None,
             noise: true,
+            shape: MINILM,
         };
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or(format!("{argument} wants a value"));
@@ -109,6 +112,7 @@ impl Arguments {
                 "--freeze-embeddings" => arguments.freeze_embeddings = true,
                 "--dropout" => arguments.dropout = Some(value()?.parse()?),
                 "--without-noise" => arguments.noise = false,
+                "--shape" => arguments.shape = Shape::named(&value()?)?,
                 _ => arguments.figures.push(argument),
             }
         }
@@ -186,17 +190,46 @@ fn peak_mib() -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// A model of MiniLM-L6's shape with a head of nine tags.
-fn minilm() -> Result<(Checkpoint, Tokenizer, Vec<String>), Failure> {
-    let config = json!({
-        "model_type": "bert", "vocab_size": VOCABULARY, "hidden_size": 384,
-        "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536,
-        "max_position_embeddings": 512,
-    });
-    let config = BertConfig::parse(&config.to_string())?;
-    let tags = bert::tags(&["A", "B", "C", "D"].map(str::to_owned));
-    let base = Checkpoint::random(config, 1).with_new_head(tags.len(), 1);
-    Ok((base, tokenizer()?, tags))
+/// What decides how many weights an encoder has.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    width: usize,
+    layers: usize,
+    heads: usize,
+}
+
+const MINILM: Shape = Shape {
+    width: 384,
+    layers: 6,
+    heads: 12,
+};
+const BERT_BASE: Shape = Shape {
+    width: 768,
+    layers: 12,
+    heads: 12,
+};
+
+impl Shape {
+    fn named(name: &str) -> Result<Self, Failure> {
+        match name {
+            "minilm" => Ok(MINILM),
+            "bert-base" => Ok(BERT_BASE),
+            other => Err(format!("the shape `{other}` is unknown").into()),
+        }
+    }
+
+    /// A model of random weights, with a head of nine tags.
+    fn random(self) -> Result<(Checkpoint, Tokenizer, Vec<String>), Failure> {
+        let config = json!({
+            "model_type": "bert", "vocab_size": VOCABULARY, "hidden_size": self.width,
+            "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.width, "max_position_embeddings": 512,
+        });
+        let config = BertConfig::parse(&config.to_string())?;
+        let tags = bert::tags(&["A", "B", "C", "D"].map(str::to_owned));
+        let base = Checkpoint::random(config, 1).with_new_head(tags.len(), 1);
+        Ok((base, tokenizer()?, tags))
+    }
 }
 
 /// A tokenizer whose word `w7` is the sub-token 7.
@@ -288,7 +321,7 @@ impl Mechanism for InTurn {
 
 /// The same of private steps.
 fn private_steps(arguments: &Arguments, method: Method) -> Result<Vec<f64>, Failure> {
-    let (base, _, tags) = minilm()?;
+    let (base, _, tags) = arguments.shape.random()?;
     let trainable = Trainable::new(method, None, &arguments.options(method, 1).training);
     let config = base.prepared_for(&trainable, 1).config;
     let noise = PrivateSum::new(Settings {
@@ -326,7 +359,7 @@ fn timed(
     method: Method,
     hooks: TrainHooks<'_>,
 ) -> Result<Vec<f64>, Failure> {
-    let (base, tokenizer, tags) = minilm()?;
+    let (base, tokenizer, tags) = arguments.shape.random()?;
     let base = base.prepared_for(&method.into(), 1);
     let corpus = synthetic(
         SENTENCES * (arguments.steps + 1),
@@ -352,7 +385,7 @@ fn timed(
 }
 
 fn inferences(arguments: &Arguments, device: Device) -> Result<Vec<f64>, Failure> {
-    let (base, tokenizer, tags) = minilm()?;
+    let (base, tokenizer, tags) = arguments.shape.random()?;
     let model = Model::load(&base, device)?;
     let encoded: Vec<Encoded> = synthetic(SENTENCES, arguments.sub_tokens, &tags)
         .iter()
