@@ -3,6 +3,7 @@
 //! Nothing here speaks to a peer, reads a clock or touches a database: the crate holds the names,
 //! the signed statements and the byte formats that both sides must agree on.
 
+pub mod adamw;
 pub mod audit;
 pub mod bert;
 pub mod checkpoint;

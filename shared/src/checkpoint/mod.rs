@@ -14,6 +14,7 @@ mod json;
 mod layers;
 mod layout;
 mod peft;
+pub mod standardiser;
 mod vocabulary;
 
 use std::borrow::Cow;
@@ -39,6 +40,7 @@ pub use json::{
 };
 pub use layers::LayersError;
 pub use layout::Layout;
+pub use standardiser::Standardiser;
 pub use vocabulary::companions;
 
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! How an institution trains.
 
 use std::collections::BTreeMap;
+use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,23 @@ pub struct Training {
 }
 
 impl Training {
+    /// The learning rate where a part `progress` of the schedule is over: a linear rise, then a fall to zero, linear
+    /// (Devlin et al. 2019, appendix A.2) or along half a cosine (Loshchilov and Hutter 2017, equation 5).
+    pub fn learning_rate_at(&self, progress: f64) -> f64 {
+        let peak = self.learning_rate;
+        if progress < self.warmup {
+            return peak * progress / self.warmup;
+        }
+        if self.warmup >= 1.0 {
+            return peak;
+        }
+        let left = (1.0 - progress).max(0.0) / (1.0 - self.warmup);
+        match self.decay {
+            Decay::Linear => peak * left,
+            Decay::Cosine => peak * 0.5 * (1.0 - libm::cos(PI * left)),
+        }
+    }
+
     /// The head that is trained.
     pub fn head(&self) -> HeadShape {
         HeadShape {

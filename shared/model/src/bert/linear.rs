@@ -1,7 +1,8 @@
 //! A linear layer, with the adapter beside it.
 
 use burn::tensor::module::linear;
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor, TensorData};
+use fedner_shared::checkpoint::standardiser::{BIAS, Standardiser};
 
 use super::GradientTap;
 
@@ -30,6 +31,18 @@ pub(super) struct Adapter {
 }
 
 impl Linear {
+    /// The scores that a classifier in the coordinates of `standard` gives to rows of features.
+    pub(super) fn standardised(&self, standard: &Standardiser, features: Tensor<2>) -> Tensor<2> {
+        let device = features.device();
+        let row = |values: &[f32]| {
+            let data = TensorData::new(values.to_vec(), [1, values.len()]);
+            Tensor::<2>::from_data(data, &device)
+        };
+        let features = (features - row(standard.shift())) * row(standard.scale());
+        let bias = self.bias.clone() * BIAS;
+        features.matmul(self.weight.clone()) + bias.unsqueeze()
+    }
+
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         if self.mixed {
             return self.product(x) + self.bias.clone().unsqueeze();

@@ -10,13 +10,13 @@ mod gradient_tap;
 mod hidden;
 mod layers;
 mod linear;
-mod standardiser;
 mod weights;
 
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use fedner_shared::bert::HeadShape;
+use fedner_shared::checkpoint::Standardiser;
 use fedner_shared::plan::Trainable;
 
 use crate::crf::{self, Crf};
@@ -27,7 +27,6 @@ pub(crate) use gradient_tap::{Factors, GradientTap};
 pub(crate) use hidden::Hidden;
 use layers::{Embeddings, Layer};
 use linear::Linear;
-pub(crate) use standardiser::{BIAS, Standardiser};
 pub(crate) use weights::{Slot, SlotTensor, leaf, values};
 
 /// The word embedding.
@@ -154,7 +153,7 @@ impl Bert {
         let features = self.with_neighbours(features, batch);
         Some(match &self.standard {
             None => classifier.forward(features),
-            Some(standard) => standard.scores(classifier, features),
+            Some(standard) => classifier.standardised(standard, features),
         })
     }
 

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use fedner_shared::bert::{Adapters, BertConfig};
-use fedner_shared::checkpoint::{self, Checkpoint};
+use fedner_shared::checkpoint::{self, Checkpoint, Standardiser, standardiser};
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Precision, Trainable};
 
 use super::attention::Attention;
 use super::layers::{Embeddings, Layer, LayerNorm};
 use super::linear::{Adapter, Linear};
-use super::standardiser::{self, Standardiser};
 use super::{Bert, Field, GradientTap, WORDS};
 use crate::{Error, crf};
 

@@ -1,75 +1,19 @@
-//! AdamW (Loshchilov and Hutter 2019, algorithm 2), as PyTorch computes it.
+//! The moments of [`AdamW`](fedner_shared::adamw), by tensor and by row of an embedding.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub(super) use fedner_shared::adamw::{Rates, Step, clip_factor};
 use fedner_shared::vector::vectorized;
 use rayon::prelude::*;
 
 use super::state::State;
 use crate::Error;
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.999;
-const EPSILON: f32 = 1e-8;
 /// Weights that a task of the thread pool updates.
 const CHUNK: usize = 1 << 14;
 /// Rows of an embedding that a task updates.
 const ROWS: usize = 64;
-
-/// What a step is made with.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
-    pub(super) learning_rate: f64,
-    pub(super) weight_decay: f64,
-    /// Counted from 1.
-    pub(super) step: usize,
-}
-
-/// What is the same for every weight of a tensor in a step.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
-    /// What decay leaves of a weight.
-    kept: f64,
-    size: f32,
-    /// 1 / √(1 - β₂ᵗ)
-    root: f32,
-    /// What gradients are multiplied with: below 1 where their norm is clipped.
-    scale: f32,
-}
-
-impl Rates {
-    pub(super) fn step(self, scale: f32) -> Step {
-        let number = i32::try_from(self.step).unwrap_or(i32::MAX);
-        let correction = 1.0 - f64::from(BETA1).powi(number);
-        let root = (1.0 - f64::from(BETA2).powi(number)).sqrt();
-        Step {
-            kept: 1.0 - self.learning_rate * self.weight_decay,
-            size: (self.learning_rate / correction) as f32,
-            root: root.recip() as f32,
-            scale,
-        }
-    }
-}
-
-impl Step {
-    #[allow(
-        clippy::inline_always,
-        reason = "vector code needs the whole loop in one function"
-    )]
-    #[inline(always)]
-    fn update(self, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
-        let kept = self.kept as f32;
-        let moments = first.iter_mut().zip(second);
-        for ((weight, g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
-            let g = g * self.scale;
-            *m += (g - *m) * (1.0 - BETA1);
-            *v = BETA2 * *v + (1.0 - BETA2) * g * g;
-            let denominator = v.sqrt() * self.root + EPSILON;
-            *weight = *weight * kept - self.size * *m / denominator;
-        }
-    }
-}
 
 /// The moments of a tensor.
 #[derive(Debug, Clone)]
@@ -279,12 +223,6 @@ impl RowMoments {
     }
 }
 
-/// The factor that brings gradients of this squared norm within `limit`
-/// (`torch.nn.utils.clip_grad_norm_`).
-pub(super) fn clip_factor(squared_norm: f64, limit: f64) -> f32 {
-    (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) as f32
-}
-
 /// The sum of the squares, added up chunk by chunk in a fixed order.
 pub(super) fn squared_norm(values: &[f32]) -> f64 {
     let chunk = |values: &[f32]| {
@@ -363,9 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_scaled_only_down() {
-        assert!((clip_factor(4.0, 1.0) - 0.5).abs() < 1e-6);
-        assert!((clip_factor(0.25, 1.0) - 1.0).abs() < 1e-6);
+    fn squares_of_many_chunks_add_up() {
         assert!((squared_norm(&vec![2.0; 50_000]) - 200_000.0).abs() < 1e-6);
     }
 }

@@ -11,7 +11,7 @@ mod sum;
 mod unit;
 mod workers;
 
-use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::checkpoint::{Checkpoint, Standardiser};
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::Trainable;
@@ -27,7 +27,7 @@ use super::state::State;
 use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
 use crate::Error;
-use crate::bert::{Bert, Dropout, SlotTensor, Standardiser};
+use crate::bert::{Bert, Dropout, SlotTensor};
 use contribution::Contribution;
 use norm::Norm;
 use sum::ClippedSum;

@@ -1,6 +1,7 @@
 //! Private training of the head: DP-SGD on features that a frozen encoder made once.
 
 use fedner_shared::checkpoint::Checkpoint;
+use fedner_shared::checkpoint::standardiser::{BIAS, Standardiser};
 use fedner_shared::manifest::Manifest;
 use rayon::prelude::*;
 
@@ -15,7 +16,6 @@ use super::state::State;
 use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
 use crate::Error;
-use crate::bert::{BIAS, Standardiser};
 
 /// Units whose clipped gradients one task adds up.
 const TOGETHER: usize = 16;

@@ -1,10 +1,8 @@
-//! The learning rate: a linear rise, then a fall to zero, linear (Devlin et al. 2019, appendix A.2)
-//! or along half a cosine (Loshchilov and Hutter 2017, equation 5).
+//! Which part of the run's schedule a local training is.
 
-use std::f64::consts::PI;
 use std::ops::Range;
 
-use fedner_shared::plan::Decay;
+use fedner_shared::plan::Training;
 
 use super::options::TrainOptions;
 
@@ -14,9 +12,7 @@ pub(super) struct Schedule {
     /// Local steps.
     pub(super) steps: usize,
     range: Range<f64>,
-    peak: f64,
-    warmup: f64,
-    decay: Decay,
+    training: Training,
 }
 
 impl Schedule {
@@ -25,9 +21,7 @@ impl Schedule {
         Self {
             steps: steps_an_epoch * training.local_epochs as usize,
             range: options.schedule.clone(),
-            peak: training.learning_rate,
-            warmup: training.warmup,
-            decay: training.decay,
+            training: training.clone(),
         }
     }
 
@@ -36,41 +30,35 @@ impl Schedule {
     pub(super) fn learning_rate(&self, step: usize) -> f64 {
         let local = (step as f64 + 0.5) / self.steps as f64;
         let progress = self.range.start + (self.range.end - self.range.start) * local;
-        if progress < self.warmup {
-            return self.peak * progress / self.warmup;
-        }
-        if self.warmup >= 1.0 {
-            return self.peak;
-        }
-        let left = (1.0 - progress).max(0.0) / (1.0 - self.warmup);
-        match self.decay {
-            Decay::Linear => self.peak * left,
-            Decay::Cosine => self.peak * 0.5 * (1.0 - (PI * left).cos()),
-        }
+        self.training.learning_rate_at(progress)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::PI;
+
+    use fedner_shared::plan::Decay;
+
     use super::*;
 
     fn schedule(steps: usize, range: Range<f64>, warmup: f64) -> Schedule {
         Schedule {
             steps,
             range,
-            peak: 2.0,
-            warmup,
-            decay: Decay::Linear,
+            training: Training {
+                learning_rate: 2.0,
+                warmup,
+                ..Training::default()
+            },
         }
     }
 
     /// `transformers.get_cosine_schedule_with_warmup`, taken in the middle of each step.
     #[test]
     fn a_cosine_falls_slowly_at_both_ends() {
-        let cosine = Schedule {
-            decay: Decay::Cosine,
-            ..schedule(10, 0.0..1.0, 0.2)
-        };
+        let mut cosine = schedule(10, 0.0..1.0, 0.2);
+        cosine.training.decay = Decay::Cosine;
         let rates: Vec<f64> = (0..10).map(|step| cosine.learning_rate(step)).collect();
         assert!((rates[0] - 0.5).abs() < 1e-12 && (rates[1] - 1.5).abs() < 1e-12);
         for (step, rate) in rates.iter().enumerate().skip(2) {

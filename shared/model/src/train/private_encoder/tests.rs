@@ -6,7 +6,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::bert::BIAS;
 use crate::device::Device;
 use crate::train::cache::Grouping;
 use crate::train::encoder::EncoderLearner;
@@ -14,6 +13,7 @@ use crate::train::encoder::tests::{adapted, checkpoint, lower, text as text_of};
 use crate::train::examples::Example;
 use crate::train::{Clip, Mechanism};
 use crate::{Encoded, Sentence};
+use fedner_shared::checkpoint::standardiser::BIAS;
 
 /// Releases sums as they are, and keeps them.
 #[derive(Debug, Default)]

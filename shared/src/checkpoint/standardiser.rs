@@ -1,22 +1,19 @@
 //! Coordinates in which the features of every word have norm 1.
 
-use burn::tensor::{Tensor, TensorData};
-use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::manifest::Manifest;
-
-use super::linear::Linear;
-use crate::Error;
+use super::{Checkpoint, Error};
+use crate::bert::BertConfig;
+use crate::manifest::Manifest;
 
 /// The least part of the largest γ that a feature is taken to have, so that none is blown up.
 const LEAST: f32 = 1e-2;
 
 /// What the bias is multiplied with: its gradient is then about as large as that by one feature of
 /// a few that matter, and does not use up the clip.
-pub(crate) const BIAS: f32 = 0.3;
+pub const BIAS: f32 = 0.3;
 
 /// The head's weight, and its bias, by their Hugging Face names.
-pub(super) const WEIGHT: &str = "classifier.weight";
-pub(super) const BIASES: &str = "classifier.bias";
+pub const WEIGHT: &str = "classifier.weight";
+pub const BIASES: &str = "classifier.bias";
 
 /// x' = (x - β) / (γ·√n) of the hidden states x that the head reads, with γ and β of the LayerNorm
 /// that each came out of (Ba et al. 2016, equation 3): what was normalised there, and divided by
@@ -28,7 +25,7 @@ pub(super) const BIASES: &str = "classifier.bias";
 /// Without these coordinates most of a gradient is along the few features that are large in every
 /// word, and says little of any.
 #[derive(Debug, Clone)]
-pub(crate) struct Standardiser {
+pub struct Standardiser {
     /// β
     shift: Vec<f32>,
     /// 1 / (γ·√n)
@@ -36,35 +33,57 @@ pub(crate) struct Standardiser {
 }
 
 impl Standardiser {
-    pub(crate) fn from_checkpoint(base: &Checkpoint) -> Result<Self, Error> {
-        let root = (base.config.head_width() as f32).sqrt();
+    pub fn from_checkpoint(base: &Checkpoint) -> Result<Self, Error> {
+        Self::new(&base.config, |name| base.tensor(name))
+    }
+
+    /// The names of the tensors that they are made of.
+    pub fn tensors(config: &BertConfig) -> Vec<String> {
+        let norms = config.read_layers().into_iter().map(norm);
+        norms
+            .flat_map(|norm| [format!("{norm}.weight"), format!("{norm}.bias")])
+            .collect()
+    }
+
+    /// Those of a head of `config`, by the values of [`tensors`](Self::tensors).
+    pub fn new<'a>(
+        config: &BertConfig,
+        tensor: impl Fn(&str) -> Result<&'a [f32], Error>,
+    ) -> Result<Self, Error> {
+        let root = (config.head_width() as f32).sqrt();
         let (mut shift, mut scale) = (Vec::new(), Vec::new());
-        for layer in base.config.read_layers() {
-            let prefix = match layer {
-                0 => "bert.embeddings.LayerNorm".to_owned(),
-                layer => format!("bert.encoder.layer.{}.output.LayerNorm", layer - 1),
-            };
-            let gamma = base.tensor(&format!("{prefix}.weight"))?;
+        for prefix in config.read_layers().into_iter().map(norm) {
+            let gamma = tensor(&format!("{prefix}.weight"))?;
             let least = LEAST * gamma.iter().fold(f32::MIN_POSITIVE, |a, g| a.max(g.abs()));
             scale.extend(gamma.iter().map(|gamma| {
                 let size = gamma.abs().max(least);
                 (size.copysign(*gamma) * root).recip()
             }));
-            shift.extend_from_slice(base.tensor(&format!("{prefix}.bias"))?);
+            shift.extend_from_slice(tensor(&format!("{prefix}.bias"))?);
         }
         // Each word of a window alike.
-        let window = base.config.head.window();
+        let window = config.head.window();
         let (shift, scale) = (shift.repeat(window), scale.repeat(window));
         Ok(Self { shift, scale })
     }
 
+    /// β
+    pub fn shift(&self) -> &[f32] {
+        &self.shift
+    }
+
+    /// 1 / (γ·√n)
+    pub fn scale(&self) -> &[f32] {
+        &self.scale
+    }
+
     /// n
-    pub(crate) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.shift.len()
     }
 
     /// Brings rows of features into these coordinates.
-    pub(crate) fn apply(&self, rows: &mut [f32]) {
+    pub fn apply(&self, rows: &mut [f32]) {
         for row in rows.chunks_exact_mut(self.shift.len()) {
             for ((x, shift), scale) in row.iter_mut().zip(&self.shift).zip(&self.scale) {
                 *x = (*x - shift) * scale;
@@ -72,20 +91,8 @@ impl Standardiser {
         }
     }
 
-    /// The scores that a classifier in these coordinates gives to rows of features.
-    pub(super) fn scores(&self, classifier: &Linear, features: Tensor<2>) -> Tensor<2> {
-        let device = features.device();
-        let row = |values: &[f32]| {
-            let data = TensorData::new(values.to_vec(), [1, values.len()]);
-            Tensor::<2>::from_data(data, &device)
-        };
-        let features = (features - row(&self.shift)) * row(&self.scale);
-        let bias = classifier.bias.clone() * BIAS;
-        features.matmul(classifier.weight.clone()) + bias.unsqueeze()
-    }
-
     /// A head on features x, [tags, n], becomes the head on x' that gives the same scores.
-    pub(crate) fn enter(&self, weight: &mut [f32], bias: &mut [f32]) {
+    pub fn enter(&self, weight: &mut [f32], bias: &mut [f32]) {
         for (row, bias) in weight.chunks_exact_mut(self.shift.len()).zip(bias) {
             *bias += product(row, &self.shift);
             for (weight, scale) in row.iter_mut().zip(&self.scale) {
@@ -96,7 +103,7 @@ impl Standardiser {
     }
 
     /// The way back.
-    pub(crate) fn leave(&self, weight: &mut [f32], bias: &mut [f32]) {
+    pub fn leave(&self, weight: &mut [f32], bias: &mut [f32]) {
         for (row, bias) in weight.chunks_exact_mut(self.shift.len()).zip(bias) {
             *bias *= BIAS;
             for (weight, scale) in row.iter_mut().zip(&self.scale) {
@@ -106,8 +113,27 @@ impl Standardiser {
         }
     }
 
+    /// Adds to a head on x what `change` is of the head on x', given as weight and bias. Rows that do not change keep every
+    /// bit.
+    pub fn add(&self, (weight, bias): (&mut [f32], &mut [f32]), change: (&[f64], &[f64])) {
+        let width = self.shift.len();
+        let rows = weight.chunks_exact_mut(width).zip(bias);
+        let changes = change.0.chunks_exact(width).zip(change.1);
+        for ((row, bias), (by_weight, by_bias)) in rows.zip(changes) {
+            let mut shifted = f64::from(BIAS) * by_bias;
+            let places = row.iter_mut().zip(by_weight);
+            for ((weight, change), (shift, scale)) in places.zip(self.shift.iter().zip(&self.scale))
+            {
+                let change = change * f64::from(*scale);
+                *weight = (f64::from(*weight) + change) as f32;
+                shifted -= change * f64::from(*shift);
+            }
+            *bias = (f64::from(*bias) + shifted) as f32;
+        }
+    }
+
     /// The way back of the head among the weights of `manifest`.
-    pub(crate) fn leave_flat(&self, flat: &mut [f32], manifest: &Manifest) {
+    pub fn leave_flat(&self, flat: &mut [f32], manifest: &Manifest) {
         let place = |name| {
             let mut segments = manifest.segments();
             let found = segments.find(|(_, spec)| spec.name == name);
@@ -123,6 +149,14 @@ impl Standardiser {
         self.leave(&mut weight, &mut bias);
         flat[weights].copy_from_slice(&weight);
         flat[biases].copy_from_slice(&bias);
+    }
+}
+
+/// The LayerNorm that the hidden states of a layer come out of.
+fn norm(layer: usize) -> String {
+    match layer {
+        0 => "bert.embeddings.LayerNorm".to_owned(),
+        layer => format!("bert.encoder.layer.{}.output.LayerNorm", layer - 1),
     }
 }
 
@@ -156,6 +190,21 @@ mod tests {
             let found = product(&inner[row], &x_inner) + BIAS * inner_bias[tag];
             assert!((outer - found).abs() < 1e-5, "{outer} {found}");
         }
+        // A change there is the same change here.
+        let change = ([0.1f64, 0.0, -0.2, 0.0, 0.0, 0.0], [0.3, 0.0]);
+        let (mut added, mut added_bias) = (weight.clone(), bias.clone());
+        normal().add((&mut added, &mut added_bias), (&change.0, &change.1));
+        let (mut moved, mut moved_bias) = (inner.clone(), inner_bias.clone());
+        for (value, change) in moved.iter_mut().zip(&change.0) {
+            *value += *change as f32;
+        }
+        moved_bias[0] += 0.3;
+        normal().leave(&mut moved, &mut moved_bias);
+        let pairs = added.iter().chain(&added_bias);
+        for (found, expected) in pairs.zip(moved.iter().chain(&moved_bias)) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+        assert_eq!((&added[3..], added_bias[1]), (&weight[3..], bias[1]));
         normal().leave(&mut inner, &mut inner_bias);
         for (found, expected) in inner
             .iter()
