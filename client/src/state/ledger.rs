@@ -1,6 +1,7 @@
 //! The ledger's entries. The rules are `fedner_privacy::ledger`'s.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use fedner_privacy::ledger::{Entry, Ledger};
 use fedner_shared::digest::{Digest, canonical_text};
@@ -11,10 +12,30 @@ use super::{Error, Store, values};
 
 const RECOVERED: &str = "recovered";
 
+/// The ledger as this process has verified it: of many entries that takes a while.
+#[derive(Debug, Default)]
+pub(super) struct Verified {
+    ledger: Ledger,
+    /// After so many changes by other processes; `None` before the first look.
+    seen: Option<i64>,
+}
+
 impl Store {
-    /// The verified ledger.
+    /// The verified ledger. Entries that this process has verified are read anew only where another one has changed the
+    /// database since.
     pub fn ledger(&self) -> Result<Ledger, Error> {
-        Ok(Ledger::replay(self.ledger_entries()?)?)
+        let mut known = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = Some(self.outside_changes()?);
+        if known.seen != seen {
+            *known = Verified {
+                ledger: Ledger::replay(self.entries_after(0)?)?,
+                seen,
+            };
+        }
+        for entry in self.entries_after(known.ledger.entries().len())? {
+            known.ledger.append(entry)?;
+        }
+        Ok(known.ledger.clone())
     }
 
     /// Writes the heads that the second place lacks to it. Refuses a ledger that lacks what stands there.
@@ -64,10 +85,12 @@ impl Store {
         Ok(receipt.and_then(|receipt| receipt.paid_by()))
     }
 
-    fn ledger_entries(&self) -> Result<Vec<Entry>, Error> {
+    /// All but the first `count` entries.
+    fn entries_after(&self, count: usize) -> Result<Vec<Entry>, Error> {
         self.query("read ledger", |connection| {
-            let mut statement = connection.prepare("SELECT body FROM ledger ORDER BY sequence")?;
-            let entries = statement.query_map([], |row| {
+            let sql = "SELECT body FROM ledger WHERE sequence > ?1 ORDER BY sequence";
+            let mut statement = connection.prepare_cached(sql)?;
+            let entries = statement.query_map([count as i64], |row| {
                 let body: String = row.get(0)?;
                 serde_json::from_str(&body).map_err(|error| super::unreadable(Box::new(error)))
             })?;

@@ -103,6 +103,8 @@ pub struct Store {
     heads: Option<Heads>,
     /// Secrets that were let go may still lie in the log beside the file.
     stale_log: Arc<AtomicBool>,
+    /// As it was when it was looked at last.
+    ledger: Arc<Mutex<ledger::Verified>>,
 }
 
 impl Store {
@@ -128,6 +130,7 @@ impl Store {
             heads: None,
             // Of a program that died before it could empty it.
             stale_log: Arc::new(AtomicBool::new(true)),
+            ledger: Arc::default(),
         })
     }
 
