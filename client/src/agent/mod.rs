@@ -29,6 +29,7 @@ use fedner_session::{Backoff, Effect, Input, Kind, Session};
 use fedner_shared::digest::Digest;
 use fedner_shared::refusal::Code;
 use fedner_shared::seal::StorageKey;
+use fedner_shared::secure::SecureStep;
 use fedner_shared::time::Time;
 use heartbeat::Beat;
 use tokio_util::sync::CancellationToken;
@@ -140,6 +141,8 @@ pub struct Agent {
     uploaded: u64,
     /// The task that was declined last.
     declined: Option<(String, u32, u32, Kind)>,
+    /// The step of secure aggregation that came too late last.
+    late_step: Option<(String, u32, u32, SecureStep)>,
     /// Whether the ledger was compared with the coordinator's receipts since the start.
     started: bool,
     /// The entries that the coordinator named last, all of which are in the ledger.
@@ -206,6 +209,7 @@ impl Agent {
             renewal: None,
             uploaded: 0,
             declined: None,
+            late_step: None,
             environment,
             started: false,
             compared: Vec::new(),

@@ -38,8 +38,14 @@ impl Agent {
                 );
                 Ok(())
             }
-            // What the coordinator does not want any more it does not ask for again.
+            // Enough others have taken it. A coordinator does not ask for it again; if one does, it waits.
             Err(transport::Error::Refused(refusal)) => {
+                let late = (assignment.run, assignment.round, assignment.attempt, step);
+                if refusal.code == Code::RoundStale && self.late_step.as_ref() != Some(&late) {
+                    tracing::info!("the step {step} is not needed any more: {refusal}");
+                    self.late_step = Some(late);
+                    return Ok(());
+                }
                 tracing::warn!("the step {step} is not taken: {refusal} [{}]", refusal.code);
                 tokio::time::sleep(super::check_in::DECLINED).await;
                 Ok(())
