@@ -4,6 +4,7 @@ use fedner_model::{Clip, Mechanism, Private};
 use fedner_privacy::dp_sgd_step::{self, PrivateSum, Settings};
 use fedner_privacy::noise::Generator;
 use fedner_privacy::sampling::{poisson, subset};
+use fedner_privacy::step_share::{self, StepShare};
 use fedner_shared::plan::{Plan, Sampling};
 
 /// How much further apart than the clip rounding can put the sums of neighbouring data sets, as a
@@ -20,6 +21,8 @@ const MOST_UNITS: usize = 1 << 18;
 pub enum Error {
     #[error(transparent)]
     Sum(#[from] dp_sgd_step::Error),
+    #[error(transparent)]
+    Share(#[from] step_share::Error),
     #[error("the operating system gave no randomness: {0}")]
     Random(#[from] getrandom::Error),
 }
@@ -29,11 +32,25 @@ pub enum Error {
 pub struct Steps {
     sampling: Sampling,
     clip: Clip,
-    /// `None` leaves the noise out.
-    sum: Option<PrivateSum>,
+    noise_multiplier: f64,
+    release: Release,
     generator: Generator,
     /// Units of the step under way.
     sampled: usize,
+}
+
+/// What becomes of the sum of a step.
+#[derive(Debug)]
+enum Release {
+    /// It has noise, and training goes on with it.
+    Own(PrivateSum),
+    /// It has a share of noise, and is for the cohort: training here learns nothing from it.
+    Share {
+        mechanism: StepShare,
+        released: Option<Vec<i32>>,
+    },
+    /// Training goes on with it as it is.
+    Open,
 }
 
 impl Steps {
@@ -44,16 +61,24 @@ impl Steps {
             return Ok(None);
         };
         let privacy = &plan.privacy;
-        let sum = PrivateSum::new(Settings {
-            clip: privacy.clip,
-            noise_multiplier: privacy.noise_multiplier,
-            dimension,
-            summation_error: privacy.clip * SUMMATION_ERROR,
-        })?;
+        let release = if privacy.is_synchronous() {
+            Release::Share {
+                mechanism: StepShare::new(privacy, dimension, SUMMATION_ERROR)?,
+                released: None,
+            }
+        } else {
+            Release::Own(PrivateSum::new(Settings {
+                clip: privacy.clip,
+                noise_multiplier: privacy.noise_multiplier,
+                dimension,
+                summation_error: privacy.clip * SUMMATION_ERROR,
+            })?)
+        };
         Ok(Some(Self {
             sampling,
             clip: Clip::from_privacy(privacy),
-            sum: Some(sum),
+            noise_multiplier: privacy.noise_multiplier,
+            release,
             generator: Generator::from_system()?,
             sampled: 0,
         }))
@@ -75,7 +100,8 @@ impl Steps {
         Some(Self {
             sampling: plan.sampling(units)?,
             clip: Clip::threshold(f64::INFINITY),
-            sum: None,
+            noise_multiplier: 0.0,
+            release: Release::Open,
             generator: Generator::from_seed(seed),
             sampled: 0,
         })
@@ -85,16 +111,21 @@ impl Steps {
         self.sampling
     }
 
+    /// The share of a step that the cohort takes together, once the step was made.
+    pub fn take_share(&mut self) -> Option<Vec<i32>> {
+        match &mut self.release {
+            Release::Share { released, .. } => released.take(),
+            Release::Own(_) | Release::Open => None,
+        }
+    }
+
     /// What the trainer is told.
     pub fn settings(&mut self, plan: &Plan) -> Private<'_> {
         let epochs = u64::from(plan.training.local_epochs);
         Private {
             unit: plan.privacy.unit,
             clip: self.clip,
-            noise_multiplier: self
-                .sum
-                .as_ref()
-                .map_or(0.0, |sum| sum.settings().noise_multiplier),
+            noise_multiplier: self.noise_multiplier,
             expected_batch: plan.training.batch_size as f64,
             steps_an_epoch: (self.sampling.steps / epochs) as usize,
             max_windows: plan.max_windows().unwrap_or(usize::MAX),
@@ -115,14 +146,24 @@ impl Mechanism for Steps {
     }
 
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        match &self.sum {
-            Some(_) if self.sampled > MOST_UNITS => Err(format!(
-                "a step has {} units: expected at most {MOST_UNITS}",
-                self.sampled
-            )
-            .into()),
-            Some(mechanism) => Ok(mechanism.release(sum, &mut self.generator)?),
-            None => Ok(()),
+        if matches!(self.release, Release::Open) {
+            return Ok(());
+        }
+        if self.sampled > MOST_UNITS {
+            let found = self.sampled;
+            return Err(format!("a step has {found} units: expected at most {MOST_UNITS}").into());
+        }
+        match &mut self.release {
+            Release::Own(mechanism) => Ok(mechanism.release(sum, &mut self.generator)?),
+            Release::Share {
+                mechanism,
+                released,
+            } => {
+                *released = Some(mechanism.release(sum, &mut self.generator)?);
+                sum.fill(0.0);
+                Ok(())
+            }
+            Release::Open => Ok(()),
         }
     }
 }
@@ -131,6 +172,23 @@ impl Mechanism for Steps {
 mod tests {
     use super::*;
     use crate::config::policy::tests::plan;
+
+    #[test]
+    fn a_share_is_for_the_cohort_and_leaves_nothing_to_learn_from() {
+        let mut plan = plan("person");
+        plan.privacy.cohort_units = Some(2000);
+        let mut steps = Steps::seeded(&plan, 500, 2, 1).expect("steps");
+        assert_eq!(steps.sampling().steps, 1);
+        let mut sum = [1e3, -1e3];
+        steps.release(&mut sum).expect("released");
+        assert_eq!(sum.map(f64::to_bits), [0, 0]);
+        let share = steps.take_share().expect("a share");
+        let far = |value: &i32, of: f64| {
+            (f64::from(*value) / 65_536.0 - of / plan.privacy.clip).abs() < 100.0
+        };
+        assert!(far(&share[0], 1e3) && far(&share[1], -1e3), "{share:?}");
+        assert_eq!(steps.take_share(), None);
+    }
 
     #[test]
     fn a_sum_of_more_units_than_its_error_allows_for_is_not_released() {

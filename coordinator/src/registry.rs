@@ -1,6 +1,7 @@
 //! Model versions: imported, given a head, published from a round, computed again.
 
 mod audits;
+mod coordinates;
 mod publish;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::engine::models::Imported;
 use crate::engine::runs::{NewRun, PreparedBase};
 use crate::engine::{Failure, Fault, Handle};
 
+pub use coordinates::Coordinates;
 pub use publish::Summation;
 
 /// Plans that are proposed at about the same time.
@@ -40,6 +42,7 @@ pub struct Registry {
     exporting: Arc<Mutex<()>>,
     /// The memory of a training, by the digest of its plan: each is proposed to every institution.
     training: Arc<quick_cache::sync::Cache<Digest, u64>>,
+    coordinates: Arc<Coordinates>,
 }
 
 /// The objects of a Hugging Face directory, already in the blob store.
@@ -57,6 +60,7 @@ impl Registry {
             blobs,
             exporting: Arc::default(),
             training: Arc::new(quick_cache::sync::Cache::new(PROPOSED)),
+            coordinates: Arc::default(),
         }
     }
 

@@ -45,6 +45,7 @@ mod skew;
 mod standing;
 mod stores;
 mod strangers;
+mod synchronous;
 mod traces;
 mod transfers;
 mod two_years;

@@ -267,19 +267,7 @@ fn noise_is_shared_among_institutions_that_know_each_other() -> Result<()> {
         .replace(NO_NOISE, noise)
         .replace("step_timeout_s", "colluding = 1\nstep_timeout_s");
     let run = setting.start_run(&text)?;
-    let listed = |setting: &Setting| -> Result<Value> {
-        let plans = setting.cluster.consult("i0", &["consent", "list"])?;
-        Ok(plans[0].clone())
-    };
-    let deadline = Instant::now() + MINUTES;
-    let asked = loop {
-        let plan = listed(&setting)?;
-        if plan["roster"].as_array().is_some_and(|all| all.len() == 3) {
-            break plan;
-        }
-        ensure!(Instant::now() < deadline, "{plan}: {}", setting.logs());
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let asked = setting.cluster.asked_with_roster("i0", names.len())?;
     let forbidden = asked["forbidden"].as_str().context("forbidden")?;
     ensure!(
         forbidden.contains("known_institutions lack i1, i2"),
@@ -291,15 +279,7 @@ fn noise_is_shared_among_institutions_that_know_each_other() -> Result<()> {
         "{shared}"
     );
     ensure!(shared.contains("against everybody"), "{shared}");
-    let mut known = String::from("[known_institutions]\n");
-    for fellow in asked["roster"].as_array().context("a roster")? {
-        let (name, print) = (&fellow["institution"], &fellow["fingerprint"]);
-        writeln!(known, "{} = {print}", name.as_str().context("a name")?)?;
-    }
-    for name in names {
-        setting.add_to_policy(name, &known)?;
-        setting.cluster.consult(name, &["policy", "apply"])?;
-    }
+    setting.cluster.introduce(&names, &asked)?;
     setting.wait_for_state(&run, "completed", MINUTES)?;
     setting.assert_replays()?;
     setting.assert_no_errors_logged();

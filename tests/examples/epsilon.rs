@@ -4,7 +4,7 @@
 use std::io::{BufRead, Write, stdin, stdout};
 
 use anyhow::{Context, Result};
-use fedner_privacy::accountant::{Phase, pld, rdp};
+use fedner_privacy::accountant::{Phase, Steps, pld, rdp};
 
 fn main() -> Result<()> {
     let mut out = stdout().lock();
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         let delta: f64 = delta.parse().context("delta")?;
         let continuous = pld::epsilon(&[phase], delta)?;
         // Of a head.
-        let discrete = pld::epsilon_discrete(phase, 5_379, delta)?;
+        let discrete = Steps::own(phase, 5_379).epsilon(delta)?;
         let renyi = rdp::epsilon_discrete(&[phase], delta)?;
         writeln!(out, "{continuous} {discrete} {renyi}")?;
     }

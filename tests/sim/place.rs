@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use fedner_client::state::Store as SiteStore;
 use fedner_coordinator::blobs::Blobs;
-use fedner_coordinator::registry::Summation;
+use fedner_coordinator::registry::{Coordinates, Summation};
 use fedner_coordinator::store::{Pending, Store, StoredStatement};
 use fedner_round::Run;
 use fedner_shared::digest::Digest;
@@ -157,6 +157,7 @@ impl Place {
             run: &round.run,
             contributions: &round.participants,
             unmasking: round.unmasking,
+            coordinates: &Coordinates::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let sum = runtime.block_on(sum.compute(&self.blobs, false))?;

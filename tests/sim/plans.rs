@@ -136,10 +136,14 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     } else {
         ""
     };
-    // What the trainer counts gets worse by the round, so that such a run always goes back.
-    let gate = match number % 2 {
-        0 => "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
-        _ => "",
+    // What the trainer counts gets worse by the round, so that a run with a gate always goes back. Without one, every
+    // other version is not evaluated.
+    let (gate, evaluate_every) = match number % 2 {
+        0 => (
+            "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
+            1,
+        ),
+        _ => ("", 2),
     };
     let guard = if *guarded {
         "[guard]\n min_cosine = 0.0\n max_norm_ratio = 4.0\n rounds = 2"
@@ -171,6 +175,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         recruit_timeout_s = 30
         train_timeout_s = 40
         evaluate_timeout_s = 20
+        evaluate_every = {evaluate_every}
         away_after_s = 12
         max_attempts = 3
         weighting = "{weighting}"

@@ -462,7 +462,7 @@ impl World {
             .map(|masks| masks.step_timeout())
             .max()
             .unwrap_or_default();
-        let rounds: u32 = self.plans.iter().map(Plan::evaluations).sum();
+        let rounds: u32 = self.plans.iter().map(|plan| plan.last_round() + 1).sum();
         let attempts = rounds * cohort.max_attempts;
         let mut longest = attempt * attempts + Duration::from_mins(3);
         if self.setting.scheduled {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -12,6 +12,9 @@ use serde_json::Value;
 use crate::binaries::binaries;
 use crate::config::free_port;
 use crate::process::{Process, run};
+
+/// How long all members of a plan may take to be there.
+const ROSTER: Duration = Duration::from_mins(2);
 
 /// What one institution brings.
 #[derive(Debug, Clone)]
@@ -273,6 +276,36 @@ impl Cluster {
         command.envs(environment.iter().copied());
         let process = Process::start(name, command, &self.log(name))?;
         self.clients.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    /// The first plan that `name` is asked about, once so many members are in its roster.
+    pub fn asked_with_roster(&self, name: &str, members: usize) -> Result<Value> {
+        let deadline = Instant::now() + ROSTER;
+        loop {
+            let plans = self.consult(name, &["consent", "list"])?;
+            let roster = plans[0]["roster"].as_array();
+            if roster.is_some_and(|all| all.len() == members) {
+                return Ok(plans[0].clone());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "not all are there: {plans}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Writes the fingerprints of the plan's roster into everybody's policy, as people do who have read them to each other.
+    pub fn introduce(&self, names: &[&str], asked: &Value) -> Result<()> {
+        let mut known = String::from("[known_institutions]\n");
+        for fellow in asked["roster"].as_array().context("a roster")? {
+            let (name, print) = (&fellow["institution"], &fellow["fingerprint"]);
+            known += &format!("{} = {print}\n", name.as_str().context("a name")?);
+        }
+        for name in names {
+            let file = self.client_directory(name).join("policy.toml");
+            let policy = fs::read_to_string(&file).context("read the policy")?;
+            fs::write(&file, policy + &known).context("write the policy")?;
+            self.consult(name, &["policy", "apply"])?;
+        }
         Ok(())
     }
 

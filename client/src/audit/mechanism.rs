@@ -41,7 +41,7 @@ pub(super) struct Inside {
 impl Inside {
     pub(super) fn new(plan: &Plan, canary: Option<usize>) -> Self {
         Self {
-            sigma: plan.privacy.sigma(),
+            sigma: plan.privacy.sigma_of_sum(),
             bound: plan.privacy.clip,
             canary,
             ..Self::default()

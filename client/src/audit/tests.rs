@@ -236,6 +236,25 @@ fn control_one_unit_split_into_many_fails() {
     assert!(!direction.holds(), "{direction:?}");
 }
 
+/// Steps of a cohort in which fewer add noise than the plan divides it among.
+#[test]
+fn steps_taken_together_hold_their_claim_and_too_many_shares_fail() {
+    let mut plan = plan("sentence", 16, 1.0);
+    (plan.privacy.cohort_units, plan.privacy.noise_shares) = (Some(64), 4);
+    let attacked = |fellows: u32| {
+        let path = move |watched: Watched<'_>| {
+            let own = seeded(&watched, watched.plan, 1);
+            watched.train_with(own, fellows)
+        };
+        steps::attack_path(&plan, 16, 2000, CONFIDENCE, &path).expect("attacked")
+    };
+    let honest = attacked(3);
+    assert!(honest.parts.iter().all(Part::holds), "{honest:?}");
+    assert!(honest.checks.iter().all(Check::holds), "{honest:?}");
+    let few = attacked(2);
+    assert!(!few.checks.iter().all(Check::holds), "{few:?}");
+}
+
 #[test]
 fn many_canaries_in_one_training_hold_the_claim_and_an_eighth_of_the_noise_fails() {
     let run = |noise_multiplier, path: &Path<'_>| {

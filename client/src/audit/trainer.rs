@@ -48,12 +48,80 @@ pub(super) fn product(watched: Watched<'_>) -> Result<(), Error> {
     let (plan, units) = (watched.plan, watched.units);
     let steps = Steps::private(plan, units, watched.case.dimension())?;
     match steps {
+        Some(steps) if plan.privacy.is_synchronous() => {
+            let fellows = plan.privacy.noise_shares.saturating_sub(1);
+            watched.train_with(steps, fellows)
+        }
         Some(mut steps) => watched.train(steps.settings(plan)),
         None => Ok(()),
     }
 }
 
+/// A step that a cohort takes together, as it is opened: the institution's share, and the noise of its fellow members.
+/// What these add beside it does not depend on the institution.
+#[derive(Debug)]
+struct Opened {
+    own: Steps,
+    fellows: u32,
+    gamma: f64,
+}
+
+impl Mechanism for Opened {
+    fn sample(&mut self, units: usize) -> Vec<usize> {
+        self.own.sample(units)
+    }
+
+    fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
+        self.own.choose(windows, count)
+    }
+
+    fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut total = vec![0i64; sum.len()];
+        for _ in 0..=self.fellows {
+            // The first share is the institution's. It leaves zeros, which are what the others have.
+            self.own.release(sum)?;
+            for (total, share) in total
+                .iter_mut()
+                .zip(self.own.take_share().unwrap_or_default())
+            {
+                *total += i64::from(share);
+            }
+        }
+        for (sum, total) in sum.iter_mut().zip(total) {
+            *sum = total as f64 * self.gamma;
+        }
+        Ok(())
+    }
+}
+
 impl Watched<'_> {
+    /// Steps of a cohort in which so many others add noise.
+    pub(super) fn train_with(self, mut own: Steps, fellows: u32) -> Result<(), Error> {
+        let Private {
+            unit,
+            clip,
+            noise_multiplier,
+            expected_batch,
+            steps_an_epoch,
+            max_windows,
+            ..
+        } = own.settings(self.plan);
+        let gamma = self.plan.privacy.grid().gamma();
+        self.train(Private {
+            unit,
+            clip,
+            noise_multiplier,
+            expected_batch,
+            steps_an_epoch,
+            max_windows,
+            mechanism: &mut Opened {
+                own,
+                fellows,
+                gamma,
+            },
+        })
+    }
+
     pub(super) fn train(self, private: Private<'_>) -> Result<(), Error> {
         let Self {
             case,

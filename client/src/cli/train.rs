@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use fedner_model::{EarlyStopping, KeptFiles, Parent, Sentence, TrainHooks, TrainOptions};
-use fedner_privacy::accountant::{Phase, pld};
+use fedner_privacy::accountant::{self, Phase};
 use fedner_shared::checkpoint::{HeadStart, config_with_additions, config_with_labels};
 use fedner_shared::digest::Digest;
 use fedner_shared::plan::{KnownTypes, Plan, Unit};
@@ -136,7 +136,7 @@ impl Guarantee {
             steps: phase.steps,
             noise_multiplier: privacy.noise_multiplier,
             delta: privacy.delta,
-            epsilon: pld::epsilon_discrete(phase, dimension as u64, privacy.delta)?,
+            epsilon: accountant::Steps::own(phase, dimension as u64).epsilon(privacy.delta)?,
         })
     }
 }
@@ -370,6 +370,11 @@ fn steps(
 ) -> anyhow::Result<(usize, Option<Steps>)> {
     if !plan.privacy.unit.is_sampled() {
         return Ok((0, None));
+    }
+    if plan.privacy.is_synchronous() {
+        let message = "a round of the plan is one step of several institutions: leave out privacy.cohort_units, and \
+                       name training.local_epochs, to train on this text alone";
+        return Err(Refusal::new(Code::PlanInvalid, message).into());
     }
     let units =
         fedner_model::count_units(plan.privacy.unit, sentences).map_err(training::Error::from)?;

@@ -12,7 +12,7 @@ use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
-use fedner_shared::statement::UpdateReceipt;
+use fedner_shared::statement::{Consent, UpdateReceipt};
 use fedner_shared::time::Time;
 use fedner_shared::update::encode;
 use serde_json::json;
@@ -21,7 +21,7 @@ use super::{Budget, Error, Gate};
 use crate::blobs::{Blobs, Content};
 use crate::config::Policy;
 use crate::state::{Asked, Decision, PaidRelease, Receipt, ReceiptKind};
-use crate::training::RoundUpdate;
+use crate::training::{Change, RoundUpdate};
 
 /// An update that may leave: encoded, paid for and signed, all of it durable.
 #[derive(Debug)]
@@ -84,26 +84,17 @@ impl Gate {
         };
         let charge = request.session.charge();
         let entry = self.paid(charge, &budget.wish())?;
-        let longest = plan.largest_norm(request.manifest.dimension(), consent.examples);
-        let mut values = finite_or_nothing(request)?;
-        let left_out = plan.left_out_of_update(consent.annotation.as_ref(), request.manifest);
-        for rows in left_out.iter().cloned() {
-            values.to_mut()[rows].fill(0.0);
-        }
-        let mut values = release(&values, &plan.privacy, longest).map_err(Error::Privacy)?;
-        for quiet in without_noise(plan, request.manifest, left_out) {
-            values.values[quiet].fill(0);
-        }
+        let (values, note) = integers(request, &consent)?;
         let masks = self.masks(task, plan)?;
         let weight = plan.weight(&self.identity.institution, consent.examples);
         let (blob, bytes) = match &masks {
-            None => self.blobs.create(|writer| encode(&values.values, writer))?,
+            None => self.blobs.create(|writer| encode(&values, writer))?,
             Some(masks) => {
                 let scale = (weight, plan.privacy.value_bound());
                 let masker = &masks.masker;
                 self.blobs.create(|mut writer| {
                     masker
-                        .write(&values.values, scale, &mut writer)
+                        .write(&values, scale, &mut writer)
                         .map_err(Error::from)
                 })?
             }
@@ -158,12 +149,7 @@ impl Gate {
             blob: Some(blob),
             signed: signed.clone(),
             time: request.now,
-            note: json!({
-                "norm_before": values.norm_before,
-                "norm_after": values.norm_after,
-                "clipped": values.clipped,
-                "rounding_attempts": values.rounding_attempts,
-            }),
+            note,
             taken: None,
         };
         let committed = self.store.commit_release(&PaidRelease {
@@ -230,6 +216,46 @@ impl Gate {
     }
 }
 
+/// The integers that leave, with what the receipt notes of them here.
+fn integers(
+    request: &UpdateRequest<'_>,
+    consent: &Consent,
+) -> Result<(Vec<i32>, serde_json::Value), Error> {
+    let UpdateRequest { plan, manifest, .. } = *request;
+    let change = match (request.update.change(), plan.privacy.is_synchronous()) {
+        (Change::Weights(change), false) => change,
+        // Noise was added when the step was made.
+        (Change::Step(values), true) => {
+            let mut values = values.clone();
+            for frozen in plan.frozen_weights(manifest.dimension()) {
+                values[frozen].fill(0);
+            }
+            return Ok((values, json!({})));
+        }
+        (Change::Weights(_), true) | (Change::Step(_), false) => {
+            let message = "the update is not of the kind that the plan asks for";
+            return Err(Refusal::new(Code::StateInvalid, message).into());
+        }
+    };
+    let longest = plan.largest_norm(manifest.dimension(), consent.examples);
+    let mut change = finite_or_nothing(request, change)?;
+    let left_out = plan.left_out_of_update(consent.annotation.as_ref(), manifest);
+    for rows in left_out.iter().cloned() {
+        change.to_mut()[rows].fill(0.0);
+    }
+    let mut released = release(&change, &plan.privacy, longest).map_err(Error::Privacy)?;
+    for quiet in without_noise(plan, manifest, left_out) {
+        released.values[quiet].fill(0);
+    }
+    let note = json!({
+        "norm_before": released.norm_before,
+        "norm_after": released.norm_after,
+        "clipped": released.clipped,
+        "rounding_attempts": released.rounding_attempts,
+    });
+    Ok((released.values, note))
+}
+
 /// Which weights leave as zero. What the plan freezes stays as it is, and so do rows of types that nothing here
 /// annotates: taking their noise off is post-processing. Where noise is shared, others count on that of such rows.
 fn without_noise(
@@ -245,7 +271,7 @@ fn without_noise(
 
 fn check_schema(request: &UpdateRequest<'_>) -> Result<(), Refusal> {
     let wrong = |message: String| Err(Refusal::new(Code::UpdateShape, message));
-    let (expected, found) = (request.manifest.dimension(), request.update.values().len());
+    let (expected, found) = (request.manifest.dimension(), request.update.dimension());
     if expected != found {
         return wrong(format!(
             "the update has {found} weights: the manifest has {expected}"
@@ -280,8 +306,10 @@ fn check_noise(request: &UpdateRequest<'_>, units: u32) -> Result<(), Refusal> {
 
 /// Under a guarantee, an update that is not finite counts as nothing: noise alone leaves, and nobody
 /// learns that it was so. Without one it is refused.
-fn finite_or_nothing<'a>(request: &UpdateRequest<'a>) -> Result<Cow<'a, [f32]>, Refusal> {
-    let values = request.update.values();
+fn finite_or_nothing<'a>(
+    request: &UpdateRequest<'_>,
+    values: &'a [f32],
+) -> Result<Cow<'a, [f32]>, Refusal> {
     let Some(place) = values.iter().position(|value| !value.is_finite()) else {
         return Ok(Cow::Borrowed(values));
     };

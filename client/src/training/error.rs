@@ -39,7 +39,7 @@ impl Error {
             Self::Corpus(error) => code_of_corpus(error),
             Self::Checkpoint(_) | Self::Read { .. } => Code::CheckpointInvalid,
             Self::Model(error) => return Some(Refusal::new(code_of(error)?, error.to_string())),
-            Self::Private(dp_sgd::Error::Sum(_)) => Code::PlanInvalid,
+            Self::Private(dp_sgd::Error::Sum(_) | dp_sgd::Error::Share(_)) => Code::PlanInvalid,
             Self::Private(dp_sgd::Error::Random(_)) | Self::Blob(_) | Self::Worker(_) => {
                 return None;
             }
@@ -98,7 +98,7 @@ impl Error {
             Self::Refused(_)
             | Self::Corpus(_)
             | Self::Checkpoint(_)
-            | Self::Private(dp_sgd::Error::Sum(_))
+            | Self::Private(dp_sgd::Error::Sum(_) | dp_sgd::Error::Share(_))
             | Self::Worker(_) => false,
         }
     }

@@ -1,6 +1,8 @@
 //! One round's training.
 
 use fedner_model::{KeptFiles, Parent, Sentence, TrainHooks, TrainOptions};
+use fedner_shared::checkpoint::standardiser;
+use fedner_shared::manifest::{Manifest, TensorSpec};
 use fedner_shared::plan::{Plan, Sampling};
 
 use super::error::Error;
@@ -12,16 +14,40 @@ use crate::dp_sgd::Steps;
 /// can tell.
 #[derive(Debug)]
 pub struct RoundUpdate {
-    /// The change of each trainable weight, in manifest order.
-    values: Vec<f32>,
+    change: Change,
     /// How units were sampled into its steps, each of which was clipped and noised as the plan says;
     /// `None` if there is no noise in it yet.
     sampling: Option<Sampling>,
 }
 
+/// In manifest order.
+#[derive(Debug)]
+pub enum Change {
+    /// Of each trainable weight.
+    Weights(Vec<f32>),
+    /// The sum of the clipped gradients of one step with a share of its noise, in steps of the plan's grid.
+    Step(Vec<i32>),
+}
+
 impl RoundUpdate {
-    pub fn values(&self) -> &[f32] {
-        &self.values
+    pub fn change(&self) -> &Change {
+        &self.change
+    }
+
+    /// The change of each weight, where it is no step that others take part in.
+    pub fn weights(&self) -> Option<&[f32]> {
+        match &self.change {
+            Change::Weights(values) => Some(values),
+            Change::Step(_) => None,
+        }
+    }
+
+    /// How many weights it is of.
+    pub fn dimension(&self) -> usize {
+        match &self.change {
+            Change::Weights(values) => values.len(),
+            Change::Step(values) => values.len(),
+        }
     }
 
     pub fn sampling(&self) -> Option<Sampling> {
@@ -31,7 +57,7 @@ impl RoundUpdate {
     /// A change without noise in it.
     pub fn without_noise(values: Vec<f32>) -> Self {
         Self {
-            values,
+            change: Change::Weights(values),
             sampling: None,
         }
     }
@@ -39,7 +65,7 @@ impl RoundUpdate {
     #[cfg(test)]
     pub(crate) fn from_values(values: &[f32], sampling: Option<Sampling>) -> Self {
         Self {
-            values: values.to_vec(),
+            change: Change::Weights(values.to_vec()),
             sampling,
         }
     }
@@ -57,6 +83,14 @@ pub fn train_round(
     let tags = plan.tags();
     let frozen_rows = plan.rows_of(plan.frozen_types());
     let mut steps = Steps::private(plan, units, material.manifest.dimension())?;
+    // A step is not gone on with: it is made anew, with fresh noise.
+    let keep = &KeptFiles {
+        checkpoint: keep
+            .checkpoint
+            .clone()
+            .filter(|_| !plan.privacy.is_synchronous()),
+        ..keep.clone()
+    };
     let sampling = steps.as_ref().map(Steps::sampling);
     let known = plan.rows_of(plan.known_types_of_base());
     let parent = material.parent.as_ref().map(|base| Parent {
@@ -83,12 +117,29 @@ pub fn train_round(
         }
         outcome => outcome?,
     };
+    if let Some(share) = steps.as_mut().and_then(Steps::take_share) {
+        let change = Change::Step(in_manifest_order(share, &material.manifest));
+        return Ok(RoundUpdate { change, sampling });
+    }
     let mut values = trained.weights;
     let base = material.checkpoint.flatten(&material.manifest)?;
     for (new, old) in values.iter_mut().zip(&base) {
         *new -= old;
     }
-    Ok(RoundUpdate { values, sampling })
+    let change = Change::Weights(values);
+    Ok(RoundUpdate { change, sampling })
+}
+
+/// A head's values as the trainer has them, weights before biases, in the order of the manifest.
+fn in_manifest_order(mut values: Vec<i32>, manifest: &Manifest) -> Vec<i32> {
+    let mut tensors = manifest.tensors.iter();
+    let weights = tensors.find(|tensor| tensor.name == standardiser::WEIGHT);
+    let biases = values.split_off(weights.map_or(0, TensorSpec::len));
+    let of = |tensor: &TensorSpec| match tensor.name == standardiser::WEIGHT {
+        true => &values,
+        false => &biases,
+    };
+    manifest.tensors.iter().flat_map(of).copied().collect()
 }
 
 /// The number of each sentence's unit, of what the plan protects: everything is one unit where that

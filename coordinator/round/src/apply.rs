@@ -92,7 +92,11 @@ impl StepBuilder {
                     weights,
                     seconds,
                 });
-                self.evaluate(version);
+                if self.run.plan.is_evaluated(round) {
+                    self.evaluate(version);
+                } else {
+                    self.pass_on(version);
+                }
                 Ok(())
             }
             Input::Restarted => {

@@ -17,6 +17,7 @@ mod flow;
 mod masked;
 mod optimizer;
 mod source;
+mod step;
 mod strategy;
 mod sum;
 
@@ -37,6 +38,7 @@ use flow::{ReadAhead, WriteBehind};
 use masked::Unmasked;
 use optimizer::Stepper;
 pub use source::{Source, VerifiedFile};
+pub use step::{CommonStep, Moments as StepMoments, take_step};
 use strategy::{Member, Reads};
 use sum::{Sum, Sums, squared_distances, squared_norms};
 

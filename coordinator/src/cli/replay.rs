@@ -15,7 +15,7 @@ use super::failed::Failed;
 use super::serve::plan_keys;
 use crate::blobs::Blobs;
 use crate::config::{Config, Paths};
-use crate::registry::Summation;
+use crate::registry::{Coordinates, Summation};
 use crate::store::{Place, Store};
 
 #[derive(Debug, Args)]
@@ -107,6 +107,7 @@ pub(super) async fn run(
         run: &round.run,
         contributions: &round.participants,
         unmasking: round.unmasking,
+        coordinates: &Coordinates::default(),
     };
     let sum = sum.compute(&blobs, false).await?;
     let computed = sum.weights;

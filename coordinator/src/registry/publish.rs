@@ -6,6 +6,7 @@ use std::io::{BufReader, Read, Seek};
 use fedner_host::machine::blocking;
 use fedner_round::Contribution;
 use fedner_secagg::{Opening, Width};
+use fedner_shared::adamw::Rates;
 use fedner_shared::bert::BertConfig;
 use fedner_shared::checkpoint::{self, Layout};
 use fedner_shared::digest::{Digest, canonical_text};
@@ -18,8 +19,10 @@ use fedner_shared::version::{Origin, Version};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::Registry;
-use crate::aggregate::{self, Aggregated, Inputs, LastStep, Optimizing, VerifiedFile, Weighted};
+use super::{Coordinates, Registry};
+use crate::aggregate::{
+    self, Aggregated, CommonStep, Inputs, LastStep, Optimizing, StepMoments, VerifiedFile, Weighted,
+};
 use crate::blobs::{Blobs, Verified};
 use crate::engine::{Failure, Fault, runs::Closing, secure};
 use crate::observe;
@@ -91,6 +94,7 @@ impl Registry {
             rule: plan.rule(),
             run: &run,
             contributions: &contributions,
+            coordinates: &self.coordinates,
         };
         let sum = sum.compute(&self.blobs, true).await?;
         let weights = sum.weights;
@@ -156,13 +160,18 @@ impl Registry {
     }
 }
 
-/// What the updates of a plan's round change, on this base.
-async fn manifest(plan: &Plan, base: &Version, blobs: &Blobs) -> Result<Manifest, Failure> {
+pub(super) async fn configuration(base: &Version, blobs: &Blobs) -> Result<BertConfig, Failure> {
     let config = String::from_utf8(blobs.read(base.config).await?)
         .map_err(|_| Fault::Inconsistent("config.json is not UTF-8 text".into()))?;
     let config = BertConfig::parse(&config)
         .map_err(checkpoint::Error::from)
         .map_err(Fault::from)?;
+    Ok(config)
+}
+
+/// What the updates of a plan's round change, on this base.
+async fn manifest(plan: &Plan, base: &Version, blobs: &Blobs) -> Result<Manifest, Failure> {
+    let config = configuration(base, blobs).await?;
     Ok(config.manifest(&plan.trainable(), plan.tags().len()))
 }
 
@@ -190,6 +199,8 @@ pub struct Summation<'a> {
     pub contributions: &'a [Contribution],
     /// What takes the masks off the sum; `None` where there are none.
     pub unmasking: Option<Digest>,
+    /// Of models that a cohort took steps on before.
+    pub coordinates: &'a Coordinates,
 }
 
 impl Summation<'_> {
@@ -215,15 +226,18 @@ impl Summation<'_> {
             })
             .collect();
         let optimizer = self.plan.server_optimizer;
-        let moments = match self
-            .parent
-            .moments_for(self.run)
-            .filter(|_| optimizer.is_some())
-        {
+        let common = match self.common_rates() {
+            Some(rates) => Some((rates, self.coordinates.of(self.parent, blobs).await?)),
+            None => None,
+        };
+        let has_moments = optimizer.is_some() || common.is_some();
+        let moments = match self.parent.moments_for(self.run).filter(|_| has_moments) {
             Some(digest) => Some((blobs.open_file(digest).await?, digest)),
             None => None,
         };
         let masks = self.masks(blobs).await?;
+        let training = &self.plan.training;
+        let (largest_norm, batch) = (training.max_grad_norm, training.batch_size as f64);
         let (out, out_moments) = (blobs.scratch()?, blobs.scratch()?);
         let (out, out_moments, sum) = blocking(move || {
             let layout = layout_of(&base)?;
@@ -237,14 +251,32 @@ impl Summation<'_> {
                 rule,
                 left_out,
             };
-            let optimizing = optimizer.map(|optimizer| Optimizing {
-                optimizer,
-                before: moments.map(|(file, digest)| -> Box<dyn Read + Send> {
-                    Box::new(Verified::new(file, digest))
-                }),
-                after: Box::new(out_moments.as_file()),
+            let before = moments.map(|(file, digest)| -> Box<dyn Read + Send> {
+                Box::new(Verified::new(file, digest))
             });
-            let sum = aggregate::aggregate_masked(inputs, masks, optimizing, out.as_file())?;
+            let sum = match (common, masks) {
+                (Some((rates, coordinates)), Some(masks)) => {
+                    let step = CommonStep {
+                        rates,
+                        largest_norm,
+                        batch,
+                        coordinates: &coordinates,
+                    };
+                    let moments = StepMoments {
+                        before,
+                        after: Box::new(out_moments.as_file()),
+                    };
+                    aggregate::take_step(inputs, masks, &step, moments, out.as_file())?
+                }
+                (_, masks) => {
+                    let optimizing = optimizer.map(|optimizer| Optimizing {
+                        optimizer,
+                        before,
+                        after: Box::new(out_moments.as_file()),
+                    });
+                    aggregate::aggregate_masked(inputs, masks, optimizing, out.as_file())?
+                }
+            };
             Ok::<_, aggregate::Error>((out, out_moments, sum))
         })
         .await??;
@@ -255,6 +287,23 @@ impl Summation<'_> {
             blobs.put_file(sum.weights, out.path()).await?;
         }
         Ok(sum)
+    }
+
+    /// The rates of the step that all take together; nothing where a round is no such step. Rounds follow each other, so
+    /// the parent's says which step it is.
+    fn common_rates(&self) -> Option<Rates> {
+        let before = self.parent.round().filter(|round| round.run == *self.run);
+        let round = before.map_or(1, |before| before.round + 1);
+        let part = self.plan.part_of_schedule(round);
+        let synchronous = self.plan.privacy.is_synchronous();
+        synchronous.then(|| Rates {
+            learning_rate: self
+                .plan
+                .training
+                .learning_rate_at(part.start.midpoint(part.end)),
+            weight_decay: 0.0,
+            step: round as usize,
+        })
     }
 
     /// What takes the masks off, after everything that it rests on was verified.
@@ -274,7 +323,7 @@ impl Summation<'_> {
     }
 }
 
-fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
+pub(super) fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
     let layout = Layout::read(BufReader::new(file))?;
     file.rewind()?;
     Ok(layout)

@@ -2,7 +2,8 @@
 //!
 //! ## Where it is
 //!
-//! [`sampling`] chooses the units of a step, and [`dp_sgd_step`] releases their clipped sum.
+//! [`sampling`] chooses the units of a step. [`dp_sgd_step`] releases their clipped sum, and [`step_share`] one
+//! institution's part of a step that a cohort takes together.
 //! [`release`](release::release) is the only way from weights to integers that may leave, and
 //! [`counts`] from scores on held-out text. [`accountant`] says what a release costs, and
 //! [`ledger`] whether that may still be paid.
@@ -16,6 +17,7 @@ pub mod noise;
 pub mod release;
 pub mod sampling;
 pub mod sensitivity;
+pub mod step_share;
 
 #[cfg(test)]
 mod golden;

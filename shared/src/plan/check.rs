@@ -30,6 +30,7 @@ impl Plan {
         self.check_aggregation()?;
         self.check_secure_aggregation()?;
         self.check_noise_shares()?;
+        self.check_synchronous()?;
         if let Some(optimizer) = &self.server_optimizer {
             optimizer.check()?;
         }
@@ -211,6 +212,11 @@ impl Plan {
             31_536_000,
         )?;
         between("cohort.away_after_s", c.away_after_s, 1, 31_536_000)?;
+        between("cohort.evaluate_every", c.evaluate_every, 1, 10_000)?;
+        if c.evaluate_every > 1 && self.gate.is_some() {
+            let expected = "1, or no table [gate]: a gate judges each version by its counts";
+            return Err(value("cohort.evaluate_every", c.evaluate_every, expected));
+        }
         between("cohort.max_attempts", c.max_attempts, 1, 1000)?;
         between("cohort.max_examples", c.max_examples, 1, 1 << 30)
     }

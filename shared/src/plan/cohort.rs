@@ -34,6 +34,12 @@ pub struct Cohort {
     /// it may come back at any time.
     #[serde(default = "default_away_after_s")]
     pub away_after_s: u64,
+    /// So many rounds lie between two versions that are evaluated; the last is, too.
+    #[serde(
+        default = "default_evaluate_every",
+        skip_serializing_if = "is_default_evaluate_every"
+    )]
+    pub evaluate_every: u32,
     /// How often one round is tried before the run fails.
     #[serde(default = "default_max_attempts")]
     pub max_attempts: u32,
@@ -56,6 +62,16 @@ pub struct Cohort {
 
 const fn default_recruit_timeout_s() -> u64 {
     600
+}
+const fn default_evaluate_every() -> u32 {
+    1
+}
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+const fn is_default_evaluate_every(rounds: &u32) -> bool {
+    *rounds == 1
 }
 const fn default_train_timeout_s() -> u64 {
     3600

@@ -21,9 +21,28 @@ impl Plan {
         let members_see = &mut self.cohort.members_see;
         fill(members_see, MembersSee::Own, (cohort, "members_see"));
         self.fill_in_sampled(written);
+        self.fill_in_synchronous(written);
         if let Some(optimizer) = &mut self.server_optimizer {
             optimizer.fill_in(written);
         }
+    }
+
+    /// Where all take a step together they share its noise, unless the plan says otherwise.
+    fn fill_in_synchronous(&mut self, written: &Table) {
+        let Some(secure) = &self.secure_aggregation else {
+            return;
+        };
+        if !self.privacy.is_synchronous() {
+            return;
+        }
+        let honest = self.cohort.quorum.saturating_sub(secure.colluding).max(1);
+        let shares = u32::try_from(honest).unwrap_or(u32::MAX);
+        let privacy = written.get("privacy").and_then(Value::as_table);
+        fill(
+            &mut self.privacy.noise_shares,
+            shares,
+            (privacy, "noise_shares"),
+        );
     }
 
     fn fill_in_aggregation(&mut self, written: &Table) {

@@ -19,6 +19,7 @@ mod rows;
 mod schedule;
 mod secure;
 mod server_optimizer;
+mod synchronous;
 mod training;
 mod types;
 
@@ -184,15 +185,23 @@ impl Plan {
 
     /// The number of the last round; of evaluations alone it counts from 0.
     pub fn last_round(&self) -> u32 {
-        self.first_round() + self.evaluations() - 1
+        if self.only_evaluates() {
+            return self.evaluations() - 1;
+        }
+        self.rounds
     }
 
-    /// How often each institution scores a version: that of every round, or the base alone.
+    /// How often each institution scores a version: that of some round, or the base alone.
     pub fn evaluations(&self) -> u32 {
         if self.only_evaluates() {
             return self.schedule.as_ref().map_or(1, |s| s.evaluations).max(1);
         }
-        self.rounds
+        self.rounds.div_ceil(self.cohort.evaluate_every.max(1))
+    }
+
+    /// Whether the version of that round is evaluated.
+    pub fn is_evaluated(&self, round: u32) -> bool {
+        round == self.last_round() || round.is_multiple_of(self.cohort.evaluate_every.max(1))
     }
 
     /// How much larger the noise is than the signal can be, with `d` trainable weights.
@@ -212,15 +221,18 @@ impl Plan {
     }
 
     /// How an institution that declared `units` takes them into steps; `None` where the plan's unit
-    /// is not sampled.
+    /// is not sampled. Where all take a step together, units count that all of them have.
     pub fn sampling(&self, units: u32) -> Option<Sampling> {
         let batch = self.training.batch_size as f64;
-        let rate = (batch / f64::from(units.max(1))).min(1.0);
-        let steps = f64::from(self.training.local_epochs) * rate.recip().ceil();
-        self.privacy.unit.is_sampled().then_some(Sampling {
-            rate,
-            steps: steps as u64,
-        })
+        let of = self.privacy.cohort_units.unwrap_or(units);
+        let rate = (batch / f64::from(of.max(1))).min(1.0);
+        let an_epoch = match self.privacy.is_synchronous() {
+            true => 1.0,
+            false => rate.recip().ceil(),
+        };
+        let steps = (f64::from(self.training.local_epochs) * an_epoch) as u64;
+        let sampled = self.privacy.unit.is_sampled();
+        sampled.then_some(Sampling { rate, steps })
     }
 
     /// The largest weight that an aggregation can give one institution.

@@ -94,13 +94,18 @@ pub struct Privacy {
     /// evaluation; only where the unit is one of them. It says what the plan costs a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_person: Option<u32>,
-    /// h, among how many senders the noise of an update is divided: each adds σ/√h. Only with the unit
-    /// `institution` and masked updates.
+    /// h, among how many senders the noise of an update is divided: each adds σ/√h. Only with masked
+    /// updates, of the unit `institution` or of a step that all take together.
     #[serde(
         default = "default_noise_shares",
         skip_serializing_if = "is_default_noise_shares"
     )]
     pub noise_shares: u32,
+    /// N, the units of all institutions together, as everybody is told. With it a round is one step of DP-SGD that
+    /// all take together, on a sample of each institution's own units; only where units are sampled and updates are
+    /// masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort_units: Option<u32>,
 }
 
 const fn default_noise_shares() -> u32 {
@@ -158,6 +163,7 @@ impl Default for Privacy {
             max_windows: None,
             max_per_person: None,
             noise_shares: default_noise_shares(),
+            cohort_units: None,
         }
     }
 }
@@ -165,6 +171,12 @@ impl Default for Privacy {
 /// Where the clip of an update protects nobody, nothing is clipped in earnest, but the integer range must still be
 /// bounded: larger updates than this L2 norm come from a training that diverged.
 pub(super) const UNPROTECTED_CLIP: f64 = 64.0;
+
+/// C/γ of a step that a cohort takes together, as a power of two.
+const STEP_EXPONENT: u32 = 16;
+
+/// What one institution adds to a coordinate of such a step, before noise, in clips: more than its largest samples.
+const STEP_CLIPS: i64 = 1 << 13;
 
 /// The scale on which updates are integers: C as a multiple of the grid γ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -197,7 +209,18 @@ pub struct Sampling {
 }
 
 impl Privacy {
+    /// Whether a round is one step that all take together.
+    pub const fn is_synchronous(&self) -> bool {
+        self.cohort_units.is_some()
+    }
+
     pub fn grid(&self) -> Grid {
+        if self.is_synchronous() {
+            return Grid {
+                clip: self.clip,
+                exponent: STEP_EXPONENT,
+            };
+        }
         match self.unit {
             Unit::Institution => Grid {
                 clip: self.clip,
@@ -212,15 +235,13 @@ impl Privacy {
     }
 
     /// The noise multiplier of one update: zero where every step had its noise, and where the unit
-    /// is `none`. Where noise is shared, it is that of a share, z/√h.
+    /// is `none`. Where noise is shared, it is that of a share, z/√h. In a step that all take together there is a little
+    /// more of it, which pays for the rounding.
     pub fn update_noise_multiplier(&self) -> f64 {
-        match self.unit {
-            Unit::Institution if self.shares_noise() => {
-                self.noise_multiplier / f64::from(self.noise_shares).sqrt()
-            }
-            Unit::Institution => self.noise_multiplier,
-            Unit::Person | Unit::Document | Unit::Sentence | Unit::None => 0.0,
+        if self.unit == Unit::Institution || self.is_synchronous() {
+            return self.noise_multiplier / f64::from(self.noise_shares).sqrt();
         }
+        0.0
     }
 
     /// Whether an update's own noise is a share of what its guarantee rests on.
@@ -232,9 +253,22 @@ impl Privacy {
     pub fn sigma(&self) -> f64 {
         match self.unit {
             Unit::None => 0.0,
-            Unit::Person | Unit::Document | Unit::Sentence => self.noise_multiplier * self.clip,
-            Unit::Institution => self.update_noise_multiplier() * self.clip,
+            Unit::Person | Unit::Document | Unit::Sentence if !self.is_synchronous() => {
+                self.noise_multiplier * self.clip
+            }
+            Unit::Person | Unit::Document | Unit::Sentence | Unit::Institution => {
+                self.update_noise_multiplier() * self.clip
+            }
         }
+    }
+
+    /// The noise's standard deviation in what is opened: one update, the sum of a step's gradients, or that sum over the
+    /// cohort.
+    pub fn sigma_of_sum(&self) -> f64 {
+        if self.is_synchronous() {
+            return self.noise_multiplier * self.clip;
+        }
+        self.sigma()
     }
 
     /// The noise of counts on held-out text; `None` where they are exact.
@@ -249,9 +283,24 @@ impl Privacy {
 
     /// The largest magnitude an honest encoded value can have: the clip, and 64 standard
     /// deviations of noise, which a Gaussian passes with a probability below e^-2000.
+    ///
+    /// In a step that all take together there are as many clips as [`step_bound`](Self::step_bound) has.
     pub fn value_bound(&self) -> i64 {
         let steps = self.grid().steps();
+        if self.is_synchronous() {
+            // Noise is at most twice that of the clip: the rounding of any head is less than a clip.
+            return self.step_bound()
+                + (128.0 * (self.update_noise_multiplier() * steps).ceil()) as i64
+                + 2;
+        }
         (steps + 64.0 * (self.update_noise_multiplier() * steps).ceil()) as i64 + 2
+    }
+}
+
+impl Privacy {
+    /// The largest magnitude of a coordinate before noise, in a step that all take together. What is beyond is cut.
+    pub fn step_bound(&self) -> i64 {
+        STEP_CLIPS << STEP_EXPONENT
     }
 }
 

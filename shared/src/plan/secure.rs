@@ -108,9 +108,9 @@ impl Plan {
                             noise";
             return refuse(shares.to_string(), expected);
         };
-        if privacy.unit != Unit::Institution {
+        if privacy.unit != Unit::Institution && !privacy.is_synchronous() {
             let found = format!("{shares} with the unit {}", privacy.unit);
-            return refuse(found, "1, or the unit institution");
+            return refuse(found, "1, or the unit institution, or privacy.cohort_units");
         }
         if self.cohort.weighting != Weighting::Equal {
             let expected = "1, or weighting = \"equal\": an institution of more weight would need more noise of the others";

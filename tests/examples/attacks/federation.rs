@@ -271,7 +271,7 @@ impl Federation {
         };
         let of = (plan, sentences.len() as u32);
         let update = train_round(&material, sentences, of, &options, &keep, &Stop::default())?;
-        Ok(update.values().to_vec())
+        Ok(update.weights().context("a change of weights")?.to_vec())
     }
 
     /// The coordinator's aggregation.

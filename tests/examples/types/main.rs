@@ -19,7 +19,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use fedner_model::Sentence;
-use fedner_privacy::accountant::{Phase, pld};
+use fedner_privacy::accountant::{Phase, Steps};
 use fedner_shared::plan::Plan;
 use fedner_shared::score::{Counts, Scores};
 
@@ -326,7 +326,7 @@ fn epsilon(plan: &Plan, text: &[Vec<Sentence>]) -> Result<Option<f64>> {
         return Ok(None);
     };
     phase.steps *= u64::from(plan.rounds);
-    Ok(Some(pld::epsilon_discrete(phase, 1, plan.privacy.delta)?))
+    Ok(Some(Steps::own(phase, 1).epsilon(plan.privacy.delta)?))
 }
 
 /// Micro and macro F1 of some types. A false entity of another type is none of theirs.

@@ -292,6 +292,13 @@ fn cost(cost: &Cost) -> String {
             steps,
             ..
         } => format!("q {sampling_rate:.4}, z {noise_multiplier:.3}, T {steps}"),
+        Cost::SharedSampledGaussian {
+            sampling_rate,
+            noise_multiplier,
+            steps,
+            senders,
+            ..
+        } => format!("q {sampling_rate:.4}, z {noise_multiplier:.3} of {senders}, T {steps}"),
     }
 }
 

@@ -29,6 +29,30 @@ fn a_run_goes_round_by_round_to_its_end() {
 }
 
 #[test]
+fn versions_that_are_not_evaluated_are_gone_on_from_at_once() {
+    let mut text = plan(3, 2);
+    text.cohort.evaluate_every = 2;
+    let mut driver = Driver::recruited(text);
+    for round in 1..=3 {
+        assert_eq!(driver.run.round, round);
+        if round == 1 {
+            for name in NAMES {
+                driver.take(name);
+                driver.upload(name).expect("upload");
+            }
+            driver.publish();
+        } else {
+            driver.whole_round();
+        }
+    }
+    assert_eq!(driver.run.phase, Phase::Completed);
+    let finished = |event: &&Event| matches!(event, Event::RoundFinished { .. });
+    assert_eq!(driver.events.iter().filter(finished).count(), 3);
+    let evaluated = |event: &&Event| matches!(event, Event::Evaluated { round: 1, .. });
+    assert_eq!(driver.events.iter().filter(evaluated).count(), 0);
+}
+
+#[test]
 fn the_first_round_waits_for_the_whole_cohort_but_not_for_ever() {
     let mut driver = Driver::started(plan(1, 2));
     for name in ["anna", "bert", "cora"] {

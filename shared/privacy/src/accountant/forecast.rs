@@ -4,7 +4,7 @@ use fedner_shared::plan::{Clipping, Plan, Privacy, Unit, ranges};
 use serde::{Deserialize, Serialize};
 
 use super::rdp::Curve;
-use super::{Error, Phase, first_true, gdp, pld, value, zcdp};
+use super::{Error, Phase, Steps, first_true, gdp, pld, value, zcdp};
 use fedner_shared::serde_helpers::nullable;
 
 /// The largest noise multiplier that [`solve_noise_multiplier`] tries: that of plans.
@@ -33,7 +33,7 @@ pub struct Forecast {
     /// with the discrete noise; with counts beside them by Rényi divergence.
     #[serde(with = "nullable")]
     pub epsilon_rdp: f64,
-    /// ε in all, by zCDP, against everybody: if no noise but the institution's own hides anything. Absent where noise is
+    /// ε in all, against everybody: if no noise but the institution's own hides anything. Absent where noise is
     /// not shared, and every figure is against everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epsilon_alone: Option<f64>,
@@ -82,16 +82,16 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
     let privacy = &plan.privacy;
     check_delta(privacy.delta)?;
     check_noise(privacy)?;
-    let round = Curve::sampled_discrete_gaussian(rate, privacy.noise_multiplier)?.times(steps);
+    let released = Steps::of_round(plan, one, dimension as u64);
+    let trained = released.curve()?;
     let counts = privacy.count_noise().map(zcdp::rho_of_counts);
-    let round = match counts {
-        Some(rho) => round.plus(&Curve::of_rho(rho)),
-        None => round,
-    };
-    let mut epsilon_by_round: Vec<f64> = (0..plan.rounds)
-        .scan(None, |sum: &mut Option<Curve>, _| {
+    let counted = counts.map(|rho| trained.clone().plus(&Curve::of_rho(rho)));
+    let mut epsilon_by_round: Vec<f64> = (1..=plan.rounds)
+        .scan(None, |sum: &mut Option<Curve>, number| {
+            let counted = counted.as_ref().filter(|_| plan.is_evaluated(number));
+            let round = counted.unwrap_or(&trained);
             let next = match sum.take() {
-                Some(sum) => sum.plus(&round),
+                Some(sum) => sum.plus(round),
                 None => round.clone(),
             };
             let epsilon = next.epsilon(privacy.delta);
@@ -99,22 +99,18 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
             Some(epsilon)
         })
         .collect();
-    let all = Phase {
-        steps: steps * u64::from(plan.rounds),
-        ..one
-    };
+    let all = released.times(u64::from(plan.rounds));
     if counts.is_none() {
         tighten(&mut epsilon_by_round, |rounds| {
-            let steps = steps * rounds;
-            pld::epsilon_discrete(Phase { steps, ..all }, dimension as u64, privacy.delta)
+            released.times(rounds).epsilon(privacy.delta)
         })?;
     }
     let counted = counts.map(|_| Phase {
         sampling_rate: 1.0,
         noise_multiplier: privacy.evaluation_noise,
-        steps: plan.rounds.into(),
+        steps: plan.evaluations().into(),
     });
-    let phases: Vec<Phase> = std::iter::once(all).chain(counted).collect();
+    let phases: Vec<Phase> = std::iter::once(all.phase).chain(counted).collect();
     let noise_to_signal = plan.noise_to_signal(dimension);
     Ok(Forecast {
         unit: privacy.unit,
@@ -125,7 +121,15 @@ pub fn forecast_sampled(plan: &Plan, dimension: usize, units: u32) -> Result<For
         rho_of_counts: counts,
         epsilon_rdp: epsilon_by_round.last().copied().unwrap_or(0.0),
         epsilon_by_round,
-        epsilon_alone: None,
+        epsilon_alone: match all.alone() {
+            Some(alone) if counts.is_none() => Some(alone.epsilon(privacy.delta)?),
+            Some(alone) => {
+                let counts =
+                    Curve::of_rho(counts.unwrap_or_default()).times(plan.evaluations().into());
+                Some(alone.curve()?.plus(&counts).epsilon(privacy.delta))
+            }
+            None => None,
+        },
         epsilon_gdp: f64::INFINITY,
         sampled: Some(Sampled {
             units,
@@ -176,7 +180,8 @@ pub fn forecast(plan: &Plan, dimension: usize, institutions: usize) -> Result<Fo
         Some(_) | None => zcdp::rho_per_round(privacy, dimension),
     };
     let sums = |each: f64| {
-        (0..plan.evaluations()).scan(0.0, move |sum, _| {
+        (plan.first_round()..=plan.last_round()).scan(0.0, move |sum, round| {
+            let counts = counts.filter(|_| plan.is_evaluated(round));
             *sum = zcdp::add(zcdp::add(*sum, each), counts.unwrap_or(0.0));
             Some(*sum)
         })
@@ -359,7 +364,7 @@ mod tests {
         };
         for (index, found) in forecast.epsilon_by_round.iter().enumerate() {
             let all = phase(20 * (index as u64 + 1));
-            let expected = pld::epsilon_discrete(all, 400, 1e-5).expect("ε");
+            let expected = Steps::own(all, 400).epsilon(1e-5).expect("ε");
             assert_near(*found, expected, 1e-9);
         }
         let above = forecast.epsilon_rdp / sampled.epsilon_pld - 1.0;

@@ -22,12 +22,14 @@ mod normal;
 mod phase;
 pub mod pld;
 pub mod rdp;
+mod steps;
 pub mod zcdp;
 
 pub use calibrate::{Accountant, least_noise, noise_multiplier};
 pub use forecast::{Forecast, Sampled, forecast, forecast_sampled, solve_noise_multiplier};
 pub(crate) use normal::ln_tail;
 pub use phase::Phase;
+pub use steps::{Shares, Steps};
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {

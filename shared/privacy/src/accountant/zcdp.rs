@@ -84,10 +84,7 @@ pub fn rho_of_sum(squared_sensitivity: f64, scale: f64, (senders, dimension): (u
     if !(scale >= LEAST_SHARE && squared_sensitivity >= 0.0) {
         return f64::INFINITY;
     }
-    let of_variance = -2.0 * PI * PI * scale * scale;
-    let term = |k: u32| libm::exp(of_variance * (f64::from(k) / f64::from(k + 1)));
-    // An exponent of −700 is off by a part in 10^12 at most. What is smaller does not count beside Δ/σ.
-    let tau = 10.0 * (1..senders).map(term).sum::<f64>() * (1.0 + 1e-9);
+    let tau = shares_apart(scale, senders);
     let one = squared_sensitivity.sqrt() / (f64::from(senders).sqrt() * scale);
     let epsilon = one + tau * (dimension as f64).sqrt();
     let rounded = known(epsilon * epsilon / 2.0).max(LEAST) * (1.0 + 32.0 * f64::EPSILON);
@@ -96,6 +93,16 @@ pub fn rho_of_sum(squared_sensitivity: f64, scale: f64, (senders, dimension): (u
     } else {
         0.0
     }
+}
+
+/// τ, by which the logarithm of the law of the sum of n = `senders` discrete Gaussians of parameter σ = `scale` may differ
+/// from that of one of parameter √n·σ, at any integer; rounded up. The formula is that of [`rho_of_sum`], for σ of
+/// [`LEAST_SHARE`] at least.
+pub(super) fn shares_apart(scale: f64, senders: u32) -> f64 {
+    let of_variance = -2.0 * PI * PI * scale * scale;
+    let term = |k: u32| libm::exp(of_variance * (f64::from(k) / f64::from(k + 1)));
+    // An exponent of −700 is off by a part in 10^12 at most. What is smaller does not count beside Δ/σ.
+    10.0 * (1..senders).map(term).sum::<f64>() * (1.0 + 1e-9)
 }
 
 /// The sum of two ρ, rounded up.

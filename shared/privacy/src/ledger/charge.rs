@@ -12,6 +12,7 @@
 
 use fedner_shared::plan::Unit;
 
+use super::cost::Spending;
 use super::{Cost, Debit, Entry};
 use crate::accountant::known;
 
@@ -68,18 +69,37 @@ impl Cost {
                 noise_multiplier,
                 steps,
                 dimension,
-            } => {
-                let nobody = size * libm::log1p(-sampling_rate);
-                let any = -libm::expm1(nobody) * (1.0 + 8.0 * f64::EPSILON);
-                Self::SampledGaussian {
-                    sampling_rate: known(any).clamp(sampling_rate, 1.0),
-                    noise_multiplier: (noise_multiplier / size).next_down(),
-                    steps,
-                    dimension,
-                }
-            }
+            } => Self::SampledGaussian {
+                sampling_rate: rate_of_any(sampling_rate, size),
+                noise_multiplier: (noise_multiplier / size).next_down(),
+                steps,
+                dimension,
+            },
+            // As above, noise is not scaled.
+            Self::SharedSampledGaussian {
+                sampling_rate,
+                noise_multiplier,
+                steps,
+                dimension,
+                senders,
+                scale,
+            } => Self::SharedSampledGaussian {
+                sampling_rate: rate_of_any(sampling_rate, size),
+                noise_multiplier: (noise_multiplier / size).next_down(),
+                steps,
+                dimension,
+                senders,
+                scale,
+            },
         }
     }
+}
+
+/// 1 − (1−q)^k, rounded up: that a step takes any of k units.
+fn rate_of_any(rate: f64, k: f64) -> f64 {
+    let nobody = k * libm::log1p(-rate);
+    let any = -libm::expm1(nobody) * (1.0 + 8.0 * f64::EPSILON);
+    known(any).clamp(rate, 1.0)
 }
 
 impl Debit {
@@ -115,7 +135,7 @@ pub(super) enum Against {
 }
 
 impl Against {
-    pub(super) const fn cost(self, cost: Cost) -> Cost {
+    pub(super) fn cost(self, cost: Cost) -> Cost {
         match self {
             Self::Coalition => cost,
             Self::Everybody => cost.alone(),
@@ -137,7 +157,7 @@ pub struct Charged {
 /// The costs of all debits of a cohort to `unit`, each kind once with how often it is there.
 #[derive(Debug, Default)]
 pub(super) struct Charges {
-    pub(super) kinds: Vec<(Cost, u64)>,
+    kinds: Vec<(Cost, u64)>,
     pub(super) unbounded: Vec<u64>,
     pub(super) unprotected: Vec<u64>,
 }
@@ -161,6 +181,13 @@ impl Charges {
             }
         }
         charges
+    }
+
+    pub(super) fn sum(&self) -> Spending {
+        let kinds = self.kinds.iter();
+        kinds.fold(Spending::default(), |sum, (cost, count)| {
+            sum.with_several(cost, *count)
+        })
     }
 
     pub(super) fn add(&mut self, cost: Cost) {

@@ -5,7 +5,7 @@ use fedner_shared::plan::{CountNoise, Plan, Unit, ranges};
 use serde::{Deserialize, Serialize};
 
 use crate::accountant::rdp::Curve;
-use crate::accountant::{Phase, pld, zcdp};
+use crate::accountant::{Phase, Shares, Steps, zcdp};
 use crate::sensitivity::squared_bound;
 
 /// The mechanism that a debit pays for. Its cost is always computed from these, never stated.
@@ -42,18 +42,26 @@ pub enum Cost {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dimension: Option<u64>,
     },
+    /// Steps of DP-SGD that a cohort takes together: each sender adds a share of the noise, see [`Steps`].
+    SharedSampledGaussian {
+        sampling_rate: f64,
+        /// Of all shares together.
+        noise_multiplier: f64,
+        steps: u64,
+        /// Coordinates of each step's sum.
+        dimension: u64,
+        /// How many add as much noise, this institution among them.
+        senders: u32,
+        /// σ̃ of one sender's noise at the least, in grid steps.
+        scale: f64,
+    },
 }
 
 impl Cost {
     /// Of an update of `dimension` weights, of which the consent declares `units`.
     pub fn of_update(plan: &Plan, units: u32, dimension: usize) -> Self {
         if let Some(phase) = Phase::of_round(plan, units) {
-            return Self::SampledGaussian {
-                sampling_rate: phase.sampling_rate,
-                noise_multiplier: phase.noise_multiplier,
-                steps: phase.steps,
-                dimension: Some(dimension as u64),
-            };
+            return Steps::of_round(plan, phase, dimension as u64).into();
         }
         let privacy = &plan.privacy;
         if privacy.unit == Unit::None {
@@ -78,8 +86,12 @@ impl Cost {
 
     /// The same against everybody: if no noise but the institution's own hides anything.
     #[must_use]
-    pub const fn alone(self) -> Self {
+    pub fn alone(self) -> Self {
         match self {
+            Self::SharedSampledGaussian { .. } => {
+                let alone = self.steps().and_then(Steps::alone);
+                alone.map_or(self, Self::from)
+            }
             Self::SharedGaussian {
                 squared_sensitivity,
                 scale,
@@ -119,8 +131,49 @@ impl Cost {
                 scale,
                 (senders, dimension),
             )),
-            Self::SampledGaussian { .. } => None,
+            Self::SampledGaussian { .. } | Self::SharedSampledGaussian { .. } => None,
         }
+    }
+
+    /// The steps that it is of, with sums of so many coordinates.
+    fn steps(&self) -> Option<Steps> {
+        let (phase, dimension, shares) = match *self {
+            Self::SampledGaussian {
+                sampling_rate,
+                noise_multiplier,
+                steps,
+                dimension,
+            } => {
+                let phase = Phase {
+                    sampling_rate,
+                    noise_multiplier,
+                    steps,
+                };
+                // Of older entries nobody knows; it counts in no curve.
+                (phase, dimension.unwrap_or_default(), None)
+            }
+            Self::SharedSampledGaussian {
+                sampling_rate,
+                noise_multiplier,
+                steps,
+                dimension,
+                senders,
+                scale,
+            } => {
+                let phase = Phase {
+                    sampling_rate,
+                    noise_multiplier,
+                    steps,
+                };
+                (phase, dimension, Some(Shares { senders, scale }))
+            }
+            Self::Unprotected | Self::Gaussian { .. } | Self::SharedGaussian { .. } => return None,
+        };
+        Some(Steps {
+            phase,
+            dimension,
+            shares,
+        })
     }
 
     /// An input that is none: key, what was found, what was expected.
@@ -136,7 +189,9 @@ impl Cost {
                 squared_sensitivity,
                 scale,
             } => noise("scale", scale, scale / (squared_sensitivity as f64).sqrt()),
-            Self::SharedGaussian { scale, .. } if scale.is_nan() || scale < LEAST_SHARE => {
+            Self::SharedGaussian { scale, .. } | Self::SharedSampledGaussian { scale, .. }
+                if scale.is_nan() || scale < LEAST_SHARE =>
+            {
                 Some(("scale", scale, "shares of noise of at least 4 steps"))
             }
             Self::SharedGaussian {
@@ -152,6 +207,11 @@ impl Cost {
                 sampling_rate,
                 noise_multiplier,
                 ..
+            }
+            | Self::SharedSampledGaussian {
+                sampling_rate,
+                noise_multiplier,
+                ..
             } => {
                 let rate = (0.0..=1.0).contains(&sampling_rate);
                 let rate =
@@ -162,18 +222,35 @@ impl Cost {
     }
 
     fn curve(&self) -> Option<Curve> {
-        let Self::SampledGaussian {
+        // Inputs that are none never get here, and would cost everything.
+        let everything = |_| Curve::of_rho(f64::INFINITY);
+        Some(self.steps()?.curve().unwrap_or_else(everything))
+    }
+}
+
+impl From<Steps> for Cost {
+    fn from(steps: Steps) -> Self {
+        let Phase {
             sampling_rate,
             noise_multiplier,
-            steps,
-            ..
-        } = *self
-        else {
-            return None;
-        };
-        // Inputs that are none never get here, and would cost everything.
-        let curve = Curve::sampled_discrete_gaussian(sampling_rate, noise_multiplier);
-        Some(curve.map_or_else(|_| Curve::of_rho(f64::INFINITY), |curve| curve.times(steps)))
+            steps: count,
+        } = steps.phase;
+        match steps.shares {
+            None => Self::SampledGaussian {
+                sampling_rate,
+                noise_multiplier,
+                steps: count,
+                dimension: Some(steps.dimension),
+            },
+            Some(Shares { senders, scale }) => Self::SharedSampledGaussian {
+                sampling_rate,
+                noise_multiplier,
+                steps: count,
+                dimension: steps.dimension,
+                senders,
+                scale,
+            },
+        }
     }
 }
 
@@ -203,38 +280,43 @@ pub(super) struct Spending {
 enum Kinds {
     #[default]
     None,
-    /// Steps with the same settings, on sums of so many coordinates.
-    One(Phase, u64),
+    /// Steps with the same settings.
+    One(Steps),
     Several,
 }
 
 impl Kinds {
     fn with(self, cost: &Cost, count: u64) -> Self {
-        let Cost::SampledGaussian {
-            sampling_rate,
-            noise_multiplier,
-            steps,
-            dimension: Some(dimension),
-        } = *cost
-        else {
+        let known = !matches!(
+            cost,
+            Cost::SampledGaussian {
+                dimension: None,
+                ..
+            }
+        );
+        let Some(more) = cost.steps().filter(|_| known) else {
             return Self::Several;
         };
-        let more = Phase {
-            sampling_rate,
-            noise_multiplier,
-            steps: steps.saturating_mul(count),
-        };
+        let more = more.times(count);
         match self {
-            Self::None => Self::One(more, dimension),
-            Self::One(phase, wide)
-                if wide == dimension
-                    && phase.sampling_rate.to_bits() == sampling_rate.to_bits()
-                    && phase.noise_multiplier.to_bits() == noise_multiplier.to_bits() =>
-            {
-                let steps = phase.steps.saturating_add(more.steps);
-                Self::One(Phase { steps, ..phase }, dimension)
+            Self::None => Self::One(more),
+            Self::One(sum) => {
+                let steps = sum.phase.steps;
+                let alike = Steps {
+                    phase: Phase {
+                        steps,
+                        ..more.phase
+                    },
+                    ..more
+                };
+                if alike != sum {
+                    return Self::Several;
+                }
+                let steps = steps.saturating_add(more.phase.steps);
+                let phase = Phase { steps, ..sum.phase };
+                Self::One(Steps { phase, ..sum })
             }
-            Self::One(..) | Self::Several => Self::Several,
+            Self::Several => Self::Several,
         }
     }
 }
@@ -268,12 +350,12 @@ impl Spending {
     }
 
     /// The same where one plan fixed the settings of all beforehand: by loss distributions, where they
-    /// are all of one kind; see [`pld::epsilon_discrete`].
+    /// are all of one kind; see [`Steps::epsilon`].
     pub(super) fn epsilon_of_plan(&self, delta: f64) -> f64 {
         let bound = self.epsilon(delta);
         match self.kinds {
-            Kinds::One(phase, dimension) => {
-                let tighter = pld::epsilon_discrete(phase, dimension, delta);
+            Kinds::One(steps) => {
+                let tighter = steps.epsilon(delta);
                 tighter.map_or(bound, |tighter| tighter.min(bound))
             }
             Kinds::None | Kinds::Several => bound,
@@ -346,7 +428,7 @@ mod tests {
             noise_multiplier: 2.45,
             steps: 360,
         };
-        let expected = pld::epsilon_discrete(phase, 5_379, DELTA).expect("in range");
+        let expected = Steps::own(phase, 5_379).epsilon(DELTA).expect("in range");
         assert_eq!(spent.epsilon_of_plan(DELTA).to_bits(), expected.to_bits());
         assert!(expected < 0.97 * spent.epsilon(DELTA));
         // Another noise, counts beside it, and entries of before: by Rényi divergence.

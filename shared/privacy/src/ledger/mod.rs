@@ -176,11 +176,11 @@ impl Ledger {
             let same = entry.debit.account == *account;
             same && plan.is_none_or(|plan| entry.debit.plan == plan)
         };
-        let costs = self.entries.iter().filter(of).filter_map(Entry::spends);
-        let sum = costs.fold(Spending::default(), |sum, cost| {
-            sum.with(&Against::Everybody.cost(*cost))
-        });
-        epsilon(&sum, plan, delta)
+        let mut charges = Charges::default();
+        for cost in self.entries.iter().filter(of).filter_map(Entry::spends) {
+            charges.add(Against::Everybody.cost(*cost));
+        }
+        epsilon(&charges.sum(), plan, delta)
     }
 
     /// Whether what a plan spent, or all of them, rests on the noise of others too.
@@ -258,7 +258,7 @@ impl Ledger {
             capped: debit.per_person.is_some(),
         })?;
         charges.add(cost);
-        let epsilon_next = epsilon_of(&charges, limit.delta);
+        let epsilon_next = charges.sum().epsilon(limit.delta);
         if within(epsilon_next, limit.max_epsilon) {
             return Ok(());
         }
@@ -283,7 +283,7 @@ impl Ledger {
     fn charged_against(&self, account: &Account, delta: f64, against: Against) -> Charged {
         let charges = self.charges(account, against);
         let epsilon = if charges.unbounded.is_empty() {
-            epsilon_of(&charges, delta)
+            charges.sum().epsilon(delta)
         } else {
             f64::INFINITY
         };
@@ -435,15 +435,6 @@ fn epsilon(spending: &Spending, plan: Option<Digest>, delta: f64) -> f64 {
         Some(_) => spending.epsilon_of_plan(delta),
         None => spending.epsilon(delta),
     }
-}
-
-fn epsilon_of(charges: &Charges, delta: f64) -> f64 {
-    let nothing = Spending::default();
-    let sum = charges
-        .kinds
-        .iter()
-        .fold(nothing, |sum, (cost, count)| sum.with_several(cost, *count));
-    sum.epsilon(delta)
 }
 
 /// Also false where either is not a number.

@@ -32,79 +32,103 @@ pub(crate) struct Outcome {
     pub(crate) coordinator_peak: u64,
 }
 
-pub(crate) fn run(directory: &Path, model: &Path, plan: &Plan, data: &Data) -> Result<Outcome> {
-    eprintln!(
-        "starting a coordinator and {} institutions on loopback",
-        data.institutions.len()
-    );
-    let mut cluster = Cluster::start(directory)?;
-    let config =
-        fs::read_to_string(model.join("config.json")).context("read the model's config.json")?;
-    let tags = checkpoint::tags_of_config(&config).context("read the model's tags")?;
-    let from = model.to_str().context("the model's path is not text")?;
-    let mut import = vec!["model", "import", "--from", from, "--name", "base"];
-    if tags.is_some_and(|tags| tags != plan.tags()) {
-        import.push("--encoder-only");
-    }
-    process::run(cluster.coordinator_command(&import)?)?;
-    for institution in &data.institutions {
-        cluster.enrol(&Member {
-            name: institution.name.clone(),
-            data: institution.train.clone(),
-            held_out: institution.devel.clone(),
-            policy: Policy {
-                allow_no_privacy: true,
-                share_evaluation: true,
-                max_epsilon_run: plan.privacy.max_epsilon.max(8.0),
-                declared_examples: Some(institution.declares(plan.privacy.unit)?),
-            },
-        })?;
-        cluster.start_client(&institution.name)?;
-    }
-    let plan_path = directory.join("plan.toml");
-    fs::write(&plan_path, toml::to_string(plan)?).context("write the plan")?;
-    let plan_text = plan_path.to_str().context("the plan's path is not text")?;
-    let created = cluster.coordinate(&["run", "create", plan_text, "--start", "--force"])?;
-    let run = created["run"]
-        .as_str()
-        .context("the run's name")?
-        .to_owned();
-    eprintln!(
-        "run {run}: {} rounds of `{}`, privacy unit `{}`",
-        plan.rounds, plan.method, plan.privacy.unit
-    );
+/// A coordinator and its institutions.
+#[derive(Debug)]
+pub(crate) struct Federation {
+    cluster: Cluster,
+    directory: PathBuf,
+    names: Vec<String>,
+}
 
-    let began = Instant::now();
-    let mut outcome = Outcome {
-        run: run.clone(),
-        version: String::new(),
-        exported: directory.join("exported"),
-        bytes: 0,
-        epsilon: None,
-        seconds: Vec::new(),
-        total: Duration::ZERO,
-        client_peak: 0,
-        coordinator_peak: 0,
-    };
-    follow(&mut cluster, plan, &mut outcome)?;
-    outcome.total = began.elapsed();
-    let exported = outcome
-        .exported
-        .to_str()
-        .context("the path is not text")?
-        .to_owned();
-    process::run(cluster.coordinator_command(&[
-        "model",
-        "export",
-        &outcome.version,
-        "--to",
-        &exported,
-    ])?)?;
-    (outcome.client_peak, outcome.coordinator_peak) = cluster.peak_memory();
-    if let Some(coordinator) = cluster.coordinator_process() {
-        coordinator.terminate(Duration::from_secs(15))?;
+impl Federation {
+    /// Everybody is enrolled, and agrees to what the plan asks for.
+    pub(crate) fn start(directory: &Path, model: &Path, plan: &Plan, data: &Data) -> Result<Self> {
+        eprintln!(
+            "starting a coordinator and {} institutions on loopback",
+            data.institutions.len()
+        );
+        let mut cluster = Cluster::start(directory)?;
+        let config = fs::read_to_string(model.join("config.json"))
+            .context("read the model's config.json")?;
+        let tags = checkpoint::tags_of_config(&config).context("read the model's tags")?;
+        let from = model.to_str().context("the model's path is not text")?;
+        let mut import = vec!["model", "import", "--from", from, "--name", "base"];
+        if tags.is_some_and(|tags| tags != plan.tags()) {
+            import.push("--encoder-only");
+        }
+        process::run(cluster.coordinator_command(&import)?)?;
+        for institution in &data.institutions {
+            cluster.enrol(&Member {
+                name: institution.name.clone(),
+                data: institution.train.clone(),
+                held_out: institution.devel.clone(),
+                policy: Policy {
+                    allow_no_privacy: true,
+                    share_evaluation: true,
+                    max_epsilon_run: plan.privacy.max_epsilon.max(8.0),
+                    declared_examples: Some(institution.declares(plan.privacy.unit)?),
+                },
+            })?;
+            cluster.start_client(&institution.name)?;
+        }
+        let names = data.institutions.iter().map(|one| one.name.clone());
+        Ok(Self {
+            cluster,
+            directory: directory.to_owned(),
+            names: names.collect(),
+        })
     }
-    Ok(outcome)
+
+    /// Runs the plan to its end, and exports what it has trained to that folder.
+    pub(crate) fn train(&mut self, plan: &Plan, folder: &str) -> Result<Outcome> {
+        let plan_path = self.directory.join(format!("{}.toml", plan.name));
+        fs::write(&plan_path, toml::to_string(plan)?).context("write the plan")?;
+        let plan_text = plan_path.to_str().context("the plan's path is not text")?;
+        let create = ["run", "create", plan_text, "--start", "--force"];
+        let created = self.cluster.coordinate(&create)?;
+        let run = created["run"]
+            .as_str()
+            .context("the run's name")?
+            .to_owned();
+        eprintln!(
+            "run {run}: {} rounds of `{}`, privacy unit `{}`",
+            plan.rounds, plan.method, plan.privacy.unit
+        );
+        if plan.privacy.shares_noise() {
+            eprintln!("the institutions read their fingerprints to each other");
+            let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+            let asked = self.cluster.asked_with_roster(names[0], names.len())?;
+            self.cluster.introduce(&names, &asked)?;
+        }
+        let began = Instant::now();
+        let mut outcome = Outcome {
+            run: run.clone(),
+            version: String::new(),
+            exported: self.directory.join(folder),
+            bytes: 0,
+            epsilon: None,
+            seconds: Vec::new(),
+            total: Duration::ZERO,
+            client_peak: 0,
+            coordinator_peak: 0,
+        };
+        follow(&mut self.cluster, plan, &mut outcome)?;
+        outcome.total = began.elapsed();
+        let exported = outcome.exported.to_str();
+        let exported = exported.context("the path is not text")?;
+        let export = ["model", "export", &outcome.version, "--to", exported];
+        process::run(self.cluster.coordinator_command(&export)?)?;
+        (outcome.client_peak, outcome.coordinator_peak) = self.cluster.peak_memory();
+        Ok(outcome)
+    }
+
+    /// The coordinator ends; its directory stays.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        if let Some(coordinator) = self.cluster.coordinator_process() {
+            coordinator.terminate(Duration::from_secs(15))?;
+        }
+        Ok(())
+    }
 }
 
 /// Follows `run watch` until the run ends.

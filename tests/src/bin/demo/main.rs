@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use federation::Federation;
 use fedner_tests::binaries::binaries_in_sight;
 use fedner_tests::{pretrained, tiny};
 
@@ -88,13 +89,30 @@ fn demo(arguments: &Arguments) -> Result<()> {
     let defaults = match (&arguments.data, scratch) {
         (_, true) => plan::FROM_SCRATCH.to_owned(),
         (Some(_), false) => plan::REAL_CORPUS.to_owned(),
-        (None, false) => plan::notes(arguments.full),
+        (None, false) => plan::together(arguments.full),
     };
-    let plan = plan::prepare(arguments.plan.as_deref(), &defaults, &data)?;
+    let given = arguments.plan.as_deref();
+    let plan = plan::prepare(given, &defaults, &data)?;
+    let beside = match (&arguments.data, scratch, given) {
+        // The same ε in an open plan, where each institution trains by itself and adds all noise.
+        (None, false, None) => Some(plan::prepare(None, &plan::open(arguments.full), &data)?),
+        _ => None,
+    };
 
-    let outcome = federation::run(&directory, &model, &plan, &data)?;
+    let mut federation = Federation::start(&directory, &model, &plan, &data)?;
+    let outcome = federation.train(&plan, "exported")?;
+    let compared = beside.as_ref().unwrap_or(&plan);
+    let other = match &beside {
+        Some(open) => Some(federation.train(open, "exported-open")?),
+        None => None,
+    };
+    federation.end()?;
     let baselines = arguments.baselines || arguments.full;
-    let rows = report::rows(&directory, &model, &plan, &data, &outcome, baselines)?;
+    let federations = [
+        ("federation", Some(&outcome)),
+        ("federation, open", other.as_ref()),
+    ];
+    let rows = report::rows(&directory, &model, compared, &data, &federations, baselines)?;
     report::print(&rows, &plan, &outcome);
     report::print_what_next(&directory, &outcome)
 }

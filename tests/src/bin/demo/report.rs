@@ -35,7 +35,7 @@ pub(crate) fn rows(
     model: &Path,
     plan: &Plan,
     data: &Data,
-    outcome: &Outcome,
+    federations: &[(&str, Option<&Outcome>)],
     baselines: bool,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -67,20 +67,26 @@ pub(crate) fn rows(
             &sent,
         )?);
     }
-    eprintln!("measuring the federation's model");
+    eprintln!("measuring what the federation has trained");
+    let place = rows.len().saturating_sub(1);
+    let outcomes = federations.iter().rev();
+    for (who, outcome) in outcomes.filter_map(|(who, outcome)| Some((who, (*outcome)?))) {
+        rows.insert(place, federation_row(who, outcome, data)?);
+    }
+    Ok(rows)
+}
+
+fn federation_row(who: &str, outcome: &Outcome, data: &Data) -> Result<Row> {
     let seconds = outcome.seconds.iter().sum::<f64>() / outcome.seconds.len().max(1) as f64;
     let Measured { f1, own } = measure(&outcome.exported, data)?;
-    let federation = Row {
-        who: "federation".to_owned(),
+    Ok(Row {
+        who: who.to_owned(),
         f1,
         own,
         epsilon: outcome.epsilon.map_or_else(|| "∞".to_owned(), round_up),
         sent: megabytes(outcome.bytes),
         seconds: format!("{seconds:.1}"),
-    };
-    let place = rows.len().saturating_sub(1);
-    rows.insert(place, federation);
-    Ok(rows)
+    })
 }
 
 fn baseline_row(

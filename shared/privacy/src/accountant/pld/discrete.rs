@@ -36,32 +36,39 @@
 //! where a₁ + a₂ = a. ∎
 //!
 //! At the least, a clip is 2^24 steps of the grid ([`PrivateSum`](crate::dp_sgd_step::PrivateSum)), so that
-//! σ̃ ≥ z·2^24. Of a head and 360 steps a is below 10⁻⁶, of 22 million weights about 10⁻³.
+//! σ̃ ≥ z·2^24. Of a head and 360 steps a is below 10⁻⁶, of 22 million weights about 10⁻³. Where a cohort takes a step
+//! together, a clip is 2^16 steps, and a of a head about 2·10⁻³.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::super::{Error, Phase, rdp};
+use super::super::{Error, Phase};
 use super::epsilon;
 
 /// K: noise beyond so many deviations is counted as a failure.
 const REACH: f64 = 14.0;
-/// Steps of the grid that a clip has at least.
-const CLIP_STEPS: f64 = (1u64 << 24) as f64;
 /// Where the integers are fewer, neighbouring ones differ too much for the lemma to be of use.
 const LEAST_SCALE: f64 = 1000.0;
 
-/// The smallest ε of `phase` at `delta`, rounded up, with discrete noise on `dimension` coordinates: what
-/// the hard stop compares where a plan has fixed all settings.
-pub fn epsilon_discrete(phase: Phase, dimension: u64, delta: f64) -> Result<f64, Error> {
-    let bound = rdp::epsilon_discrete(&[phase], delta)?;
-    let scale = phase.noise_multiplier * CLIP_STEPS;
+/// The smallest ε of `phase` at `delta`, rounded up, with discrete noise on `dimension` coordinates of a grid of which a
+/// clip has `grid` steps: what the hard stop compares where a plan has fixed all settings.
+///
+/// `bound` is that by Rényi divergence. Laws that differ from discrete Gaussians by a factor of e^`laws` in all, both
+/// sides together, add it to a.
+pub(in crate::accountant) fn epsilon_discrete(
+    phase: Phase,
+    (dimension, grid): (u64, f64),
+    (bound, laws): (f64, f64),
+    delta: f64,
+) -> Result<f64, Error> {
+    let scale = phase.noise_multiplier * grid;
     let usable = scale >= LEAST_SCALE && bound.is_finite() && delta > 0.0 && delta < 1.0;
     if !usable || phase.is_free() {
         return Ok(bound);
     }
     let integers = (dimension.max(1) as f64) * (phase.steps as f64) * (1.0 + 4.0 * f64::EPSILON);
-    let apart = integers * (REACH * REACH + 2.0) / 8.0 / scale / scale;
+    let rounded = integers * (REACH * REACH + 2.0) / 8.0 / scale / scale;
+    let apart = (rounded + laws) * (1.0 + 4.0 * f64::EPSILON);
     let beyond = 3.0 * integers * libm::exp(-(REACH - 0.01) * (REACH - 0.01) / 2.0);
     // The Rényi figure is above ε₀ wherever this one is of use.
     let failure = (1.0 + libm::exp(apart + bound)) * beyond;
@@ -101,6 +108,14 @@ const MOST_KNOWN: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accountant::rdp;
+
+    /// Of steps that one institution releases.
+    fn epsilon_discrete(phase: Phase, dimension: u64, delta: f64) -> Result<f64, Error> {
+        let bound = rdp::epsilon_discrete(&[phase], delta)?;
+        let grid = f64::from(1 << 24);
+        super::epsilon_discrete(phase, (dimension, grid), (bound, 0.0), delta)
+    }
 
     fn phase(sampling_rate: f64, noise_multiplier: f64, steps: u64) -> Phase {
         Phase {

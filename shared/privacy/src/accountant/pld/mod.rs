@@ -2,7 +2,7 @@
 //!
 //! The tightest figure here, for plans that fixed every setting beforehand: unlike RDP and zCDP,
 //! it does not hold when later settings depend on what was released before. [`epsilon`] is that of
-//! the continuous Gaussian and is reported; [`epsilon_discrete`] is that of the noise that is released,
+//! the continuous Gaussian and is reported; [`Steps::epsilon`](super::Steps::epsilon) is that of the noise that is released,
 //! and stops a run.
 //!
 //! Neighbouring data sets differ by one unit being there or not, and both directions count: the
@@ -29,7 +29,7 @@ use fedner_shared::plan::ranges;
 
 use super::{Error, Phase, known, rdp};
 use compose::{Part, Sum};
-pub use discrete::epsilon_discrete;
+pub(super) use discrete::epsilon_discrete;
 use loss::{Grid, Loss};
 
 /// The smallest ε that `phases` one after another give at `delta`, rounded up.
