@@ -9,6 +9,7 @@ mod bad_input;
 mod campaign;
 mod crash;
 mod days;
+mod devices;
 mod encoders;
 mod evaluation;
 mod faults;
