@@ -9,40 +9,52 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::member::Member;
 
+/// Members that are copied together when one of them changes.
+const GROUP: usize = 32;
+
 /// The institutions of a run and their part in it, in the order of their names.
 ///
-/// Copies share what none of them has changed: a step of a run copies the members that it changes,
-/// and who compares two states sees at once which those are.
+/// Copies share what none of them has changed. A step of a run copies the members that it changes and
+/// the pointers to those beside them, however large the cohort is. Who compares two states sees at
+/// once which members differ.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Members(BTreeMap<InstitutionId, Arc<Member>>);
+pub struct Members {
+    /// In order. They never change, so that all copies share them.
+    names: Arc<[InstitutionId]>,
+    /// In the same order, each group but the last with [`GROUP`] members.
+    groups: Vec<Arc<Vec<Arc<Member>>>>,
+}
 
 impl Members {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
     pub fn contains(&self, name: &InstitutionId) -> bool {
-        self.0.contains_key(name)
+        self.place(name).is_some()
     }
 
     pub fn get(&self, name: &InstitutionId) -> Option<&Member> {
-        self.0.get(name).map(Arc::as_ref)
+        self.shared(name).map(Arc::as_ref)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&InstitutionId, &Member)> {
-        self.0.iter().map(|(name, member)| (name, member.as_ref()))
+        self.names.iter().zip(self.values())
     }
 
     pub fn names(&self) -> impl Iterator<Item = &InstitutionId> {
-        self.0.keys()
+        self.names.iter()
     }
 
     pub fn values(&self) -> impl Iterator<Item = &Member> {
-        self.0.values().map(Arc::as_ref)
+        self.groups
+            .iter()
+            .flat_map(|group| group.iter())
+            .map(Arc::as_ref)
     }
 
     /// Those that are not as in `earlier`.
@@ -50,16 +62,25 @@ impl Members {
         &'a self,
         earlier: &'a Self,
     ) -> impl Iterator<Item = (&'a InstitutionId, &'a Member)> {
-        let changed = |(name, member): &(&InstitutionId, &Arc<Member>)| {
-            let before = earlier.0.get(*name);
+        let alike = Arc::ptr_eq(&self.names, &earlier.names);
+        let shared =
+            move |group: &Arc<_>, at: usize| alike && Arc::ptr_eq(group, &earlier.groups[at]);
+        let groups = self.names.chunks(GROUP).zip(&self.groups).enumerate();
+        let groups = groups.filter(move |(at, (_, group))| !shared(group, *at));
+        let members = groups.flat_map(|(_, (names, group))| names.iter().zip(group.iter()));
+        let changed = move |(name, member): &(&InstitutionId, &Arc<Member>)| {
+            let before = earlier.shared(name);
             before.is_none_or(|before| !Arc::ptr_eq(before, member) && before != *member)
         };
-        let changed = self.0.iter().filter(changed);
-        changed.map(|(name, member)| (name, member.as_ref()))
+        members
+            .filter(changed)
+            .map(|(name, member)| (name, member.as_ref()))
     }
 
     pub(crate) fn get_mut(&mut self, name: &InstitutionId) -> Option<&mut Member> {
-        self.0.get_mut(name).map(Arc::make_mut)
+        let place = self.place(name)?;
+        let group = Arc::make_mut(&mut self.groups[place / GROUP]);
+        Some(Arc::make_mut(&mut group[place % GROUP]))
     }
 
     /// Changes those that `which` picks.
@@ -68,22 +89,37 @@ impl Members {
         which: impl Fn(&Member) -> bool,
         mut how: impl FnMut(&InstitutionId, &mut Member),
     ) {
-        for (name, member) in &mut self.0 {
-            if which(member) {
+        for (names, group) in self.names.chunks(GROUP).zip(&mut self.groups) {
+            let Some(first) = group.iter().position(|member| which(member)) else {
+                continue;
+            };
+            let members = names.iter().zip(Arc::make_mut(group)).skip(first);
+            for (name, member) in members.filter(|(_, member)| which(member)) {
                 how(name, Arc::make_mut(member));
             }
         }
+    }
+
+    fn place(&self, name: &InstitutionId) -> Option<usize> {
+        self.names.binary_search(name).ok()
+    }
+
+    fn shared(&self, name: &InstitutionId) -> Option<&Arc<Member>> {
+        let place = self.place(name)?;
+        self.groups[place / GROUP].get(place % GROUP)
     }
 }
 
 impl FromIterator<(InstitutionId, Member)> for Members {
     fn from_iter<I: IntoIterator<Item = (InstitutionId, Member)>>(members: I) -> Self {
-        let members = members.into_iter();
-        Self(
-            members
-                .map(|(name, member)| (name, member.into()))
-                .collect(),
-        )
+        let members: BTreeMap<InstitutionId, Member> = members.into_iter().collect();
+        let names = members.keys().cloned().collect();
+        let members: Vec<Arc<Member>> = members.into_values().map(Arc::new).collect();
+        let groups = members.chunks(GROUP).map(|group| group.to_vec().into());
+        Self {
+            names,
+            groups: groups.collect(),
+        }
     }
 }
 
@@ -91,7 +127,7 @@ impl Index<&InstitutionId> for Members {
     type Output = Member;
 
     fn index(&self, name: &InstitutionId) -> &Member {
-        &self.0[name]
+        self.get(name).expect("a member")
     }
 }
 
@@ -112,10 +148,16 @@ impl<'de> Deserialize<'de> for Members {
 mod tests {
     use super::*;
 
+    fn named(name: impl ToString) -> InstitutionId {
+        name.to_string().parse().expect("name")
+    }
+
     fn members() -> Members {
         let names = ["anna", "bert", "carl"];
-        let member = |name: &str| (name.parse().expect("name"), Member::default());
-        names.into_iter().map(member).collect()
+        names
+            .map(|name| (named(name), Member::default()))
+            .into_iter()
+            .collect()
     }
 
     #[test]
@@ -125,7 +167,7 @@ mod tests {
         assert_eq!(after.changed_since(&before).count(), 0);
         after.change(|_| false, |_, _| panic!("none was picked"));
         // Taken in hand and put back as it was.
-        let bert = "bert".parse().expect("name");
+        let bert = named("bert");
         after.get_mut(&bert).expect("bert").away = false;
         assert_eq!(after.changed_since(&before).count(), 0);
         after.get_mut(&bert).expect("bert").away = true;
@@ -134,6 +176,56 @@ mod tests {
         assert!(!before[&bert].away, "the copy alone was changed");
         let fewer: Members = [(bert.clone(), after[&bert].clone())].into_iter().collect();
         assert_eq!(after.changed_since(&fewer).count(), 2);
+    }
+
+    /// Of more than one group.
+    #[test]
+    fn a_large_cohort_is_in_order_and_copies_share_the_groups_that_are_as_before() {
+        let numbers = 0..3 * GROUP + 5;
+        let names = numbers.clone().map(|number| named(format!("i{number}")));
+        let before: Members = names
+            .clone()
+            .map(|name| (name, Member::default()))
+            .collect();
+        let mut sorted: Vec<_> = names.collect();
+        sorted.sort_unstable();
+        assert!(before.names().eq(&sorted));
+        assert_eq!(before.values().count(), before.len());
+        let mut after = before.clone();
+        for number in numbers.clone().step_by(7) {
+            let name = named(format!("i{number}"));
+            after.get_mut(&name).expect("a member").put_off = 1 + number as u32;
+        }
+        for number in numbers.clone() {
+            let put_off = after[&named(format!("i{number}"))].put_off;
+            let expected = if number % 7 == 0 {
+                1 + number as u32
+            } else {
+                0
+            };
+            assert_eq!(put_off, expected, "{number}");
+        }
+        let changed: Vec<_> = after.changed_since(&before).map(|(name, _)| name).collect();
+        let expected = after.iter().filter(|(_, member)| member.put_off > 0);
+        let expected: Vec<_> = expected.map(|(name, _)| name).collect();
+        assert_eq!(changed, expected);
+        assert!(after.get(&named("nobody")).is_none());
+
+        let mut third = before.clone();
+        let last = sorted.last().expect("a name");
+        let mut seen = Vec::new();
+        third.change(
+            |member| std::ptr::eq(member, &raw const before[last]),
+            |name, member| {
+                member.put_off = 9;
+                seen.push(name.clone());
+            },
+        );
+        assert_eq!(seen, std::slice::from_ref(last));
+        let shared = before.groups.iter().zip(&third.groups);
+        let shared = shared.filter(|(before, third)| Arc::ptr_eq(before, third));
+        assert_eq!(shared.count(), before.groups.len() - 1);
+        assert_ne!(before, third);
     }
 
     #[test]
