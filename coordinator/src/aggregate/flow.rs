@@ -29,10 +29,12 @@ impl ReadAhead {
         scope.spawn(move || {
             loop {
                 let mut chunk = recycled.try_recv().unwrap_or_default();
-                chunk.clear();
-                let read = (&mut reader).take(CHUNK as u64).read_to_end(&mut chunk);
-                let (last, sent) = match read {
-                    Ok(count) => (count == 0, sender.send(Ok(chunk))),
+                chunk.resize(CHUNK, 0);
+                let (last, sent) = match fill(&mut reader, &mut chunk) {
+                    Ok(count) => {
+                        chunk.truncate(count);
+                        (count == 0, sender.send(Ok(chunk)))
+                    }
                     Err(error) => (true, sender.send(Err(error))),
                 };
                 if last || sent.is_err() {
@@ -64,6 +66,21 @@ impl Read for ReadAhead {
         self.at += count;
         Ok(count)
     }
+}
+
+/// Reads until `chunk` is full or the reader has ended; how many bytes there are. Whole chunks also have the length of which
+/// digests are made fastest.
+fn fill(reader: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < chunk.len() {
+        match reader.read(&mut chunk[count..]) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
 }
 
 /// A writer that hands its bytes to a thread, which digests and writes them.
@@ -108,11 +125,31 @@ impl<'scope> WriteBehind<'scope> {
         join(writer)
     }
 
+    /// A buffer to fill and to [hand over](Self::hand_over), with anything in it.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.empty.try_recv().unwrap_or_default()
+    }
+
+    /// Writes bytes without copying them, where they are more than a few.
+    pub(super) fn hand_over(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        if bytes.len() < CHUNK {
+            return self.write_all(&bytes);
+        }
+        if !self.chunk.is_empty() {
+            self.send()?;
+        }
+        self.pass_on(bytes)
+    }
+
     fn send(&mut self) -> io::Result<()> {
-        let mut next = self.empty.try_recv().unwrap_or_default();
+        let mut next = self.buffer();
         next.clear();
         let full = std::mem::replace(&mut self.chunk, next);
-        match self.chunks.send(full) {
+        self.pass_on(full)
+    }
+
+    fn pass_on(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        match self.chunks.send(bytes) {
             Ok(()) => Ok(()),
             // The thread ended before its time: it knows why.
             Err(_) => join(self.writer.take()).and(Err(io::ErrorKind::BrokenPipe.into())),

@@ -298,12 +298,13 @@ fn add_segment(
     sum: &mut dyn Sums,
     (step, mut stepping): (f64, Option<(Stepper<'_>, &mut Moments<'_>)>),
     length: usize,
-    out: &mut impl Write,
+    out: &mut WriteBehind<'_>,
 ) -> Result<(), Error> {
-    let (mut bytes, mut own) = (Vec::new(), Vec::new());
+    let mut own = Vec::new();
     let mut left = length;
     while left > 0 {
         let sums = sum.next(left)?;
+        let mut bytes = out.buffer();
         bytes.resize(4 * sums.len(), 0);
         base.read_exact(&mut bytes)?;
         let pieces = bytes.par_chunks_mut(4 * PIECE).zip(sums.par_chunks(PIECE));
@@ -320,7 +321,7 @@ fn add_segment(
         } else {
             pieces.for_each(|(weights, sums)| add_to_weights(weights, sums, step));
         }
-        out.write_all(&bytes)?;
+        out.hand_over(bytes)?;
         left -= sums.len();
     }
     Ok(())

@@ -168,7 +168,6 @@ impl<R: Read + Send + Sync> Sum<R> {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let count = self.terms.read_ahead()?;
-        self.sums.clear();
         self.sums.resize(count, 0);
         let (terms, combination) = (&self.terms.each, &self.combination);
         let heard = Heard {
@@ -181,6 +180,7 @@ impl<R: Read + Send + Sync> Sum<R> {
             .par_chunks_mut(BLOCK)
             .enumerate()
             .try_for_each_init(Scratch::default, |scratch, (block, sums)| {
+                sums.fill(0);
                 let mut block = Block {
                     updates: &heard,
                     number: block,

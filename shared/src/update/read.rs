@@ -193,63 +193,32 @@ pub struct Decoder<R> {
     reader: R,
     parser: Parser,
     bound: i64,
+    bytes: Bytes,
+    frames: Vec<Frame>,
+}
+
+/// What was read and not used yet.
+#[derive(Debug, Default)]
+struct Bytes {
     /// The bytes at hand are `buffer[start..end]`; [`SPARE`] more follow.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    frames: Vec<Frame>,
 }
 
-impl<R: Read> Decoder<R> {
-    /// Reads the header; `dimension` is what the plan's manifest says, `bound` the largest
-    /// magnitude the plan allows.
-    pub fn new(mut reader: R, dimension: usize, bound: i64) -> Result<Self, Error> {
-        let mut header = [0u8; HEADER_BYTES];
-        reader.read_exact(&mut header).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                Error::Truncated { block: 0 }
-            } else {
-                Error::Io(error)
-            }
-        })?;
-        Ok(Self {
-            reader,
-            parser: Parser::new(header, dimension)?,
-            bound,
-            buffer: vec![0; READ + SPARE],
-            start: 0,
-            end: 0,
-            frames: Vec::new(),
-        })
+impl Bytes {
+    fn at_hand(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
     }
 
-    /// Goes on to the next blocks, at most `most` of them; how many lie ready. 0 after the last,
-    /// once the stream has been found to end there.
-    pub fn read_ahead(&mut self, most: usize) -> Result<usize, Error> {
-        self.frames.clear();
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        while self.frames.len() < most && !self.parser.is_done() {
-            if let Some(frame) = self.parser.frame(&self.buffer[..self.end], self.start)? {
-                self.start = frame.end();
-                self.frames.push(frame);
-            } else if self.refill()? == 0 {
-                return Err(self.parser.truncated());
-            }
-        }
-        if self.frames.is_empty() && (self.start < self.end || self.refill()? > 0) {
-            return Err(Error::Trailing);
-        }
-        Ok(self.frames.len())
-    }
-
-    fn refill(&mut self) -> Result<usize, Error> {
+    /// Reads some more; how many there are, none at the end.
+    fn refill(&mut self, reader: &mut impl Read) -> Result<usize, Error> {
         if self.buffer.len() < self.end + READ + SPARE {
             self.buffer.resize(self.end + READ + SPARE, 0);
         }
         loop {
             let room = &mut self.buffer[self.end..self.end + READ];
-            match self.reader.read(room) {
+            match reader.read(room) {
                 Ok(count) => {
                     self.end += count;
                     return Ok(count);
@@ -260,13 +229,66 @@ impl<R: Read> Decoder<R> {
         }
     }
 
+    /// Moves what is at hand to the front.
+    fn compact(&mut self) {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+    }
+}
+
+impl<R: Read> Decoder<R> {
+    /// Reads the header; `dimension` is what the plan's manifest says, `bound` the largest
+    /// magnitude the plan allows.
+    pub fn new(mut reader: R, dimension: usize, bound: i64) -> Result<Self, Error> {
+        let mut bytes = Bytes::default();
+        // Read with what follows: a digest is made fastest of pieces that begin where its own chunks do.
+        let header = loop {
+            if let Some(header) = bytes.at_hand().first_chunk::<HEADER_BYTES>() {
+                break *header;
+            }
+            if bytes.refill(&mut reader)? == 0 {
+                return Err(Error::Truncated { block: 0 });
+            }
+        };
+        bytes.start = HEADER_BYTES;
+        Ok(Self {
+            reader,
+            parser: Parser::new(header, dimension)?,
+            bound,
+            bytes,
+            frames: Vec::new(),
+        })
+    }
+
+    /// Goes on to the next blocks, at most `most` of them; how many lie ready. 0 after the last,
+    /// once the stream has been found to end there.
+    pub fn read_ahead(&mut self, most: usize) -> Result<usize, Error> {
+        self.frames.clear();
+        let Self { reader, bytes, .. } = self;
+        bytes.compact();
+        while self.frames.len() < most && !self.parser.is_done() {
+            let read = &bytes.buffer[..bytes.end];
+            if let Some(frame) = self.parser.frame(read, bytes.start)? {
+                bytes.start = frame.end();
+                self.frames.push(frame);
+            } else if bytes.refill(reader)? == 0 {
+                return Err(self.parser.truncated());
+            }
+        }
+        let mut more = || Ok::<_, Error>(!bytes.at_hand().is_empty() || bytes.refill(reader)? > 0);
+        if self.frames.is_empty() && more()? {
+            return Err(Error::Trailing);
+        }
+        Ok(self.frames.len())
+    }
+
     /// The values of a block that lies ready, everything about them checked.
     pub fn decode<'a>(
         &self,
         ready: usize,
         values: &'a mut [i32; BLOCK],
     ) -> Result<&'a [i32], Error> {
-        self.frames[ready].decode(&self.buffer, self.bound, values)
+        self.frames[ready].decode(&self.bytes.buffer, self.bound, values)
     }
 
     /// No value of a block that lies ready is longer than this.
@@ -283,13 +305,13 @@ impl<R: Read> Decoder<R> {
     pub fn add(&self, ready: usize, weight: i32, sums: Sums<'_>) -> Result<(), Error> {
         let frame = &self.frames[ready];
         let union = frame.unpack(
-            &self.buffer,
+            &self.bytes.buffer,
             match sums {
                 Sums::Narrow(sums) => Into::Narrow(&mut sums[..frame.count], weight),
                 Sums::Wide(sums) => Into::Wide(&mut sums[..frame.count], weight),
             },
         );
-        frame.check(&self.buffer, self.bound, union)
+        frame.check(&self.bytes.buffer, self.bound, union)
     }
 
     /// Reads to the end; all values.

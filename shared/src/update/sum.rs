@@ -8,7 +8,8 @@ pub fn add_scaled(sums: &mut [i64], weight: i64, values: &[i32]) {
         #[inline(always)]
         || {
             for (sum, value) in sums.iter_mut().zip(values) {
-                *sum += weight * i64::from(*value);
+                // Checks of overflow would keep this from being done side by side.
+                *sum = sum.wrapping_add(weight.wrapping_mul(i64::from(*value)));
             }
         },
     );
@@ -21,8 +22,7 @@ pub fn squared_norm(values: &[i32]) -> u128 {
         || {
             values.iter().fold((0u64, 0u64), |(low, high), value| {
                 let magnitude = u64::from(value.unsigned_abs());
-                let square = magnitude * magnitude;
-                (low + (square & 0xffff_ffff), high + (square >> 32))
+                add_square((low, high), magnitude)
             })
         },
     );
@@ -36,14 +36,24 @@ pub fn squared_distance(first: &[i32], second: &[i32]) -> u128 {
         || {
             let pairs = first.iter().zip(second);
             pairs.fold((0u64, 0u64), |(low, high), (first, second)| {
-                // Below 2^32, whose square fits.
-                let apart = u64::from(first.abs_diff(*second));
-                let square = apart * apart;
-                (low + (square & 0xffff_ffff), high + (square >> 32))
+                add_square((low, high), u64::from(first.abs_diff(*second)))
             })
         },
     );
     u128::from(low) + (u128::from(high) << 32)
+}
+
+/// Adds the square of a number below 2^32, in two halves. Sums of 2^31 halves fit, so that nothing wraps; checks of that
+/// would keep squares from being added side by side.
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the processor's instructions"
+)]
+fn add_square((low, high): (u64, u64), number: u64) -> (u64, u64) {
+    let square = number.wrapping_mul(number);
+    let (below, above) = (square & 0xffff_ffff, square >> 32);
+    (low.wrapping_add(below), high.wrapping_add(above))
 }
 
 /// Adds `sums`, in units of `step`, to float32 weights in little endian. The same on every

@@ -13,7 +13,7 @@ mod trimmed_mean;
 use std::fmt;
 
 use fedner_shared::plan::Rule;
-use fedner_shared::update::{BLOCK, Sums};
+use fedner_shared::update::{BLOCK, Sums, add_scaled};
 
 use super::Error;
 
@@ -125,9 +125,7 @@ impl Block<'_> {
         for (member, weight) in all {
             updates.add(member, number, *weight, Sums::Narrow(narrow))?;
         }
-        for (sum, narrow) in sums.iter_mut().zip(narrow) {
-            *sum += i64::from(*narrow);
-        }
+        add_scaled(sums, 1, narrow);
         Ok(())
     }
 
