@@ -211,6 +211,14 @@ impl Machine for SimMachine {
         Ok(())
     }
 
+    fn before_sync(&self) -> io::Result<()> {
+        if self.is_powered() {
+            Ok(())
+        } else {
+            Err(dark())
+        }
+    }
+
     fn after_write(&self, what: &'static str) -> io::Result<()> {
         if SAID.contains(&what) {
             self.said.store(true, Ordering::Relaxed);

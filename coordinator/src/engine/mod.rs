@@ -1,8 +1,9 @@
 //! The one owner of all runs.
 //!
 //! The engine takes one request after another, on a thread of its own. A step of a run is computed
-//! by the pure core, made durable in one transaction, taken over in memory, and only then acted
-//! on. Others hold a [`Handle`], which is cheap to clone.
+//! by the pure core, committed in one transaction and taken over in memory. Requests that wait
+//! together become durable together, and only then is any of them answered or acted on. Others hold
+//! a [`Handle`], which is cheap to clone.
 
 mod arrivals;
 pub mod audits;
@@ -41,10 +42,16 @@ pub use failure::{Failure, Fault};
 use crate::identity::Caller;
 use crate::store::{self, Pending, Store};
 
-type Call = Box<dyn FnOnce(&mut Engine) + Send>;
+type Call = Box<dyn FnOnce(&mut Engine) -> Answer + Send>;
+
+/// Tells whoever called what came of it.
+type Answer = Box<dyn FnOnce() + Send>;
 
 /// However long a run may wait, the clock is looked at so often: it may have been set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// Calls of which what was written may become durable together: the disk is waited for once.
+const TOGETHER: usize = 64;
 
 /// Calls that wait for the engine. Who calls when there are as many waits until there is room.
 const QUEUE: usize = 1024;
@@ -72,6 +79,8 @@ pub struct Engine {
     /// The sequence number of the newest event.
     newest: watch::Sender<u64>,
     effects: mpsc::UnboundedSender<Pending>,
+    /// Effects that are to be carried out once they are durable.
+    decided: Vec<Pending>,
     operator_key: PublicKey,
     records: records::Lately<records::Record>,
     plans: records::Lately<Signed>,
@@ -118,8 +127,9 @@ impl Handle {
         };
         let (reply, answer) = oneshot::channel();
         let call: Call = Box::new(move |engine| {
+            let answer = work(engine);
             // Whoever asked may have gone; the work stands all the same.
-            let _ = reply.send(work(engine));
+            Box::new(move || drop(reply.send(answer)))
         });
         self.calls.send(call).await.map_err(|_| Fault::Stopped)?;
         // A call that was let go of says that the engine has ended, or that it answers nothing at present.
@@ -267,6 +277,7 @@ impl Engine {
             history: Tree::default(),
             newest,
             effects,
+            decided: Vec::new(),
             operator_key,
             records: records::Lately::default(),
             plans: records::Lately::default(),
@@ -280,6 +291,12 @@ impl Engine {
     /// It ends well when the last handle is gone.
     async fn serve(mut self, mut inbox: mpsc::Receiver<Call>) -> Result<(), Lost> {
         let mut looked = clock::Look::new(self.now());
+        let together = match self.store.defer() {
+            Ok(true) => TOGETHER,
+            Ok(false) => 1,
+            Err(error) => return Err(not_durable(&error)),
+        };
+        self.make_durable()?;
         loop {
             let wait = self.until_deadline().min(clock::LOOK_EVERY);
             let next = tokio::time::timeout(wait, inbox.recv()).await;
@@ -297,10 +314,15 @@ impl Engine {
                 }
             }
             self.note_jump(&mut looked);
+            let mut answers = Vec::new();
             match next {
                 Ok(Some(call)) => {
-                    self.note_arrivals();
-                    call(&mut self);
+                    answers.push(self.take(call));
+                    while answers.len() < together
+                        && let Ok(call) = inbox.try_recv()
+                    {
+                        answers.push(self.take(call));
+                    }
                 }
                 Ok(None) => return Ok(()),
                 Err(_) => {
@@ -308,10 +330,27 @@ impl Engine {
                     self.tick();
                 }
             }
+            self.make_durable()?;
+            answers.into_iter().for_each(|answer| answer());
             if self.store.is_lost() {
                 return Err(Lost);
             }
         }
+    }
+
+    fn take(&mut self, call: Call) -> Answer {
+        self.note_arrivals();
+        call(self)
+    }
+
+    /// Makes durable what was written. Only then does anybody hear of it, and only then is it acted on.
+    fn make_durable(&mut self) -> Result<(), Lost> {
+        self.store.sync().map_err(|error| not_durable(&error))?;
+        for pending in self.decided.drain(..) {
+            // Nobody listens where the program is stopping; the outbox remembers.
+            let _ = self.effects.send(pending);
+        }
+        Ok(())
     }
 
     fn until_deadline(&self) -> Duration {
@@ -358,9 +397,19 @@ impl Engine {
     }
 }
 
+/// What is in memory may be more than what is on the disk.
+fn not_durable(error: &store::Error) -> Lost {
+    tracing::error!(%error, "what was written may not be on the disk");
+    Lost
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
     use fedner_host::machine::ThisMachine;
+    use fedner_shared::event::Event;
+    use fedner_shared::sign::SecretKey;
 
     use super::*;
 
@@ -389,5 +438,75 @@ mod tests {
             matches!(over, Err(Failure::Fault(Fault::Stopped))),
             "{over:?}"
         );
+    }
+    /// A machine that knows how many of its writes are on the disk, which takes its time.
+    #[derive(Debug, Default)]
+    struct Slow {
+        written: AtomicUsize,
+        durable: AtomicUsize,
+        syncs: AtomicUsize,
+        fails: AtomicBool,
+    }
+
+    impl Machine for Slow {
+        fn now(&self) -> Time {
+            ThisMachine.now()
+        }
+
+        fn seed(&self) -> Result<u64, getrandom::Error> {
+            ThisMachine.seed()
+        }
+
+        fn before_write(&self, _what: &'static str) -> std::io::Result<()> {
+            self.written.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn before_sync(&self) -> std::io::Result<()> {
+            std::thread::sleep(Duration::from_millis(20));
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            self.syncs.fetch_add(1, Ordering::SeqCst);
+            let written = self.written.load(Ordering::SeqCst);
+            self.durable.store(written, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_share_a_sync_and_none_is_answered_before_it_nor_after_one_that_failed() {
+        const CALLS: usize = 100;
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(&folder.path().join("s.sqlite")).expect("store");
+        let machine = Arc::new(Slow::default());
+        let key = SecretKey::generate().expect("key").public();
+        let loaded = load(store, key, machine.clone()).expect("loaded");
+        let (handle, _effects, ended) = loaded.serve_on_thread().expect("a thread");
+        let write = || {
+            let (handle, machine) = (handle.clone(), machine.clone());
+            async move {
+                let at = machine.clone();
+                let written = handle.call(move |engine| {
+                    engine.record("test", Event::RunStarted, |_| Ok(()))?;
+                    Ok(at.written.load(Ordering::SeqCst))
+                });
+                let written = written.await?;
+                assert!(written <= machine.durable.load(Ordering::SeqCst));
+                Ok::<_, Failure>(())
+            }
+        };
+        let answers = futures::future::join_all((0..CALLS).map(|_| write())).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        let syncs = machine.syncs.load(Ordering::SeqCst);
+        assert!((CALLS / TOGETHER..CALLS / 4).contains(&syncs), "{syncs}");
+        let read = handle.call(|engine| Ok(engine.store.read(|tx| tx.last_sequence())?));
+        assert_eq!(read.await.expect("read"), CALLS as u64);
+        assert_eq!(machine.syncs.load(Ordering::SeqCst), syncs, "it only read");
+
+        machine.fails.store(true, Ordering::SeqCst);
+        let answers = futures::future::join_all((0..CALLS).map(|_| write())).await;
+        assert!(answers.iter().all(Result::is_err), "{answers:?}");
+        assert_eq!(ended.await, Ok(Lost));
     }
 }

@@ -226,13 +226,11 @@ impl Engine {
             Some(place) => self.runs[place] = run,
             None => self.runs.push(run),
         }
-        for effect in effects {
-            // Nobody listening means that the program is stopping; the outbox remembers.
-            let _ = self.effects.send(Pending {
+        self.decided
+            .extend(effects.into_iter().map(|effect| Pending {
                 run: id.clone(),
                 effect,
-            });
-        }
+            }));
         self.wake(&called);
         Ok(())
     }

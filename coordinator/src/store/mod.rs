@@ -4,7 +4,8 @@
 //! snapshot, events and outbox together, before anybody acts on it.
 //!
 //! The database is SQLite's in a file, or PostgreSQL's. Queries are the methods of [`Tx`], the same text for both;
-//! an engine runs statements (`sql`) and keeps three promises: one writer, all or nothing, durable once committed.
+//! an engine runs statements (`sql`) and keeps three promises: one writer, all or nothing, durable once committed. Whoever
+//! [defers](Store::defer) the last one has many commits share one sync of the disk.
 
 mod audits;
 mod copy;
@@ -115,6 +116,18 @@ impl Error {
 pub struct Store {
     engine: Engine,
     machine: Arc<dyn Machine>,
+    durable: Durable,
+}
+
+/// When what is committed is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    /// Once it is committed.
+    AtOnce,
+    /// After the next sync: all is at present.
+    AfterSync,
+    /// After the next sync: something is not yet.
+    NotYet,
 }
 
 #[derive(Debug)]
@@ -186,7 +199,29 @@ impl Store {
         Self {
             engine,
             machine: Arc::new(ThisMachine),
+            durable: Durable::AtOnce,
         }
+    }
+
+    /// Has many commits become durable together, by [`sync`](Self::sync): whoever defers lets nobody hear of a commit
+    /// before. Whether the engine can; each commit to PostgreSQL waits for the server anyway.
+    pub fn defer(&mut self) -> Result<bool, Error> {
+        let Engine::Sqlite(database) = &self.engine else {
+            return Ok(false);
+        };
+        database.defer()?;
+        // Of what was committed before, each commit was synced.
+        self.durable = Durable::AfterSync;
+        Ok(true)
+    }
+
+    /// Makes durable all that was committed. After an error it is not known what of it is: nobody may hear of it.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        if let (Durable::NotYet, Engine::Sqlite(database)) = (self.durable, &self.engine) {
+            database.sync(self.machine.as_ref())?;
+            self.durable = Durable::AfterSync;
+        }
+        Ok(())
     }
 
     /// The same store, on that machine's disk.
@@ -207,6 +242,9 @@ impl Store {
             CommitError::Database(source) => Error::Transaction { name, source },
             CommitError::Disk(source) => Error::Disk { name, source },
         };
+        if self.durable == Durable::AfterSync {
+            self.durable = Durable::NotYet;
+        }
         let value = match &mut self.engine {
             Engine::Sqlite(database) => {
                 let transaction = database.begin();

@@ -29,6 +29,11 @@ pub trait Machine: Debug + Send + Sync {
     fn after_write(&self, _what: &'static str) -> io::Result<()> {
         Ok(())
     }
+
+    /// Asked before writes become durable that share one sync of the disk. An error leaves open what became of them.
+    fn before_sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The real one.

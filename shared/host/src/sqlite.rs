@@ -1,6 +1,8 @@
 //! One SQLite database with one writer, as both programs keep theirs.
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -26,6 +28,20 @@ pub fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // A service may write nowhere but into its directory.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// Has commits of the connection wait for no disk: they are durable after [`sync`], many at a time. In what order they
+/// become so does not change, and a file that loses the newest of them is whole.
+pub fn defer(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "NORMAL")
+}
+
+/// Makes durable what connections have committed to the file at `path`. The log beside it is there as long as one of
+/// them is open.
+pub fn sync(path: &Path) -> io::Result<()> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    File::open(log)?.sync_data()
 }
 
 /// Has the connection overwrite what is deleted or replaced, instead of leaving it where it was until there is something

@@ -3,8 +3,11 @@
 pub(super) mod backup;
 mod schema;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use fedner_host::crash;
+use fedner_host::files::sync_dir;
 use fedner_host::machine::Machine;
 use fedner_host::sqlite::{self, CommitError};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -17,7 +20,10 @@ use super::{Error, Failure};
 const READY: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Database(Connection);
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+}
 
 impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
@@ -25,7 +31,7 @@ impl Database {
         let mut connection = Connection::open(path).map_err(opened)?;
         sqlite::configure(&connection).map_err(opened)?;
         schema::migrate(&mut connection)?;
-        Ok(Self::of(connection))
+        Ok(Self::of(connection, path))
     }
 
     pub(super) fn open_read_only(path: &Path) -> Result<Self, Error> {
@@ -36,22 +42,44 @@ impl Database {
             .pragma_update(None, "query_only", true)
             .map_err(opened)?;
         schema::check(&connection)?;
-        Ok(Self::of(connection))
+        Ok(Self::of(connection, path))
     }
 
-    fn of(connection: Connection) -> Self {
+    fn of(connection: Connection, path: &Path) -> Self {
         connection.set_prepared_statement_cache_capacity(READY);
-        Self(connection)
+        Self {
+            connection,
+            path: path.to_owned(),
+        }
+    }
+
+    /// From now on commits are durable after [`sync`](Self::sync).
+    pub(super) fn defer(&self) -> Result<(), Error> {
+        let opened = |error: rusqlite::Error| Error::Open(error.into());
+        sqlite::defer(&self.connection).map_err(opened)?;
+        // The log's name must outlast a power cut too.
+        self.path
+            .parent()
+            .map_or(Ok(()), sync_dir)
+            .map_err(not_durable)
+    }
+
+    pub(super) fn sync(&self, machine: &dyn Machine) -> Result<(), Error> {
+        crash::point("before sync", "store");
+        let synced = machine
+            .before_sync()
+            .and_then(|()| sqlite::sync(&self.path));
+        synced.map_err(not_durable)
     }
 
     pub(super) fn begin(&mut self) -> Result<Transaction<'_>, Failure> {
-        Ok(Transaction(self.0.transaction()?))
+        Ok(Transaction(self.connection.transaction()?))
     }
 
     pub(super) fn check_pages(&self) -> Result<(), Error> {
         let opened = |error: rusqlite::Error| Error::Open(error.into());
         let orphan: Option<String> = self
-            .0
+            .connection
             .query_row("PRAGMA foreign_key_check", [], |row| row.get(0))
             .optional()
             .map_err(opened)?;
@@ -60,7 +88,7 @@ impl Database {
             return Err(Error::Damaged(message));
         }
         let verdict: String = self
-            .0
+            .connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
             .map_err(opened)?;
         if verdict == "ok" {
@@ -72,8 +100,13 @@ impl Database {
 
     #[cfg(test)]
     pub(super) fn raw(&self) -> &Connection {
-        &self.0
+        &self.connection
     }
+}
+
+fn not_durable(source: io::Error) -> Error {
+    let name = "sync";
+    Error::Disk { name, source }
 }
 
 /// It is rolled back unless it is committed.
