@@ -1,10 +1,13 @@
 //! Bodies of requests and answers, measured as they pass.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fedner_shared::refusal::{Code, Refusal};
+use futures::task::AtomicWaker;
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
@@ -171,23 +174,72 @@ impl HttpBody for Measured {
     }
 }
 
+/// Bytes of an answer that may wait for its reader before more are made. Beneath, HTTP/2 would take as many as the reader's
+/// window allows, which the reader alone decides.
+const MOST_UNSENT: usize = 64 << 10;
+
 /// The body of an answer, with the ticket of its call.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Held<T = Ticket> {
     inner: Body,
-    _ticket: Ticket,
+    unsent: Arc<Unsent>,
+    _ticket: T,
 }
 
-impl Held {
-    pub(super) fn new(inner: Body, ticket: Ticket) -> Self {
+/// What was handed on and not yet written to the connection.
+#[derive(Debug, Default)]
+struct Unsent {
+    bytes: AtomicUsize,
+    /// Who waits for there to be fewer.
+    waker: AtomicWaker,
+}
+
+/// Bytes that count as unsent until nobody holds them any more.
+#[derive(Debug)]
+struct Counted {
+    bytes: Bytes,
+    unsent: Arc<Unsent>,
+}
+
+impl Unsent {
+    fn is_much(&self) -> bool {
+        self.bytes.load(Ordering::Acquire) >= MOST_UNSENT
+    }
+
+    fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        self.bytes.fetch_add(bytes.len(), Ordering::AcqRel);
+        Bytes::from_owner(Counted {
+            bytes,
+            unsent: self.clone(),
+        })
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let bytes = self.bytes.len();
+        self.unsent.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.unsent.waker.wake();
+    }
+}
+
+impl<T> Held<T> {
+    pub(super) fn new(inner: Body, ticket: T) -> Self {
         Self {
             inner,
+            unsent: Arc::default(),
             _ticket: ticket,
         }
     }
 }
 
-impl HttpBody for Held {
+impl<T: Unpin> HttpBody for Held<T> {
     type Data = Bytes;
     type Error = Status;
 
@@ -195,7 +247,16 @@ impl HttpBody for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, Status>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
+        if self.unsent.is_much() {
+            self.unsent.waker.register(cx.waker());
+            // They may have been written just before.
+            if self.unsent.is_much() {
+                return Poll::Pending;
+            }
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let counted = |frame: Frame| frame.map_data(|bytes| self.unsent.count(bytes));
+        Poll::Ready(frame.map(|frame| frame.map(counted)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -210,9 +271,11 @@ fn refuse(code: Code, message: impl Into<String>) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use fedner_proto::convert;
-    use futures::{Stream, StreamExt, stream};
+    use std::collections::VecDeque;
     use std::future::poll_fn;
+
+    use fedner_proto::convert;
+    use futures::{FutureExt, Stream, StreamExt, stream};
 
     use super::*;
 
@@ -287,6 +350,33 @@ mod tests {
         compressed[0] = 1;
         let (_, code) = read(stream::iter([compressed]), PACE).await;
         assert_eq!(code, Some(Code::MessageCompressed));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_made_no_faster_than_it_is_written() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counting = made.clone();
+        let frames = stream::iter(0..100).map(move |_| {
+            counting.fetch_add(1, Ordering::SeqCst);
+            vec![7; MOST_UNSENT / 4]
+        });
+        let mut body = Held::new(Body::new(Frames(frames)), ());
+        let mut next = || poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).now_or_never();
+        let mut unwritten = VecDeque::new();
+        for written in 0..100 {
+            // Beneath, everything is taken that there is.
+            while let Some(Some(frame)) = next() {
+                unwritten.push_back(frame.expect("a frame").into_data().expect("data"));
+            }
+            assert_eq!(unwritten.len(), 4.min(100 - written));
+            assert!(made.load(Ordering::SeqCst) <= written + 4);
+            // As long as a part of it is held, it is not written.
+            let whole = unwritten.pop_front().expect("something to write");
+            let part = whole.slice(..10);
+            drop(whole);
+            assert!(!matches!(next(), Some(Some(_))));
+            drop(part);
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Objects as streams of chunks.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fedner_proto::{CHUNK_BYTES, v1};
 use fedner_shared::digest::Digest;
@@ -40,10 +41,11 @@ pub(super) async fn object<C: Cut>(
         let message = format!("the stream begins at byte {offset}: the object has {length}");
         return Err(status(Refusal::new(Code::TransferOffset, message)));
     }
-    let (sender, receiver) = mpsc::channel(2);
+    let (sender, receiver) = mpsc::channel(1);
     let last = sender.clone();
+    let under_way = UnderWay::new();
     let sending = async move {
-        while let Some(chunk) = reading.next(CHUNK_BYTES).await.transpose() {
+        while let Some(chunk) = reading.next(under_way.piece()).await.transpose() {
             let chunk = chunk.map_err(status);
             let failed = chunk.is_err();
             let chunk = chunk.map(|data| {
@@ -70,6 +72,39 @@ pub(super) async fn object<C: Cut>(
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
+/// Bytes that all streams together have read ahead, some times over: each has so much of them as there are others.
+const READ_AHEAD: usize = 32 << 20;
+/// What a stream reads at a time at least.
+const LEAST_PIECE: usize = 16 << 10;
+
+/// Streams of objects in this process.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them, until it is dropped.
+struct UnderWay;
+
+impl UnderWay {
+    fn new() -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+
+    /// How many bytes to read next.
+    fn piece(&self) -> usize {
+        piece(UNDER_WAY.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn piece(streams: usize) -> usize {
+    (READ_AHEAD / streams.max(1)).clamp(LEAST_PIECE, CHUNK_BYTES)
+}
+
 /// Why a stream was cut.
 pub(super) trait Cut: Send + 'static {
     fn status(self) -> Status;
@@ -85,5 +120,18 @@ impl Cut for () {
 impl Cut for Status {
     fn status(self) -> Status {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_streams_read_whole_chunks_and_a_thousand_little_at_a_time() {
+        assert_eq!(piece(1), CHUNK_BYTES);
+        assert_eq!(piece(128), CHUNK_BYTES);
+        assert!(1000 * piece(1000) <= READ_AHEAD);
+        assert_eq!(piece(1_000_000), LEAST_PIECE);
     }
 }
