@@ -13,7 +13,9 @@ use fedner_shared::plan::{Plan, Unit};
 use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::sign::Signed;
 use fedner_shared::view::{Absence, Explanation, MemberView, RunView};
+use futures::StreamExt;
 use serde::Serialize;
+use tonic::Status;
 
 use super::failed::Failed;
 use super::{connect, lists, plan, sentence};
@@ -324,12 +326,12 @@ async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result
         };
         match stream {
             Ok(stream) => {
-                let mut stream = stream.into_inner();
-                while let Ok(Some(message)) = stream.message().await {
-                    let entry = convert::entry_from_wire(&message)?;
-                    from = entry.sequence + 1;
-                    output.data(&entry, render_entry)?;
-                    if let Some(end) = end_of(&run, &entry.event) {
+                let mut stream = stream.into_inner().ready_chunks(SHOWN_TOGETHER);
+                while let Some(messages) = stream.next().await {
+                    let (entries, end) = read_events(&run, &messages)?;
+                    from = entries.last().map_or(from, |entry| entry.sequence + 1);
+                    output.data_of_all(&entries, render_entry)?;
+                    if let Some(end) = end {
                         return end;
                     }
                 }
@@ -341,6 +343,27 @@ async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
+}
+
+/// Events that have come already are shown together, so many at the most.
+const SHOWN_TOGETHER: usize = 256;
+
+/// The events up to the one that ends the run, and how the command ends with it. What comes after an error of the stream
+/// comes again.
+fn read_events(
+    run: &str,
+    messages: &[Result<v1::Event, Status>],
+) -> Result<(Vec<Entry>, Option<Result<(), Failed>>), Failed> {
+    let mut entries = Vec::new();
+    for message in messages.iter().map_while(|message| message.as_ref().ok()) {
+        let entry = convert::entry_from_wire(message)?;
+        let end = end_of(run, &entry.event);
+        entries.push(entry);
+        if end.is_some() {
+            return Ok((entries, end));
+        }
+    }
+    Ok((entries, None))
 }
 
 /// How the command ends with a run that this event ends.

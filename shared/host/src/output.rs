@@ -107,11 +107,29 @@ impl Output {
         value: &T,
         render: impl FnOnce(&T) -> String,
     ) -> io::Result<()> {
+        raw(self.text(value, render)?.as_bytes())
+    }
+
+    /// The same of several values at once.
+    pub fn data_of_all<T: Serialize>(
+        &self,
+        values: &[T],
+        render: impl Fn(&T) -> String,
+    ) -> io::Result<()> {
+        let texts = values.iter().map(|value| self.text(value, &render));
+        raw(texts.collect::<io::Result<String>>()?.as_bytes())
+    }
+
+    fn text<T: Serialize>(
+        &self,
+        value: &T,
+        render: impl FnOnce(&T) -> String,
+    ) -> io::Result<String> {
         let text = match self.format {
             Format::Json => text::json(&serde_json::to_string(value)?).into_owned(),
             Format::Text => text::lines(&render(value)).into_owned(),
         };
-        raw(format!("{}\n", text.trim_end()).as_bytes())
+        Ok(format!("{}\n", text.trim_end()))
     }
 
     /// Writes a list. Where it is empty, people are told what comes next, and nothing is written for them.
