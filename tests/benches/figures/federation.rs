@@ -16,11 +16,15 @@ use fedner_tests::notes::{self, Split, Style};
 use fedner_tests::process::Process;
 use fedner_tests::several::Several;
 use fedner_tests::tiny::{self, Size};
+use futures::{StreamExt, TryStreamExt, stream};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use crate::hollow::Hollow;
 use crate::place::{self, Place};
+
+/// They write keys to the disk, which each waits for.
+const ENROLLED_TOGETHER: usize = 16;
 
 pub(crate) struct Federation {
     pub(crate) cluster: Cluster,
@@ -99,39 +103,45 @@ impl Federation {
 
     /// Enrols institutions `i0`, `i1`, … that are tasks of this program, and dial the processes in turn.
     pub(crate) async fn enrol(&self, count: usize) -> Result<Vec<Hollow>> {
-        let mut operations = OperationsClient::new(self.operator().await?);
-        let addresses = self.addresses();
-        let mut all = Vec::new();
-        for number in 0..count {
-            let name = format!("i{number}");
-            let request = v1::CreateInviteRequest {
-                institution: name.clone(),
-                ttl_s: 3600,
-                reenrol: false,
-            };
-            let invite = operations.create_invite(request).await?.into_inner();
-            let invite = Invite {
-                institution: name.parse()?,
-                address: invite.address.parse()?,
-                authority: invite.authority_sha256.as_slice().try_into()?,
-                secret: invite.secret,
-                expires: Time::from_millis(invite.expires_ms),
-            };
-            let root = self.cluster.client_directory(&name);
-            let directory = Directory::new(Some(root.clone()))?;
-            identity::enrol(
-                &directory,
-                &invite,
-                vec![],
-                vec![],
-                identity::Way::default(),
-            )
-            .await?;
-            let mut own = addresses.clone();
-            own.rotate_left(number % addresses.len());
-            all.push(Hollow::new(&name, &root, own)?);
-        }
-        Ok(all)
+        let operations = OperationsClient::new(self.operator().await?);
+        let enrol = |number| self.enrol_one(number, operations.clone());
+        let all = stream::iter((0..count).map(enrol)).buffered(ENROLLED_TOGETHER);
+        all.try_collect().await
+    }
+
+    async fn enrol_one(
+        &self,
+        number: usize,
+        mut operations: OperationsClient<Channel>,
+    ) -> Result<Hollow> {
+        let name = format!("i{number}");
+        let request = v1::CreateInviteRequest {
+            institution: name.clone(),
+            ttl_s: 3600,
+            reenrol: false,
+        };
+        let invite = operations.create_invite(request).await?.into_inner();
+        let invite = Invite {
+            institution: name.parse()?,
+            address: invite.address.parse()?,
+            authority: invite.authority_sha256.as_slice().try_into()?,
+            secret: invite.secret,
+            expires: Time::from_millis(invite.expires_ms),
+        };
+        let root = self.cluster.client_directory(&name);
+        let directory = Directory::new(Some(root.clone()))?;
+        identity::enrol(
+            &directory,
+            &invite,
+            vec![],
+            vec![],
+            identity::Way::default(),
+        )
+        .await?;
+        let mut own = self.addresses();
+        let processes = own.len();
+        own.rotate_left(number % processes);
+        Hollow::new(&name, &root, own)
     }
 
     /// Signs the plan and starts its run; the run's name.
