@@ -45,7 +45,9 @@ pub(super) async fn object<C: Cut>(
     let last = sender.clone();
     let under_way = UnderWay::new();
     let sending = async move {
-        while let Some(chunk) = reading.next(under_way.piece()).await.transpose() {
+        let _under_way = under_way;
+        let piece = || piece(UNDER_WAY.load(Ordering::Relaxed));
+        while let Some(chunk) = reading.next(piece()).await.transpose() {
             let chunk = chunk.map_err(status);
             let failed = chunk.is_err();
             let chunk = chunk.map(|data| {
@@ -88,11 +90,6 @@ impl UnderWay {
         UNDER_WAY.fetch_add(1, Ordering::Relaxed);
         Self
     }
-
-    /// How many bytes to read next.
-    fn piece(&self) -> usize {
-        piece(UNDER_WAY.load(Ordering::Relaxed))
-    }
 }
 
 impl Drop for UnderWay {
@@ -101,6 +98,7 @@ impl Drop for UnderWay {
     }
 }
 
+/// How many bytes to read next, beside so many streams.
 fn piece(streams: usize) -> usize {
     (READ_AHEAD / streams.max(1)).clamp(LEAST_PIECE, CHUNK_BYTES)
 }

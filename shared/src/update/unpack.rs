@@ -97,6 +97,10 @@ fn grouped<const G: usize>(
 }
 
 #[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "vector instructions are made of loops over places, and not of these iterators"
+)]
 fn group_by_group<T, const G: usize>(
     payload: &[u8],
     width: usize,
@@ -107,7 +111,6 @@ fn group_by_group<T, const G: usize>(
     let mut union = [0; G];
     for (index, group) in places.iter_mut().enumerate() {
         let codes = codes(&payload[index * (G / 8 * width)..]);
-        // Not by iterators: of these loops vector instructions are made.
         for lane in 0..G {
             union[lane] |= codes[lane];
             put(&mut group[lane], unzigzag(codes[lane]));
