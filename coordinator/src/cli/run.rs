@@ -348,12 +348,15 @@ async fn watch(run: String, all: bool, paths: &Paths, output: &Output) -> Result
 /// Events that have come already are shown together, so many at the most.
 const SHOWN_TOGETHER: usize = 256;
 
+/// How the command ends.
+type End = Result<(), Failed>;
+
 /// The events up to the one that ends the run, and how the command ends with it. What comes after an error of the stream
 /// comes again.
 fn read_events(
     run: &str,
     messages: &[Result<v1::Event, Status>],
-) -> Result<(Vec<Entry>, Option<Result<(), Failed>>), Failed> {
+) -> Result<(Vec<Entry>, Option<End>), Failed> {
     let mut entries = Vec::new();
     for message in messages.iter().map_while(|message| message.as_ref().ok()) {
         let entry = convert::entry_from_wire(message)?;

@@ -331,7 +331,9 @@ impl Engine {
                 }
             }
             self.make_durable()?;
-            answers.into_iter().for_each(|answer| answer());
+            for answer in answers {
+                answer();
+            }
             if self.store.is_lost() {
                 return Err(Lost);
             }
