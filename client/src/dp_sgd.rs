@@ -179,14 +179,13 @@ mod tests {
         plan.privacy.cohort_units = Some(2000);
         let mut steps = Steps::seeded(&plan, 500, 2, 1).expect("steps");
         assert_eq!(steps.sampling().steps, 1);
-        let mut sum = [1e3, -1e3];
+        let clips = 50.0 * plan.privacy.clip;
+        let mut sum = [clips, -clips];
         steps.release(&mut sum).expect("released");
         assert_eq!(sum.map(f64::to_bits), [0, 0]);
         let share = steps.take_share().expect("a share");
-        let far = |value: &i32, of: f64| {
-            (f64::from(*value) / 65_536.0 - of / plan.privacy.clip).abs() < 100.0
-        };
-        assert!(far(&share[0], 1e3) && far(&share[1], -1e3), "{share:?}");
+        let near = |value: i32, clips: f64| (f64::from(value) / 65_536.0 - clips).abs() < 20.0;
+        assert!(near(share[0], 50.0) && near(share[1], -50.0), "{share:?}");
         assert_eq!(steps.take_share(), None);
     }
 

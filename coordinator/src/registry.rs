@@ -2,6 +2,7 @@
 
 mod audits;
 mod coordinates;
+mod files;
 mod publish;
 
 use std::sync::Arc;

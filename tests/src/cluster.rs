@@ -1,6 +1,7 @@
 //! A whole federation on loopback: one coordinator, any number of clients, real processes.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -298,7 +299,7 @@ impl Cluster {
         let mut known = String::from("[known_institutions]\n");
         for fellow in asked["roster"].as_array().context("a roster")? {
             let (name, print) = (&fellow["institution"], &fellow["fingerprint"]);
-            known += &format!("{} = {print}\n", name.as_str().context("a name")?);
+            writeln!(known, "{} = {print}", name.as_str().context("a name")?)?;
         }
         for name in names {
             let file = self.client_directory(name).join("policy.toml");

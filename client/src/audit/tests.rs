@@ -243,7 +243,9 @@ fn steps_taken_together_hold_their_claim_and_too_many_shares_fail() {
     (plan.privacy.cohort_units, plan.privacy.noise_shares) = (Some(64), 4);
     let attacked = |fellows: u32| {
         let path = move |watched: Watched<'_>| {
-            let own = seeded(&watched, watched.plan, 1);
+            let dimension = watched.case.dimension();
+            let own = Steps::private(watched.plan, watched.units, dimension);
+            let own = own.map_err(training::Error::from)?.expect("sampled");
             watched.train_with(own, fellows)
         };
         steps::attack_path(&plan, 16, 2000, CONFIDENCE, &path).expect("attacked")

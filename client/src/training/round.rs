@@ -135,9 +135,12 @@ fn in_manifest_order(mut values: Vec<i32>, manifest: &Manifest) -> Vec<i32> {
     let mut tensors = manifest.tensors.iter();
     let weights = tensors.find(|tensor| tensor.name == standardiser::WEIGHT);
     let biases = values.split_off(weights.map_or(0, TensorSpec::len));
-    let of = |tensor: &TensorSpec| match tensor.name == standardiser::WEIGHT {
-        true => &values,
-        false => &biases,
+    let of = |tensor: &TensorSpec| {
+        if tensor.name == standardiser::WEIGHT {
+            &values
+        } else {
+            &biases
+        }
     };
     manifest.tensors.iter().flat_map(of).copied().collect()
 }

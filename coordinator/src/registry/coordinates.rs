@@ -11,7 +11,7 @@ use fedner_shared::digest::Digest;
 use fedner_shared::manifest::{Manifest, TensorSpec};
 use fedner_shared::version::Version;
 
-use super::publish::{configuration, layout_of};
+use super::files::{configuration, layout_of};
 use crate::aggregate;
 use crate::blobs::{Blobs, Verified};
 use crate::engine::Failure;

@@ -1,14 +1,13 @@
 //! Closed rounds: their updates measured, made one, and published.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::Read;
 
 use fedner_host::machine::blocking;
 use fedner_round::Contribution;
 use fedner_secagg::{Opening, Width};
 use fedner_shared::adamw::Rates;
-use fedner_shared::bert::BertConfig;
-use fedner_shared::checkpoint::{self, Layout};
+
 use fedner_shared::digest::{Digest, canonical_text};
 use fedner_shared::figures::{Figures, UpdateFigures};
 use fedner_shared::id::{InstitutionId, RunId};
@@ -19,6 +18,7 @@ use fedner_shared::version::{Origin, Version};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::files::{configuration, layout_of};
 use super::{Coordinates, Registry};
 use crate::aggregate::{
     self, Aggregated, CommonStep, Inputs, LastStep, Optimizing, StepMoments, VerifiedFile, Weighted,
@@ -158,15 +158,6 @@ impl Registry {
         });
         Ok(named.collect())
     }
-}
-
-pub(super) async fn configuration(base: &Version, blobs: &Blobs) -> Result<BertConfig, Failure> {
-    let config = String::from_utf8(blobs.read(base.config).await?)
-        .map_err(|_| Fault::Inconsistent("config.json is not UTF-8 text".into()))?;
-    let config = BertConfig::parse(&config)
-        .map_err(checkpoint::Error::from)
-        .map_err(Fault::from)?;
-    Ok(config)
 }
 
 /// What the updates of a plan's round change, on this base.
@@ -321,10 +312,4 @@ impl Summation<'_> {
         let opening = dealt.opening(&updates, &transcript.unmaskings);
         Ok(Some((opening.map_err(aggregate::Error::from)?, width)))
     }
-}
-
-pub(super) fn layout_of(mut file: &File) -> Result<Layout, aggregate::Error> {
-    let layout = Layout::read(BufReader::new(file))?;
-    file.rewind()?;
-    Ok(layout)
 }

@@ -226,9 +226,10 @@ impl Plan {
         let batch = self.training.batch_size as f64;
         let of = self.privacy.cohort_units.unwrap_or(units);
         let rate = (batch / f64::from(of.max(1))).min(1.0);
-        let an_epoch = match self.privacy.is_synchronous() {
-            true => 1.0,
-            false => rate.recip().ceil(),
+        let an_epoch = if self.privacy.is_synchronous() {
+            1.0
+        } else {
+            rate.recip().ceil()
         };
         let steps = (f64::from(self.training.local_epochs) * an_epoch) as u64;
         let sampled = self.privacy.unit.is_sampled();

@@ -239,7 +239,7 @@ impl Privacy {
     /// more of it, which pays for the rounding.
     pub fn update_noise_multiplier(&self) -> f64 {
         if self.unit == Unit::Institution || self.is_synchronous() {
-            return self.noise_multiplier / f64::from(self.noise_shares).sqrt();
+            return self.noise_multiplier / f64::from(self.noise_shares.max(1)).sqrt();
         }
         0.0
     }

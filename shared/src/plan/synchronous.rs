@@ -66,6 +66,7 @@ mod tests {
     /// Four institutions of 500 sentences each, with steps of 200.
     fn plan(privacy: &str, training: &str, more: &str) -> Result<Plan, Error> {
         let text = EXAMPLE
+            .replace("local_epochs = 1\n", "")
             .replace("method = \"full\"", "method = \"head\"")
             .replace(
                 r#"["st-anna", "mercy", "north"]"#,

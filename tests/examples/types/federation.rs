@@ -164,7 +164,10 @@ impl Run<'_> {
         };
         let of = (plan, text.len() as u32);
         let update = train_round(&material, text, of, &options, &keep, &Stop::default())?;
-        self.encoded(update.values().to_vec(), member)
+        self.encoded(
+            update.weights().context("a change of weights")?.to_vec(),
+            member,
+        )
     }
 
     /// As the client's gate does.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use fedner_shared::checkpoint;
 use fedner_shared::event::{Entry, Event};
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Plan, Unit};
 use fedner_tests::cluster::{Cluster, Member, Policy};
 use fedner_tests::process;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -69,6 +69,15 @@ impl Federation {
                     declared_examples: Some(institution.declares(plan.privacy.unit)?),
                 },
             })?;
+            if matches!(plan.privacy.unit, Unit::Document | Unit::Sentence) {
+                // A corpus that names no persons.
+                let file = cluster
+                    .client_directory(&institution.name)
+                    .join("policy.toml");
+                let policy = fs::read_to_string(&file).context("read the policy")?;
+                let account = format!("{policy}account = \"{}\"\n", plan.privacy.unit);
+                fs::write(&file, account).context("write the policy")?;
+            }
             cluster.start_client(&institution.name)?;
         }
         let names = data.institutions.iter().map(|one| one.name.clone());
