@@ -73,7 +73,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The history is signed with another key from now on.
+    /// The history is signed with another key from now on. That is durable at once: the key on the disk takes its place
+    /// next, and one that nobody names would be a stranger's after a power cut.
     pub fn replace_history_key(
         &mut self,
         present: &PublicKey,
@@ -87,7 +88,8 @@ impl Engine {
         };
         self.record("replace history key", event, |tx| {
             tx.put_succession(None, succession)
-        })
+        })?;
+        Ok(self.store.sync()?)
     }
 
     /// The institution signs with another key from now on. The same statement may come again.
