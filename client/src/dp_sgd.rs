@@ -146,14 +146,12 @@ impl Mechanism for Steps {
     }
 
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if matches!(self.release, Release::Open) {
-            return Ok(());
-        }
-        if self.sampled > MOST_UNITS {
-            let found = self.sampled;
-            return Err(format!("a step has {found} units: expected at most {MOST_UNITS}").into());
-        }
+        let found = self.sampled;
         match &mut self.release {
+            Release::Open => Ok(()),
+            Release::Own(_) | Release::Share { .. } if found > MOST_UNITS => {
+                Err(format!("a step has {found} units: expected at most {MOST_UNITS}").into())
+            }
             Release::Own(mechanism) => Ok(mechanism.release(sum, &mut self.generator)?),
             Release::Share {
                 mechanism,
@@ -163,7 +161,6 @@ impl Mechanism for Steps {
                 sum.fill(0.0);
                 Ok(())
             }
-            Release::Open => Ok(()),
         }
     }
 }

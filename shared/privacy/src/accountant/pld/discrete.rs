@@ -50,8 +50,8 @@ const REACH: f64 = 14.0;
 /// Where the integers are fewer, neighbouring ones differ too much for the lemma to be of use.
 const LEAST_SCALE: f64 = 1000.0;
 
-/// The smallest ε of `phase` at `delta`, rounded up, with discrete noise on `dimension` coordinates of a grid of which a
-/// clip has `grid` steps: what the hard stop compares where a plan has fixed all settings.
+/// The smallest ε of `phase` at `delta`, rounded up: what the hard stop compares where a plan has fixed all settings.
+/// The noise is discrete, on `dimension` coordinates; a clip has `grid` steps of it.
 ///
 /// `bound` is that by Rényi divergence. Laws that differ from discrete Gaussians by a factor of e^`laws` in all, both
 /// sides together, add it to a.
