@@ -189,8 +189,16 @@ impl Gate {
     }
 
     /// The roster as it is told, with this institution's own keys in it.
-    fn members(&self, attempt: &SecureAttempt, told: &Told) -> Result<Members, Error> {
+    ///
+    /// It has the quorum at least. `colluding` of a smaller one could be enough to open what is dealt to it.
+    fn members(&self, attempt: &SecureAttempt, told: &Told, plan: &Plan) -> Result<Members, Error> {
         let members = Members::new(&attempt.of, &told.signers, &told.keys)?;
+        let (found, least) = (told.signers.len(), plan.cohort.quorum);
+        if found < least {
+            return refuse(format!(
+                "the roster has {found} members: expected the quorum, {least}, at least"
+            ));
+        }
         if !members.names().iter().eq(told.signers.keys()) {
             return refuse("the roster names others than those who sent keys");
         }
@@ -206,7 +214,7 @@ impl Gate {
 
     fn deal(&self, request: &StepRequest<'_>) -> Result<ReleasedStep, Error> {
         let mut attempt = self.attempt(&attempt_id(request.task, request.told.number))?;
-        let members = self.members(&attempt, request.told)?;
+        let members = self.members(&attempt, request.told, request.plan)?;
         attempt.said = attempt.said.deal(members.digest())?;
         self.store.save_secure_attempt(&attempt)?;
         let shares = members.deal(&attempt.secret()?, &self.identity.institution)?;
@@ -229,7 +237,7 @@ impl Gate {
         };
         self.check_roster(plan, policy, &told.signers)?;
         let mut attempt = self.attempt(&attempt_id(task, told.number))?;
-        let dealt = self.members(&attempt, told)?.dealt(&told.shares)?;
+        let dealt = self.members(&attempt, told, plan)?.dealt(&told.shares)?;
         attempt.said = attempt
             .said
             .agree(dealt.members().digest(), dealt.digest())?;
@@ -257,7 +265,7 @@ impl Gate {
         let Some(told) = &attempt.told else {
             return refuse("no masks were agreed on");
         };
-        let dealt = self.members(&attempt, told)?.dealt(&told.shares)?;
+        let dealt = self.members(&attempt, told, plan)?.dealt(&told.shares)?;
         Ok(Some(Masks {
             masker: self.masker(&attempt, &dealt, plan)?,
             masked: Masked {
@@ -276,7 +284,7 @@ impl Gate {
         } = request;
         let own = &self.identity.institution;
         let mut attempt = self.attempt(&attempt_id(request.task, request.told.number))?;
-        let dealt = self.members(&attempt, told)?.dealt(&told.shares)?;
+        let dealt = self.members(&attempt, told, plan)?.dealt(&told.shares)?;
         let set = &told.members;
         let sorted = set.is_sorted_by(|a, b| a < b);
         let within = set
@@ -315,7 +323,9 @@ impl Gate {
         let told = request.told;
         let of = attempt_id(request.task, told.number);
         let attempt = self.attempt(&of)?;
-        let dealt = self.members(&attempt, told)?.dealt(&told.shares)?;
+        let dealt = self
+            .members(&attempt, told, request.plan)?
+            .dealt(&told.shares)?;
         dealt.check_sets(&told.members, &told.sets)?;
         let (attempt, dealt) = self.settle(request)?;
         let (secret, own) = (attempt.secret()?, &self.identity.institution);

@@ -351,6 +351,21 @@ fn a_roster_with_a_wrong_key_a_stranger_or_too_few_known_gets_no_keys() {
         .expect("keys");
 }
 
+/// Three that collude can open what is dealt to a roster of four.
+#[test]
+fn no_shares_are_dealt_to_a_roster_below_the_quorum() {
+    let mut lied = Lied::new();
+    lied.plan.cohort.quorum = 4;
+    let mut world = lied.with_keys(1);
+    world.told.signers.remove(&name("mercy"));
+    world.told.keys.remove(1);
+    let code = lied.refused(&world.task, SecureStep::Shares, &world.told);
+    assert_eq!(code, Code::SecureStep);
+    let world = lied.with_keys(1);
+    lied.ask(&world.task, SecureStep::Shares, &world.told)
+        .expect("shares");
+}
+
 #[test]
 fn known_members_count_in_the_set_that_is_unmasked() {
     let mut lied = Lied::new();

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use fedner_shared::id::InstitutionId;
+use fedner_shared::plan::threshold;
 use fedner_shared::secure::{SecureSet, SecureStep, Told};
 use fedner_shared::sign::Signed;
 use rand::RngExt;
@@ -22,7 +23,7 @@ pub(crate) enum Lie {
     TwoSets,
     /// A roster has fewer members than the quorum.
     SmallRoster,
-    /// A set has fewer members than the threshold.
+    /// A set has fewer members than the threshold, or than the quorum.
     SmallSet,
     /// Statements of an earlier attempt are shown in a later one, and the other way round.
     Replay,
@@ -215,6 +216,12 @@ fn small_set(liar: &mut Liar, victim: &InstitutionId) -> Result<()> {
     let told = masked(liar, 1)?;
     let mut set = liar.siding();
     set.push(victim.clone());
+    if liar.rng.random() {
+        let others = all.iter().filter(|name| !set.contains(name)).cloned();
+        let others: Names = others.collect();
+        let missing = threshold(all.len()).saturating_sub(set.len());
+        set.extend(others.into_iter().take(missing));
+    }
     set.sort();
     let told = liar.name_set(&told, &set, &all)?;
     liar.unmask(&told, &all)

@@ -23,7 +23,9 @@ pub(crate) enum Rule {
     OneVector,
     /// One kind of share is told of each member.
     OneKind,
-    /// A sum is of the quorum at least, however small the roster is.
+    /// Shares are dealt to a roster of the quorum at least.
+    Roster,
+    /// A sum is of the quorum at least, and not only of t members.
     Quorum,
     /// A sum is of t members at least, and t of them have signed it.
     Threshold,
@@ -109,6 +111,7 @@ impl Reference {
     fn members(&self, of: &AttemptId, secret: &Secret, told: &Told) -> Result<Members, No> {
         let members = Members::new(of, &told.signers, &told.keys)?;
         ensure(members.names().iter().eq(told.signers.keys()))?;
+        ensure(told.signers.len() >= self.quorum || self.lacks(Rule::Roster))?;
         let own = secret.keys_of(of, &self.name)?;
         ensure(members.keys(&self.name)?.mask[..] == own.mask.0)?;
         Ok(members)
