@@ -1,5 +1,7 @@
 //! Paying for an attempt before private text is read, and the one answer for all that fails after.
 
+use std::sync::Arc;
+
 use fedner_host::machine::blocking;
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Input, Kind, Session, Task, Transition};
@@ -12,7 +14,7 @@ use super::{Agent, Error};
 use crate::blobs::Blobs;
 use crate::config::Policy;
 use crate::egress::{self, ChargeRequest, Gate};
-use crate::training::{self, LoadedModel};
+use crate::training::{self, LastModel, LoadedModel};
 
 impl Agent {
     /// Looks at everything that can fail without private text, then makes the debit durable. From
@@ -34,13 +36,20 @@ impl Agent {
             session: self.session.clone(),
             now: self.environment.machine.now(),
             task: task.clone(),
-            plan,
-            version,
+            last_model: self.last_model.take(),
+            plan: plan.clone(),
+            version: version.clone(),
         };
         let worker = blocking(move || job.run());
         let stage = self.stage_of(task, Stage::Downloading);
         match self.with_signs_of_life(task, stage, worker).await? {
             Ok((material, transition)) => {
+                let material = Arc::new(material);
+                self.last_model = plan.privacy.is_synchronous().then(|| LastModel {
+                    plan: task.plan,
+                    version,
+                    model: Arc::clone(&material),
+                });
                 self.material = Some(material);
                 self.session = transition.session;
                 self.effects.extend(transition.effects);
@@ -141,6 +150,7 @@ struct ChargeJob {
     task: Task,
     plan: Plan,
     version: Version,
+    last_model: Option<LastModel>,
 }
 
 /// Why an attempt is not begun.
@@ -150,14 +160,10 @@ enum Failure {
 }
 
 impl ChargeJob {
-    fn run(self) -> Result<(LoadedModel, Transition), Failure> {
+    fn run(mut self) -> Result<(LoadedModel, Transition), Failure> {
+        let last_model = self.last_model.take();
+        let material = self.load(last_model).map_err(Failure::Model)?;
         let Self { task, plan, .. } = &self;
-        let material = LoadedModel::of_version(&self.blobs, &self.version, plan, task.manifest)
-            .and_then(|material| match task.kind {
-                Kind::Train => material.with_parent(&self.blobs, &self.version, plan),
-                Kind::Evaluate => Ok(material),
-            })
-            .map_err(Failure::Model)?;
         let request = ChargeRequest {
             task,
             plan,
@@ -168,5 +174,25 @@ impl ChargeJob {
         };
         let transition = self.gate.charge(&request).map_err(Failure::Gate)?;
         Ok((material, transition))
+    }
+
+    fn load(&self, last_model: Option<LastModel>) -> Result<LoadedModel, training::Error> {
+        let Self {
+            blobs,
+            version,
+            plan,
+            task,
+            ..
+        } = self;
+        if let Some(last) = last_model
+            && let Some(model) = last.next(blobs, version, (task.plan, task.manifest))?
+        {
+            return Ok(model);
+        }
+        let model = LoadedModel::of_version(blobs, version, plan, task.manifest)?;
+        match task.kind {
+            Kind::Train => model.with_parent(blobs, version, plan),
+            Kind::Evaluate => Ok(model),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One round's training and one version's evaluation, as a trainer is handed them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fedner_model::corpus::{Reader, Shapes};
 use fedner_model::{KeptFiles, Sentence, TrainOptions};
@@ -29,7 +30,7 @@ pub struct TrainJob {
     pub(super) plan: Plan,
     /// How many the consent declares.
     pub(super) units: u32,
-    pub(super) material: LoadedModel,
+    pub(super) material: Arc<LoadedModel>,
     pub(super) data: Vec<PathBuf>,
     /// With what is known of the files.
     pub(super) reader: Reader,
@@ -66,7 +67,7 @@ impl TrainJob {
     pub(super) fn run(self, stop: &Stop) -> Result<TrainedUpdate, Error> {
         let update = self.train(stop).or_else(|error| self.nothing(error))?;
         Ok(TrainedUpdate {
-            manifest: self.material.manifest,
+            manifest: self.material.manifest.clone(),
             update,
         })
     }
@@ -120,7 +121,7 @@ pub struct EvaluateJob {
     pub(super) device: String,
     pub(super) task: Task,
     pub(super) plan: Plan,
-    pub(super) material: LoadedModel,
+    pub(super) material: Arc<LoadedModel>,
 }
 
 impl EvaluateJob {

@@ -40,7 +40,7 @@ use crate::config::{self, Directory, Lock};
 use crate::egress::{self, Gate};
 use crate::identity::{self, Identity};
 use crate::state::{self, Contact, Store};
-use crate::training::LoadedModel;
+use crate::training::{LastModel, LoadedModel};
 use crate::transport::{self, Coordinator, Destination};
 use crate::{consent, training};
 
@@ -123,7 +123,9 @@ pub struct Agent {
     session: Session,
     effects: VecDeque<Effect>,
     /// The model that the attempt under way begins with.
-    material: Option<LoadedModel>,
+    material: Option<Arc<LoadedModel>>,
+    /// The model of the last step that all institutions took together.
+    last_model: Option<LastModel>,
     /// A training's result on its way from the trainer to the gate.
     trained: Option<TrainedUpdate>,
     beat: Beat,
@@ -200,6 +202,7 @@ impl Agent {
             program,
             effects: VecDeque::new(),
             material: None,
+            last_model: None,
             trained: None,
             beat: Beat::default(),
             backoff: Backoff::new(environment.machine.seed()?),

@@ -8,10 +8,11 @@ use fedner_model::{KeptFiles, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Input, Kind, Session, Task, Transition};
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::Plan;
+use fedner_shared::plan::{Method, Plan};
 use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
 use fedner_shared::time::Time;
+use fedner_shared::version::Version;
 
 use super::jobs::{EvaluateJob, TrainJob, TrainedUpdate};
 use super::{Agent, Error};
@@ -78,7 +79,7 @@ impl Agent {
             // Only after a fault between the charge and here.
             return Ok(Input::Restarted);
         };
-        let (plan, _) = self.background(task)?;
+        let (plan, version) = self.background(task)?;
         let settings = self.settings().await?;
         let least = self.policy().await?.minimum_examples as usize;
         let institution = self.identity.institution.clone();
@@ -99,6 +100,7 @@ impl Agent {
             keep: KeptFiles {
                 checkpoint: Some(self.directory.training_checkpoint()),
                 features: Some(self.directory.features()),
+                encoder: encoder_of(&plan, &version),
                 key: Some(self.storage_key.clone()),
                 ..KeptFiles::default()
             },
@@ -273,6 +275,12 @@ impl Agent {
     pub(super) fn resolved(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
         paths.iter().map(|p| self.directory.resolve(p)).collect()
     }
+}
+
+/// Names the encoder below a head by its files.
+fn encoder_of(plan: &Plan, version: &Version) -> Option<Digest> {
+    let frozen = version.frozen.filter(|_| plan.method == Method::Head)?;
+    Some(Digest::of_json(&(version.config, frozen)))
 }
 
 struct ReleaseJob {

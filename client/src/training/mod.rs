@@ -23,7 +23,7 @@ use fedner_shared::refusal::{Code, Refusal};
 pub use corpora::{Corpora, read_corpora, read_sentences};
 pub use error::{Error, code_of_corpus, code_of_problem};
 pub use evaluation::{evaluate, f1_with};
-pub use model::LoadedModel;
+pub use model::{LastModel, LoadedModel};
 pub use round::{Change, RoundUpdate, train_round, units_of};
 
 /// What can fail before text is read: files that cannot be opened, and the device's name.

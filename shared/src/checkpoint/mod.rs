@@ -221,6 +221,26 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// The same model with the tensors of a file; nothing if the file has others than those of `manifest`.
+    pub fn with_tensors(
+        mut self,
+        manifest: &Manifest,
+        safetensors: &[u8],
+    ) -> Result<Option<Self>, Error> {
+        let part = Part::read(safetensors)?;
+        if part.names.len() != manifest.tensors.len() {
+            return Ok(None);
+        }
+        for spec in &manifest.tensors {
+            let view = part.find(&spec.name)?;
+            let view = view.ok_or_else(|| Error::Missing(spec.name.clone()))?;
+            let values = read_tensor(spec, &view)?;
+            self.tensors
+                .insert(spec.name.clone(), (spec.shape.clone(), values));
+        }
+        Ok(Some(self))
+    }
+
     /// The canonical file. The same weights give the same bytes.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
         let tensors = self.tensors.iter();

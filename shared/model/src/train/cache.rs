@@ -125,7 +125,7 @@ impl<'a> Frozen<'a> {
             self.fill(&mut cache, observer, &load()?)?;
             return Ok(cache);
         };
-        let path = directory.join(format!("{}.features", self.key(kind, layers)?));
+        let path = directory.join(format!("{}.features", self.key(kind, layers, keep)?));
         let fault = |source| Error::Keep {
             file: path.clone(),
             source,
@@ -164,8 +164,11 @@ impl<'a> Frozen<'a> {
     }
 
     /// What decides the numbers: layers, text, device, and what runs together.
-    fn key(self, kind: &str, layers: usize) -> Result<Digest, Error> {
-        let encoder = kept_files::digest_of_layers(self.base, layers)?;
+    fn key(self, kind: &str, layers: usize, keep: &KeptFiles) -> Result<Digest, Error> {
+        let encoder = match keep.encoder {
+            Some(name) => name,
+            None => kept_files::digest_of_layers(self.base, layers)?,
+        };
         let text = kept_files::digest_of_examples(self.examples, None);
         let (device, grouping) = (self.device, self.grouping);
         Ok(Digest::of(

@@ -25,6 +25,8 @@ pub struct KeptFiles {
     /// A directory for what frozen layers make of a corpus, which the next training on the same
     /// text and layers uses again. It keeps that of one corpus.
     pub features: Option<PathBuf>,
+    /// A name of the frozen encoder that no other has. Without one its weights are read to find one.
+    pub encoder: Option<Digest>,
     /// With which both are sealed. Without one they are readable to whoever reads the files.
     pub key: Option<StorageKey>,
 }
@@ -34,6 +36,7 @@ pub(super) static NOTHING: KeptFiles = KeptFiles {
     checkpoint: None,
     every: Duration::from_mins(2),
     features: None,
+    encoder: None,
     key: None,
 };
 

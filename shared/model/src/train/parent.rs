@@ -90,6 +90,7 @@ impl Parent<'_> {
         };
         let keep = KeptFiles {
             features: keep.features.as_ref().map(|folder| folder.join("parent")),
+            encoder: None,
             ..keep.clone()
         };
         let kind = format!(

@@ -139,15 +139,12 @@ impl Trainer<'_> {
             Some(private) => private.steps_an_epoch,
             None => order.steps(),
         };
-        let name = name(
-            base,
-            sets,
-            &examples,
-            options,
-            early.as_ref(),
-            private.as_ref(),
-            frozen_rows,
-        )?;
+        let name = || {
+            let hooks = (early.as_ref(), private.as_ref(), frozen_rows);
+            name(base, sets, &examples, options, hooks)
+        };
+        // It takes all weights and all text to find one.
+        let name = keep.checkpoint.as_ref().map(|_| name()).transpose()?;
         let all_epochs = TrainingLoop::new(options, order, steps_an_epoch, keep, name);
         let manifest = base.config.manifest(&trainable, tags.len());
         let frozen = on.frozen(base, &examples);
@@ -251,9 +248,7 @@ fn name(
     sets: &TagSets,
     examples: &[Example],
     options: &TrainOptions,
-    early: Option<&EarlyStopping<'_>>,
-    private: Option<&Private<'_>>,
-    frozen_rows: &[usize],
+    (early, private, frozen_rows): (Option<&EarlyStopping<'_>>, Option<&Private<'_>>, &[usize]),
 ) -> Result<Digest, Error> {
     let tags = sets.tags();
     let base = kept_files::digest_of_model(base, tags.len())?;

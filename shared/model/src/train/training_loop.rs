@@ -87,8 +87,8 @@ pub(super) struct TrainingLoop<'a> {
     order: Order,
     schedule: Schedule,
     keep: &'a KeptFiles,
-    /// Names this training among others.
-    training: Digest,
+    /// Names this training among others, where a checkpoint is kept.
+    training: Option<Digest>,
 }
 
 /// What a training came to.
@@ -120,7 +120,7 @@ impl<'a> TrainingLoop<'a> {
         order: Order,
         steps_an_epoch: usize,
         keep: &'a KeptFiles,
-        training: Digest,
+        training: Option<Digest>,
     ) -> Self {
         Self {
             options,
@@ -212,21 +212,21 @@ impl<'a> TrainingLoop<'a> {
     }
 
     fn save(&self, learner: &mut dyn Learner, position: &Position) -> Result<(), Error> {
-        let Some(path) = &self.keep.checkpoint else {
+        let (Some(path), Some(training)) = (&self.keep.checkpoint, self.training) else {
             return Ok(());
         };
         let mut state = State::default();
         learner.save(&mut state)?;
         position.save(&mut state);
-        state.write(path, self.training, self.keep.key.as_ref())
+        state.write(path, training, self.keep.key.as_ref())
     }
 
     /// Where the kept checkpoint stood; the beginning without one.
     fn resume(&self, learner: &mut dyn Learner) -> Result<Position, Error> {
-        let Some(path) = &self.keep.checkpoint else {
+        let (Some(path), Some(training)) = (&self.keep.checkpoint, self.training) else {
             return Ok(Position::default());
         };
-        let Some(state) = State::read(path, self.training, self.keep.key.as_ref())? else {
+        let Some(state) = State::read(path, training, self.keep.key.as_ref())? else {
             return Ok(Position::default());
         };
         learner.restore(&state)?;
