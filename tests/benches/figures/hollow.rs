@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use fedner_proto::v1::check_in_response::Todo;
 use fedner_proto::v1::decline_request::Task;
 use fedner_proto::v1::federation_client::FederationClient;
@@ -13,6 +14,7 @@ use fedner_proto::v1::upload_request::Part;
 use fedner_proto::{CHUNK_BYTES, MESSAGE_BYTES, convert, v1};
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
+use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::sign::{SecretKey, Signed};
 use fedner_shared::statement::{Consent, UpdateReceipt};
@@ -20,10 +22,16 @@ use fedner_shared::time::Time;
 use fedner_shared::update::encode;
 use fedner_tests::grpc::{Credentials, channel};
 use futures::stream;
+use tonic::Status;
 use tonic::transport::Channel;
+
+use crate::masks::{self, Attempt};
 
 /// How long a check-in may wait.
 const POLL_MS: u32 = 20_000;
+
+/// What each institution declares.
+const EXAMPLES: u32 = 100;
 
 /// How many check-ins may fail, and after how long each is tried again.
 const TRIES: u32 = 20;
@@ -32,29 +40,47 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// An update made before.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    pub(crate) bytes: Vec<u8>,
+    values: Vec<i32>,
+    pub(crate) bytes: Bytes,
     pub(crate) digest: Digest,
 }
 
 impl Encoded {
     /// Small integers, such as a few training steps make on the grid of a plan without noise.
     pub(crate) fn new(seed: u64, dimension: usize) -> Result<Self> {
+        Self::within(255, seed, dimension)
+    }
+
+    /// Integers up to this magnitude.
+    fn within(largest: u64, seed: u64, dimension: usize) -> Result<Self> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let values: Vec<i32> = (0..dimension)
             .map(|_| {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                (state % 511) as i32 - 255
+                (state % (2 * largest + 1)) as i32 - largest as i32
             })
             .collect();
         let mut bytes = Vec::new();
         encode(&values, &mut bytes)?;
         Ok(Self {
             digest: Digest::of(&bytes),
-            bytes,
+            values,
+            bytes: bytes.into(),
         })
     }
+}
+
+/// When an institution is gone for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    BeforeUpdate,
+    AfterUpdate,
+}
+
+fn is_late(status: &Status) -> bool {
+    convert::refusal_of(status).is_some_and(|refusal| refusal.code == Code::RoundStale)
 }
 
 pub(crate) struct Hollow {
@@ -70,6 +96,8 @@ pub(crate) struct Hollow {
     dimension: usize,
     /// Files that are here already.
     have: BTreeSet<Digest>,
+    /// In the round of this number it is gone.
+    pub(crate) lost: Option<(u32, Lost)>,
     /// Bytes of versions and updates that went over the wire.
     pub(crate) downloaded: u64,
     pub(crate) uploaded: u64,
@@ -90,6 +118,7 @@ impl Hollow {
             update: None,
             dimension: 0,
             have: BTreeSet::new(),
+            lost: None,
             downloaded: 0,
             uploaded: 0,
         })
@@ -152,7 +181,25 @@ impl Hollow {
             Todo::Proposal(proposal) => self.agree(proposal),
             Todo::Train(assignment) => self.pretend(assignment).await,
             Todo::Evaluate(assignment) => self.decline(assignment).await,
-            Todo::SecureStep(step) => self.decline(step.assignment.unwrap_or_default()).await,
+            Todo::SecureStep(asked) => self.take_step(asked).await,
+        }
+    }
+
+    async fn take_step(&mut self, asked: v1::SecureStepAssignment) -> Result<()> {
+        let said = masks::answer(&asked, &self.name, &self.key)?;
+        match self.client().await?.take_secure_step(said).await {
+            Ok(_) => Ok(()),
+            // Enough others have taken it.
+            Err(status) if is_late(&status) => Ok(()),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// It hangs up, and says nothing more.
+    async fn is_lost(&mut self, round: u32, when: Lost) {
+        if self.lost == Some((round, when)) {
+            self.client = None;
+            std::future::pending::<()>().await;
         }
     }
 
@@ -161,7 +208,7 @@ impl Hollow {
         let consent = Consent {
             plan,
             institution: self.name.clone(),
-            examples: 100,
+            examples: EXAMPLES,
             held_out: None,
             annotation: None,
             policy: Digest::of(b"policy"),
@@ -177,6 +224,7 @@ impl Hollow {
 
     /// Fetches the version and sends an update as if it had been trained.
     async fn pretend(&mut self, assignment: v1::Assignment) -> Result<()> {
+        self.is_lost(assignment.round, Lost::BeforeUpdate).await;
         let (base, version) = convert::version_from_record(&assignment.version)?;
         for object in version.objects() {
             if self.have.insert(object) {
@@ -187,13 +235,23 @@ impl Hollow {
             Arc::clone(update)
         } else {
             let seed = u64::from_le_bytes(self.key.public().as_bytes()[..8].try_into()?);
-            Arc::clone(
-                self.update
-                    .insert(Arc::new(Encoded::new(seed, self.dimension)?)),
-            )
+            let plan: Plan = convert::signed("plan", assignment.plan.clone())?.peek()?;
+            // Three standard deviations of its noise, which is what a protected update is made of.
+            let noise = 3.0 * plan.privacy.sigma() / plan.privacy.grid().gamma();
+            let update = Encoded::within((noise as u64).max(255), seed, self.dimension)?;
+            Arc::clone(self.update.insert(Arc::new(update)))
         };
-        let receipt = self.receipt(&assignment, base, &update)?;
-        self.upload(&receipt, &update).await
+        let mut receipt = self.receipt(&assignment, base, &update)?;
+        if assignment.secure.is_none() {
+            return self.upload(&receipt, &update.bytes).await;
+        }
+        let attempt = Attempt::new(&assignment, &self.key)?;
+        let (bytes, masked) = attempt.mask(&update.values, &self.name)?;
+        receipt.masked = Some(masked);
+        (receipt.blob, receipt.bytes) = (Digest::of(&bytes), bytes.len() as u64);
+        self.upload(&receipt, &Bytes::from(bytes)).await?;
+        self.is_lost(assignment.round, Lost::AfterUpdate).await;
+        Ok(())
     }
 
     pub(crate) fn receipt(
@@ -202,19 +260,21 @@ impl Hollow {
         base: Digest,
         update: &Encoded,
     ) -> Result<UpdateReceipt> {
+        let signed = convert::signed("plan", assignment.plan.clone())?;
+        let plan: Plan = signed.peek()?;
         Ok(UpdateReceipt {
             run: assignment.run.parse()?,
-            plan: convert::signed("plan", assignment.plan.clone())?.digest(),
+            plan: signed.digest(),
             round: assignment.round,
             attempt: assignment.attempt,
             institution: self.name.clone(),
             base,
             manifest: convert::digest("manifest", &assignment.manifest)?,
-            weight: 100,
+            weight: plan.weight(&self.name, EXAMPLES),
             blob: update.digest,
             bytes: update.bytes.len() as u64,
             masked: None,
-            sigma: 0.0,
+            sigma: plan.privacy.sigma(),
             epsilon_after: None,
             epsilon_alone: None,
             ledger_head: None,
@@ -237,11 +297,7 @@ impl Hollow {
         Ok(())
     }
 
-    pub(crate) async fn upload(
-        &mut self,
-        receipt: &UpdateReceipt,
-        update: &Arc<Encoded>,
-    ) -> Result<()> {
+    pub(crate) async fn upload(&mut self, receipt: &UpdateReceipt, update: &Bytes) -> Result<()> {
         let start = v1::UploadStart {
             receipt: Some(convert::signed_to_wire(&Signed::new(receipt, &self.key))),
             offset: 0,
@@ -249,12 +305,12 @@ impl Hollow {
         let first = v1::UploadRequest {
             part: Some(Part::Start(start)),
         };
-        let update = Arc::clone(update);
-        self.uploaded += update.bytes.len() as u64;
-        let chunks = (0..update.bytes.len()).step_by(CHUNK_BYTES).map(move |at| {
-            let end = update.bytes.len().min(at + CHUNK_BYTES);
+        let update = update.clone();
+        self.uploaded += update.len() as u64;
+        let chunks = (0..update.len()).step_by(CHUNK_BYTES).map(move |at| {
+            let end = update.len().min(at + CHUNK_BYTES);
             v1::UploadRequest {
-                part: Some(Part::Data(update.bytes[at..end].to_vec())),
+                part: Some(Part::Data(update[at..end].to_vec())),
             }
         });
         let parts = stream::iter(std::iter::once(first).chain(chunks));

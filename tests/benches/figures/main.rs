@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `noop` | a round without training, 1,000 weights, 4 institutions |
 //! | `large` | the same with 22 million weights, every version stored; memory; bytes on the wire |
+//! | `masked` | a round of 22 million weights, open and under masks in turn; memory; bytes |
+//! | `steps` | a step of a private head that all institutions take together, without training |
+//! | `lost` | how long a masked round goes on after an institution is gone, before and after its update |
 //! | `many` | a round of 1,000 institutions of 7,000 weights |
 //! | `waiting` | memory of a coordinator on which 1,000 institutions wait |
 //! | `flood` | memory, other members' time and disk while a stranger sends 10 MB |
@@ -25,7 +28,7 @@
 //! Write `beside` before `noop`, `large`, `many` or `waiting` to measure it twice. First it runs in one process on SQLite
 //! and a folder, then in three on PostgreSQL and S3. Institutions dial the three in turn. `failover` and `cut` have three.
 //!
-//! Institutions of the first eight are tasks of this program that speak the protocol over
+//! Institutions of the first eleven are tasks of this program that speak the protocol over
 //! connections of their own, download and digest every version, and send an update made before.
 //! Those of the others are real clients.
 
@@ -37,6 +40,7 @@ mod failover;
 mod federation;
 mod flood;
 mod hollow;
+mod masks;
 mod outage;
 mod place;
 mod processes;
@@ -82,6 +86,13 @@ fn measure(figure: &[&str], place: Place) -> Result<()> {
             let (count, rounds) = (number(1, 1000)?, number(2, 5)? as u32);
             runtime.block_on(rounds::many(place, count, rounds))
         }
+        (Some("masked"), Place::One) => {
+            runtime.block_on(rounds::masked(number(1, 4)?, number(2, 4)? as u32))
+        }
+        (Some("steps"), Place::One) => {
+            runtime.block_on(rounds::steps(number(1, 4)?, number(2, 40)? as u32))
+        }
+        (Some("lost"), Place::One) => runtime.block_on(rounds::lost(number(1, 10)?)),
         (Some("waiting"), _) => runtime.block_on(waiting::waiting(place, number(1, 1000)?)),
         (Some("flood"), Place::One) => runtime.block_on(flood::flood(number(1, 10)? as u64)),
         (Some("revoked"), Place::One) => runtime.block_on(revoked::revoked(number(1, 20)?)),

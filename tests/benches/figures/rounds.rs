@@ -8,7 +8,7 @@ use fedner_tests::tiny::Size;
 use tokio::task::JoinSet;
 
 use crate::federation::{Federation, plan, round_seconds, spread};
-use crate::hollow::Hollow;
+use crate::hollow::{Hollow, Lost};
 use crate::place::Place;
 
 /// 1,000 weights: the head of a small encoder, hidden · tags + tags.
@@ -99,6 +99,17 @@ async fn run(
     plan: &str,
 ) -> Result<(Vec<Entry>, Vec<Hollow>)> {
     let institutions = federation.enrol(count).await?;
+    let end = |event: &Event| matches!(event, Event::RunCompleted { .. });
+    take_part(federation, institutions, plan, end).await
+}
+
+/// The same of institutions that are enrolled, up to the event that is the `last`.
+async fn take_part(
+    federation: &mut Federation,
+    institutions: Vec<Hollow>,
+    plan: &str,
+    last: impl Fn(&Event) -> bool,
+) -> Result<(Vec<Entry>, Vec<Hollow>)> {
     let run = federation.start_run(plan)?;
     let (_, before) = federation.memory()?;
     println!(
@@ -119,7 +130,7 @@ async fn run(
         });
     }
     let entries = tokio::select! {
-        entries = federation.watch(&run, LONGEST) => entries?,
+        entries = federation.watch_until(&run, LONGEST, &last) => entries?,
         // None ends before it is stopped.
         failed = tasks.join_next() => {
             failed.context("institutions")???;
@@ -131,9 +142,102 @@ async fn run(
     while let Some(institution) = tasks.join_next().await {
         institutions.push(institution??);
     }
-    assert!(matches!(
-        entries.last().map(|entry| &entry.event),
-        Some(Event::RunCompleted { .. })
-    ));
+    assert!(entries.last().is_some_and(|entry| last(&entry.event)));
     Ok((entries, institutions))
+}
+
+/// A plan of equal weights, whose updates are masked if `quorum` says how many of them are summed at least.
+fn equal(text: &str, quorum: Option<usize>) -> String {
+    let text = text.replace("\"examples\"", "\"equal\"");
+    let Some(quorum) = quorum else {
+        return text;
+    };
+    let mut lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("quorum"))
+        .collect();
+    let quorum = format!("quorum = {quorum}");
+    let place = lines.iter().position(|line| *line == "[cohort]");
+    lines.insert(place.unwrap_or_default() + 1, &quorum);
+    lines.join("\n") + "\n[secure_aggregation]\n"
+}
+
+/// Rounds of the same noised updates, open and under masks.
+pub(crate) async fn masked(count: usize, rounds: u32) -> Result<()> {
+    let noise = "unit = \"institution\"\nnoise_multiplier = 1.0\nmax_epsilon = 1000.0";
+    let text = plan(count, rounds, "full", 1).replace("unit = \"none\"", noise);
+    for quorum in [None, Some(count), None, Some(count)] {
+        let mut federation = Federation::start(LARGE)?;
+        let text = equal(&text, quorum);
+        let (entries, institutions) = run(&mut federation, count, &text).await?;
+        let how = if quorum.is_some() { "masked" } else { "open" };
+        let (_, peak) = federation.memory()?;
+        let sent: u64 = institutions.iter().map(|one| one.uploaded).sum();
+        println!(
+            "masked: {how}: {} weights, {count} institutions: {} a round; coordinator's peak memory {} MiB; {} bytes up a round and institution",
+            dimension(&federation)?,
+            spread(round_seconds(&entries), "s"),
+            peak >> 20,
+            sent / (u64::from(rounds) * count as u64)
+        );
+    }
+    Ok(())
+}
+
+/// Steps that all institutions take together, without training.
+pub(crate) async fn steps(count: usize, rounds: u32) -> Result<()> {
+    let mut federation = Federation::start(WIDE)?;
+    let units = 100 * count;
+    let text = equal(&plan(count, rounds, "head", 4), Some(count));
+    let text = text.replace(
+        "unit = \"none\"",
+        &format!(
+            "unit = \"sentence\"\nnoise_multiplier = 4.0\nmax_epsilon = 1000.0\nnoise_shares = {count}\n\
+             cohort_units = {units}\n[training]\nbatch_size = 100"
+        ),
+    );
+    let text = text.replace(
+        "[privacy]",
+        &format!("evaluate_every = {rounds}\n[privacy]"),
+    );
+    let (entries, _) = run(&mut federation, count, &text).await?;
+    println!(
+        "steps: {} weights, {count} institutions: {} a step",
+        dimension(&federation)?,
+        spread(round_seconds(&entries), "s")
+    );
+    Ok(())
+}
+
+/// How long a masked round goes on after one of its institutions is gone for good.
+pub(crate) async fn lost(count: usize) -> Result<()> {
+    const ROUND: u32 = 2;
+    for when in [Lost::AfterUpdate, Lost::BeforeUpdate] {
+        let mut federation = Federation::start(SMALL)?;
+        let text = equal(&plan(count, ROUND, "head", 6), Some(count - 1));
+        let text = text.replace("[privacy]", "away_after_s = 30\n[privacy]");
+        let mut institutions = federation.enrol(count).await?;
+        let last = institutions.last_mut().context("institutions")?;
+        last.lost = Some((ROUND, when));
+        let published = |event: &Event| matches!(event, Event::VersionPublished { round, .. } if *round == ROUND);
+        let (entries, _) = take_part(&mut federation, institutions, &text, published).await?;
+        let end = entries.last().context("events")?.time;
+        let time_of = |wanted: &dyn Fn(&Event) -> bool| {
+            let found = entries.iter().rev().find(|entry| wanted(&entry.event));
+            found.map(|entry| end.since(entry.time).as_secs_f64())
+        };
+        let since = match when {
+            Lost::AfterUpdate => time_of(&|event| matches!(event, Event::UpdateAccepted { .. })),
+            Lost::BeforeUpdate => time_of(&|event| matches!(event, Event::WentAway { .. })),
+        };
+        let from = match when {
+            Lost::AfterUpdate => "the last update, its own among them",
+            Lost::BeforeUpdate => "it was found to be away",
+        };
+        println!(
+            "lost: {when:?}: the round of {count} institutions is published {:.3} s after {from}",
+            since.context("the event")?
+        );
+    }
+    Ok(())
 }

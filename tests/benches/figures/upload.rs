@@ -57,7 +57,7 @@ pub(crate) async fn upload() -> Result<()> {
         let (base, _) = convert::version_from_record(&assignment.version)?;
         let receipt = institution.receipt(assignment, base, &update)?;
         let began = Instant::now();
-        institution.upload(&receipt, &update).await?;
+        institution.upload(&receipt, &update.bytes).await?;
         bytes = update.bytes.len();
         speeds.push(bytes as f64 / began.elapsed().as_secs_f64() / 1e6);
     }

@@ -37,8 +37,8 @@ use lies::Lie;
 use reference::{Reference, Rule};
 
 pub(crate) const RUN: &str = "masked.1";
-/// Seeds of an ordinary `cargo test`, each with every lie.
-const SEEDS: u64 = 6;
+/// Seeds of an ordinary `cargo test`. Each is a coordinator that lies in one way, and all ways come in turn.
+const SEEDS: u64 = 6 * Lie::ALL.len() as u64;
 
 /// An honest member of the cohort.
 pub(crate) trait Member {
@@ -235,23 +235,22 @@ fn each_seed(seeds: u64, run: impl Fn(u64) -> Result<()> + Sync) -> Result<u64> 
 #[test]
 fn no_lie_opens_a_single_update_or_a_small_sum() {
     let seeds = each_seed(SEEDS, |seed| {
-        for lie in Lie::ALL {
-            let (violation, sums) = told(seed, lie, Clients::Product)?;
-            ensure!(
-                violation.is_none(),
-                "{lie:?}: {}",
-                violation.unwrap_or_default()
-            );
-            // Without a lie the sum is what the coordinator is to have.
-            ensure!(
-                lie != Lie::Nothing || sums == 1,
-                "{sums} sums of an honest attempt"
-            );
-        }
+        let lie = Lie::ALL[seed as usize % Lie::ALL.len()];
+        let (violation, sums) = told(seed, lie, Clients::Product)?;
+        ensure!(
+            violation.is_none(),
+            "{lie:?}: {}",
+            violation.unwrap_or_default()
+        );
+        // Without a lie the sum is what the coordinator is to have.
+        ensure!(
+            lie != Lie::Nothing || sums == 1,
+            "{sums} sums of an honest attempt"
+        );
         Ok(())
     });
     let seeds = seeds.expect("nothing is opened");
-    crate::say(&format!("{} lies in each of {seeds} seeds", Lie::ALL.len()));
+    crate::say(&format!("{} ways to lie in {seeds} seeds", Lie::ALL.len()));
 }
 
 /// Without one of its rules a client is fooled, and the model notices. With all of them it is not.
