@@ -62,6 +62,15 @@ impl RoundUpdate {
         }
     }
 
+    /// The step that was released last, in the order of the manifest; nothing where steps are not for a cohort.
+    pub fn of_step(steps: &mut Steps, manifest: &Manifest) -> Option<Self> {
+        let share = steps.take_share()?;
+        Some(Self {
+            change: Change::Step(in_manifest_order(share, manifest)),
+            sampling: Some(steps.sampling()),
+        })
+    }
+
     #[cfg(test)]
     pub(crate) fn from_values(values: &[f32], sampling: Option<Sampling>) -> Self {
         Self {
@@ -117,9 +126,9 @@ pub fn train_round(
         }
         outcome => outcome?,
     };
-    if let Some(share) = steps.as_mut().and_then(Steps::take_share) {
-        let change = Change::Step(in_manifest_order(share, &material.manifest));
-        return Ok(RoundUpdate { change, sampling });
+    let of_step = |steps| RoundUpdate::of_step(steps, &material.manifest);
+    if let Some(update) = steps.as_mut().and_then(of_step) {
+        return Ok(update);
     }
     let mut values = trained.weights;
     let base = material.checkpoint.flatten(&material.manifest)?;

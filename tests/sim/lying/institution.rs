@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use fedner_client::blobs::Blobs;
 use fedner_client::config::Policy;
+use fedner_client::dp_sgd::Steps;
 use fedner_client::egress::{ChargeRequest, Error, Gate, StepRequest, UpdateRequest};
 use fedner_client::identity::{Identity, Validity};
 use fedner_client::state::{PlanRecord, Store};
@@ -25,7 +26,7 @@ use super::{Asked, Member, site};
 use crate::machine::EPOCH;
 use crate::prepared::{folder, operator_key};
 
-const EXAMPLES: u32 = 7;
+pub(super) const EXAMPLES: u32 = 7;
 
 pub(crate) struct Institution {
     directory: TempDir,
@@ -108,6 +109,18 @@ impl Institution {
         Ok(Gate::new(self.store()?, blobs, self.identity.clone()))
     }
 
+    /// What training would give: noise is added to it at the gate, or is in it already.
+    fn update(&self) -> Result<RoundUpdate> {
+        let dimension = self.manifest.dimension();
+        let Some(mut steps) = Steps::private(&self.plan, EXAMPLES, dimension)? else {
+            return Ok(RoundUpdate::without_noise(vec![0.01; dimension]));
+        };
+        let mechanism = steps.settings(&self.plan).mechanism;
+        let released = mechanism.release(&mut vec![0.01; dimension]);
+        released.map_err(|error| anyhow::anyhow!("{error}"))?;
+        RoundUpdate::of_step(&mut steps, &self.manifest).context("a step")
+    }
+
     /// Trains and releases; the vector's digest.
     fn release(&self, task: &Task) -> Result<Digest, Error> {
         let gate = self.gate().map_err(unexpected)?;
@@ -125,13 +138,13 @@ impl Institution {
             now: EPOCH,
         })?;
         let session = charged.session.step(EPOCH, Input::Trained)?.session;
-        let values = vec![0.01; self.manifest.dimension()];
+        let update = self.update().map_err(unexpected)?;
         let (release, _) = gate.release_update(&UpdateRequest {
             task,
             plan: &self.plan,
             policy: &self.policy,
             manifest: &self.manifest,
-            update: &RoundUpdate::without_noise(values),
+            update: &update,
             session: &session,
             now: EPOCH,
         })?;

@@ -24,7 +24,7 @@ use fedner_shared::bert::BertConfig;
 use fedner_shared::digest::Digest;
 use fedner_shared::id::InstitutionId;
 use fedner_shared::manifest::Manifest;
-use fedner_shared::plan::{Method, Plan, threshold};
+use fedner_shared::plan::{Method, Plan, Unit, threshold};
 use fedner_shared::secure::{SecureStep, Told, fingerprint};
 use fedner_shared::sign::{SecretKey, Signed};
 use rand::{RngExt, SeedableRng};
@@ -69,6 +69,8 @@ pub(crate) fn site(number: usize) -> (InstitutionId, SecretKey) {
 pub(crate) struct Cohort {
     members: usize,
     quorum: usize,
+    /// Each round is one step that all take together.
+    steps: bool,
     /// The last ones, as many as the plan's `colluding`.
     siding: usize,
 }
@@ -83,6 +85,7 @@ impl Cohort {
         Self {
             members,
             quorum,
+            steps: rng.random(),
             // As many as there may be are the worst.
             siding: if rng.random() {
                 most
@@ -105,6 +108,12 @@ impl Cohort {
         let institutions = &SITES[..self.members];
         let Self { quorum, siding, .. } = self;
         let shares = self.least();
+        let unit = if self.steps {
+            let units = self.members as u32 * institution::EXAMPLES;
+            format!("unit = \"sentence\"\ncohort_units = {units}")
+        } else {
+            "unit = \"institution\"".to_owned()
+        };
         Ok(Plan::parse(&format!(
             r#"
             name = "masked"
@@ -116,8 +125,10 @@ impl Cohort {
             institutions = {institutions:?}
             quorum = {quorum}
             weighting = "equal"
+            [training]
+            batch_size = 7
             [privacy]
-            unit = "institution"
+            {unit}
             noise_multiplier = 4.0
             noise_shares = {shares}
             max_epsilon = 1000.0
@@ -136,6 +147,11 @@ impl Cohort {
         Policy {
             max_epsilon_run: 1e6,
             max_epsilon_total: 1e6,
+            account: if self.steps {
+                Unit::Sentence
+            } else {
+                Unit::Person
+            },
             known_institutions: known.collect(),
             ..Policy::default()
         }
