@@ -70,6 +70,8 @@ impl Agent {
             self.store.forget_secure_attempts(&answer.under_way)?;
         }
         self.under_way.clone_from(&answer.under_way);
+        let last = self.last_model.take();
+        self.last_model = last.filter(|last| self.under_way.contains(&last.plan));
         self.compare_ledger(answer.ledger_heads)?;
         match answer.todo {
             Todo::Nothing => Ok(()),

@@ -124,7 +124,7 @@ pub struct Agent {
     effects: VecDeque<Effect>,
     /// The model that the attempt under way begins with.
     material: Option<Arc<LoadedModel>>,
-    /// The model of the last step that all institutions took together.
+    /// The model of the last step that all institutions took together, while its plan is under way.
     last_model: Option<LastModel>,
     /// A training's result on its way from the trainer to the gate.
     trained: Option<TrainedUpdate>,
