@@ -247,7 +247,7 @@ mod tests {
         let user = Arc::clone(&busy.model);
         assert!(place.next(busy, &second).is_none());
         drop(user);
-        let config = CONFIG.replace("{", "{ ");
+        let config = CONFIG.replace('{', "{ ");
         let other_config = Version {
             config: place.put(config.as_bytes()),
             ..second.clone()

@@ -236,8 +236,8 @@ impl Hollow {
         } else {
             let seed = u64::from_le_bytes(self.key.public().as_bytes()[..8].try_into()?);
             let plan: Plan = convert::signed("plan", assignment.plan.clone())?.peek()?;
-            // Three standard deviations of its noise, which is what a protected update is made of.
-            let noise = 3.0 * plan.privacy.sigma() / plan.privacy.grid().gamma();
+            // As long as its noise, which is what a protected update is made of.
+            let noise = 3.0_f64.sqrt() * plan.privacy.sigma() / plan.privacy.grid().gamma();
             let update = Encoded::within((noise as u64).max(255), seed, self.dimension)?;
             Arc::clone(self.update.insert(Arc::new(update)))
         };

@@ -390,6 +390,7 @@ fn a_training_that_is_stopped_and_resumed_ends_with_the_same_bits() {
             checkpoint: Some(directory.path().join("checkpoint")),
             every: Duration::ZERO,
             features: Some(directory.path().join("features")),
+            encoder: None,
             key: Some(StorageKey::from_bytes([5; 32])),
         };
         let (resumed, stops) = train_in_pieces(&base, &corpus, &options, &keep, cut_off);
