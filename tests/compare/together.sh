@@ -9,7 +9,7 @@
 set -eu
 corpus=$1
 cd "$(dirname "$0")/../.."
-[ -n "${FEDNER_BUILT-}" ] || cargo build -q --workspace --bins
+cargo build -q --workspace --bins
 folder=${FOLDER:-target/together}
 mkdir -p "$folder"
 sentences=$(awk 'NF { open = 1 } !NF && open { n++; open = 0 } END { print n + open }' "$corpus/train.tsv")
