@@ -20,3 +20,8 @@ institutions = ["here"]
 quorum = 1
 PLAN
 }
+
+# The first number of this name in JSON: number NAME.
+number() {
+    tr -d ' \n' | grep -o "\"$1\":[0-9.]*" | head -1 | cut -d: -f2
+}

@@ -12,6 +12,7 @@ cd "$(dirname "$0")/../.."
 cargo build -q --workspace --bins
 folder=${FOLDER:-target/together}
 mkdir -p "$folder"
+. tests/compare/plans.sh
 sentences=$(awk 'NF { open = 1 } !NF && open { n++; open = 0 } END { print n + open }' "$corpus/train.tsv")
 
 # A plan of 360 steps with this noise multiplier: plan INSTITUTIONS NOISE SEED.
@@ -41,11 +42,6 @@ noise_shares = $1
 max_epsilon = 100.0
 cohort_units = $sentences
 PLAN
-}
-
-# The first number of this name in JSON: number NAME.
-number() {
-    tr -d ' \n' | grep -o "\"$1\":[0-9.]*" | head -1 | cut -d: -f2
 }
 
 echo "| institutions | ε asked for | noise multiplier | seed | test F1 | ε | left the institutions | seconds a round |"

@@ -129,11 +129,6 @@ one() {
     f1=$(tr -d ' \n' < "$scratch/report.json" | sed -n 's/.*"micro":{[^}]*"f1":\([0-9.]*\).*/\1/p')
 }
 
-# The first number of this name in JSON: number NAME.
-number() {
-    tr -d ' \n' | grep -o "\"$1\":[0-9.]*" | head -1 | cut -d: -f2
-}
-
 # How many units a corpus has: units CORPUS UNIT.
 units() {
     if [ "$2" = person ]; then

@@ -8,7 +8,7 @@ use fedner_model::{KeptFiles, TrainOptions};
 use fedner_proto::v1::progress_request::Stage;
 use fedner_session::{Input, Kind, Session, Task, Transition};
 use fedner_shared::digest::Digest;
-use fedner_shared::plan::{Method, Plan};
+use fedner_shared::plan::Plan;
 use fedner_shared::refusal::Code;
 use fedner_shared::score::Scores;
 use fedner_shared::time::Time;
@@ -277,9 +277,10 @@ impl Agent {
     }
 }
 
-/// Names the encoder below a head by its files.
+/// Names the encoder by its files, where each step would read all of it to find a name. Elsewhere features are used
+/// again whatever files the same encoder is in.
 fn encoder_of(plan: &Plan, version: &Version) -> Option<Digest> {
-    let frozen = version.frozen.filter(|_| plan.method == Method::Head)?;
+    let frozen = version.frozen.filter(|_| plan.privacy.is_synchronous())?;
     Some(Digest::of_json(&(version.config, frozen)))
 }
 
