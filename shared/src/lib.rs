@@ -29,6 +29,7 @@ pub mod statement;
 pub mod text;
 pub mod time;
 pub mod tokenizer;
+pub mod unpack;
 pub mod update;
 pub mod vector;
 pub mod version;

@@ -66,9 +66,7 @@ impl Masker {
                         *sum = (i64::from(*value) * i64::from(weight)) as u64;
                     }
                     self.add(window * AHEAD + block, sums, mask)?;
-                    let mut packed = Vec::new();
-                    pack(sums, self.width, &mut packed);
-                    Ok(packed)
+                    Ok(pack(sums, self.width))
                 },
             );
             let masked: Vec<Vec<u8>> = masked.collect::<Result<_, Error>>()?;

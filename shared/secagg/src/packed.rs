@@ -8,6 +8,8 @@
 
 use std::io::{Read, Write};
 
+use fedner_shared::unpack::{self, Into, SPARE};
+
 use crate::Error;
 
 const MAGIC: [u8; 4] = *b"FNM1";
@@ -55,16 +57,27 @@ impl Width {
     }
 }
 
-/// Bytes after a block that [`add`] may look at.
-const BEYOND: usize = 8;
+/// Room for that many packed values and for what [`add`] looks at behind them.
+pub(crate) const fn room(values: usize, width: Width) -> usize {
+    width.payload_bytes(values) + SPARE
+}
 
 /// Room for one block, to be read by [`add`].
 pub(crate) fn buffer(width: Width) -> Vec<u8> {
-    vec![0; width.payload_bytes(BLOCK) + BEYOND]
+    vec![0; room(BLOCK, width)]
 }
 
-/// Adds or subtracts packed values, with carries beyond b bits left in place. `packed` has some bytes to spare.
+/// Adds or subtracts packed values, with carries beyond b bits left in place. `packed` has [`room`].
 pub(crate) fn add(sums: &mut [u64], packed: &[u8], width: Width, minus: bool) {
+    if width.bits() <= unpack::LARGEST_WIDTH {
+        let into = if minus {
+            Into::Subtracted(sums)
+        } else {
+            Into::Added(sums)
+        };
+        unpack::unpack(packed, width.0.into(), into);
+        return;
+    }
     let (bits, mask) = (width.0 as usize, width.mask());
     for (index, sum) in sums.iter_mut().enumerate() {
         let at = index * bits;
@@ -79,19 +92,27 @@ pub(crate) fn add(sums: &mut [u64], packed: &[u8], width: Width, minus: bool) {
     }
 }
 
-pub(crate) fn pack(values: &[u64], width: Width, out: &mut Vec<u8>) {
-    let (mut pending, mut bits) = (0u128, 0);
+/// The values modulo 2^b, side by side. The bits above b of each do not matter.
+pub(crate) fn pack(values: &[u64], width: Width) -> Vec<u8> {
+    let bytes = width.payload_bytes(values.len());
+    let mut packed = vec![0; (bytes + 1).next_multiple_of(8)];
+    let (words, _) = packed.as_chunks_mut();
+    let (mut word, mut pending, mut bits) = (0, 0, 0);
     for value in values {
-        pending |= u128::from(value & width.mask()) << bits;
+        let value = value & width.mask();
+        pending |= value << bits;
         bits += width.bits();
-        while bits >= 64 {
-            out.extend_from_slice(&(pending as u64).to_le_bytes());
-            pending >>= 64;
+        if bits >= 64 {
+            words[word] = pending.to_le_bytes();
+            word += 1;
             bits -= 64;
+            // What did not fit. No value is as wide as a word: the shift is less than 64.
+            pending = value >> (width.bits() - bits);
         }
     }
-    let rest = bits.div_ceil(8) as usize;
-    out.extend_from_slice(&(pending as u64).to_le_bytes()[..rest]);
+    words[word] = pending.to_le_bytes();
+    packed.truncate(bytes);
+    packed
 }
 
 fn header(dimension: usize, width: Width) -> [u8; HEADER_BYTES] {

@@ -5,7 +5,7 @@ use std::io::Read;
 use rayon::prelude::*;
 
 use crate::keys::{commitment, public_key};
-use crate::packed::{BLOCK, Width, add, buffer, has_padding, read_exact, read_header};
+use crate::packed::{BLOCK, Width, add, buffer, has_padding, read_exact, read_header, room};
 use crate::shamir::recover;
 use crate::stream::MaskStream;
 use crate::{Error, Roster, Share};
@@ -145,9 +145,8 @@ impl<R: Read + Send> MaskedSum<R> {
         let bytes = width.payload_bytes(count);
         let vectors = self.vectors.par_iter_mut().zip(&mut self.buffers);
         vectors.try_for_each(|(vector, buffer)| {
-            // Some bytes to spare, as `add` asks for.
             buffer.clear();
-            buffer.resize(bytes + 8, 0);
+            buffer.resize(room(count, width), 0);
             read_exact(vector, &mut buffer[..bytes])?;
             if last && count > 0 && has_padding(buffer[bytes - 1], count, width) {
                 return Err(Error::Padding);

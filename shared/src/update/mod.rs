@@ -10,14 +10,13 @@
 mod order;
 mod read;
 mod sum;
-mod unpack;
 
 use std::io::{self, Write};
 
+use crate::unpack::zigzag;
 pub use order::Middle;
 pub use read::{Checker, Decoder, Sums};
 pub use sum::{add_scaled, add_to_weights, squared_distance, squared_norm};
-use unpack::zigzag;
 
 const MAGIC: [u8; 4] = *b"FNU1";
 const HEADER_BYTES: usize = 16;

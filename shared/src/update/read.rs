@@ -4,8 +4,8 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::sum::squared_norm;
-use super::unpack::{Into, SPARE, unpack};
 use super::{BLOCK, Error, HEADER_BYTES, MAGIC, payload_bytes};
+use crate::unpack::{Into, SPARE, unpack};
 
 /// Bytes asked of the reader at a time.
 const READ: usize = 1 << 16;

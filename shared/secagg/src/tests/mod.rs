@@ -194,8 +194,7 @@ proptest! {
         prop_assert_eq!(width.bits(), bits);
         let within: Vec<i64> = values.iter().map(|value| width.signed(*value as u64 & width.mask())).collect();
         let words: Vec<u64> = within.iter().map(|value| *value as u64).collect();
-        let mut packed = Vec::new();
-        pack(&words, width, &mut packed);
+        let packed = pack(&words, width);
         prop_assert_eq!(packed.len(), width.payload_bytes(values.len()));
         let mut room = buffer(width);
         room[..packed.len()].copy_from_slice(&packed);

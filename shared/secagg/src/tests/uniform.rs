@@ -82,7 +82,7 @@ fn difference(party: &Party, a: &[u8], b: &[u8]) -> Vec<u8> {
         add(&mut words, &room, width, minus);
     }
     let mut out = a[..HEADER_BYTES].to_vec();
-    pack(&words, width, &mut out);
+    out.extend(pack(&words, width));
     out
 }
 
@@ -91,7 +91,7 @@ fn the_test_notices_a_vector_without_masks_and_a_mask_used_twice() {
     let bare = rounds(|party| {
         let words: Vec<u64> = values(1, DIMENSION).iter().map(|v| *v as u64).collect();
         let mut out = vec![0; HEADER_BYTES];
-        pack(&words, party.width, &mut out);
+        out.extend(pack(&words, party.width));
         out
     });
     let found = chi_square(&bare);

@@ -1,14 +1,14 @@
-//! From packed bits to integers.
+//! From packed bits to integers: codes of one width, side by side, least significant bit first.
 #![allow(
     clippy::inline_always,
     reason = "only what is inlined into `vectorize` is compiled for the processor's instructions"
 )]
 
 /// Bytes that must follow a payload: the unpacking reads whole words.
-pub(super) const SPARE: usize = 64;
+pub const SPARE: usize = 64;
 
 /// The code of the integer 0, -1, 1, -2, … is 0, 1, 2, 3, …
-pub(super) const fn zigzag(value: i32) -> u32 {
+pub(crate) const fn zigzag(value: i32) -> u32 {
     ((value << 1) ^ (value >> 31)) as u32
 }
 
@@ -16,19 +16,27 @@ const fn unzigzag(code: u32) -> i32 {
     ((code >> 1) as i32) ^ -((code & 1) as i32)
 }
 
-/// Where unpacked values go, each to a place of its own.
-pub(super) enum Into<'a> {
-    /// They are kept.
+/// The widest code that [`unpack`] reads.
+pub const LARGEST_WIDTH: u32 = 32;
+
+/// Where unpacked codes go, each to a place of its own.
+#[derive(Debug)]
+pub enum Into<'a> {
+    /// The integers of zigzag codes are kept.
     Values(&'a mut [i32]),
     /// `weight` times each is added. The caller knows that the sums fit.
     Narrow(&'a mut [i32], i32),
     /// The same where 32 bits may not hold the sums.
     Wide(&'a mut [i64], i32),
+    /// The codes themselves are added modulo 2^64.
+    Added(&'a mut [u64]),
+    /// They are subtracted modulo 2^64.
+    Subtracted(&'a mut [u64]),
 }
 
 /// Reads as many codes of `width` bits as there are places; returns the union of the codes' bits. The
 /// payload is followed by [`SPARE`] bytes of anything.
-pub(super) fn unpack(payload: &[u8], width: usize, into: Into<'_>) -> u32 {
+pub fn unpack(payload: &[u8], width: usize, into: Into<'_>) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V4::try_new() {
         return avx512::unpack(simd, payload, width, into);
@@ -55,15 +63,17 @@ fn plain(payload: &[u8], width: usize, bit: usize, into: Into<'_>) -> u32 {
         Into::Values(values) => one_by_one(code, values, keep),
         Into::Narrow(sums, weight) => one_by_one(code, sums, add_narrow(weight)),
         Into::Wide(sums, weight) => one_by_one(code, sums, add_wide(weight)),
+        Into::Added(sums) => one_by_one(code, sums, add_code),
+        Into::Subtracted(sums) => one_by_one(code, sums, subtract_code),
     }
 }
 
-fn one_by_one<T>(code: impl Fn(usize) -> u32, places: &mut [T], put: impl Fn(&mut T, i32)) -> u32 {
+fn one_by_one<T>(code: impl Fn(usize) -> u32, places: &mut [T], put: impl Fn(&mut T, u32)) -> u32 {
     let mut union = 0;
     for (index, place) in places.iter_mut().enumerate() {
         let code = code(index);
         union |= code;
-        put(place, unzigzag(code));
+        put(place, code);
     }
     union
 }
@@ -92,6 +102,16 @@ fn grouped<const G: usize>(
             let union = group_by_group(payload, width, places, codes, add_wide(weight));
             (union, places.len(), Into::Wide(rest, weight))
         }
+        Into::Added(sums) => {
+            let (places, rest) = sums.as_chunks_mut();
+            let union = group_by_group(payload, width, places, codes, add_code);
+            (union, places.len(), Into::Added(rest))
+        }
+        Into::Subtracted(sums) => {
+            let (places, rest) = sums.as_chunks_mut();
+            let union = group_by_group(payload, width, places, codes, subtract_code);
+            (union, places.len(), Into::Subtracted(rest))
+        }
     };
     union | plain(payload, width, whole * G * width, rest)
 }
@@ -106,37 +126,49 @@ fn group_by_group<T, const G: usize>(
     width: usize,
     places: &mut [[T; G]],
     codes: impl Fn(&[u8]) -> [u32; G],
-    put: impl Fn(&mut T, i32),
+    put: impl Fn(&mut T, u32),
 ) -> u32 {
     let mut union = [0; G];
     for (index, group) in places.iter_mut().enumerate() {
         let codes = codes(&payload[index * (G / 8 * width)..]);
         for lane in 0..G {
             union[lane] |= codes[lane];
-            put(&mut group[lane], unzigzag(codes[lane]));
+            put(&mut group[lane], codes[lane]);
         }
     }
     union.iter().fold(0, |all, bits| all | bits)
 }
 
 #[inline(always)]
-fn keep(place: &mut i32, value: i32) {
-    *place = value;
+fn keep(place: &mut i32, code: u32) {
+    *place = unzigzag(code);
 }
 
 #[inline(always)]
-fn add_narrow(weight: i32) -> impl Fn(&mut i32, i32) {
+fn add_narrow(weight: i32) -> impl Fn(&mut i32, u32) {
     #[inline(always)]
-    move |sum: &mut i32, value: i32| *sum = sum.wrapping_add(weight.wrapping_mul(value))
+    move |sum: &mut i32, code: u32| {
+        *sum = sum.wrapping_add(weight.wrapping_mul(unzigzag(code)));
+    }
 }
 
 #[inline(always)]
-fn add_wide(weight: i32) -> impl Fn(&mut i64, i32) {
+fn add_wide(weight: i32) -> impl Fn(&mut i64, u32) {
     // The product of two i32 fits, and the caller knows that the sums do.
     #[inline(always)]
-    move |sum: &mut i64, value: i32| {
-        *sum = sum.wrapping_add(i64::from(weight).wrapping_mul(value.into()));
+    move |sum: &mut i64, code: u32| {
+        *sum = sum.wrapping_add(i64::from(weight).wrapping_mul(unzigzag(code).into()));
     }
+}
+
+#[inline(always)]
+fn add_code(sum: &mut u64, code: u32) {
+    *sum = sum.wrapping_add(code.into());
+}
+
+#[inline(always)]
+fn subtract_code(sum: &mut u64, code: u32) {
+    *sum = sum.wrapping_sub(code.into());
 }
 
 /// Sixteen codes at a time: they lie in sixteen words at most, at words and bits that are the same for every
@@ -261,6 +293,7 @@ mod tests {
                     assert_eq!(way(&payload, width, Into::Values(&mut fast)), expected);
                     assert_eq!(fast, slow, "{count} values of {width} bits");
                     assert_sums(way, &payload, width, &slow, expected);
+                    assert_codes(way, &payload, width, &slow);
                 }
             }
         }
@@ -279,6 +312,20 @@ mod tests {
             });
         }
         ways
+    }
+
+    /// Codes are added and subtracted, whatever was there before.
+    fn assert_codes(way: Way, payload: &[u8], width: usize, values: &[i32]) {
+        let before = |index: usize| (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut added: Vec<u64> = (0..values.len()).map(before).collect();
+        let mut subtracted = added.clone();
+        way(payload, width, Into::Added(&mut added));
+        way(payload, width, Into::Subtracted(&mut subtracted));
+        for (index, value) in values.iter().enumerate() {
+            let code = u64::from(zigzag(*value));
+            assert_eq!(added[index], before(index).wrapping_add(code));
+            assert_eq!(subtracted[index], before(index).wrapping_sub(code));
+        }
     }
 
     /// Sums are those of the values, whatever was there before.
