@@ -20,7 +20,12 @@ const MODEL: Size = Size {
 pub(crate) async fn events(rounds: u32) -> Result<()> {
     let mut federation = Federation::start(MODEL)?;
     let mut institutions = federation.enrol(1).await?;
-    let name = federation.start_run(&plan(1, rounds, "head", 1))?;
+    // Who declines an evaluation may do so 720 times an hour.
+    let text = plan(1, rounds, "head", 1).replace(
+        "[privacy]",
+        &format!("evaluate_every = {rounds}\n[privacy]"),
+    );
+    let name = federation.start_run(&text)?;
     let mut institution = institutions.pop().context("an institution")?;
     let began = Instant::now();
     let entries = tokio::select! {
