@@ -111,7 +111,7 @@ impl Steps {
         self.sampling
     }
 
-    /// The share of a step that the cohort takes together, once the step was made.
+    /// The share of a step that the cohort takes together, in the order of the manifest, once the step was made.
     pub fn take_share(&mut self) -> Option<Vec<i32>> {
         match &mut self.release {
             Release::Share { released, .. } => released.take(),
@@ -143,6 +143,10 @@ impl Mechanism for Steps {
 
     fn choose(&mut self, windows: usize, count: usize) -> Vec<usize> {
         subset(windows, count, &mut self.generator)
+    }
+
+    fn leaves(&self) -> bool {
+        matches!(self.release, Release::Share { .. })
     }
 
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -12,17 +12,22 @@ use crate::setting::{MINUTES, Setting, plan, run};
 
 const NAMES: [&str; 4] = ["i0", "i1", "i2", "i3"];
 const DOCUMENTS: usize = 4;
+/// Little enough that two trainings can be compared, and as much as shares of it must have.
+const NOISE: f64 = 0.0002;
+/// A weight that has an adapter.
+const VALUE: &str = "bert.encoder.layer.0.attention.self.value.weight";
 
-/// Steps of a head that see every sentence, with so much noise; `more` is what makes them common.
-fn text(rounds: u32, batch: usize, noise: f64, more: &str) -> String {
+/// Steps of such a method that see every sentence, with so much noise; `more` is what makes them common.
+fn text(method: &str, rounds: u32, batch: usize, noise: f64, more: &str) -> String {
     let privacy =
         format!("unit = \"sentence\"\nnoise_multiplier = {noise:?}\nmax_epsilon = 1e9\n{more}");
     let cohort = "release_after_s = 1\nevaluate_every = 3";
-    plan(4, 4, rounds, "head", cohort, &privacy)
+    let rate = if method == "head" { 0.3 } else { 0.01 };
+    plan(4, 4, rounds, method, cohort, &privacy)
         .replace("weighting = \"examples\"", "weighting = \"equal\"")
         .replace("local_epochs = 2", "local_epochs = 1\nweight_decay = 0.0")
         .replace("batch_size = 8", &format!("batch_size = {batch}"))
-        .replace("learning_rate = 1e-3", "learning_rate = 0.3")
+        .replace("learning_rate = 1e-3", &format!("learning_rate = {rate}"))
 }
 
 /// All text in one file, and how many sentences it has.
@@ -60,12 +65,13 @@ fn allow_everything(setting: &Setting, name: &str) -> Result<()> {
     )?)
 }
 
-fn head(path: &std::path::Path) -> Result<Vec<f32>> {
+/// The head of a model, and what an adapter changes.
+fn trained(path: &std::path::Path) -> Result<[Vec<f32>; 2]> {
     let files = Directory::read(path)?;
     let model = Checkpoint::read(&files.config_json, &files.weights)?;
     let mut head = model.tensor("classifier.weight")?.to_vec();
     head.extend_from_slice(model.tensor("classifier.bias")?);
-    Ok(head)
+    Ok([head, model.tensor(VALUE)?.to_vec()])
 }
 
 /// Enrols and starts all four, and a run of the plan; who is started with a fuse dies there once.
@@ -89,13 +95,13 @@ fn start(setting: &mut Setting, plan: &str, fuse: Option<(&str, &str)>) -> Resul
 /// An institution that is killed at a durable point of a step goes on with the same bytes, and pays for the step once.
 #[test]
 fn a_death_within_a_step_costs_nothing_more() -> Result<()> {
-    for point in [
-        "after commit charge attempt:2",
-        "after commit release update:2",
+    for (method, point) in [
+        ("head", "after commit charge attempt:2"),
+        ("lora", "after commit release update:2"),
     ] {
         let mut setting = Setting::with_model()?;
         let units = "cohort_units = 400";
-        let plan = text(3, 40, 4.0, units) + "[secure_aggregation]\n";
+        let plan = text(method, 3, 40, 4.0, units) + "[secure_aggregation]\n";
         let started = start(&mut setting, &plan, Some(("i1", point)))?;
         let deadline = Instant::now() + MINUTES;
         while setting
@@ -134,11 +140,45 @@ fn a_death_within_a_step_costs_nothing_more() -> Result<()> {
 
 #[test]
 fn steps_taken_together_are_those_of_one_place_with_all_text() -> Result<()> {
+    let [head, _] = learnt("head")?;
+    ensure!(head.size > 1.0 && head.apart < 0.02, "{head:?}");
+    Ok(())
+}
+
+#[test]
+fn adapters_trained_together_are_those_of_one_place_with_all_text() -> Result<()> {
+    let [head, value] = learnt("ffa-lora")?;
+    ensure!(head.size > 1.0 && head.apart < 0.02, "{head:?}");
+    ensure!(value.size > 0.1 && value.apart < 0.02, "{value:?}");
+    Ok(())
+}
+
+/// What a training changed, and how far from that another one is, as a part of it.
+#[derive(Debug)]
+struct Change {
+    size: f64,
+    apart: f64,
+}
+
+impl Change {
+    fn new(base: &[f32], alone: &[f32], together: &[f32]) -> Self {
+        let norm = |a: &[f32], b: &[f32]| {
+            let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        let size = norm(alone, base);
+        let apart = norm(together, alone) / size;
+        Self { size, apart }
+    }
+}
+
+/// What steps at one place change of the head and of an adapted weight, and how far from it common steps are.
+fn learnt(method: &str) -> Result<[Change; 2]> {
     let mut setting = Setting::with_model()?;
     let (file, sentences) = pooled(&setting)?;
     let rounds = 7;
     let units = format!("cohort_units = {sentences}");
-    let together = text(rounds, sentences, 0.002, &units) + "[secure_aggregation]\n";
+    let together = text(method, rounds, sentences, NOISE, &units) + "[secure_aggregation]\n";
     let started = start(&mut setting, &together, None)?;
     setting.wait_for_state(&started, "completed", MINUTES)?;
     setting.assert_replays()?;
@@ -152,7 +192,7 @@ fn steps_taken_together_are_those_of_one_place_with_all_text() -> Result<()> {
     ensure!(entry["senders"] == 4, "{entry}");
 
     // The same steps at one place, with the noise of all four.
-    let alone = text(rounds, sentences, 0.002, "");
+    let alone = text(method, rounds, sentences, NOISE, "");
     let (plan, to) = (setting.path("alone.toml"), setting.path("alone"));
     fs::write(&plan, alone)?;
     let model = setting.base_model()?;
@@ -170,7 +210,7 @@ fn steps_taken_together_are_those_of_one_place_with_all_text() -> Result<()> {
         "--to",
         &out,
     ];
-    let trained = run(setting.cluster.client_command("i0", &arguments)?)?;
+    run(setting.cluster.client_command("i0", &arguments)?)?;
 
     let exported = setting.path("exported");
     let name = published.iter().map(|model| &model["version"]["name"]);
@@ -183,11 +223,11 @@ fn steps_taken_together_are_those_of_one_place_with_all_text() -> Result<()> {
         exported.to_str().context("path")?,
     ];
     setting.cluster.coordinate_quietly(&export)?;
-    let (together, alone) = (head(&exported)?, head(&to)?);
-    let square = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
-    let apart: Vec<f32> = together.iter().zip(&alone).map(|(a, b)| a - b).collect();
-    let (apart, size) = (square(&apart).sqrt(), square(&alone).sqrt());
-    ensure!(size > 1.0, "nothing was learnt: {size}");
-    ensure!(apart < 0.02 * size, "{apart} of {size}: {trained}");
-    Ok(())
+    let base = Directory::read(&setting.base_model()?)?;
+    let base = Checkpoint::read(&base.config_json, &base.weights)?;
+    let ([head, value], [own_head, own_value]) = (trained(&exported)?, trained(&to)?);
+    Ok([
+        Change::new(&vec![0.0; head.len()], &own_head, &head),
+        Change::new(base.tensor(VALUE)?, &own_value, &value),
+    ])
 }

@@ -1,5 +1,7 @@
 //! The rules of aggregation as one would write them down: whole vectors, one after the other.
 
+mod steps;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -62,6 +64,12 @@ pub(crate) fn aggregated(
         let heard = rows.iter().zip(&present).filter(|(_, own)| own[j]);
         heard.map(|((weight, _), _)| weight).sum()
     };
+    if plan.privacy.is_synchronous() {
+        let sums: Vec<i64> = (0..manifest.dimension())
+            .map(|j| rows.iter().map(|(_, values)| i64::from(values[j])).sum())
+            .collect();
+        return steps::stepped(plan, round, parent, (&manifest, &sums), objects);
+    }
     let mut weights = object(parent.weights)?.to_vec();
     let gamma = plan.privacy.grid().gamma();
     let changes = sums

@@ -43,6 +43,8 @@ pub(crate) struct Setting {
     pub(crate) evaluates: bool,
     /// Updates are masked.
     pub(crate) secure: bool,
+    /// Of those with noise, each is a step that all take together.
+    pub(crate) together: bool,
 }
 
 impl Setting {
@@ -64,6 +66,7 @@ impl Setting {
             grows: None,
             evaluates: false,
             secure: false,
+            together: false,
         }
     }
 }
@@ -327,7 +330,7 @@ fn setting() -> impl Drawn<Value = Setting> {
             chance(0.2),
             grows(),
             chance(0.2),
-            chance(0.35),
+            (chance(0.35), chance(0.4)),
         ),
     )
         .prop_map(
@@ -348,8 +351,9 @@ fn setting() -> impl Drawn<Value = Setting> {
                     grows: last.4,
                     evaluates: last.5,
                     secure: false,
+                    together: last.6.1,
                 }
-                .masked_if(last.6)
+                .masked_if(last.6.0)
             },
         )
 }

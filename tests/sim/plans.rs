@@ -9,6 +9,7 @@ use fedner_shared::secure::fingerprint;
 use fedner_shared::sign::SecretKey;
 
 use crate::op::Setting;
+use crate::prepared::declared_examples;
 
 /// The institutions; a scenario takes the first few of them.
 pub(crate) const SITES: [&str; 20] = [
@@ -42,8 +43,13 @@ pub(crate) fn write_policy(directory: &Path, setting: &Setting, site: usize) -> 
     };
     let known: Vec<String> = (0..setting.sites).map(known).collect();
     let known = known.join(", ");
+    let account = if setting.together {
+        "account = \"sentence\"\n"
+    } else {
+        ""
+    };
     let policy = format!(
-        "known_institutions = {{ {known} }}\nconsent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
+        "{account}known_institutions = {{ {known} }}\nconsent = \"auto\"\nallow_no_privacy = true\nshare_evaluation = {shares}\nexact_evaluation = true\n\
          max_epsilon_run = {PLENTY:?}\nmax_epsilon_total = {total:?}\n"
     );
     fs::write(directory.join("policy.toml"), policy)?;
@@ -87,11 +93,16 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     if setting.evaluates && number == 0 {
         return evaluation(setting);
     }
-    let unit = if setting.noise { "institution" } else { "none" };
     let weighting = match (number % 2, setting.secure) {
         (0, _) => "equal",
         (_, false) => "examples",
         (_, true) => "plan",
+    };
+    let together = setting.takes_steps(number);
+    let unit = match (setting.noise, together) {
+        (false, _) => "none",
+        (true, false) => "institution",
+        (true, true) => "sentence",
     };
     let weights = match weighting {
         "plan" => {
@@ -121,6 +132,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         scheduled,
         ..
     } = setting;
+    let optimizer = optimizer.filter(|_| !together);
     let optimizer = match optimizer.map(OptimizerName::as_str) {
         Some(name) => format!("[server_optimizer]\n name = \"{name}\""),
         None => String::new(),
@@ -139,7 +151,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
     // What the trainer counts gets worse by the round, so that a run with a gate always goes back. Without one, every
     // other version is not evaluated.
     let (gate, evaluate_every) = match number % 2 {
-        0 => (
+        0 if !together => (
             "[gate]\n min_institutions = 1\n on_regression = \"roll-back\"",
             1,
         ),
@@ -154,6 +166,16 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         "[schedule]\n times = \"* * * * *\""
     } else {
         ""
+    };
+    // Of all that the institutions declare, whoever comes.
+    let units: u32 = (0..setting.sites).map(declared_examples).sum();
+    let (step, shares) = if together {
+        (
+            "[training]\n batch_size = 20\n local_epochs = 1\n weight_decay = 0.0",
+            format!("cohort_units = {units}"),
+        )
+    } else {
+        ("", shares.to_owned())
     };
     let (base, known) = match setting.grows {
         None => (BARE, ""),
@@ -189,6 +211,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         {shares}
         max_epsilon = 1000.0
         {masks}
+        {step}
         {gate}
         {guard}
         {optimizer}
@@ -196,6 +219,14 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         "#
     );
     Ok(Plan::parse(&text)?)
+}
+
+impl Setting {
+    /// Whether each round of that run is a step that all take together. Such runs have equal weights and no gate.
+    fn takes_steps(&self, number: usize) -> bool {
+        let plain = self.grows != Some(KnownTypes::Distil) && number % 2 == 0;
+        self.together && self.secure && self.noise && plain
+    }
 }
 
 /// The plan of a run that scores a model twice, or once where nobody waits for a time.

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedner_client::agent::{EvaluateJob, Outcome, TrainJob, TrainedUpdate, Trainer};
-use fedner_client::training::{RoundUpdate, Stop};
+use fedner_client::dp_sgd::Steps;
+use fedner_client::training::{Error, RoundUpdate, Stop};
 use fedner_shared::digest::Digest;
-use fedner_shared::refusal::Refusal;
+use fedner_shared::plan::Plan;
+use fedner_shared::refusal::{Code, Refusal};
 use fedner_shared::score::{Counts, Scores};
 
 use crate::mishap;
@@ -46,10 +48,11 @@ impl Trainer for SimTrainer {
             if mood.diverges {
                 values[0] = f32::NAN;
             }
-            Ok(TrainedUpdate {
-                manifest,
-                update: RoundUpdate::without_noise(values),
-            })
+            let update = match Steps::private(job.plan(), job.units(), manifest.dimension())? {
+                Some(steps) => step(steps, job.plan(), &values)?,
+                None => RoundUpdate::without_noise(values),
+            };
+            Ok(TrainedUpdate { manifest, update })
         })
     }
 
@@ -68,6 +71,15 @@ impl Trainer for SimTrainer {
             }])
         })
     }
+}
+
+/// A share of a step whose clipped gradients add up to these values.
+fn step(mut steps: Steps, plan: &Plan, values: &[f32]) -> Result<RoundUpdate, Error> {
+    let mut sum: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+    let released = steps.settings(plan).mechanism.release(&mut sum);
+    released.map_err(|error| Refusal::new(Code::StateInvalid, error.to_string()))?;
+    let missing = || Refusal::new(Code::StateInvalid, "a step that all take together");
+    Ok(RoundUpdate::of_step(&mut steps).ok_or_else(missing)?)
 }
 
 /// A change of each weight that depends on who trains what, and on nothing else.

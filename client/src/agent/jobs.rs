@@ -51,6 +51,15 @@ impl TrainJob {
         &self.task
     }
 
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// As many as the institution declared.
+    pub fn units(&self) -> u32 {
+        self.units
+    }
+
     pub fn manifest(&self) -> &Manifest {
         &self.material.manifest
     }

@@ -1,8 +1,6 @@
 //! One round's training.
 
 use fedner_model::{KeptFiles, Parent, Sentence, TrainHooks, TrainOptions};
-use fedner_shared::checkpoint::standardiser;
-use fedner_shared::manifest::{Manifest, TensorSpec};
 use fedner_shared::plan::{Plan, Sampling};
 
 use super::error::Error;
@@ -62,11 +60,10 @@ impl RoundUpdate {
         }
     }
 
-    /// The step that was released last, in the order of the manifest; nothing where steps are not for a cohort.
-    pub fn of_step(steps: &mut Steps, manifest: &Manifest) -> Option<Self> {
-        let share = steps.take_share()?;
+    /// The step that was released last; nothing where steps are not for a cohort.
+    pub fn of_step(steps: &mut Steps) -> Option<Self> {
         Some(Self {
-            change: Change::Step(in_manifest_order(share, manifest)),
+            change: Change::Step(steps.take_share()?),
             sampling: Some(steps.sampling()),
         })
     }
@@ -126,8 +123,7 @@ pub fn train_round(
         }
         outcome => outcome?,
     };
-    let of_step = |steps| RoundUpdate::of_step(steps, &material.manifest);
-    if let Some(update) = steps.as_mut().and_then(of_step) {
+    if let Some(update) = steps.as_mut().and_then(RoundUpdate::of_step) {
         return Ok(update);
     }
     let mut values = trained.weights;
@@ -137,21 +133,6 @@ pub fn train_round(
     }
     let change = Change::Weights(values);
     Ok(RoundUpdate { change, sampling })
-}
-
-/// A head's values as the trainer has them, weights before biases, in the order of the manifest.
-fn in_manifest_order(mut values: Vec<i32>, manifest: &Manifest) -> Vec<i32> {
-    let mut tensors = manifest.tensors.iter();
-    let weights = tensors.find(|tensor| tensor.name == standardiser::WEIGHT);
-    let biases = values.split_off(weights.map_or(0, TensorSpec::len));
-    let of = |tensor: &TensorSpec| {
-        if tensor.name == standardiser::WEIGHT {
-            &values
-        } else {
-            &biases
-        }
-    };
-    manifest.tensors.iter().flat_map(of).copied().collect()
 }
 
 /// The number of each sentence's unit, of what the plan protects: everything is one unit where that

@@ -1,11 +1,11 @@
-//! The step of AdamW that a cohort takes together, on the head of a model.
+//! The step of AdamW that a cohort takes together.
 //!
 //! ```text
-//! g = γ · Σ_k x_k / B,  w' = w + L(AdamW(g))
+//! g = γ · Σ_k x_k / B,  w' = AdamW(w, g);  of the head w' = w + L(AdamW(0, g))
 //! ```
 //! x_k are the integers of institution k and B is the expected batch of all together. AdamW is that of a training at one
-//! place, in the coordinates in which features have norm 1; L is the way back to the head's own. The head is small, so all
-//! of it is held at once.
+//! place, without decay. The head's is in the coordinates in which features have norm 1; L is the way back to its own. What
+//! is trained is a head, or adapters and a head: small, so that all of it is held at once.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,9 +13,10 @@ use std::ops::Range;
 
 use fedner_secagg::{Opening, Width};
 use fedner_shared::adamw::{Rates, clip_factor};
+use fedner_shared::checkpoint::Layout;
 use fedner_shared::checkpoint::standardiser::{BIASES, Standardiser, WEIGHT};
 use fedner_shared::digest::Digest;
-use fedner_shared::manifest::Manifest;
+use fedner_shared::manifest::{Manifest, TensorSpec};
 use fedner_shared::vector::vectorized;
 
 use super::masked::Unmasked;
@@ -26,6 +27,8 @@ use super::{Aggregated, Error, Inputs, Source};
 #[derive(Debug)]
 pub struct CommonStep<'a> {
     pub rates: Rates,
+    /// What the learning rate is multiplied with for the head.
+    pub head_rate: f64,
     /// The largest L2 norm of a gradient.
     pub largest_norm: f64,
     /// B
@@ -33,7 +36,7 @@ pub struct CommonStep<'a> {
     pub coordinates: &'a Standardiser,
 }
 
-/// The moments of weight and bias, before and after: m and then v, as float32 in little endian.
+/// The moments of all weights, before and after: m and then v, in the order of the manifest, as float32 in little endian.
 pub struct Moments<'a> {
     /// None before the first step.
     pub before: Option<Box<dyn Read + Send + 'a>>,
@@ -73,36 +76,49 @@ pub fn take_step<B: Read, S: Source, W: Write>(
 
     let mut bytes = Vec::new();
     base.read_to_end(&mut bytes)?;
-    let place = |name: &str| {
-        let mut segments = manifest.segments();
-        let found = segments.find(|(_, spec)| spec.name == name);
-        let (first, spec) = found.ok_or_else(|| missing(name))?;
-        let at = layout.segments(&Manifest::new(vec![spec.clone()]))?;
-        let (offset, length) = *at.first().ok_or_else(|| missing(name))?;
-        let offset = usize::try_from(offset).map_err(|_| missing(name))?;
-        Ok::<_, Error>((first..first + length, offset..offset + 4 * length))
-    };
-    let ((weight, weight_at), (bias, bias_at)) = (place(WEIGHT)?, place(BIASES)?);
-    let own = |at: Range<usize>| bytes.get(at).map(floats).ok_or_else(|| missing(WEIGHT));
-    let (mut weights, mut biases) = (own(weight_at.clone())?, own(bias_at.clone())?);
-
     let mut state = vec![0u8; 8 * dimension];
     if let Some(before) = &mut moments.before {
         before.read_exact(&mut state)?;
         if io::copy(before, &mut io::sink())? > 0 {
-            let message = "more moments are kept than the head has";
+            let message = "more moments are kept than there are weights";
             return Err(io::Error::new(io::ErrorKind::InvalidData, message).into());
         }
     }
     let mut state = floats(&state);
     let (first, second) = state.split_at_mut(dimension);
-    let change = step.change(&gradient, first, second);
-    let of = |range: Range<usize>| &change[range];
-    let change = (of(weight), of(bias));
-    step.coordinates.add((&mut weights, &mut biases), change);
 
-    write(&mut bytes[weight_at], &weights);
-    write(&mut bytes[bias_at], &biases);
+    let squared: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
+    let scale = clip_factor(squared, step.largest_norm);
+    let mut head = Head::default();
+    for (at, spec) in manifest.segments() {
+        let place = place(layout, spec)?;
+        let own = bytes.get(place.clone());
+        let mut weights = floats(own.ok_or_else(|| missing(&spec.name))?);
+        let at = at..at + weights.len();
+        let moments = (&mut first[at.clone()], &mut second[at.clone()]);
+        let one = Tensor {
+            gradient: &gradient[at],
+            moments,
+        };
+        match head.part(&spec.name) {
+            Some(part) => {
+                // Of weights that are zero AdamW without decay leaves the change alone.
+                let mut change = vec![0.0; weights.len()];
+                one.update(&mut change, step.of_head(), scale);
+                *part = Some(Part {
+                    place,
+                    weights,
+                    change: change.into_iter().map(f64::from).collect(),
+                });
+            }
+            None => {
+                one.update(&mut weights, step.rates, scale);
+                write(&mut bytes[place], &weights);
+            }
+        }
+    }
+    head.write(step.coordinates, &mut bytes)?;
+
     out.write_all(&bytes)?;
     let mut kept = vec![0; 4 * state.len()];
     write(&mut kept, &state);
@@ -114,18 +130,73 @@ pub fn take_step<B: Read, S: Source, W: Write>(
 }
 
 impl CommonStep<'_> {
-    /// By how much the head changes in its coordinates, and its moments with it.
-    fn change(&self, gradient: &[f32], first: &mut [f32], second: &mut [f32]) -> Vec<f64> {
-        let squared = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
-        let step = self.rates.step(clip_factor(squared, self.largest_norm));
-        // Of weights that are zero AdamW without decay leaves the change alone.
-        let mut change = vec![0.0; gradient.len()];
+    fn of_head(&self) -> Rates {
+        Rates {
+            learning_rate: self.rates.learning_rate * self.head_rate,
+            ..self.rates
+        }
+    }
+}
+
+/// What one tensor's step is made of.
+struct Tensor<'a> {
+    gradient: &'a [f32],
+    moments: (&'a mut [f32], &'a mut [f32]),
+}
+
+impl Tensor<'_> {
+    fn update(self, weights: &mut [f32], rates: Rates, scale: f32) {
+        let (step, (first, second)) = (rates.step(scale), self.moments);
         vectorized(
             #[inline(always)]
-            || step.update(&mut change, gradient, first, second),
+            || step.update(weights, self.gradient, first, second),
         );
-        change.into_iter().map(f64::from).collect()
     }
+}
+
+/// Weight and bias, which are moved together.
+#[derive(Default)]
+struct Head {
+    weight: Option<Part>,
+    bias: Option<Part>,
+}
+
+struct Part {
+    /// Its bytes in the file.
+    place: Range<usize>,
+    weights: Vec<f32>,
+    /// In the coordinates of the step.
+    change: Vec<f64>,
+}
+
+impl Head {
+    fn part(&mut self, name: &str) -> Option<&mut Option<Part>> {
+        match name {
+            WEIGHT => Some(&mut self.weight),
+            BIASES => Some(&mut self.bias),
+            _ => None,
+        }
+    }
+
+    fn write(self, coordinates: &Standardiser, bytes: &mut [u8]) -> Result<(), Error> {
+        let mut weight = self.weight.ok_or_else(|| missing(WEIGHT))?;
+        let mut bias = self.bias.ok_or_else(|| missing(BIASES))?;
+        let change = (weight.change.as_slice(), bias.change.as_slice());
+        coordinates.add((&mut weight.weights, &mut bias.weights), change);
+        for part in [weight, bias] {
+            write(&mut bytes[part.place], &part.weights);
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a tensor in a file of that layout.
+fn place(layout: &Layout, spec: &TensorSpec) -> Result<Range<usize>, Error> {
+    let missing = || missing(&spec.name);
+    let segments = layout.segments(&Manifest::new(vec![spec.clone()]))?;
+    let (offset, length) = *segments.first().ok_or_else(missing)?;
+    let offset = usize::try_from(offset).map_err(|_| missing())?;
+    Ok(offset..offset + 4 * length)
 }
 
 fn all_sums<R: Read + Send>(

@@ -218,7 +218,12 @@ impl Summation<'_> {
             .collect();
         let optimizer = self.plan.server_optimizer;
         let common = match self.common_rates() {
-            Some(rates) => Some((rates, self.coordinates.of(self.parent, blobs).await?)),
+            Some(rates) => {
+                let coordinates = self.coordinates.of(self.parent, blobs).await?;
+                let (method, training) = (self.plan.method, &self.plan.training);
+                let head_rate = training.private_head_rate(method, coordinates.width());
+                Some((rates, head_rate, coordinates))
+            }
             None => None,
         };
         let has_moments = optimizer.is_some() || common.is_some();
@@ -246,9 +251,10 @@ impl Summation<'_> {
                 Box::new(Verified::new(file, digest))
             });
             let sum = match (common, masks) {
-                (Some((rates, coordinates)), Some(masks)) => {
+                (Some((rates, head_rate, coordinates)), Some(masks)) => {
                     let step = CommonStep {
                         rates,
+                        head_rate,
                         largest_norm,
                         batch,
                         coordinates: &coordinates,

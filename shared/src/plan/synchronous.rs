@@ -20,9 +20,9 @@ impl Plan {
         if self.secure_aggregation.is_none() {
             return refuse("the table [secure_aggregation] beside it, or no such key");
         }
-        if self.method != Method::Head {
+        if !matches!(self.method, Method::Head | Method::Lora | Method::FfaLora) {
             return refuse(
-                "the method head: the coordinator takes the step, and knows no other layers",
+                "one of the methods head, lora and ffa-lora: others change the norms that a step's coordinates rest on",
             );
         }
         if self.aggregation.rows != Rows::All {

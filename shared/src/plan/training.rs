@@ -5,6 +5,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
+use super::Method;
 use crate::bert::HeadShape;
 use crate::serde_helpers::is_default;
 
@@ -101,6 +102,17 @@ impl Training {
     pub fn head_rate(&self) -> Option<f64> {
         self.head_learning_rate
             .map(|rate| rate / self.learning_rate)
+    }
+
+    /// The same in a private training, where the features of a word have norm 1 ([`Standardiser`]) and not √`width`. Of a
+    /// head that is trained alone the learning rate is its own.
+    ///
+    /// [`Standardiser`]: crate::checkpoint::Standardiser
+    pub fn private_head_rate(&self, method: Method, width: usize) -> f64 {
+        if method == Method::Head {
+            return 1.0;
+        }
+        self.head_rate().unwrap_or((width as f64).sqrt())
     }
 }
 

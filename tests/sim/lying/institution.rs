@@ -118,7 +118,7 @@ impl Institution {
         let mechanism = steps.settings(&self.plan).mechanism;
         let released = mechanism.release(&mut vec![0.01; dimension]);
         released.map_err(|error| anyhow::anyhow!("{error}"))?;
-        RoundUpdate::of_step(&mut steps, &self.manifest).context("a step")
+        RoundUpdate::of_step(&mut steps).context("a step")
     }
 
     /// Trains and releases; the vector's digest.

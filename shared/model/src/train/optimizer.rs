@@ -254,6 +254,18 @@ impl Slot<'_> {
         gradient.unwrap_or_else(|| Ok(vec![0.0; self.len()]))
     }
 
+    /// `values` in the order of the tensor, as a Hugging Face file has them.
+    pub(super) fn as_filed<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        match &self.tensor {
+            SlotTensor::Matrix(tensor) => {
+                let [inputs, outputs] = tensor.dims();
+                let row = |to| (0..inputs).map(move |from| values[from * outputs + to]);
+                (0..outputs).flat_map(row).collect()
+            }
+            SlotTensor::Vector(_) | SlotTensor::Table(_) | SlotTensor::Words(_) => values.to_vec(),
+        }
+    }
+
     /// Changes the values in place.
     fn change(&mut self, change: impl FnOnce(&mut [f32])) -> Result<(), Error> {
         match &mut self.tensor {
@@ -299,15 +311,10 @@ impl Gradient {
         let filed = |slot: Slot<'_>, whole: &Vec<f32>| {
             let gradient = match &slot.tensor {
                 SlotTensor::Words(words) if whole.is_empty() => self.by_words.dense(words.dims()),
-                SlotTensor::Matrix(tensor) => {
-                    let [inputs, outputs] = tensor.dims();
-                    let transposed = (0..outputs)
-                        .flat_map(|to| (0..inputs).map(move |from| whole[from * outputs + to]));
-                    transposed.collect()
-                }
-                SlotTensor::Vector(_) | SlotTensor::Table(_) | SlotTensor::Words(_) => {
-                    whole.clone()
-                }
+                SlotTensor::Matrix(_)
+                | SlotTensor::Vector(_)
+                | SlotTensor::Table(_)
+                | SlotTensor::Words(_) => slot.as_filed(whole),
             };
             (slot.name, gradient)
         };

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fedner_shared::checkpoint;
+use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::{Clipping, Privacy, Unit};
 use serde::Serialize;
 
@@ -20,6 +22,12 @@ pub trait Mechanism: fmt::Debug + Sync {
 
     /// Which `count` of a unit's `windows` are in the next step: in rising order, and drawn anew.
     fn choose(&mut self, windows: usize, count: usize) -> Vec<usize>;
+
+    /// Whether a release leaves as it is: sums are then in the order of the manifest, as its files have the weights, and
+    /// not in the trainer's own order.
+    fn leaves(&self) -> bool {
+        false
+    }
 
     /// Replaces a sum of vectors, each of norm C at most, by its release.
     fn release(&mut self, sum: &mut [f64]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -109,6 +117,19 @@ impl Private<'_> {
         let batch = self.expected_batch;
         Ok(sum.into_iter().map(|sum| (sum / batch) as f32).collect())
     }
+}
+
+/// Parts of a sum, by the names of their tensors, in the order of the manifest.
+pub(super) fn in_manifest_order(
+    manifest: &Manifest,
+    parts: &BTreeMap<String, Vec<f64>>,
+) -> Result<Vec<f64>, Error> {
+    let mut sum = Vec::with_capacity(manifest.dimension());
+    for spec in &manifest.tensors {
+        let part = parts.get(&spec.name);
+        sum.extend(part.ok_or_else(|| checkpoint::Error::Missing(spec.name.clone()))?);
+    }
+    Ok(sum)
 }
 
 /// How many persons, documents or sentences a corpus has.

@@ -22,7 +22,7 @@ use super::loss::Loss;
 use super::optimizer::{Gradient, Optimizer};
 use super::options::TrainOptions;
 use super::pass::{Pass, Text};
-use super::private::Private;
+use super::private::{Private, in_manifest_order};
 use super::state::State;
 use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
@@ -51,6 +51,7 @@ pub(super) struct PrivateEncoderLearner<'a, 'm> {
     bert: Bert,
     loss: Loss,
     optimizer: Optimizer,
+    manifest: Manifest,
     limits: Limits,
     workers: Workers,
 }
@@ -69,8 +70,8 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
         let bert = bert.with_precision(device.precision(options.training.precision)?);
         let mut bert = bert.standardised(Standardiser::from_checkpoint(base)?, base)?;
         let mu = options.training.proximal_mu;
-        let root = (base.config.head_width() as f64).sqrt();
-        let head_rate = options.training.head_rate().unwrap_or(root);
+        let width = base.config.head_width();
+        let head_rate = options.training.private_head_rate(trainable.method, width);
         Ok(Self {
             text,
             units,
@@ -78,6 +79,7 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
             private,
             optimizer: Optimizer::of_all_rows(&mut bert, mu, head_rate)?,
             limits: limits(&bert),
+            manifest: base.config.manifest(trainable, sets.tags().len()),
             bert,
             loss: Loss::new(&options.training, sets),
             workers: Workers::new(device)?,
@@ -144,6 +146,19 @@ impl<'a, 'm> PrivateEncoderLearner<'a, 'm> {
         Ok((sum, found))
     }
 
+    /// A sum in the order of the model's slots, in that of the manifest.
+    fn as_filed(&mut self, sum: &[f64]) -> Result<Vec<f64>, Error> {
+        let mut rest = sum;
+        let slots = self.bert.trained().into_iter();
+        let parts = slots.map(|slot| {
+            let (own, others) = rest.split_at(slot.len());
+            rest = others;
+            let filed = slot.as_filed(own);
+            (slot.name, filed)
+        });
+        in_manifest_order(&self.manifest, &parts.collect())
+    }
+
     fn measured(&self, unit: &Unit, step: usize) -> Result<Measured, Error> {
         let (loss, contribution) = self.contribution(unit, step)?;
         let norm = contribution.norm()?;
@@ -199,7 +214,12 @@ impl Learner for PrivateEncoderLearner<'_, '_> {
     /// `batches` has one list of examples a unit.
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
         let (sum, found) = self.clipped_sum(batches, rates.step)?;
-        let released = self.private.released(sum.values)?;
+        let sum = if self.private.mechanism.leaves() {
+            self.as_filed(&sum.values)?
+        } else {
+            sum.values
+        };
+        let released = self.private.released(sum)?;
         let gradient = Gradient::of_flat(&mut self.bert, released);
         let largest = self.options.training.max_grad_norm;
         self.optimizer

@@ -1,7 +1,7 @@
 //! Private training of the head: DP-SGD on features that a frozen encoder made once.
 
 use fedner_shared::checkpoint::Checkpoint;
-use fedner_shared::checkpoint::standardiser::{BIAS, Standardiser};
+use fedner_shared::checkpoint::standardiser::{BIAS, BIASES, Standardiser, WEIGHT};
 use fedner_shared::manifest::Manifest;
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use super::features::{Features, Words};
 use super::head::{FrozenRows, Gradient, Head};
 use super::loss::Loss;
 use super::options::TrainOptions;
-use super::private::{Clip, Private};
+use super::private::{Clip, Private, in_manifest_order};
 use super::state::State;
 use super::tag_sets::TagSets;
 use super::training_loop::{Learner, Order};
@@ -31,6 +31,7 @@ pub(super) struct PrivateHeadLearner<'a, 'm> {
     normal: Standardiser,
     /// As the base has them.
     frozen: FrozenRows,
+    manifest: Manifest,
     /// In the coordinates of `normal`; its bias counts [`BIAS`] times.
     head: Head,
 }
@@ -57,6 +58,9 @@ impl<'a, 'm> PrivateHeadLearner<'a, 'm> {
             loss: Loss::new(&options.training, sets),
             normal,
             frozen: FrozenRows::default(),
+            manifest: base
+                .config
+                .manifest(&options.method.into(), sets.tags().len()),
             head,
         })
     }
@@ -131,7 +135,13 @@ impl Learner for PrivateHeadLearner<'_, '_> {
     fn step(&mut self, batches: &[Vec<usize>], rates: Rates) -> Result<f32, Error> {
         // A unit without a word to learn from takes its place in a sample and adds nothing.
         let units: Vec<_> = batches.iter().filter(|unit| !unit.is_empty()).collect();
-        let (total, sum) = self.clipped_sum(&units)?;
+        let (total, mut sum) = self.clipped_sum(&units)?;
+        if self.private.mechanism.leaves() {
+            let biases = sum.split_off(self.head.weight.len());
+            let parts = [(WEIGHT, sum), (BIASES, biases)];
+            let parts = parts.map(|(name, part)| (name.to_owned(), part));
+            sum = in_manifest_order(&self.manifest, &parts.into())?;
+        }
         let mut sum = self.private.released(sum)?;
         let head = &mut self.head;
         let (by_weight, by_bias) = sum.split_at_mut(head.weight.len());
