@@ -18,8 +18,7 @@ use fedner_shared::update::encode;
 
 use crate::op::Forgery;
 use crate::outsider::{Call, Message};
-use crate::plans::{LABEL, SITES, site_key};
-use crate::prepared::declared_examples;
+use crate::plans::{LABEL, SITES, declared_examples, site_key};
 
 /// A forged message about `run`, and what it would leave behind if it were taken.
 pub(crate) fn forge(

@@ -9,7 +9,6 @@ use fedner_shared::secure::fingerprint;
 use fedner_shared::sign::SecretKey;
 
 use crate::op::Setting;
-use crate::prepared::declared_examples;
 
 /// The institutions; a scenario takes the first few of them.
 pub(crate) const SITES: [&str; 20] = [
@@ -30,6 +29,10 @@ const PLENTY: f64 = 1e6;
 /// What an institution signs with, by its number.
 pub(crate) fn site_key(site: usize) -> SecretKey {
     SecretKey::from_seed([100 + site as u8; 32])
+}
+
+pub(crate) fn declared_examples(site: usize) -> u32 {
+    100 * (site as u32 + 1)
 }
 
 /// The policy of an institution, by its number.
@@ -224,7 +227,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
 impl Setting {
     /// Whether each round of that run is a step that all take together. Such runs have equal weights and no gate.
     fn takes_steps(&self, number: usize) -> bool {
-        let plain = self.grows != Some(KnownTypes::Distil) && number % 2 == 0;
+        let plain = self.grows != Some(KnownTypes::Distil) && number.is_multiple_of(2);
         self.together && self.secure && self.noise && plain
     }
 }

@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::machine::{EPOCH, SimMachine};
 use crate::network;
-use crate::plans::{BARE, KNOWING, LABEL, SITES, plans, site_key};
+use crate::plans::{BARE, KNOWING, LABEL, SITES, declared_examples, plans, site_key};
 
 const SIZE: tiny::Size = tiny::Size {
     hidden: 4,
@@ -52,10 +52,6 @@ pub(crate) struct Prepared {
 
 pub(crate) fn operator_key() -> SecretKey {
     SecretKey::from_seed([7; 32])
-}
-
-pub(crate) fn declared_examples(site: usize) -> u32 {
-    100 * (site as u32 + 1)
 }
 
 /// Made by the first caller.

@@ -100,22 +100,19 @@ pub fn take_step<B: Read, S: Source, W: Write>(
             gradient: &gradient[at],
             moments,
         };
-        match head.part(&spec.name) {
-            Some(part) => {
-                // Of weights that are zero AdamW without decay leaves the change alone.
-                let mut change = vec![0.0; weights.len()];
-                one.update(&mut change, step.of_head(), scale);
-                *part = Some(Part {
-                    place,
-                    weights,
-                    change: change.into_iter().map(f64::from).collect(),
-                });
-            }
-            None => {
-                one.update(&mut weights, step.rates, scale);
-                write(&mut bytes[place], &weights);
-            }
-        }
+        let Some(part) = head.part(&spec.name) else {
+            one.update(&mut weights, step.rates, scale);
+            write(&mut bytes[place], &weights);
+            continue;
+        };
+        // Of weights that are zero AdamW without decay leaves the change alone.
+        let mut change = vec![0.0; weights.len()];
+        one.update(&mut change, step.of_head(), scale);
+        *part = Some(Part {
+            place,
+            weights,
+            change: change.into_iter().map(f64::from).collect(),
+        });
     }
     head.write(step.coordinates, &mut bytes)?;
 

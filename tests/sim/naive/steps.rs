@@ -6,7 +6,7 @@ use fedner_shared::checkpoint::{Checkpoint, Layout, Standardiser};
 use fedner_shared::digest::Digest;
 use fedner_shared::manifest::Manifest;
 use fedner_shared::plan::Plan;
-use fedner_shared::version::{Origin, Round, Version};
+use fedner_shared::version::{Round, Version};
 
 use crate::objects::SimObjects;
 
@@ -23,11 +23,10 @@ pub(super) fn stepped(
 ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     let object = |digest: Digest| objects.peek(digest).context("an object is gone");
     let mut weights = object(parent.weights)?.to_vec();
-    let before = match &parent.origin {
-        Origin::Round(before) if before.run == round.run => {
-            object(before.moments.context("a round without moments")?)?.to_vec()
-        }
-        _ => vec![0; 8 * sums.len()],
+    let before = parent.round().filter(|before| before.run == round.run);
+    let before = match before {
+        Some(before) => object(before.moments.context("a round without moments")?)?.to_vec(),
+        None => vec![0; 8 * sums.len()],
     };
     let moment = |at: usize| float(&before[4 * at..4 * at + 4]);
     let scale = plan.privacy.clip / f64::from(1 << 16) / plan.training.batch_size as f64;
