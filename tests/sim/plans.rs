@@ -146,7 +146,7 @@ pub(crate) fn plan(setting: &Setting, number: usize) -> Result<Plan> {
         _ if strategy.is_weighted() => *strategy,
         _ => Strategy::FedAvg,
     };
-    let rows = if setting.partial && strategy == Strategy::FedAvg {
+    let rows = if setting.partial && !together && strategy == Strategy::FedAvg {
         "rows = \"annotated\""
     } else {
         ""
