@@ -12,8 +12,6 @@ use crate::setting::{MINUTES, Setting, plan, run};
 
 const NAMES: [&str; 4] = ["i0", "i1", "i2", "i3"];
 const DOCUMENTS: usize = 4;
-/// Little enough that two trainings can be compared, and as much as shares of it must have.
-const NOISE: f64 = 0.0002;
 /// A weight that has an adapter.
 const VALUE: &str = "bert.encoder.layer.0.attention.self.value.weight";
 
@@ -140,16 +138,18 @@ fn a_death_within_a_step_costs_nothing_more() -> Result<()> {
 
 #[test]
 fn steps_taken_together_are_those_of_one_place_with_all_text() -> Result<()> {
-    let [head, _] = learnt("head")?;
+    let [head, _] = learnt("head", 0.002)?;
     ensure!(head.size > 1.0 && head.apart < 0.02, "{head:?}");
     Ok(())
 }
 
 #[test]
 fn adapters_trained_together_are_those_of_one_place_with_all_text() -> Result<()> {
-    let [head, value] = learnt("ffa-lora")?;
+    // As little noise as shares may have. A few weights of an adapter have smaller gradients, and go where noise sends
+    // them: 0.006 to 0.05 in seven runs. Weights in another order would be more than 1 apart.
+    let [head, value] = learnt("ffa-lora", 0.0002)?;
     ensure!(head.size > 1.0 && head.apart < 0.02, "{head:?}");
-    ensure!(value.size > 0.1 && value.apart < 0.02, "{value:?}");
+    ensure!(value.size > 0.1 && value.apart < 0.2, "{value:?}");
     Ok(())
 }
 
@@ -173,12 +173,12 @@ impl Change {
 }
 
 /// What steps at one place change of the head and of an adapted weight, and how far from it common steps are.
-fn learnt(method: &str) -> Result<[Change; 2]> {
+fn learnt(method: &str, noise: f64) -> Result<[Change; 2]> {
     let mut setting = Setting::with_model()?;
     let (file, sentences) = pooled(&setting)?;
     let rounds = 7;
     let units = format!("cohort_units = {sentences}");
-    let together = text(method, rounds, sentences, NOISE, &units) + "[secure_aggregation]\n";
+    let together = text(method, rounds, sentences, noise, &units) + "[secure_aggregation]\n";
     let started = start(&mut setting, &together, None)?;
     setting.wait_for_state(&started, "completed", MINUTES)?;
     setting.assert_replays()?;
@@ -192,7 +192,7 @@ fn learnt(method: &str) -> Result<[Change; 2]> {
     ensure!(entry["senders"] == 4, "{entry}");
 
     // The same steps at one place, with the noise of all four.
-    let alone = text(method, rounds, sentences, NOISE, "");
+    let alone = text(method, rounds, sentences, noise, "");
     let (plan, to) = (setting.path("alone.toml"), setting.path("alone"));
     fs::write(&plan, alone)?;
     let model = setting.base_model()?;
