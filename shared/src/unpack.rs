@@ -47,24 +47,29 @@ pub fn unpack(payload: &[u8], width: usize, into: Into<'_>) -> u32 {
     {
         return avx2::unpack(simd, payload, width, into);
     }
-    plain(payload, width, 0, into)
+    plain(payload, width, into)
 }
 
-/// Codes from bit `bit` of the payload on.
-fn plain(payload: &[u8], width: usize, bit: usize, into: Into<'_>) -> u32 {
-    let mask = ((1u64 << width) - 1) as u32;
-    let code = |index: usize| {
-        let bit = bit + index * width;
-        let mut word = [0u8; 8];
-        word.copy_from_slice(&payload[bit / 8..bit / 8 + 8]);
-        (u64::from_le_bytes(word) >> (bit % 8)) as u32 & mask
-    };
+/// Codes one by one.
+fn plain(payload: &[u8], width: usize, into: Into<'_>) -> u32 {
+    let code = code(payload, width, 0);
     match into {
         Into::Values(values) => one_by_one(code, values, keep),
         Into::Narrow(sums, weight) => one_by_one(code, sums, add_narrow(weight)),
         Into::Wide(sums, weight) => one_by_one(code, sums, add_wide(weight)),
         Into::Added(sums) => one_by_one(code, sums, add_code),
         Into::Subtracted(sums) => one_by_one(code, sums, subtract_code),
+    }
+}
+
+/// Reads the code of a number, counted from bit `first` of the payload on.
+fn code(payload: &[u8], width: usize, first: usize) -> impl Fn(usize) -> u32 {
+    let mask = ((1u64 << width) - 1) as u32;
+    move |index| {
+        let bit = first + index * width;
+        let mut word = [0u8; 8];
+        word.copy_from_slice(&payload[bit / 8..bit / 8 + 8]);
+        (u64::from_le_bytes(word) >> (bit % 8)) as u32 & mask
     }
 }
 
@@ -86,34 +91,28 @@ fn grouped<const G: usize>(
     into: Into<'_>,
     codes: impl Fn(&[u8]) -> [u32; G],
 ) -> u32 {
-    let (union, whole, rest) = match into {
-        Into::Values(values) => {
-            let (places, rest) = values.as_chunks_mut();
-            let union = group_by_group(payload, width, places, codes, keep);
-            (union, places.len(), Into::Values(rest))
-        }
-        Into::Narrow(sums, weight) => {
-            let (places, rest) = sums.as_chunks_mut();
-            let union = group_by_group(payload, width, places, codes, add_narrow(weight));
-            (union, places.len(), Into::Narrow(rest, weight))
-        }
-        Into::Wide(sums, weight) => {
-            let (places, rest) = sums.as_chunks_mut();
-            let union = group_by_group(payload, width, places, codes, add_wide(weight));
-            (union, places.len(), Into::Wide(rest, weight))
-        }
-        Into::Added(sums) => {
-            let (places, rest) = sums.as_chunks_mut();
-            let union = group_by_group(payload, width, places, codes, add_code);
-            (union, places.len(), Into::Added(rest))
-        }
-        Into::Subtracted(sums) => {
-            let (places, rest) = sums.as_chunks_mut();
-            let union = group_by_group(payload, width, places, codes, subtract_code);
-            (union, places.len(), Into::Subtracted(rest))
-        }
-    };
-    union | plain(payload, width, whole * G * width, rest)
+    let payload = (payload, width);
+    match into {
+        Into::Values(values) => all_groups(payload, values, codes, keep),
+        Into::Narrow(sums, weight) => all_groups(payload, sums, codes, add_narrow(weight)),
+        Into::Wide(sums, weight) => all_groups(payload, sums, codes, add_wide(weight)),
+        Into::Added(sums) => all_groups(payload, sums, codes, add_code),
+        Into::Subtracted(sums) => all_groups(payload, sums, codes, subtract_code),
+    }
+}
+
+/// Whole groups together, and what is left one by one.
+#[inline(always)]
+fn all_groups<T, const G: usize>(
+    (payload, width): (&[u8], usize),
+    places: &mut [T],
+    codes: impl Fn(&[u8]) -> [u32; G],
+    put: impl Fn(&mut T, u32),
+) -> u32 {
+    let (groups, rest) = places.as_chunks_mut();
+    let first = groups.len() * G * width;
+    let union = group_by_group(payload, width, groups, codes, &put);
+    union | one_by_one(code(payload, width, first), rest, put)
 }
 
 #[inline(always)]
@@ -287,7 +286,7 @@ mod tests {
                     .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
                     .collect();
                 let mut slow = vec![0; count];
-                let expected = plain(&payload, width, 0, Into::Values(&mut slow));
+                let expected = plain(&payload, width, Into::Values(&mut slow));
                 for way in ways(width) {
                     let mut fast = vec![0; count];
                     assert_eq!(way(&payload, width, Into::Values(&mut fast)), expected);

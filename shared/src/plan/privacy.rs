@@ -288,7 +288,7 @@ impl Privacy {
     pub fn value_bound(&self) -> i64 {
         let steps = self.grid().steps();
         if self.is_synchronous() {
-            // Noise is at most twice that of the clip: the rounding of any head is less than a clip.
+            // Noise is at most twice that of the clip: of up to 2^32 weights the rounding is at most a clip.
             return self.step_bound()
                 + (128.0 * (self.update_noise_multiplier() * steps).ceil()) as i64
                 + 2;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use fedner_tests::process::run;
 use fedner_tests::tiny::Size;
 
-use crate::federation::{Federation, plan};
+use crate::federation::{Federation, plan, with_cohort};
 
 /// As small as a BERT can be: every round stores a version of it.
 const MODEL: Size = Size {
@@ -21,10 +21,8 @@ pub(crate) async fn events(rounds: u32) -> Result<()> {
     let mut federation = Federation::start(MODEL)?;
     let mut institutions = federation.enrol(1).await?;
     // Who declines an evaluation may do so 720 times an hour.
-    let text = plan(1, rounds, "head", 1).replace(
-        "[privacy]",
-        &format!("evaluate_every = {rounds}\n[privacy]"),
-    );
+    let text = plan(1, rounds, "head", 1);
+    let text = with_cohort(&text, &format!("evaluate_every = {rounds}"));
     let name = federation.start_run(&text)?;
     let mut institution = institutions.pop().context("an institution")?;
     let began = Instant::now();

@@ -221,6 +221,11 @@ unit = "none"
     )
 }
 
+/// The same plan with another line in `[cohort]`.
+pub(crate) fn with_cohort(plan: &str, line: &str) -> String {
+    plan.replace("[privacy]", &format!("{line}\n[privacy]"))
+}
+
 /// Seconds from the start of each round to the start of the next, the first round left out.
 pub(crate) fn round_seconds(entries: &[Entry]) -> Vec<f64> {
     let mut starts: Vec<Time> = Vec::new();

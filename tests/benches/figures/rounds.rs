@@ -7,7 +7,7 @@ use fedner_shared::event::{Entry, Event};
 use fedner_tests::tiny::Size;
 use tokio::task::JoinSet;
 
-use crate::federation::{Federation, plan, round_seconds, spread};
+use crate::federation::{Federation, plan, round_seconds, spread, with_cohort};
 use crate::hollow::{Hollow, Lost};
 use crate::place::Place;
 
@@ -196,10 +196,7 @@ pub(crate) async fn steps(count: usize, rounds: u32) -> Result<()> {
              cohort_units = {units}\n[training]\nbatch_size = 100"
         ),
     );
-    let text = text.replace(
-        "[privacy]",
-        &format!("evaluate_every = {rounds}\n[privacy]"),
-    );
+    let text = with_cohort(&text, &format!("evaluate_every = {rounds}"));
     let (entries, _) = run(&mut federation, count, &text).await?;
     println!(
         "steps: {} weights, {count} institutions: {} a step",
@@ -215,7 +212,7 @@ pub(crate) async fn lost(count: usize) -> Result<()> {
     for when in [Lost::AfterUpdate, Lost::BeforeUpdate] {
         let mut federation = Federation::start(SMALL)?;
         let text = equal(&plan(count, ROUND, "head", 6), Some(count - 1));
-        let text = text.replace("[privacy]", "away_after_s = 30\n[privacy]");
+        let text = with_cohort(&text, "away_after_s = 30");
         let mut institutions = federation.enrol(count).await?;
         let last = institutions.last_mut().context("institutions")?;
         last.lost = Some((ROUND, when));

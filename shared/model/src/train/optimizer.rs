@@ -309,12 +309,12 @@ impl Gradient {
     /// By the name of each weight, laid out as a Hugging Face file has it.
     pub(super) fn as_filed(&self, bert: &mut Bert) -> Vec<(String, Vec<f32>)> {
         let filed = |slot: Slot<'_>, whole: &Vec<f32>| {
-            let gradient = match &slot.tensor {
-                SlotTensor::Words(words) if whole.is_empty() => self.by_words.dense(words.dims()),
-                SlotTensor::Matrix(_)
-                | SlotTensor::Vector(_)
-                | SlotTensor::Table(_)
-                | SlotTensor::Words(_) => slot.as_filed(whole),
+            let gradient = if let SlotTensor::Words(words) = &slot.tensor
+                && whole.is_empty()
+            {
+                self.by_words.dense(words.dims())
+            } else {
+                slot.as_filed(whole)
             };
             (slot.name, gradient)
         };
